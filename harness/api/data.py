@@ -1,0 +1,126 @@
+"""Preference data as the harness knows it, before tokenisation. Imports no torch."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+
+NAN = float("nan")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Message:
+    """One turn of a conversation."""
+
+    role: str
+    """`system`, `user` or `assistant`."""
+    content: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pair:
+    """A prompt with a chosen and a rejected response; the unit of training and of pairwise accuracy."""
+
+    pair_id: str
+    """Unique within its split, stable between loads of the same file."""
+    prompt_id: str
+    """The cluster of the bootstrap: pairs of one prompt share it."""
+    context: tuple[Message, ...]
+    """Every turn before the response; the last one is the user's."""
+    chosen: str
+    rejected: str
+    score_chosen: float = NAN
+    """Annotation score of the chosen response; NaN where the data has none."""
+    score_rejected: float = NAN
+    true_chosen: float = NAN
+    """TRUE quality, known by construction on embedded data only; NaN elsewhere."""
+    true_rejected: float = NAN
+
+    @property
+    def prompt(self) -> str:
+        """The user's last turn as text."""
+        return self.context[-1].content
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Response:
+    """One response of a listwise prompt."""
+
+    response_id: str
+    text: str
+    score: float = NAN
+    true_quality: float = NAN
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Listwise:
+    """A prompt with several scored responses; the unit of within-prompt rank correlations."""
+
+    prompt_id: str
+    context: tuple[Message, ...]
+    responses: tuple[Response, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dataset:
+    """Preference data split by prompt, with an account of what was left out and why."""
+
+    name: str
+    train: tuple[Pair, ...]
+    dev: tuple[Pair, ...]
+    test: tuple[Pair, ...]
+    test_lenbalanced: tuple[Pair, ...] = ()
+    """Test pairs whose two responses are of like length; empty where the data brings none."""
+    listwise_dev: tuple[Listwise, ...] = ()
+    listwise_test: tuple[Listwise, ...] = ()
+    sft: tuple[tuple[tuple[Message, ...], str], ...] = ()
+    """(context, response) of the data's own SFT split; empty: the training pairs' responses are used."""
+    skipped: Mapping[str, int] = field(default_factory=dict)
+    """Rows left out, counted by reason."""
+    notes: tuple[str, ...] = ()
+    """Warnings and counts worth a line on the screen and in the record: ties, copies, derived splits."""
+    source: str = ""
+    """Where it came from: a path, a hub id with its revision, or the simulator's settings."""
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """16 hex digits over every text, id and score of every split."""
+        digest = hashlib.sha256()
+        for split in (self.train, self.dev, self.test, self.test_lenbalanced):
+            digest.update(b"|split|")
+            for pair in split:
+                turns = [(turn.role, turn.content) for turn in pair.context]
+                row = [pair.pair_id, pair.prompt_id, turns, pair.chosen, pair.rejected, pair.score_chosen, pair.score_rejected]
+                digest.update(json.dumps(row, ensure_ascii=True).encode())
+        for listwise in (self.listwise_dev, self.listwise_test):
+            digest.update(b"|listwise|")
+            for prompt in listwise:
+                turns = [(turn.role, turn.content) for turn in prompt.context]
+                responses = [(response.response_id, response.text, response.score) for response in prompt.responses]
+                digest.update(json.dumps([prompt.prompt_id, turns, responses], ensure_ascii=True).encode())
+        for context, text in self.sft:
+            digest.update(json.dumps([[(turn.role, turn.content) for turn in context], text]).encode())
+        return digest.hexdigest()[:16]
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoadOptions:
+    """How a data set is loaded."""
+
+    lenient: bool = False
+    """Skip defective rows and count them by reason; without it the first one is an error."""
+    seed: int = 0
+    """Seed of derived splits and of the simulator; the data are the same for every training seed."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DatasetSource:
+    """A named data set that a plugin brings."""
+
+    name: str
+    load: Callable[[LoadOptions], Dataset]
+    summary: str = ""
+    """One line for listings."""

@@ -1,0 +1,205 @@
+"""The seam: a loss is a frozen dataclass from log-probs to one number per pair. Imports no torch."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import typing
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self
+
+from harness.api.errors import HarnessError
+from harness.api.pairs import PairLogps, ResponseLogps
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
+    from torch import Tensor
+
+Resolve = Callable[[str, Mapping[str, Any]], "Loss"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Range:
+    """What tuning may vary: a closed interval, on a log scale where that is the natural one."""
+
+    low: float
+    high: float
+    log: bool = False
+
+
+class Terms(NamedTuple):
+    """The two parts of a loss, (B,) each; a wrapper such as GapPO weighs the preference part alone."""
+
+    preference: Tensor
+    auxiliary: Tensor
+
+    @classmethod
+    def of(cls, preference: Tensor) -> Terms:
+        """Return terms with an auxiliary part of zeros, for the many losses that have none."""
+        return cls(preference, preference.new_zeros(preference.shape))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Loss(ABC):
+    """One preference loss. Its fields are its hyperparameters, its run-file options and its record columns.
+
+    A subclass is a frozen, keyword-only dataclass with a `name`, `terms` and `reward`. It never sees the model,
+    the tokenizer or the trainer.
+    """
+
+    name: ClassVar[str]
+    """The name on the command line and on the board; lower case, digits and dashes."""
+    search_space: ClassVar[Mapping[str, Range]] = {}
+    """What tuning may vary besides the learning rate."""
+
+    # Traits: class attributes, or properties where they depend on an option.
+    @property
+    def needs_reference(self) -> bool:
+        """Whether summed reference log-probs are wanted."""
+        return False
+
+    @property
+    def needs_reference_tokens(self) -> bool:
+        """Whether reference log-probs a token are wanted."""
+        return False
+
+    @property
+    def needs_kl(self) -> bool:
+        """Whether a mismatched completion per pair is wanted."""
+        return False
+
+    @property
+    def needs_log_sum_sq(self) -> bool:
+        """Whether log sum_v p(v)^2 a token is wanted."""
+        return False
+
+    @property
+    def batch_coupled(self) -> bool:
+        """Whether the value of a pair depends on the other pairs of the optimiser step."""
+        return False
+
+    @property
+    def needs_columns(self) -> tuple[str, ...]:
+        """Columns of the data that must be there and finite, for example ("score_chosen", "score_rejected")."""
+        return ()
+
+    def prepare(self, pairs: pd.DataFrame) -> Mapping[str, np.ndarray]:
+        """Return extra columns, (len(pairs),) each, computed once over the training pairs the budget will visit.
+
+        `pairs` has the columns pair_id, prompt_id, prompt, chosen, rejected, score_chosen, score_rejected,
+        chosen_tokens, rejected_tokens (and ref_chosen, ref_rejected sums with `needs_reference`).
+        """
+        return {}
+
+    @abstractmethod
+    def terms(self, pairs: PairLogps) -> Terms:
+        """Return the preference and the auxiliary part of the loss, (B,) each, in the dtype of the log-probs."""
+
+    def __call__(self, pairs: PairLogps) -> Tensor:
+        """Return the loss of each pair, (B,): preference + auxiliary."""
+        preference, auxiliary = self.terms(pairs)
+        return preference + auxiliary
+
+    @abstractmethod
+    def reward(self, response: ResponseLogps) -> Tensor:
+        """Return this method's implicit reward of each response, (B,)."""
+
+    @classmethod
+    def from_options(cls, options: Mapping[str, Any], resolve: Resolve | None = None) -> Self:
+        """Return the loss with `options` set; text values are read as the field's type.
+
+        A field of type `Loss` takes the name of another loss, resolved by `resolve`, whose options carry the
+        field's name as a prefix: `{"base": "dpo", "base.beta": 0.1}`.
+        Raises `HarnessError` for an unknown option, a value of the wrong type or one the loss refuses.
+        """
+        fields = {field.name: field for field in dataclasses.fields(cls)}
+        hints = typing.get_type_hints(cls)
+        values: dict[str, Any] = {}
+        nested: dict[str, dict[str, Any]] = {name: {} for name in fields if _is_loss(hints[name])}
+        for option, value in options.items():
+            head, _, rest = option.partition(".")
+            if rest and head in nested:
+                nested[head][rest] = value
+            elif option in fields:
+                values[option] = value
+            else:
+                raise HarnessError(_unknown_option(cls.name, option, fields, nested))
+        for name, inner in nested.items():
+            chosen = values.get(name, fields[name].metadata.get("loss"))
+            if isinstance(chosen, Loss) and not inner:
+                continue
+            if not isinstance(chosen, str):
+                raise HarnessError(f"loss '{cls.name}': option '{name}' got {chosen!r}, expected the name of a loss")
+            if resolve is None:
+                raise HarnessError(
+                    f"loss '{cls.name}': option '{name}={chosen}' names a loss, and there is nothing to look it up in; "
+                    "give from_options a `resolve`"
+                )
+            values[name] = resolve(chosen, inner)
+        values = {name: _read(cls.name, name, value, hints[name]) for name, value in values.items()}
+        try:
+            return cls(**values)
+        except HarnessError as error:
+            raise HarnessError(f"loss '{cls.name}': {error}") from None
+
+    def options(self) -> dict[str, Any]:
+        """Return every option with its value, flat and JSON-ready; `from_options` reads it back."""
+        flat: dict[str, Any] = {}
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if isinstance(value, Loss):
+                flat[field.name] = value.name
+                flat.update({f"{field.name}.{name}": inner for name, inner in value.options().items()})
+            else:
+                flat[field.name] = value
+        return flat
+
+
+def wraps(default: str) -> Any:
+    """Return a dataclass field that holds another loss, by default the one called `default`.
+
+    `base: Loss = wraps("simpo")` makes `gappo`, `gappo:base=dpo` and `gappo:base=dpo,base.beta=0.1` work; whoever
+    builds the wrapper in Python passes the loss itself.
+    """
+    return dataclasses.field(metadata={"loss": default})
+
+
+def require(condition: bool, message: str) -> None:
+    """Raise `HarnessError(message)` unless `condition` holds; for a loss's `__post_init__`."""
+    if not condition:
+        raise HarnessError(message)
+
+
+def _is_loss(hint: Any) -> bool:
+    return isinstance(hint, type) and issubclass(hint, Loss)
+
+
+def _unknown_option(name: str, option: str, fields: Mapping[str, Any], nested: Mapping[str, Any]) -> str:
+    known = ", ".join([*fields, *(f"{field}.<option>" for field in nested)]) or "none"
+    close = difflib.get_close_matches(option, list(fields), n=1)
+    return f"loss '{name}' has no option '{option}'; its options are {known}" + (
+        f" (did you mean '{close[0]}'?)" if close else ""
+    )
+
+
+def _read(loss: str, option: str, value: Any, hint: Any) -> Any:
+    from pydantic import ConfigDict, TypeAdapter, ValidationError
+
+    if _is_loss(hint):
+        return value
+    expected = getattr(hint, "__name__", None) or str(hint).replace("typing.", "")
+    if isinstance(value, str) and value.lower() in ("none", "null") and type(None) in typing.get_args(hint):
+        return None
+    try:
+        number = hint in (int, float) or float in typing.get_args(hint)
+        if isinstance(value, bool) and number:
+            raise ValueError
+        read = TypeAdapter(hint, config=ConfigDict(allow_inf_nan=False)).validate_python(value)
+    except (ValidationError, ValueError):
+        raise HarnessError(
+            f"loss '{loss}': option '{option}' got {value!r}, expected {expected}; write {option}=VALUE of that type"
+        ) from None
+    return read

@@ -1,0 +1,1 @@
+"""Preference data: sources, the embedded simulator, tokens, batches."""

@@ -1,0 +1,1 @@
+"""Running the unfinished cells of a grid."""

@@ -1,0 +1,1 @@
+"""Model families, nano models made on the spot, and loading of real checkpoints."""

@@ -1,0 +1,1 @@
+"""Scorers: summed log-probs of given responses, one protocol."""

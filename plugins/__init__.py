@@ -1,0 +1,1 @@
+"""The losses shipped with the harness, one file each, through the public API only."""
