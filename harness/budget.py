@@ -1,0 +1,150 @@
+"""Budgets: one number in one of five currencies, spent alike by every loss."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal, cast, get_args
+
+import numpy as np
+
+from harness.api import HarnessError
+
+Currency = Literal["pairs", "tokens", "steps", "flops", "seconds"]
+CURRENCIES: tuple[str, ...] = get_args(Currency)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Budget:
+    """What a cell may spend on training."""
+
+    currency: Currency
+    amount: float
+
+    @classmethod
+    def parse(cls, text: str) -> Budget:
+        """Return the budget that `pairs=512`, `tokens=2e6`, `steps=100`, `flops=1e15` or `seconds=60` names."""
+        currency, equals, amount_text = text.partition("=")
+        currency = currency.strip()
+        expected = f"expected one of {', '.join(f'{name}=N' for name in CURRENCIES)} with N > 0"
+        if not equals or currency not in CURRENCIES:
+            raise HarnessError(f"--budget got '{text}', {expected}; for example --budget pairs=512")
+        try:
+            amount = float(amount_text.replace("_", ""))
+        except ValueError:
+            amount = math.nan
+        if not (math.isfinite(amount) and amount > 0):
+            raise HarnessError(f"--budget got '{text}', {expected}; for example --budget pairs=512")
+        if currency in ("pairs", "steps") and amount != int(amount):
+            raise HarnessError(f"--budget got '{text}', expected a whole number of {currency}")
+        return cls(currency=cast(Currency, currency), amount=amount)
+
+    def __str__(self) -> str:
+        whole = self.amount == int(self.amount) and self.amount < 1e15
+        return f"{self.currency}={int(self.amount) if whole else self.amount}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cost:
+    """What one pair costs under one loss; see `pair_flops`."""
+
+    tokens: Sequence[int]
+    """Tokens of each training pair: prompt + chosen and prompt + rejected."""
+    flops: Sequence[float]
+    """Floating-point operations of one visit of each training pair, reference and extra passes included."""
+
+
+def pair_flops(tokens: Sequence[int], parameters: int, *, reference: bool, coupled: bool) -> list[float]:
+    """Return the FLOPs of one visit of each pair: 6 N a token for forward and backward (Kaplan et al. 2020, sec. 2.1).
+
+    A reference pass adds 2 N a token, the extra forward of a batch-coupled loss another 2 N. Attention's own products
+    are left out, as there: the same for every loss.
+    """
+    a_token = parameters * (6 + 2 * reference + 2 * coupled)
+    return [float(a_token * count) for count in tokens]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """Which pairs each optimiser step visits. The same for every loss unless the currency charges them differently."""
+
+    batch_pairs: int
+    n_pairs: int
+    """Training pairs there are."""
+    seed: int
+    steps: int | None
+    """Optimiser steps until the budget is spent; None where only the clock can tell."""
+    seconds: float | None = None
+    """The limit of a budget in seconds."""
+
+    def batches(self) -> Iterator[np.ndarray]:
+        """Yield the indices of the pairs of each step, (batch_pairs,); without end where `steps` is None."""
+        stream = visit_order(self.n_pairs, self.seed)
+        step = 0
+        while self.steps is None or step < self.steps:
+            yield np.fromiter((next(stream) for _ in range(self.batch_pairs)), dtype=np.int64, count=self.batch_pairs)
+            step += 1
+
+    def visited(self) -> np.ndarray:
+        """Return the sorted indices of the pairs that the budget will visit; all where only the clock can tell."""
+        if self.steps is None:
+            return np.arange(self.n_pairs)
+        return np.unique(np.concatenate(list(self.batches())))
+
+    @property
+    def epochs(self) -> float | None:
+        """How often the data are seen."""
+        return None if self.steps is None else self.steps * self.batch_pairs / self.n_pairs
+
+
+def visit_order(n_pairs: int, seed: int) -> Iterator[int]:
+    """Yield pair indices without end: a fresh seeded permutation an epoch, the same for every loss."""
+    epoch = 0
+    while True:
+        yield from np.random.default_rng([seed, epoch]).permutation(n_pairs).tolist()
+        epoch += 1
+
+
+def plan(budget: Budget, *, batch_pairs: int, seed: int, cost: Cost) -> Plan:
+    """Return how a budget is spent. A step is never begun that the budget cannot pay; at least one is made.
+
+    Raises `HarnessError` where the data cannot fill one optimiser step.
+    """
+    n_pairs = len(cost.tokens)
+    if n_pairs < batch_pairs:
+        raise HarnessError(
+            f"got {n_pairs} training pairs, expected at least {batch_pairs}, the pairs of one optimiser step; "
+            "give more data or a smaller --batch-pairs"
+        )
+    if budget.currency == "seconds":
+        return Plan(batch_pairs=batch_pairs, n_pairs=n_pairs, seed=seed, steps=None, seconds=budget.amount)
+    if budget.currency == "steps":
+        steps = int(budget.amount)
+    elif budget.currency == "pairs":
+        steps = int(budget.amount) // batch_pairs
+    else:
+        price = np.asarray(cost.tokens if budget.currency == "tokens" else cost.flops, dtype=np.float64)
+        steps = _steps_for(budget.amount, price, batch_pairs, seed)
+    if steps < 1:
+        raise HarnessError(
+            f"got --budget {budget}, expected enough for one optimiser step of {batch_pairs} pairs; "
+            "raise the budget or lower --batch-pairs"
+        )
+    return Plan(batch_pairs=batch_pairs, n_pairs=n_pairs, seed=seed, steps=steps)
+
+
+def _steps_for(amount: float, price: np.ndarray, batch_pairs: int, seed: int) -> int:
+    an_epoch = float(price.sum())
+    stream = visit_order(len(price), seed)
+    epochs = int(amount // an_epoch)
+    visits = epochs * len(price)
+    spent = epochs * an_epoch
+    for _ in range(visits):
+        next(stream)
+    for index in stream:
+        spent += float(price[index])
+        if spent > amount:
+            return visits // batch_pairs
+        visits += 1
+    raise AssertionError("the order of pairs has no end")

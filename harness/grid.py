@@ -1,0 +1,111 @@
+"""The grid of a run: which losses, with which options, on which models and seeds."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from harness.api import HarnessError, Loss
+
+
+@dataclass(frozen=True, kw_only=True)
+class System:
+    """One loss with its options, as one row of a board."""
+
+    loss: Loss
+    label: str
+    """The loss's name with the options that were given; unique within a run."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cell:
+    """One training run and its scores: the unit of resuming."""
+
+    key: str
+    """The name of its folder."""
+    model: str
+    system: System
+    seed: int
+
+
+def select(text: str, known: Sequence[str], resolve: Callable[[str, Mapping[str, Any]], Loss]) -> list[System]:
+    """Return the systems that a selection names: `all`, `simpo,gappo`, `all,-cpo`, `simpo:beta=2.5,gamma=1.0,dpo`.
+
+    After `NAME:` items of the form `option=value` belong to that loss, up to the next item without `=`.
+    Raises `HarnessError` for an unknown name or option, an empty selection or the same system twice.
+    """
+    chosen: list[tuple[str, dict[str, Any]]] = []
+    removed: list[str] = []
+    for item in (part.strip() for part in text.split(",")):
+        if not item:
+            continue
+        name, colon, first = item.partition(":")
+        if not colon and "=" in item:
+            if not chosen or item.startswith("-"):
+                raise HarnessError(f"--plugins got '{item}' in '{text}', expected NAME:option=value before it")
+            _set_option(chosen[-1][1], item, chosen[-1][0])
+        elif name.startswith("-"):
+            removed.append(_known(name[1:], known))
+        elif name == "all":
+            chosen.extend((each, {}) for each in known)
+        else:
+            chosen.append((name, {}))
+            if colon:
+                _set_option(chosen[-1][1], first, name)
+    systems = [
+        System(loss=resolve(name, options), label=label(name, options)) for name, options in chosen if name not in removed
+    ]
+    if not systems:
+        raise HarnessError(
+            f"--plugins got '{text}', which selects no loss; expected `all`, a list such as simpo,gappo, or all,-cpo"
+        )
+    seen: dict[str, str] = {}
+    for system in systems:
+        same = seen.setdefault(_exact(system.loss), system.label)
+        if same != system.label or [each.label for each in systems].count(system.label) > 1:
+            raise HarnessError(f"--plugins got '{text}', in which '{same}' and '{system.label}' are the same; name it once")
+    return systems
+
+
+def label(name: str, options: Mapping[str, Any]) -> str:
+    """Return the loss's name with the options given, such as `simpo(beta=2.5)`."""
+    given = ",".join(f"{option}={value}" for option, value in sorted(options.items()))
+    return f"{name}({given})" if given else name
+
+
+def cells(models: Sequence[str], systems: Sequence[System], seeds: Sequence[int]) -> list[Cell]:
+    """Return the grid, model by model, seed by seed."""
+    return [
+        Cell(key=cell_key(model, system.label, _exact(system.loss), seed), model=model, system=system, seed=seed)
+        for model in models
+        for seed in seeds
+        for system in systems
+    ]
+
+
+def cell_key(model: str, label: str, identity: str, seed: int | None) -> str:
+    """Return a folder name that a person can read and that no other cell has; `identity` tells like labels apart."""
+    readable = re.sub(r"[^A-Za-z0-9.=-]+", "_", f"{model.rstrip('/').rpartition('/')[2]}--{label}").strip("_")
+    exact = hashlib.sha256(json.dumps([model, identity]).encode()).hexdigest()[:6]
+    return f"{readable[:80]}--{exact}" + ("" if seed is None else f"--seed{seed}")
+
+
+def _exact(loss: Loss) -> str:
+    return json.dumps([loss.name, loss.options()], sort_keys=True)
+
+
+def _known(name: str, known: Sequence[str]) -> str:
+    if name not in known:
+        raise HarnessError(f"--plugins got '-{name}', expected one of {', '.join(known)}")
+    return name
+
+
+def _set_option(options: dict[str, Any], item: str, loss: str) -> None:
+    name, equals, value = item.partition("=")
+    if not equals or not name.strip():
+        raise HarnessError(f"loss '{loss}': got '{item}', expected option=value; for example {loss}:beta=2.5")
+    options[name.strip()] = value.strip()
