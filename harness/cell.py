@@ -1,0 +1,382 @@
+"""The pipeline on one page: for a model, train its cells, then score them with one engine, then metrics and records.
+
+    start checkpoint -> tokens -> (train a cell)* -> free memory -> engine -> (swap weights, score, metrics, record)*
+
+Each training cell leaves its weights until they are scored; a cell is done when its record.json is there.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import platform
+import shutil
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+import harness
+from harness.api import Dataset, HarnessError, Loss, Pair, ResponseLogps, ScorerOptions, ScorerSource
+from harness.budget import Budget, Cost, Plan, pair_flops, plan
+from harness.config import PROTOCOL, Run
+from harness.data.collate import collate
+from harness.data.heldout import HeldOut, held_out
+from harness.data.tokens import Limits, TokenisedPairs, tokenise
+from harness.grid import Cell, cell_key
+from harness.job import Job, Tell, board, cell_folder, loss_fields, record_failure
+from harness.job import trained as is_trained
+from harness.logps import response_logps
+from harness.metrics import summarise
+from harness.models.load import StartCheckpoint, load_model, load_tokenizer, save_merged, start_checkpoint
+from harness.reference import Reference, reference_sums
+from harness.store import write_atomically, write_record
+from harness.train import Recipe, TrainingData, Trained, prepare_columns, train
+
+CANARY_PAIRS = 4
+"""Held-out pairs on which every record compares its scorer with the transformers scorer."""
+CANARY_ABSOLUTE, CANARY_RELATIVE = 1e-3, 1e-6
+"""In fp32 the two must agree within 1e-3 + 1e-6 |sum| nats; in bf16 the difference is reported."""
+
+@dataclass(frozen=True, kw_only=True)
+class Bench:
+    """What the cells of a model share."""
+
+    job: Job
+    start: StartCheckpoint
+    pairs: tuple[Pair, ...]
+    tokens: TokenisedPairs
+    held_out: HeldOut
+
+
+def run_model(job: Job, tell: Tell) -> None:
+    """Train and score the cells of a model that have no record yet, and its reference rows."""
+    tell("phase", text="start checkpoint")
+    bench = prepare(job, tell)
+    for cell in job.cells:
+        if not is_trained(job, cell):
+            tell("training", key=cell.key)
+            attempt(job, cell, tell, partial(train_cell, bench, cell, tell))
+    gc.collect()
+    tell("phase", text=f"scoring with {job.scorer.name}")
+    score_cells(bench, tell)
+
+
+def prepare(job: Job, tell: Tell) -> Bench:
+    """Return the start checkpoint and the data as ids."""
+    run, settings = job.run, job.run.settings
+    limits = Limits(max_length=settings.max_length, max_prompt=settings.max_prompt)
+    start = start_checkpoint(
+        job.model,
+        preset=settings.name,
+        dataset=job.dataset,
+        limits=limits,
+        cache=job.cache,
+        start=run.start,
+        trust_remote_code=run.trust_remote_code,
+        progress=lambda text: tell("phase", text=text),
+    )
+    tokenizer = load_tokenizer(start.folder)
+    pairs = controlled(job.dataset.train, run.control, run.data_seed)
+    return Bench(
+        job=job,
+        start=start,
+        pairs=pairs,
+        tokens=tokenise(tokenizer, pairs, limits),
+        held_out=held_out(tokenizer, job.dataset, run.evaluate_on, limits),
+    )
+
+
+def controlled(pairs: tuple[Pair, ...], control: str, seed: int) -> tuple[Pair, ...]:
+    """Return the training pairs, with the responses of half of them swapped at random under `shuffled-labels`."""
+    if control == "none":
+        return pairs
+    swapped = np.random.default_rng([seed, 17]).random(len(pairs)) < 0.5
+    return tuple(
+        replace(pair, chosen=pair.rejected, rejected=pair.chosen, true_chosen=pair.true_rejected, true_rejected=pair.true_chosen)
+        if swap
+        else pair
+        for pair, swap in zip(pairs, swapped, strict=True)
+    )
+
+
+# -- training ----------------------------------------------------------------------------------------------------------
+def train_cell(bench: Bench, cell: Cell, tell: Tell) -> None:
+    """Train one cell and leave its weights, its step log and `trained.json`, written last."""
+    job, loss, settings = bench.job, cell.system.loss, bench.job.run.settings
+    folder = cell_folder(job, cell.key)
+    folder.mkdir(parents=True, exist_ok=True)
+    spending = cell_plan(bench, cell)
+    visited = spending.visited()
+    # fp32 weights under bf16 autocast in full training: at the learning rates of the field bf16 updates round to nothing
+    model = load_model(bench.start.folder, "float32" if job.run.adapter == "full" else settings.dtype, job.run.adapter)
+    model.to("cuda" if torch.cuda.is_available() else "cpu")
+    reference = reference_pass(bench, model, visited) if loss.needs_reference else None
+    columns = prepare_columns(loss, bench.pairs, bench.tokens.pairs, visited, reference)
+    trained = train(
+        model,
+        loss,
+        TrainingData(pairs=bench.pairs, tokens=bench.tokens.pairs, reference=reference, columns=columns),
+        spending,
+        Recipe(
+            learning_rate=settings.learning_rate, micro_pairs=settings.micro_pairs, seed=cell.seed, dtype=settings.dtype
+        ),
+        folder / "scratch",
+        lambda step: tell("step", key=cell.key, step=step, steps=spending.steps),
+    )
+    shutil.rmtree(folder / "scratch", ignore_errors=True)
+    trained.log.to_parquet(folder / "train.parquet", index=False)
+    if trained.status == "ok":
+        save_merged(model, folder / "weights")
+    facts = {
+        "status": trained.status,
+        "reason": trained.reason,
+        "spend": spend(bench, loss, trained, reference, spending),
+        "prepared": {name: _summary(values[visited]) for name, values in columns.items()},
+    }
+    write_atomically(folder / "trained.json", json.dumps(facts, indent=1))
+    if trained.steps:  # what the next dry run estimates with
+        rate = {job.run.preset: facts["spend"]["flops"] / facts["spend"]["seconds"]}
+        write_atomically(job.cache / "rates.json", json.dumps(rate))
+    last = float(trained.log["loss"].iloc[-1]) if len(trained.log) else float("nan")
+    tell("trained", key=cell.key, status=trained.status, reason=trained.reason, seconds=trained.seconds, loss=last)
+
+
+def cell_plan(bench: Bench, cell: Cell) -> Plan:
+    """Return which pairs each step of the cell visits."""
+    loss, settings = cell.system.loss, bench.job.run.settings
+    tokens = pair_tokens(bench)
+    flops = pair_flops(tokens, bench.start.parameters, reference=loss.needs_reference, coupled=_two_passes(loss, bench))
+    return plan(
+        Budget.parse(settings.budget),
+        batch_pairs=settings.batch_pairs,
+        seed=cell.seed,
+        cost=Cost(tokens=tokens, flops=flops),
+    )
+
+
+def pair_tokens(bench: Bench) -> list[int]:
+    """Return the tokens of each training pair: prompt + chosen and prompt + rejected."""
+    return [2 * len(pair.prompt_ids) + len(pair.chosen_ids) + len(pair.rejected_ids) for pair in bench.tokens.pairs]
+
+
+def reference_pass(bench: Bench, model: Any, visited: np.ndarray) -> Reference:
+    """Return the summed log-probs of the visited training pairs under the start checkpoint, from the cache if there."""
+
+    def compute(indices: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+        pairs = [bench.tokens.pairs[i] for i in indices]
+        rows = [(pair.prompt_ids, pair.chosen_ids) for pair in pairs] + [
+            (pair.prompt_ids, pair.rejected_ids) for pair in pairs
+        ]
+        device = next(model.parameters()).device
+        with torch.no_grad(), torch.autocast(device.type, torch.bfloat16, enabled=dtype == "bfloat16"):
+            sums = response_logps(model, collate(rows).to(device)).token.double().sum(-1).cpu().numpy()
+        return sums[: len(pairs)], sums[len(pairs) :]
+
+    dtype = bench.job.run.settings.dtype
+    key = f"{bench.start.fingerprint}-{bench.tokens.fingerprint}-{dtype}-protocol{PROTOCOL}"
+    return reference_sums(bench.job.cache / "reference", key, len(bench.pairs), visited, compute)
+
+
+def spend(bench: Bench, loss: Loss, trained: Trained, reference: Reference | None, spending: Plan) -> dict[str, Any]:
+    """Return what the cell spent in all five currencies, the reference pass charged to it even where it was cached."""
+    a_token = pair_flops([1], bench.start.parameters, reference=loss.needs_reference, coupled=_two_passes(loss, bench))[0]
+    charged = reference.seconds if reference else 0.0
+    return {
+        "pairs": trained.pairs,
+        "tokens": trained.tokens,
+        "steps": trained.steps,
+        "flops": a_token * trained.tokens,
+        "seconds": trained.seconds + charged,
+        "peak_memory_bytes": trained.peak_memory_bytes,
+        "epochs": trained.pairs / spending.n_pairs,
+        "reference_seconds": charged,
+        "reference_cached": bool(reference and reference.cached),
+    }
+
+
+# -- scoring -----------------------------------------------------------------------------------------------------------
+def score_cells(bench: Bench, tell: Tell) -> None:
+    """Score the base and every trained cell with one live engine, swapping weights, and write the records."""
+    job, requests = bench.job, bench.held_out.requests
+    options = ScorerOptions(
+        dtype=job.run.settings.dtype,
+        max_length=max(len(request.prompt) + len(request.response) for request in requests),
+        seed=0,
+    )
+    engine = job.scorer.open(bench.start.folder, options)
+    canary = job.canary.open(bench.start.folder, options) if job.canary else None
+    try:
+        tell("scoring", key="base")
+        base = engine.score(requests)
+        write_reference_rows(bench, base, canary_parity(bench, canary, base))
+        for cell in job.cells:
+            attempt(job, cell, tell, partial(score_cell, bench, cell, engine, canary, base, tell))
+    finally:
+        engine.close()
+        if canary:
+            canary.close()
+
+
+def score_cell(bench: Bench, cell: Cell, engine: Any, canary: Any, base: np.ndarray, tell: Tell) -> None:
+    """Score one trained cell and write its record; a diverged one is recorded without scores."""
+    job, folder = bench.job, cell_folder(bench.job, cell.key)
+    if not (folder / "trained.json").exists():  # failed in training: its record is there
+        return
+    tell("scoring", key=cell.key)
+    trained = json.loads((folder / "trained.json").read_text())
+    fields = record_fields(bench, cell.system.loss, cell.system.label, cell.seed) | trained
+    if trained["status"] != "ok":
+        record_failure(job, cell, trained["status"], trained["reason"], fields)
+    else:
+        began = time.perf_counter()
+        engine.load(folder / "weights")
+        sums = engine.score(requests := bench.held_out.requests)
+        if canary:
+            canary.load(folder / "weights")
+        fields["scorer"] |= {"parity_max_abs_nats": canary_parity(bench, canary, sums), "seconds": time.perf_counter() - began}
+        lengths = np.array([len(request.response) for request in requests], dtype=np.float64)
+        with torch.no_grad():
+            reward = cell.system.loss.reward(
+                ResponseLogps(
+                    sum=torch.from_numpy(sums),
+                    length=torch.from_numpy(lengths),
+                    ref_sum=torch.from_numpy(base) if cell.system.loss.needs_reference else None,
+                )
+            ).numpy()
+        finish(bench, folder, fields, sums, base, reward)
+    if not job.keep_checkpoints:
+        shutil.rmtree(folder / "weights", ignore_errors=True)
+    tell("scored", key=cell.key)
+
+
+def canary_parity(bench: Bench, canary: Any, sums: np.ndarray) -> float | None:
+    """Return the largest difference in nats between the scorer and the transformers scorer on a few pairs.
+
+    None where there is no second scorer. Raises `HarnessError` where they disagree in fp32.
+    """
+    if canary is None:
+        return None
+    first = bench.held_out.pairs.head(CANARY_PAIRS)
+    indices = np.unique(np.concatenate([first["chosen"], first["rejected"]]))
+    again = canary.score([bench.held_out.requests[i] for i in indices])
+    difference = np.abs(sums[indices] - again)
+    if bench.job.run.settings.dtype == "float32" and (difference > CANARY_ABSOLUTE + CANARY_RELATIVE * np.abs(again)).any():
+        raise HarnessError(
+            f"{bench.job.scorer.name} and transformers disagree by {difference.max():.4g} nats a sequence, expected at "
+            f"most {CANARY_ABSOLUTE} + {CANARY_RELATIVE}*|sum|; do not trust this scorer here, pass --scorer transformers"
+        )
+    return float(difference.max())
+
+
+def finish(
+    bench: Bench, folder: Path, fields: dict[str, Any], sums: np.ndarray, base: np.ndarray, reward: np.ndarray
+) -> None:
+    """Write the rows, the metrics and the record of one scored system."""
+    held = bench.held_out
+    tokens = np.array([len(request.response) for request in held.requests])
+    rows = held.pairs.drop(columns=["chosen", "rejected"])
+    for side in ("chosen", "rejected"):
+        index = held.pairs[side].to_numpy()
+        rows[f"{side}_sum_logp"], rows[f"{side}_tokens"] = sums[index], tokens[index]
+        rows[f"ref_{side}_sum_logp"], rows[f"reward_{side}"] = base[index], reward[index]
+    responses = held.responses.assign(sum_logp=sums, tokens=tokens, ref_sum_logp=base, reward=reward)
+    metrics, reasons = summarise(rows, responses)
+    write_record(folder, fields | {"metrics": metrics, "metric_reasons": reasons}, rows, responses)
+
+
+def write_reference_rows(bench: Bench, base: np.ndarray, parity: float | None) -> None:
+    """Write the records of `base`, the start checkpoint itself, and `longer-wins`, whose reward is characters."""
+    characters = bench.held_out.responses["characters"].to_numpy(dtype=np.float64)
+    nothing = np.full(len(base), np.nan)
+    for name, sums, reward in (("base", base, nothing), ("longer-wins", nothing, characters)):
+        fields = record_fields(bench, None, name, None)
+        fields["scorer"] |= {"parity_max_abs_nats": parity if name == "base" else None}
+        key = cell_key(bench.job.model, name, name, None)
+        finish(bench, cell_folder(bench.job, key), fields | {"key": key}, sums, base if name == "base" else nothing, reward)
+
+
+# -- records -----------------------------------------------------------------------------------------------------------
+def attempt(job: Job, cell: Cell, tell: Tell, work: Callable[[], None]) -> None:
+    """Do the work of one cell; whatever it raises costs this cell alone and stands in its record."""
+    try:
+        work()
+    except Exception as error:
+        reason = str(error) if isinstance(error, HarnessError) else f"{type(error).__name__}: {error}"
+        tell("failed", key=cell.key, reason=reason)
+        record_failure(job, cell, "failed", reason, {})
+        if not isinstance(error, HarnessError):
+            import traceback
+
+            traceback.print_exc()
+
+
+def record_fields(bench: Bench, loss: Loss | None, label: str, seed: int | None) -> dict[str, Any]:
+    """Return what a record says besides its numbers."""
+    job, start = bench.job, bench.start
+    return {
+        "protocol": PROTOCOL,
+        "status": "ok",
+        "reason": "",
+        "kind": "loss" if loss else "reference",
+        "label": label,
+        "key": "" if loss is None else next(cell.key for cell in job.cells if (cell.system.label, cell.seed) == (label, seed)),
+        "loss": loss_fields(job, loss) if loss else {"name": label, "options": {}},
+        "model": {
+            "name": job.model,
+            "preset": start.preset,
+            "id": start.id,
+            "revision": start.revision,
+            "parameters": start.parameters,
+            "fingerprint": start.fingerprint,
+        },
+        "dataset": {
+            "name": job.dataset.name,
+            "source": job.dataset.source,
+            "fingerprint": job.dataset.fingerprint,
+            "train_pairs": len(bench.pairs),
+            "test_pairs": int((bench.held_out.pairs["split"] == job.run.evaluate_on).sum()),
+            "truncated_pairs": bench.tokens.truncated,
+            "truncated_test_pairs": bench.held_out.truncated_pairs,
+            "skipped": dict(job.dataset.skipped),
+            "notes": list(job.dataset.notes),
+        },
+        "tokens_fingerprint": f"{bench.tokens.fingerprint}-{bench.held_out.fingerprint}",
+        "seed": seed,
+        "board": board(job.run),
+        "spend": {},
+        "scorer": {"name": job.scorer.name, "version": job.scorer.version(), "note": job.scorer_note},
+        "environment": environment(),
+    }
+
+
+def environment() -> dict[str, Any]:
+    """Return versions and hardware."""
+    import transformers
+
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
+    return {
+        "harness": harness.__version__,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "transformers": transformers.__version__,
+        "platform": platform.platform(),
+        "device": device,
+        "threads": torch.get_num_threads(),
+    }
+
+
+def _two_passes(loss: Loss, bench: Bench) -> bool:
+    settings = bench.job.run.settings
+    return loss.batch_coupled and settings.micro_pairs < settings.batch_pairs
+
+
+def _summary(values: np.ndarray) -> dict[str, float]:
+    square = float((values**2).sum())
+    return {"mean": float(values.mean()), "n_eff": float(values.sum() ** 2 / square) if square else 0.0}

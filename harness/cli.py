@@ -1,0 +1,160 @@
+"""The `harness` command: verbs that parse, call and print. Heavy imports are inside the verbs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+import harness
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(harness.__version__, prog_name="harness")
+def cli() -> None:
+    """Train every preference loss under one budget, score it by its implicit reward, rank it with intervals."""
+
+
+def _comma(_context: Any, _option: Any, value: str | None) -> tuple[str, ...] | None:
+    return None if value is None else tuple(item.strip() for item in value.split(",") if item.strip())
+
+
+def _seeds(context: Any, option: Any, value: str | None) -> tuple[int, ...] | None:
+    items = _comma(context, option, value)
+    try:
+        return None if items is None else tuple(int(item) for item in items)
+    except ValueError:
+        raise click.BadParameter(f"got '{value}', expected whole numbers such as 0,1,2") from None
+
+
+@cli.command()
+@click.argument("run_file", required=False, type=click.Path(path_type=Path))
+@click.option("--plugins", help="Losses: all, a list, all,-cpo, or with options: simpo:beta=2.5,gamma=1.0  [all]")
+@click.option("--models", callback=_comma, help="qwen, gemma, mistral, hub ids or local folders, comma-separated  [qwen]")
+@click.option("--dataset", help="embedded, ultrafeedback, or a local folder / parquet / jsonl / json file  [embedded]")
+@click.option("--preset", help="nano (made on the spot, CPU) or paper (the papers' checkpoints, GPU)  [nano]")
+@click.option("--budget", help="pairs=N, tokens=N, steps=N, flops=N or seconds=N, the same for every loss")
+@click.option("--seeds", callback=_seeds, help="Orders of the pairs, such as 0,1,2  [0]")
+@click.option("--scorer", help="auto (vllm where it imports), vllm or transformers  [auto]")
+@click.option("--adapter", help="full or lora  [full]")
+@click.option("--start", help="A tuned checkpoint to start from instead of the SFT stage.")
+@click.option("--learning-rate", type=float, help="Shared by every loss.")
+@click.option("--batch-pairs", type=int, help="Pairs of one optimiser step.")
+@click.option("--micro-pairs", type=int, help="Pairs of one forward and backward pass; changes memory, not the result.")
+@click.option("--max-length", type=int, help="Longest prompt + response in tokens.")
+@click.option("--max-prompt", type=int, help="Longest prompt in tokens.")
+@click.option("--dtype", help="float32 or bfloat16.")
+@click.option("--evaluate-on", help="test, or dev for choosing settings  [test]")
+@click.option("--control", help="shuffled-labels: swap half of the training pairs at random; nothing is left to learn.")
+@click.option("--ranked-by", help="The metric that ranks  [pairwise_accuracy]")
+@click.option("--limit", type=int, help="At most this many pairs a split, for trying things out.")
+@click.option("--data-seed", type=int, help="Seed of the simulator and of derived splits  [0]")
+@click.option("--cell-timeout", type=float, help="Seconds after which a cell counts as hung.")
+@click.option("--lenient", is_flag=True, default=None, help="Skip defective rows and count them by reason.")
+@click.option("--trust-remote-code", is_flag=True, default=None, help="Let a model repository run its own code.")
+@click.option("--output-dir", type=click.Path(path_type=Path), help="Where the run goes  [runs/<hash of the run>]")
+@click.option("--keep-checkpoints", is_flag=True, help="Keep the trained weights after they are scored.")
+@click.option("--dry-run", is_flag=True, help="Print the plan with estimates and stop.")
+@click.option("--quiet", is_flag=True, help="Print the leaderboards only.")
+def run(
+    run_file: Path | None, output_dir: Path | None, keep_checkpoints: bool, dry_run: bool, quiet: bool, **flags: Any
+) -> int:
+    """Train, score and rank: every loss on every model, the same budget for all.
+
+    RUN_FILE is a TOML file with the same names as the options; options win. Running the same command again computes
+    only what is missing.
+    """
+    from harness.execute.campaign import carry_out, resolve, run_values
+    from harness.execute.plan import plan_text, warnings
+    from harness.execute.progress import RunProgress, printable
+    from harness.leaderboard import write
+    from harness.leaderboard.terminal import render
+
+    console = _console()
+    campaign = resolve(run_values(run_file, flags), output_dir, keep_checkpoints)
+    for line in warnings(campaign):
+        click.echo(printable(line), err=True)
+    if dry_run or not quiet:
+        click.echo(printable(plan_text(campaign)))
+    if dry_run:
+        return 0
+    with RunProgress(campaign, console, quiet) as progress:
+        trouble = carry_out(campaign, progress)
+    table = write(campaign.folder)
+    click.echo(printable(render(table, width=console.width)))
+    if not quiet:
+        click.echo(f"Written: {campaign.folder / 'leaderboard.md'}, .json, .csv; records and rows in {campaign.folder / 'cells'}")
+    for line in trouble:
+        click.echo(f"Error: {printable(line)}", err=True)
+    return 6 if trouble or table.failed else 0
+
+
+@cli.command()
+@click.argument("run", type=click.Path(path_type=Path))
+@click.option("--ranked-by", default=None, help="Rank by another metric  [what the run says]")
+def leaderboard(run: Path, ranked_by: str | None) -> None:
+    """Rebuild leaderboard.json, .md and .csv of a RUN folder from its records. Needs no torch."""
+    from harness.execute.progress import printable
+    from harness.leaderboard import write
+    from harness.leaderboard.terminal import render
+
+    table = write(run, ranked_by) if ranked_by else write(run)
+    click.echo(printable(render(table, width=_console().width)))
+
+
+@cli.group()
+def plugins() -> None:
+    """The losses that are installed."""
+
+
+@plugins.command("list")
+def plugins_list() -> None:
+    """List every loss with its formula's source and who brings it; broken plugins too."""
+    from harness.execute.listing import plugin_list
+
+    click.echo(plugin_list())
+
+
+@plugins.command("show")
+@click.argument("name")
+def plugins_show(name: str) -> None:
+    """Show one loss: formula, source, options with defaults, what it needs, what tuning may vary."""
+    from harness.execute.listing import plugin_page
+
+    click.echo(plugin_page(name))
+
+
+@cli.group()
+def data() -> None:
+    """Preference data."""
+
+
+@data.command()
+@click.argument("dataset", default="embedded")
+@click.option("--lenient", is_flag=True, help="Skip defective rows and count them by reason.")
+@click.option("--data-seed", type=int, default=0, help="Seed of the simulator and of derived splits.")
+def describe(dataset: str, lenient: bool, data_seed: int) -> None:
+    """Describe a DATASET: pairs, prompts, lengths, score gaps, length bias, what was skipped and why."""
+    from harness.api import LoadOptions
+    from harness.data.describe import as_text
+    from harness.data.describe import describe as describe_data
+    from harness.data.sources import load
+    from harness.manager import datasets, plugin_manager
+
+    loaded = load(dataset, LoadOptions(lenient=lenient, seed=data_seed), datasets(plugin_manager()))
+    click.echo(as_text(describe_data(loaded)))
+
+
+@cli.command()
+def doctor() -> None:
+    """Say what is installed, which scorer will be used, whether a GPU and the hub are there, and where caches lie."""
+    from harness.execute.listing import doctor_page
+
+    click.echo(doctor_page())
+
+
+def _console() -> Any:
+    from rich.console import Console
+
+    return Console()

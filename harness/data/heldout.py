@@ -1,0 +1,141 @@
+"""The held-out data of a run as one list of unique responses to score, and the tables their scores go into."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from harness.api import Dataset, Message, Pair, ScoreRequest
+from harness.data.tokens import Limits, encode_many
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeldOut:
+    """Every held-out response once, and where each pair finds its two."""
+
+    requests: tuple[ScoreRequest, ...]
+    pairs: pd.DataFrame
+    """One row a pair: ids, split, scores, truth, characters, and `chosen`, `rejected`: indices into the requests."""
+    responses: pd.DataFrame
+    """One row a request, in order: ids, split, score, truth, characters, `listwise`."""
+    truncated_pairs: int
+    """Held-out pairs that lost tokens to the limits."""
+    fingerprint: str
+    """16 hex digits over the ids of all requests."""
+
+
+def held_out(
+    tokenizer: PreTrainedTokenizerBase, dataset: Dataset, evaluate_on: str, limits: Limits
+) -> HeldOut:
+    """Return the held-out data of `test` or `dev`, tokenised; the length-balanced pairs belong to `test`."""
+    splits: list[tuple[str, Sequence[Pair]]] = [(evaluate_on, dataset.test if evaluate_on == "test" else dataset.dev)]
+    if evaluate_on == "test":
+        splits.append(("test_lenbalanced", dataset.test_lenbalanced))
+    listwise = dataset.listwise_test if evaluate_on == "test" else dataset.listwise_dev
+    found: dict[str, _Response] = {}
+    for prompt in listwise:  # first: these scores are absolute, a pair's may be relative to the pair
+        for response in prompt.responses:
+            _add(found, prompt.prompt_id, prompt.context, response.text, response.score, response.true_quality, True)
+    rows = []
+    for split, pairs in splits:
+        for pair in pairs:
+            sides = [
+                _add(found, pair.prompt_id, pair.context, text, score, truth, False)
+                for text, score, truth in (
+                    (pair.chosen, pair.score_chosen, pair.true_chosen),
+                    (pair.rejected, pair.score_rejected, pair.true_rejected),
+                )
+            ]
+            rows.append(_pair_row(pair, split, sides))
+    responses = list(found.values())
+    encoded = encode_many(tokenizer, [(response.context, response.text) for response in responses], limits)
+    cut = np.array([each.truncated for each in encoded], dtype=bool)
+    table = pd.DataFrame(rows)
+    main = table[table["split"] == evaluate_on]
+    requests = tuple(ScoreRequest(prompt=each.prompt_ids, response=each.response_ids) for each in encoded)
+    digest = hashlib.sha256(json.dumps([[request.prompt, request.response] for request in requests]).encode())
+    return HeldOut(
+        requests=requests,
+        pairs=table,
+        responses=pd.DataFrame([response.row(evaluate_on) for response in responses]),
+        truncated_pairs=int((cut[main["chosen"]] | cut[main["rejected"]]).sum()),
+        fingerprint=digest.hexdigest()[:16],
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Response:
+    index: int
+    response_id: str
+    prompt_id: str
+    context: tuple[Message, ...]
+    text: str
+    score: float
+    true_quality: float
+    listwise: bool
+
+    def row(self, split: str) -> dict[str, object]:
+        return {
+            "prompt_id": self.prompt_id,
+            "response_id": self.response_id,
+            "split": split,
+            "score": self.score,
+            "true_quality": self.true_quality,
+            "characters": len(self.text),
+            "listwise": self.listwise,
+        }
+
+
+def _add(
+    found: dict[str, _Response],
+    prompt_id: str,
+    context: tuple[Message, ...],
+    text: str,
+    score: float,
+    truth: float,
+    listwise: bool,
+) -> _Response:
+    turns = [(turn.role, turn.content) for turn in context]
+    name = hashlib.sha256(json.dumps([prompt_id, turns, text]).encode()).hexdigest()[:16]
+    return found.setdefault(
+        name,
+        _Response(
+            index=len(found),
+            response_id=name,
+            prompt_id=prompt_id,
+            context=context,
+            text=text,
+            score=score,
+            true_quality=truth,
+            listwise=listwise,
+        ),
+    )
+
+
+def _pair_row(pair: Pair, split: str, sides: Sequence[_Response]) -> dict[str, object]:
+    chosen, rejected = sides
+    return {
+        "pair_id": pair.pair_id,
+        "prompt_id": pair.prompt_id,
+        "split": split,
+        "score_chosen": pair.score_chosen,
+        "score_rejected": pair.score_rejected,
+        "gap": pair.score_chosen - pair.score_rejected,
+        "true_chosen": pair.true_chosen,
+        "true_rejected": pair.true_rejected,
+        "chosen_characters": len(pair.chosen),
+        "rejected_characters": len(pair.rejected),
+        "chosen_response_id": chosen.response_id,
+        "rejected_response_id": rejected.response_id,
+        "chosen": chosen.index,
+        "rejected": rejected.index,
+    }

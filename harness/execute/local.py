@@ -1,0 +1,158 @@
+"""Run the unfinished cells of a grid on this machine: one worker process a model, watched from outside.
+
+A loss that hangs or brings the interpreter down costs its own cell: the worker is ended, the cell recorded as failed,
+and a new worker goes on with the rest.
+"""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+from harness.api import HarnessError
+from harness.grid import Cell
+from harness.job import Job, cell_folder, record_failure
+
+Report = Callable[[str, dict[str, Any]], None]
+"""`report(event, details)`: told of every event of every worker, in order."""
+
+
+def unfinished(job: Job) -> list[Cell]:
+    """Return the cells without a result: no record, or one that failed, which is tried again."""
+    return [cell for cell in job.cells if _status(job, cell) not in ("ok", "diverged")]
+
+
+def execute(job: Job, report: Report) -> None:
+    """Compute the unfinished cells of one model. Each ends with a record, whatever happens.
+
+    Raises `HarnessError` where the model, the data or the scorer cannot be prepared at all.
+    """
+    todo = unfinished(job)
+    for cell in todo:  # a failed cell is tried again from the start
+        (cell_folder(job, cell.key) / "record.json").unlink(missing_ok=True)
+    while todo:
+        trouble = _watch(replace(job, cells=tuple(todo)), report)
+        left = [cell for cell in todo if _status(job, cell) is None]
+        if trouble is None and not left:
+            return
+        active, reason = trouble or (None, "the worker ended without a result")
+        if active is None or active not in {cell.key for cell in left}:
+            for cell in left:
+                record_failure(job, cell, "failed", reason, {})
+            raise HarnessError(f"model '{job.model}': {reason}")
+        failed = next(cell for cell in left if cell.key == active)
+        report("failed", {"key": active, "model": job.model, "reason": reason})
+        record_failure(job, failed, "failed", reason, {})
+        todo = [cell for cell in left if cell.key != active]
+
+
+def log_path(job: Job) -> Path:
+    """Return where the worker's own output goes."""
+    return job.folder / "logs" / f"{job.model.rstrip('/').rpartition('/')[2]}.log"
+
+
+def _status(job: Job, cell: Cell) -> str | None:
+    record = cell_folder(job, cell.key) / "record.json"
+    return str(json.loads(record.read_text(encoding="utf-8"))["status"]) if record.exists() else None
+
+
+def _watch(job: Job, report: Report) -> tuple[str | None, str] | None:
+    """Run one worker to its end. Return None, or (the cell it was at, what went wrong)."""
+    context = multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe(duplex=False)
+    log_path(job).parent.mkdir(parents=True, exist_ok=True)
+    worker = context.Process(target=_work, args=(job, theirs, str(log_path(job))))
+    worker.start()
+    theirs.close()
+    active: str | None = None
+    since = time.monotonic()
+    limit = job.run.settings.cell_timeout
+    try:
+        while True:
+            event, details = _receive(ours, worker)
+            if event in ("training", "scoring"):
+                active, since = (details["key"] if details["key"] != "base" else None), time.monotonic()
+            elif event in ("trained", "scored", "failed", "phase"):
+                active = None
+            elif event == "error":
+                return None, str(details["reason"])
+            elif event == "done":
+                return None
+            elif event == "died":
+                return active, f"the worker process {_exit(worker.exitcode)}; its output is in {log_path(job)}"
+            if active is not None and time.monotonic() - since > limit:
+                return active, f"no result within {limit:g} s; raise --cell-timeout if the cell was only slow"
+            if event != "nothing":
+                report(event, {"model": job.model, **details})
+    finally:
+        if worker.is_alive() and worker.exitcode is None:
+            worker.join(timeout=10 if active is None else 0)
+        if worker.is_alive():
+            worker.kill()
+        worker.join()
+
+
+def _receive(connection: Connection, worker: Any) -> tuple[str, dict[str, Any]]:
+    try:
+        if connection.poll(0.5):
+            event, details = connection.recv()
+            return str(event), details
+    except (EOFError, ConnectionResetError):
+        worker.join(timeout=10)
+        return "died", {}
+    return "nothing", {}
+
+
+def _exit(code: int | None) -> str:
+    if code is not None and code < 0:
+        return f"was ended by {signal.Signals(-code).name}"
+    return f"ended with exit code {code}"
+
+
+def _work(job: Job, connection: Connection, log: str) -> None:
+    """The worker: its output goes to the log file, its news through the connection."""
+    with open(log, "ab", buffering=0) as file:
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
+    threading.Thread(target=_leave_with_parent, args=(os.getppid(),), daemon=True).start()
+
+    def tell(event: str, **details: Any) -> None:
+        connection.send((event, details))
+
+    try:
+        from harness.score.torchvision_guard import hide_broken_torchvision
+
+        hide_broken_torchvision()
+        from harness.cell import run_model
+
+        run_model(job, tell)
+        tell("done")
+    except BrokenPipeError:
+        pass
+    except HarnessError as error:
+        tell("error", reason=str(error))
+    except Exception as error:
+        import traceback
+
+        traceback.print_exc()
+        tell("error", reason=f"{type(error).__name__}: {error}; the traceback is in {log}")
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)  # no atexit noise of native libraries, and no wait for their threads
+
+
+def _leave_with_parent(parent: int) -> None:
+    # a worker whose parent was killed must not go on writing into a folder that a new run works in
+    while os.getppid() == parent:
+        time.sleep(0.5)
+    os._exit(1)

@@ -1,0 +1,102 @@
+"""The plan of a run before it starts: cells, budget and estimates, marked as estimates."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+
+from harness.config import PRESETS
+from harness.execute.campaign import Campaign, cache_folder, planned
+from harness.execute.progress import clock
+
+NANO_PARAMETERS = 1_000_000
+NAMED_PARAMETERS = {"qwen": 494_000_000, "gemma": 2_614_000_000, "mistral": 7_242_000_000}
+"""Of the preset `paper`, from the checkpoints' model cards."""
+ASSUMED_FLOPS = 20e9
+"""FLOP/s a CPU core that training is assumed to reach where no earlier run on this machine says better."""
+RUNTIME_BYTES = 1.2e9
+"""What torch, transformers and the engine take before any weights."""
+
+
+def plan_text(campaign: Campaign) -> str:
+    """Return the plan as text: what will be computed, and what it is estimated to take."""
+    run, settings = campaign.run, campaign.run.settings
+    labels = list(dict.fromkeys(cell.system.label for cell in campaign.cells))
+    todo = campaign.todo
+    lines = [
+        f"Run       {campaign.folder}",
+        f"Losses    {len(labels)}: {', '.join(labels)}",
+        f"Models    {', '.join(run.models)} ({settings.name} preset: {settings.note})",
+        f"Data      {campaign.dataset.name}: {len(campaign.dataset.train)} training pairs, "
+        f"{len(campaign.dataset.test if run.evaluate_on == 'test' else campaign.dataset.dev)} {run.evaluate_on} pairs",
+        *(f"          {note}" for note in campaign.dataset.notes),
+        f"Budget    {settings.budget} a cell, {settings.batch_pairs} pairs a step, learning rate {settings.learning_rate:g} "
+        f"for every loss, {run.adapter} fine-tuning, {settings.dtype}",
+        f"Scorer    {campaign.jobs[0].scorer.name}",
+        f"Cells     {len(campaign.cells)} = {len(labels)} losses x {len(run.models)} models x {len(run.seeds)} seeds; "
+        f"{len(campaign.cells) - len(todo)} have their result, {len(todo)} to compute",
+    ]
+    if run.control != "none":
+        lines.append(f"Control   {run.control}: this run is a control, its board ranks nothing")
+    return "\n".join([*lines, *_estimates(campaign)])
+
+
+def warnings(campaign: Campaign) -> list[str]:
+    """Return what a user must know before the run starts."""
+    data, lines = campaign.dataset, []
+    lines += [f"Warning: {reason}" for reason in campaign.manager.broken.values()]
+    if data.skipped:
+        counted = ", ".join(f"{count} {reason}" for reason, count in sorted(data.skipped.items()))
+        lines.append(f"Warning: rows left out of data set '{data.name}': {counted}")
+    if campaign.jobs[0].scorer_note:
+        lines.append(f"Warning: {campaign.jobs[0].scorer_note}")
+    return lines
+
+
+def _estimates(campaign: Campaign) -> list[str]:
+    todo, settings = campaign.todo, campaign.run.settings
+    if not todo:
+        return []
+    sizes = {model: parameters_of(model, campaign.run.preset) for model in campaign.run.models}
+    known = [cell for cell in todo if sizes[cell.model]]
+    plans = [planned(campaign, cell, sizes[cell.model] or NANO_PARAMETERS) for cell in known]
+    if not plans:
+        return ["Estimate  none: the size of these models is not known before they are loaded"]
+    epochs = plans[0][0].epochs
+    if epochs is not None and epochs > 1:
+        lines = [f"Epochs    {epochs:.2f}: the budget visits pairs again"]
+    else:
+        lines = []
+    tokens, flops = sum(tokens for _, tokens, _ in plans), sum(flops for _, _, flops in plans)
+    largest = max(sizes[cell.model] or 0 for cell in known)
+    a_parameter = 16 if campaign.run.adapter == "full" else 4
+    memory = RUNTIME_BYTES + largest * a_parameter
+    if settings.budget.startswith("seconds"):
+        seconds, basis = float(settings.budget.partition("=")[2]) * len(todo), "training alone, by the budget"
+        lines.append(f"Estimate  about {clock(seconds)} ({basis}); about {memory / 1e9:.1f} GB of memory")
+        return lines
+    rate, source = measured_rate(campaign.run.preset)
+    lines.append(
+        f"Estimate  about {tokens / 1e6:.2f} M tokens, {flops:.2g} FLOPs, {clock(flops / rate)} of training ({source}), "
+        f"{memory / 1e9:.1f} GB of memory plus activations; estimates, from 3.5 characters a token"
+    )
+    return lines
+
+
+def parameters_of(model: str, preset: str) -> int | None:
+    """Return the parameters of a model as far as its name tells, or None."""
+    if model in NAMED_PARAMETERS:
+        return NANO_PARAMETERS if preset == PRESETS["nano"].name else NAMED_PARAMETERS[model]
+    size = re.search(r"(\d+(?:\.\d+)?)\s*([bBmM])(?![a-zA-Z])", model)
+    return int(float(size[1]) * {"b": 1e9, "m": 1e6}[size[2].lower()]) if size else None
+
+
+def measured_rate(preset: str) -> tuple[float, str]:
+    """Return FLOP/s of training and where the figure comes from: earlier cells on this machine, or an assumption."""
+    path = cache_folder() / "rates.json"
+    try:
+        return float(json.loads(path.read_text())[preset]), "at the rate of the last run on this machine"
+    except (OSError, ValueError, KeyError, TypeError):
+        cores = os.cpu_count() or 1
+        return ASSUMED_FLOPS * cores, f"assuming {ASSUMED_FLOPS / 1e9:.0f} GFLOP/s a core; no earlier run on this machine"

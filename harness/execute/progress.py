@@ -1,0 +1,122 @@
+"""What a run says while it works: a bar with the time left on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn
+
+from harness.execute.campaign import Campaign
+from harness.execute.local import unfinished
+
+START, TRAIN, ENGINE, SCORE = 3.0, 4.0, 2.0, 1.0
+"""Rough weights of making a start checkpoint, training a cell, starting an engine, scoring a cell; for the ETA only."""
+
+
+class RunProgress:
+    """Told of every event; prints it. Use as a context manager around the run."""
+
+    def __init__(self, campaign: Campaign, console: Console, quiet: bool) -> None:
+        self.console, self.quiet = console, quiet
+        self.labels = {cell.key: f"{cell.system.label}" for cell in campaign.cells}
+        self.seeds = {cell.key: cell.seed for cell in campaign.cells} if len(campaign.run.seeds) > 1 else {}
+        self.left = {job.model: unfinished(job) for job in campaign.jobs}
+        self.total = sum(START + ENGINE + (TRAIN + SCORE) * len(cells) for cells in self.left.values() if cells)
+        self.done = 0.0
+        self.partial = 0.0
+        self.trained = self.scored = 0
+        self.began = time.monotonic()
+        self.bar: Progress | None = None
+        self.task: TaskID | None = None
+
+    def __enter__(self) -> RunProgress:
+        if self.console.is_terminal and not self.quiet and self.total:
+            columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>3.0f}% {task.fields[eta]}"))
+            self.bar = Progress(*columns, console=self.console, transient=True)
+            self.task = self.bar.add_task("starting", total=self.total, eta="")
+            self.bar.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self.bar:
+            self.bar.stop()
+
+    def eta(self) -> str:
+        """Return the time left, from the time the finished part took; empty before there is anything to go by."""
+        fraction = (self.done + self.partial) / self.total if self.total else 1.0
+        if fraction < 0.02:
+            return ""
+        left = (time.monotonic() - self.began) * (1 - fraction) / fraction
+        return f"ETA {clock(left)}"
+
+    def __call__(self, event: str, details: dict[str, Any]) -> None:
+        """Print one event and move the bar."""
+        model = details.get("model", "")
+        name = self._name(details.get("key", ""))
+        count = len(self.left.get(model, []))
+        if event == "finished":
+            self._line(f"[{model}] every cell has its record: nothing to compute")
+        elif event == "model":
+            self.trained = self.scored = 0
+            self._line(f"[{model}] {details['cells']} cells to compute")
+        elif event == "phase":
+            self._line(f"[{model}] {details['text']}")
+        elif event == "training":
+            if not self.trained and not self.partial:
+                self.done += START
+            self._describe(f"[{model}] training {name}")
+        elif event == "step":
+            if details["steps"]:
+                self.partial = TRAIN * details["step"] / details["steps"]
+        elif event == "trained":
+            self._advance(TRAIN)
+            self.trained += 1
+            end = "" if details["status"] == "ok" else f" -- DIVERGED: {details['reason']}"
+            said = f"{details['seconds']:.1f} s, last loss {details['loss']:.4g}{end}"
+            self._line(f"[{model}] trained {self.trained}/{count} {name}: {said}; {self.eta()}")
+        elif event == "scoring":
+            if name == "base":
+                self._advance(ENGINE)
+            self._describe(f"[{model}] scoring {name}")
+        elif event == "scored":
+            self._advance(SCORE)
+            self.scored += 1
+            self._line(f"[{model}] scored {self.scored}/{count} {name}; {self.eta()}")
+        elif event == "failed":
+            self._advance(SCORE)
+            self._line(f"[{model}] FAILED {name}: {details['reason']}", always=True)
+        elif event == "trouble":
+            self._line(f"[{model}] FAILED: {details['reason']}", always=True)
+        if self.bar and self.task is not None:
+            self.bar.update(self.task, completed=min(self.total, self.done + self.partial), eta=self.eta())
+
+    def _name(self, key: str) -> str:
+        label = self.labels.get(key, key)
+        return f"{label} seed {self.seeds[key]}" if key in self.seeds else label
+
+    def _advance(self, units: float) -> None:
+        self.done += units
+        self.partial = 0.0
+
+    def _describe(self, text: str) -> None:
+        if self.bar and self.task is not None:
+            self.bar.update(self.task, description=printable(text))
+
+    def _line(self, text: str, always: bool = False) -> None:
+        if always or not self.quiet:
+            self.console.print(printable(text.rstrip("; ")), markup=False, highlight=False, soft_wrap=True)
+
+
+def printable(text: str) -> str:
+    """Return text that cannot steer a terminal: control characters are shown as escapes."""
+    return "".join(c if c.isprintable() or c in "\n\t" else c.encode("unicode_escape").decode() for c in text)
+
+
+def clock(seconds: float) -> str:
+    """Return `1 h 02 min`, `3 min 05 s` or `12 s`."""
+    whole = round(seconds)
+    if whole >= 3600:
+        return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+    return f"{whole // 60} min {whole % 60:02d} s" if whole >= 60 else f"{whole} s"

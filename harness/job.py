@@ -1,0 +1,83 @@
+"""What a worker process is given, and the record of a cell that came to nothing. Imports no torch."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from harness.api import Dataset, Loss, ScorerSource
+from harness.config import PROTOCOL, Run
+from harness.grid import Cell
+from harness.manager import Owner
+from harness.store import write_record
+
+Tell = Callable[..., None]
+"""`tell(event, **details)`: what the worker says to whoever runs it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """The cells of one model, with all that a worker process needs."""
+
+    run: Run
+    model: str
+    cells: tuple[Cell, ...]
+    owners: Mapping[str, Owner]
+    """By the loss's name."""
+    dataset: Dataset
+    scorer: ScorerSource
+    canary: ScorerSource | None
+    """The transformers scorer, unless it is the scorer or cannot run."""
+    scorer_note: str
+    """Why this scorer, where it is not the product's first choice; empty otherwise."""
+    folder: Path
+    cache: Path
+    keep_checkpoints: bool
+
+
+def cell_folder(job: Job, key: str) -> Path:
+    """Return the folder of a cell."""
+    return job.folder / "cells" / key
+
+
+def trained(job: Job, cell: Cell) -> bool:
+    """Return whether a cell is trained and its weights wait to be scored."""
+    folder = cell_folder(job, cell.key)
+    if not (folder / "trained.json").exists():
+        return False
+    return (folder / "weights").exists() or json.loads((folder / "trained.json").read_text())["status"] != "ok"
+
+
+def loss_fields(job: Job, loss: Loss) -> dict[str, Any]:
+    """Return who the loss is and who brought it."""
+    owner = job.owners[loss.name]
+    return {"name": loss.name, "options": loss.options(), "plugin": owner.distribution, "version": owner.version}
+
+
+def board(run: Run) -> dict[str, Any]:
+    """Return the board's key: what must be the same for two records to stand in one table."""
+    return run.decisive()
+
+
+def record_failure(job: Job, cell: Cell, status: str, reason: str, fields: Mapping[str, Any]) -> None:
+    """Write the record of a cell that has no scores. Needs nothing but the job, so that the parent can write it too."""
+    folder = cell_folder(job, cell.key)
+    loss = cell.system.loss
+    known = {
+        "protocol": PROTOCOL,
+        "kind": "loss",
+        "key": cell.key,
+        "label": cell.system.label,
+        "loss": loss_fields(job, loss),
+        "model": {"name": job.model, "preset": job.run.preset},
+        "dataset": {"name": job.dataset.name, "fingerprint": job.dataset.fingerprint},
+        "seed": cell.seed,
+        "board": board(job.run),
+        "spend": {},
+        "scorer": {"name": job.scorer.name},
+        "metrics": {},
+    }
+    write_record(folder, known | dict(fields) | {"status": status, "reason": reason}, None, None)
