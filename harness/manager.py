@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import difflib
 import importlib.metadata
+import inspect
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any
 
 import pluggy
 
 from harness.api import DatasetSource, HarnessError, Loss, ScorerSource, hookspecs
 
-Named = TypeVar("Named", bound=DatasetSource | ScorerSource)
+KINDS: Mapping[str, type] = {"harness_losses": Loss, "harness_datasets": DatasetSource, "harness_scorers": ScorerSource}
+"""By hook: what its answer is a list of (for losses: the classes)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,17 +28,22 @@ class Owner:
 
 @dataclass(frozen=True, kw_only=True)
 class Manager:
-    """The plugins found, and those that could not be imported."""
+    """The plugins that work, and those that do not."""
 
     hooks: pluggy.PluginManager
     owners: Mapping[str, Owner]
     """By the name pluggy knows the plugin under."""
     broken: Mapping[str, str] = field(default_factory=dict)
-    """Entry point -> the distribution that brings it and the error it raised."""
+    """Entry point -> the distribution that brings it and the error it raised, at import or when asked."""
 
 
 def plugin_manager(entry_points: Iterable[importlib.metadata.EntryPoint] | None = None) -> Manager:
-    """Return the plugins of every installed distribution; one that fails to import costs only itself."""
+    """Return the plugins of every installed distribution; one that fails costs only itself.
+
+    A plugin fails where importing it raises, where it implements a hook that there is not or with arguments that the
+    hook has not, and where one of its hooks raises or answers with something else than the hook returns: every hook
+    is asked once here. It is then left out as a whole and named in `broken`.
+    """
     hooks = pluggy.PluginManager(hookspecs.PROJECT)
     hooks.add_hookspecs(hookspecs)
     owners: dict[str, Owner] = {}
@@ -45,15 +52,32 @@ def plugin_manager(entry_points: Iterable[importlib.metadata.EntryPoint] | None 
     for entry in sorted(set(found), key=lambda entry: (entry.name, entry.value)):
         distribution = entry.dist.name if entry.dist else "an unknown distribution"
         version = entry.dist.version if entry.dist else "unknown"
+        name = f"{distribution}:{entry.name}"
         try:
             module = entry.load()
-            name = hooks.register(module, name=f"{distribution}:{entry.name}")
-        except Exception as error:  # whatever a plugin raises at import, it costs only itself
-            broken[entry.name] = f"plugin '{entry.name}' of {distribution} {version} failed: {type(error).__name__}: {error}"
+            if hooks.is_registered(module):  # two entry points to one module
+                continue
+            _register(hooks, module, name)
+        except (Exception, SystemExit) as error:  # whatever a plugin raises, it costs only itself
+            key = name if entry.name in broken else entry.name
+            broken[key] = f"plugin '{entry.name}' of {distribution} {version} failed: {type(error).__name__}: {error}"
             continue
-        if name is not None:
-            owners[name] = Owner(distribution=distribution, version=version, entry_point=entry.name)
+        owners[name] = Owner(distribution=distribution, version=version, entry_point=entry.name)
     return Manager(hooks=hooks, owners=owners, broken=broken)
+
+
+def _register(hooks: pluggy.PluginManager, module: Any, name: str) -> None:
+    try:
+        hooks.register(module, name=name)
+        hooks.check_pending()
+        for hook in hooks.get_hookcallers(module) or []:
+            for implementation in hook.get_hookimpls():
+                if implementation.plugin is module:
+                    _checked(hook.name, implementation.function())
+    except BaseException:
+        if hooks.get_plugin(name) is module:
+            hooks.unregister(module)
+        raise
 
 
 def losses(manager: Manager) -> dict[str, type[Loss]]:
@@ -64,7 +88,7 @@ def losses(manager: Manager) -> dict[str, type[Loss]]:
         for cls in classes:
             if cls.name in found and found[cls.name] is not cls:
                 raise HarnessError(
-                    f"two plugins bring a loss called '{cls.name}': {owner[cls.name]} and {plugin}; uninstall one of them"
+                    f"two plugins bring a loss called '{cls.name}': {owner[cls.name]} and {plugin}; uninstall one"
                 )
             found[cls.name], owner[cls.name] = cls, plugin
     return dict(sorted(found.items()))
@@ -89,7 +113,7 @@ def scorers(manager: Manager) -> dict[str, ScorerSource]:
 
 
 def resolver(manager: Manager) -> Callable[[str, Mapping[str, Any]], Loss]:
-    """Return `resolve(name, options)`: the loss of that name with those options, or an error with the names there are."""
+    """Return `resolve(name, options)`: the loss of that name with those options, or an error naming all."""
     known = losses(manager)
 
     def resolve(name: str, options: Mapping[str, Any]) -> Loss:
@@ -97,7 +121,9 @@ def resolver(manager: Manager) -> Callable[[str, Mapping[str, Any]], Loss]:
             close = difflib.get_close_matches(name, known, n=1)
             hint = f" (did you mean '{close[0]}'?)" if close else ""
             hint += f"; {manager.broken[name]}" if name in manager.broken else ""
-            raise HarnessError(f"got loss '{name}', expected one of {', '.join(known)}{hint}; see `harness plugins list`")
+            raise HarnessError(
+                f"got loss '{name}', expected one of {', '.join(known)}{hint}; see `harness plugins list`"
+            )
         return known[name].from_options(options, resolve)
 
     return resolve
@@ -110,20 +136,42 @@ def _by_name(manager: Manager, hook: str, kind: str) -> dict[str, Any]:
         for source in sources:
             if source.name in found:
                 raise HarnessError(
-                    f"two plugins bring a {kind} called '{source.name}': {owner[source.name]} and {plugin}; uninstall one"
+                    f"two plugins bring a {kind} called '{source.name}': "
+                    f"{owner[source.name]} and {plugin}; uninstall one"
                 )
             found[source.name], owner[source.name] = source, plugin
     return found
 
 
-def _answers(manager: Manager, hook: str) -> list[tuple[str, Any]]:
+def _answers(manager: Manager, hook: str) -> list[tuple[str, list[Any]]]:
+    """Return (plugin, its answer) in the order of the plugins' names."""
     answers = []
     for implementation in getattr(manager.hooks.hook, hook).get_hookimpls():
+        plugin = implementation.plugin_name
         try:
-            answers.append((implementation.plugin_name, implementation.function()))
-        except Exception as error:
+            answers.append((plugin, _checked(hook, implementation.function())))
+        except Exception as error:  # a plugin that was asked before and answered, or was registered by hand
             raise HarnessError(
-                f"plugin '{implementation.plugin_name}' raised {type(error).__name__} in {hook}: {error}; "
-                "mend it or uninstall it"
+                f"plugin '{plugin}' raised {type(error).__name__} in {hook}: {error}; mend it or uninstall it"
             ) from error
     return sorted(answers, key=lambda answer: answer[0])
+
+
+def _checked(hook: str, answer: Any) -> list[Any]:
+    kind = KINDS[hook]
+    if not isinstance(answer, list | tuple):
+        raise HarnessError(f"{hook} returned {answer!r}, expected a list; mend the plugin")
+    for item in answer:
+        if kind is Loss:
+            if not (isinstance(item, type) and issubclass(item, Loss)):
+                raise HarnessError(
+                    f"{hook} returned {item!r}, expected subclasses of harness.api.Loss; mend the plugin"
+                )
+            if inspect.isabstract(item):
+                lacking = ", ".join(sorted(item.__abstractmethods__))
+                raise HarnessError(f"{hook} returned {item.__name__}, which lacks {lacking}; write it")
+        elif not isinstance(item, kind):
+            raise HarnessError(f"{hook} returned {item!r}, expected harness.api.{kind.__name__}; mend the plugin")
+        if not isinstance(getattr(item, "name", None), str):
+            raise HarnessError(f"{hook} returned {item!r}, which has no name; give it one")
+    return list(answer)

@@ -115,7 +115,7 @@ class Loss(ABC):
         field's name as a prefix: `{"base": "dpo", "base.beta": 0.1}`.
         Raises `HarnessError` for an unknown option, a value of the wrong type or one the loss refuses.
         """
-        fields = {field.name: field for field in dataclasses.fields(cls)}
+        fields = {field.name: field for field in dataclasses.fields(cls) if field.init}
         hints = typing.get_type_hints(cls)
         values: dict[str, Any] = {}
         nested: dict[str, dict[str, Any]] = {name: {} for name in fields if _is_loss(hints[name])}
@@ -129,7 +129,7 @@ class Loss(ABC):
                 raise HarnessError(_unknown_option(cls.name, option, fields, nested))
         for name, inner in nested.items():
             chosen = values.get(name, fields[name].metadata.get("loss"))
-            if isinstance(chosen, Loss) and not inner:
+            if not inner and (isinstance(chosen, Loss) or (chosen is None and _has_default(fields[name]))):
                 continue
             if not isinstance(chosen, str):
                 raise HarnessError(f"loss '{cls.name}': option '{name}' got {chosen!r}, expected the name of a loss")
@@ -140,6 +140,11 @@ class Loss(ABC):
                 )
             values[name] = resolve(chosen, inner)
         values = {name: _read(cls.name, name, value, hints[name]) for name, value in values.items()}
+        missing = [name for name, field in fields.items() if name not in values and not _has_default(field)]
+        if missing:
+            raise HarnessError(
+                f"loss '{cls.name}' got no {', '.join(missing)}, which it has no default for; write {missing[0]}=VALUE"
+            )
         try:
             return cls(**values)
         except HarnessError as error:
@@ -149,6 +154,8 @@ class Loss(ABC):
         """Return every option with its value, flat and JSON-ready; `from_options` reads it back."""
         flat: dict[str, Any] = {}
         for field in dataclasses.fields(self):
+            if not field.init:
+                continue
             value = getattr(self, field.name)
             if isinstance(value, Loss):
                 flat[field.name] = value.name
@@ -156,6 +163,15 @@ class Loss(ABC):
             else:
                 flat[field.name] = value
         return flat
+
+    def tuning_space(self) -> dict[str, Range]:
+        """Return what tuning may vary, by option: `search_space`, and a wrapped loss's own as `<field>.<option>`."""
+        space = dict(self.search_space)
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if isinstance(value, Loss):
+                space.update({f"{field.name}.{option}": spread for option, spread in value.tuning_space().items()})
+        return space
 
 
 def wraps(default: str) -> Any:
@@ -171,6 +187,10 @@ def require(condition: bool, message: str) -> None:
     """Raise `HarnessError(message)` unless `condition` holds; for a loss's `__post_init__`."""
     if not condition:
         raise HarnessError(message)
+
+
+def _has_default(field: dataclasses.Field[Any]) -> bool:
+    return field.default is not dataclasses.MISSING or field.default_factory is not dataclasses.MISSING
 
 
 def _is_loss(hint: Any) -> bool:
@@ -190,16 +210,19 @@ def _read(loss: str, option: str, value: Any, hint: Any) -> Any:
 
     if _is_loss(hint):
         return value
-    expected = getattr(hint, "__name__", None) or str(hint).replace("typing.", "")
-    if isinstance(value, str) and value.lower() in ("none", "null") and type(None) in typing.get_args(hint):
+    literal = typing.get_origin(hint) is typing.Literal
+    named = isinstance(hint, type) and not typing.get_args(hint)
+    kinds = (hint, *typing.get_args(hint))
+    plain = hint.__name__ if named else str(hint).replace("typing.", "")
+    expected = f"one of {', '.join(map(str, kinds[1:]))}" if literal else plain
+    if isinstance(value, str) and value.lower() in ("none", "null") and type(None) in kinds:
         return None
     try:
-        number = hint in (int, float) or float in typing.get_args(hint)
-        if isinstance(value, bool) and number:
+        if isinstance(value, bool) and (int in kinds or float in kinds) and bool not in kinds:
             raise ValueError
         read = TypeAdapter(hint, config=ConfigDict(allow_inf_nan=False)).validate_python(value)
     except (ValidationError, ValueError):
         raise HarnessError(
-            f"loss '{loss}': option '{option}' got {value!r}, expected {expected}; write {option}=VALUE of that type"
+            f"loss '{loss}': option '{option}' got {value!r}, expected {expected}; write {option}=VALUE of that kind"
         ) from None
     return read
