@@ -377,7 +377,6 @@ def _arguments(plan: Plan, recipe: Recipe, scratch: Path) -> TrainingArguments:
         optim="adamw_torch",
         seed=recipe.seed,
         bf16=recipe.dtype == "bfloat16",
-        gradient_checkpointing=False,
         logging_steps=1,
         logging_nan_inf_filter=False,
         save_strategy="no",

@@ -7,6 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from harness.score.torchvision_guard import hide_broken_torchvision
+
+hide_broken_torchvision()  # before any test imports transformers
+
 
 @pytest.fixture(scope="session")
 def test_data() -> Path:
