@@ -349,7 +349,7 @@ def record_fields(bench: Bench, loss: Loss | None, label: str, seed: int | None)
         },
         "tokens_fingerprint": f"{bench.tokens.fingerprint}-{bench.held_out.fingerprint}",
         "seed": seed,
-        "board": board(job.run),
+        "board": board(job),
         "spend": {},
         "scorer": {"name": job.scorer.name, "version": job.scorer.version(), "note": job.scorer_note},
         "environment": environment(),

@@ -57,9 +57,9 @@ def loss_fields(job: Job, loss: Loss) -> dict[str, Any]:
     return {"name": loss.name, "options": loss.options(), "plugin": owner.distribution, "version": owner.version}
 
 
-def board(run: Run) -> dict[str, Any]:
+def board(job: Job) -> dict[str, Any]:
     """Return the board's key: what must be the same for two records to stand in one table."""
-    return run.decisive()
+    return job.run.decisive() | {"scorer": job.scorer.name}
 
 
 def record_failure(job: Job, cell: Cell, status: str, reason: str, fields: Mapping[str, Any]) -> None:
@@ -75,7 +75,7 @@ def record_failure(job: Job, cell: Cell, status: str, reason: str, fields: Mappi
         "model": {"name": job.model, "preset": job.run.preset},
         "dataset": {"name": job.dataset.name, "fingerprint": job.dataset.fingerprint},
         "seed": cell.seed,
-        "board": board(job.run),
+        "board": board(job),
         "spend": {},
         "scorer": {"name": job.scorer.name},
         "metrics": {},
