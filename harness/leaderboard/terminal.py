@@ -48,7 +48,14 @@ def _grid(board: Board, ranked_by: str) -> Grid:
     grid = Grid(box=SIMPLE_HEAD, show_edge=False, pad_edge=False)
     for heading in ("rank", "tier", "loss"):
         grid.add_column(heading, no_wrap=heading != "loss")
-    for heading in (ranked_by.replace("pairwise_accuracy", "accuracy"), "accuracy@mean", "over base", "Spearman", "ranks s/m/r", "s"):
+    for heading in (
+        ranked_by.replace("pairwise_accuracy", "accuracy"),
+        "accuracy@mean",
+        "over base",
+        "Spearman",
+        "ranks s/m/r",
+        "s",
+    ):
         grid.add_column(heading, justify="right", no_wrap=True)
     for row in board.rows:
         places = "/".join("-" if place is None else str(place) for place in row.yardstick_ranks.values()) or "-"

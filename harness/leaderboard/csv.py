@@ -1,0 +1,38 @@
+"""Table -> leaderboard.csv, for spreadsheets: one line a board, system and metric."""
+
+from __future__ import annotations
+
+import csv
+import io
+
+from harness.leaderboard.json import rounded
+from harness.leaderboard.table import Table
+
+COLUMNS = (
+    *("model", "preset", "dataset", "rank", "rank_low", "rank_high", "tier", "label", "loss", "status", "reason"),
+    *("metric", "value", "low", "high", "n"),
+)
+
+
+def render(table: Table) -> str:
+    """Return the table as CSV with a heading; missing numbers are empty."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    for board in table.boards:
+        for row in board.rows:
+            place = row.standing
+            system = (
+                place.rank,
+                place.rank_low,
+                place.rank_high,
+                place.tier,
+                row.label,
+                row.loss,
+                row.status,
+                row.reason,
+            )
+            for metric, one in row.metrics.items():
+                numbers = rounded([one.value, one.low, one.high])
+                writer.writerow([board.model, board.preset, board.dataset, *system, metric, *numbers, one.n])
+    return text.getvalue()

@@ -1,0 +1,77 @@
+"""Table -> leaderboard.json, for programs. Numbers have 10 significant digits, so rebuilds are byte-identical."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from harness.leaderboard.evidence import Estimate
+from harness.leaderboard.table import Board, Row, Table
+
+DIGITS = 10
+
+
+def render(table: Table) -> str:
+    """Return the table as JSON with a trailing newline; missing numbers are null."""
+    content = {
+        "protocol": table.protocol,
+        "ranked_by": table.ranked_by,
+        "boards": [_board(board) for board in table.boards],
+    }
+    return json.dumps(rounded(content), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def rounded(value: Any) -> Any:
+    """Return `value` with every float at 10 significant digits and None for those that are not finite."""
+    if isinstance(value, Mapping):
+        return {str(key): rounded(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [rounded(inner) for inner in value]
+    if isinstance(value, float):
+        return float(f"{value:.{DIGITS}g}") + 0.0 if math.isfinite(value) else None  # + 0.0: no negative zero
+    return value
+
+
+def _board(board: Board) -> dict[str, Any]:
+    return {
+        "model": board.model,
+        "models": board.models,
+        "preset": board.preset,
+        "dataset": board.dataset,
+        "title": board.title,
+        "disclaimers": board.disclaimers,
+        "settings": board.settings,
+        "seeds": board.seeds,
+        "n_pairs": board.n_pairs,
+        "n_prompts": board.n_prompts,
+        "minimum_detectable_difference": board.minimum_detectable_difference,
+        "rows": [_row(row) for row in board.rows],
+    }
+
+
+def _row(row: Row) -> dict[str, Any]:
+    return {
+        "rank": row.standing.rank,
+        "rank_low": row.standing.rank_low,
+        "rank_high": row.standing.rank_high,
+        "tier": row.standing.tier,
+        "label": row.label,
+        "loss": row.loss,
+        "kind": row.kind,
+        "options": row.options,
+        "status": row.status,
+        "reason": row.reason,
+        "seeds": row.seeds,
+        "metrics": {name: _estimate(estimate) | {"n": estimate.n} for name, estimate in row.metrics.items()},
+        "metric_reasons": row.metric_reasons,
+        "yardstick_ranks": row.yardstick_ranks,
+        "vs_base": {name: _estimate(estimate) for name, estimate in row.vs_base.items()},
+        "spend": row.spend,
+        "scorer": row.scorer,
+    }
+
+
+def _estimate(estimate: Estimate) -> dict[str, float]:
+    return {"value": estimate.value, "low": estimate.low, "high": estimate.high}

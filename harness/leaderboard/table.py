@@ -1,0 +1,259 @@
+"""Records -> Table: the only place that decides what a leaderboard says. Renderers only write it down."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from statistics import fmean
+from typing import Any
+
+from harness.api.errors import HarnessError
+from harness.leaderboard.evidence import (
+    Estimate,
+    Resampling,
+    Sample,
+    comparison,
+    differences,
+    estimates,
+    only_systems,
+    sample,
+    yardstick,
+)
+from harness.leaderboard.group import REFERENCES, Group, group_of, only
+from harness.leaderboard.wording import disclaimers, title
+from harness.metrics import METRICS, YARDSTICKS
+from harness.stats import rank_ranges, tiers
+from harness.store import Record
+
+BASE = REFERENCES[0]
+VS_BASE = ("pairwise_accuracy@mean", "pairwise_accuracy@sum")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Standing:
+    """The place of a system; reference systems have none."""
+
+    rank: int | None = None
+    """1 + systems with a higher value; failed ones come last on a model's board and have none over all models."""
+    rank_low: int | None = None
+    rank_high: int | None = None
+    """The ranks that the comparisons leave open, low being best."""
+    tier: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One system on one board."""
+
+    label: str
+    loss: str
+    kind: str
+    """`loss` or `reference`."""
+    options: Mapping[str, Any]
+    status: str
+    """`ok`, `diverged`, `failed`, or `missing`: cells of it are not done."""
+    reason: str = ""
+    standing: Standing = Standing()
+    seeds: tuple[int, ...] = ()
+    metrics: Mapping[str, Estimate] = field(default_factory=dict)
+    """Every metric of `METRICS`; NaN with n = 0 where it is missing."""
+    metric_reasons: Mapping[str, str] = field(default_factory=dict)
+    """Why a metric is missing."""
+    yardstick_ranks: Mapping[str, int | None] = field(default_factory=dict)
+    vs_base: Mapping[str, Estimate] = field(default_factory=dict)
+    """Paired differences to the untrained base."""
+    spend: Mapping[str, float] = field(default_factory=dict)
+    """Mean over seeds and models."""
+    scorer: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Board:
+    """The rows of one model, or of all."""
+
+    model: str
+    """`all` over models."""
+    models: tuple[str, ...]
+    preset: str
+    dataset: str
+    title: str
+    disclaimers: tuple[str, ...]
+    settings: Mapping[str, Any]
+    """The board's key: what all its cells share."""
+    seeds: tuple[int, ...]
+    n_pairs: int
+    n_prompts: int
+    minimum_detectable_difference: float
+    """In the ranked metric, 80 % power, 5 % two-sided, for the median comparison; NaN for fewer than two systems."""
+    rows: tuple[Row, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Table:
+    """Everything that the leaderboards of a run say."""
+
+    protocol: int
+    ranked_by: str
+    boards: tuple[Board, ...]
+
+    @property
+    def failed(self) -> bool:
+        """Whether any system failed, diverged or is missing."""
+        return any(row.status != "ok" for board in self.boards for row in board.rows)
+
+
+def build(
+    records: Sequence[Record],
+    ranked_by: str = "pairwise_accuracy",
+    resamples: int = 10_000,
+    seed: int = 0,
+    models: Sequence[str] = (),
+) -> Table:
+    """Return the table of a run's records: a board a model, in the order of `models`, and one over all of them.
+
+    Raises `HarnessError` for a metric that does not rank, for no records, and for records that may not stand together.
+    """
+    rankable = [name for name, metric in METRICS.items() if metric.direction == "higher"]
+    if ranked_by not in rankable:
+        raise HarnessError(f"got --ranked-by {ranked_by}, expected one of {', '.join(rankable)}; name one of them")
+    if not records:
+        raise HarnessError("got a run without a finished cell, expected at least one record.json; finish the run first")
+    protocol = only(records, "protocol", lambda record: record.fields.get("protocol"))
+    boards: list[Board] = []
+    keys = {json.dumps(record.fields.get("board", {}), sort_keys=True): None for record in records}
+    for key in sorted(keys):
+        together = [each for each in records if json.dumps(each.fields.get("board", {}), sort_keys=True) == key]
+        group = group_of(together, ranked_by, Resampling(resamples=resamples, seed=seed), models)
+        boards += [_board(group, (model,)) for model in group.models]
+        boards += [_board(group, group.models)] if len(group.models) > 1 else []
+    return Table(protocol=protocol, ranked_by=ranked_by, boards=tuple(boards))
+
+
+def _board(group: Group, models: tuple[str, ...]) -> Board:
+    """Return the board of these models: one, or all."""
+    trouble = {label: found for label in group.labels if (found := group.trouble(label, models))}
+    sound = [label for label in group.labels if label not in trouble]
+    samples = {
+        name: sample(values, [*sound, *group.references], models, group.seeds or (0,), group.resampling)
+        for name, values in group.evidence.values.items()
+    }
+    measured = {name: estimates(one) for name, one in samples.items()}
+    against = {name: differences(samples[name], BASE) for name in VS_BASE if name in samples}
+    values = {label: each.value for label, each in measured.get(group.ranked_by, {}).items() if label in sound}
+    order = sorted(values, key=lambda label: (-values[label], label))
+    standings, detectable = _standings(group, order, values, samples)
+    if len(models) == 1:
+        standings |= _last(list(trouble), len(order))
+    yardsticks = _yardstick_ranks(group, sound, measured)
+    rows = [
+        Row(
+            **_identity(group, label, models),
+            standing=standings.get(label, Standing()),
+            status=trouble[label][0] if label in trouble else "ok",
+            reason=trouble[label][1] if label in trouble else "",
+            metrics={name: measured.get(name, {}).get(label, Estimate()) for name in METRICS},
+            metric_reasons={} if label in trouble else _missing(group, label, models, measured),
+            yardstick_ranks=yardsticks.get(label, dict.fromkeys(YARDSTICKS)),
+            vs_base={name: against.get(name, {}).get(label, Estimate()) for name in VS_BASE},
+        )
+        for label in [*order, *(label for label in sound if label not in values), *group.references, *trouble]
+    ]
+    fields = [record.fields for unit, record in group.records.items() if unit.model in models]
+    return Board(
+        model=models[0] if len(models) == 1 else "all",
+        models=models,
+        preset=str(fields[0].get("board", {}).get("preset", fields[0]["model"].get("preset", ""))),
+        dataset=str(fields[0].get("dataset", {}).get("name", "")),
+        title=title(fields, models, group.seeds),
+        disclaimers=disclaimers(fields, group.seeds, group.evidence, [label for label in sound if label not in values]),
+        settings=fields[0].get("board", {}),
+        seeds=group.seeds,
+        n_pairs=group.evidence.n_pairs,
+        n_prompts=group.evidence.n_prompts,
+        minimum_detectable_difference=detectable,
+        rows=tuple(rows),
+    )
+
+
+def _standings(
+    group: Group, order: Sequence[str], values: Mapping[str, float], samples: Mapping[str, Sample]
+) -> tuple[dict[str, Standing], float]:
+    """Return rank, range and tier of the systems that have a value, best first, and the detectable difference."""
+    if not order:
+        return {}, float("nan")
+    compared = comparison(only_systems(samples[group.ranked_by], order), group.resampling)
+    low, high = rank_ranges(compared.better)
+    tier = tiers(list(range(len(order))), compared.better)
+    standings = {
+        label: Standing(rank=_place(values, label), rank_low=low[k], rank_high=high[k], tier=tier[k])
+        for k, label in enumerate(order)
+    }
+    return standings, compared.detectable
+
+
+def _last(labels: Sequence[str], ranked: int) -> dict[str, Standing]:
+    """Return the places of systems that came to nothing: behind all others, in no order among themselves."""
+    return {
+        label: Standing(rank=ranked + place, rank_low=ranked + 1, rank_high=ranked + len(labels))
+        for place, label in enumerate(labels, start=1)
+    }
+
+
+def _yardstick_ranks(
+    group: Group, sound: Sequence[str], measured: Mapping[str, Mapping[str, Estimate]]
+) -> dict[str, dict[str, int | None]]:
+    """Return the rank of each loss under each yardstick, among those that have it."""
+    ranks: dict[str, dict[str, int | None]] = {label: {} for label in group.labels}
+    for name in YARDSTICKS:
+        common = measured.get(yardstick(group.ranked_by, name), {})
+        values = {label: common[label].value for label in sound if label in common}
+        for label in group.labels:
+            ranks[label][name] = _place(values, label)
+    return ranks
+
+
+def _place(values: Mapping[str, float], label: str) -> int | None:
+    """Return 1 + the number of higher values; equal ones share a rank."""
+    if label not in values:
+        return None
+    return 1 + sum(value > values[label] + 1e-12 for value in values.values())
+
+
+def _identity(group: Group, label: str, models: Sequence[str]) -> dict[str, Any]:
+    """Return what a row says besides its numbers."""
+    mine = [record.fields for unit, record in group.records.items() if unit.label == label and unit.model in models]
+    spends = [fields["spend"] for fields in mine if fields.get("spend")]
+    names = [name for name, value in (spends[0] if spends else {}).items() if _is_number(value)]
+    scorers = [fields["scorer"] for fields in mine if fields.get("scorer")]
+    parity = [each["parity_max_abs_nats"] for each in scorers if _is_number(each.get("parity_max_abs_nats"))]
+    first = mine[0] if mine else next(record.fields for unit, record in group.records.items() if unit.label == label)
+    return {
+        "label": label,
+        "loss": str(first["loss"]["name"]),
+        "kind": "reference" if label in group.references else "loss",
+        "options": first["loss"].get("options", {}),
+        "seeds": tuple(sorted({fields["seed"] for fields in mine if fields.get("seed") is not None})),
+        "spend": {name: fmean(spend[name] for spend in spends if _is_number(spend.get(name))) for name in names},
+        "scorer": {
+            "name": ", ".join(sorted({str(each.get("name")) for each in scorers})),
+            "version": ", ".join(sorted({str(each.get("version")) for each in scorers if each.get("version")})),
+            "parity_max_abs_nats": max(parity) if parity else float("nan"),
+        },
+    }
+
+
+def _missing(
+    group: Group, label: str, models: Sequence[str], measured: Mapping[str, Mapping[str, Estimate]]
+) -> dict[str, str]:
+    """Return why the metrics that the system lacks are missing, as its records say."""
+    reasons: dict[str, str] = {}
+    for unit, record in group.records.items():
+        if unit.label == label and unit.model in models:
+            reasons = dict(record.fields.get("metric_reasons") or {}) | reasons
+    none = "no example of it has a score in every cell"
+    return {name: reasons.get(name, none) for name in METRICS if label not in measured.get(name, {})}
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)

@@ -1,0 +1,164 @@
+"""The run folder: records and their rows, written so that a cell is done or never was. Imports no torch.
+
+<run>/manifest.json
+<run>/cells/<key>/rows.parquet, responses.parquet, record.json (last)
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from harness.api.errors import HarnessError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+RECORD, ROWS, RESPONSES, MANIFEST, CELLS = "record.json", "rows.parquet", "responses.parquet", "manifest.json", "cells"
+
+ROW_COLUMNS = (
+    *("pair_id", "prompt_id", "split", "score_chosen", "score_rejected", "gap"),
+    *("chosen_sum_logp", "chosen_tokens", "rejected_sum_logp", "rejected_tokens"),
+    *("ref_chosen_sum_logp", "ref_rejected_sum_logp", "reward_chosen", "reward_rejected"),
+    *("chosen_characters", "rejected_characters", "true_chosen", "true_rejected"),
+    *("chosen_response_id", "rejected_response_id"),
+)
+"""Columns of rows.parquet: one row a held-out pair; unknown numbers are NaN."""
+
+RESPONSE_COLUMNS = (
+    *("prompt_id", "response_id", "split", "sum_logp", "tokens", "ref_sum_logp", "reward", "score"),
+    *("true_quality", "characters", "listwise"),
+)
+"""Columns of responses.parquet: one row a unique held-out response; `listwise` marks those of the listwise data."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Record:
+    """One finished cell."""
+
+    folder: Path
+    fields: Mapping[str, Any]
+    """The parsed record.json; null stands for a number that is missing."""
+
+    def rows(self) -> pd.DataFrame:
+        """Return one row a held-out pair, with `ROW_COLUMNS`."""
+        return _read_parquet(self.folder / ROWS, ROW_COLUMNS)
+
+    def responses(self) -> pd.DataFrame:
+        """Return one row a unique held-out response, with `RESPONSE_COLUMNS`."""
+        return _read_parquet(self.folder / RESPONSES, RESPONSE_COLUMNS)
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Write `text` to `path` so that a reader sees the old file or the whole new one, also after a power cut."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        umask = os.umask(0)
+        os.umask(umask)
+        os.chmod(temporary, 0o666 & ~umask)  # mkstemp makes files that only their owner may read
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def write_record(
+    folder: Path, fields: Mapping[str, Any], rows: pd.DataFrame | None = None, responses: pd.DataFrame | None = None
+) -> Record:
+    """Write a cell's tables and then, last, its record; return it. A failed cell may have no tables.
+
+    Raises `HarnessError` where a column is missing.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / RECORD).unlink(missing_ok=True)  # a cell that is written anew is not done until its tables are
+    for name, table, columns in ((ROWS, rows, ROW_COLUMNS), (RESPONSES, responses, RESPONSE_COLUMNS)):
+        if table is None:
+            (folder / name).unlink(missing_ok=True)
+            continue
+        _check_columns(folder / name, list(table.columns), columns)
+        table.to_parquet(folder / name, index=False)
+    write_atomically(folder / RECORD, _dump(fields))
+    return Record(folder=folder, fields=json.loads(_dump(fields)))
+
+
+def read_records(run: Path) -> list[Record]:
+    """Return the finished cells of a run folder, sorted by key; a cell folder without record.json is not done."""
+    cells = run / CELLS
+    if not cells.is_dir():
+        raise HarnessError(f"got {run}, expected a run folder (one with cells/ in it); name the output folder of a run")
+    found = [Record(folder=path.parent, fields=_load(path)) for path in cells.glob(f"*/{RECORD}")]
+    return sorted(found, key=lambda record: (str(record.fields.get("key", record.folder.name)), record.folder.name))
+
+
+def write_manifest(run: Path, manifest: Mapping[str, Any]) -> None:
+    """Write `manifest.json`: versions, hardware, fingerprints, environment switches."""
+    write_atomically(run / MANIFEST, _dump(manifest))
+
+
+def read_manifest(run: Path) -> dict[str, Any]:
+    """Return the parsed `manifest.json` of a run folder."""
+    path = run / MANIFEST
+    if not path.is_file():
+        raise HarnessError(f"got {run}, expected a run folder (one with {MANIFEST}); name the output folder of a run")
+    return _load(path)
+
+
+def _dump(value: Mapping[str, Any]) -> str:
+    return json.dumps(_plain(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def _plain(value: Any) -> Any:
+    """Return `value` as JSON has it: numpy scalars and arrays as Python's, numbers that are not finite as None."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(inner) for inner in value]
+    if type(value).__module__ == "numpy":
+        return _plain(value.tolist())
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return str(value) if isinstance(value, Path) else value
+
+
+def _load(path: Path) -> dict[str, Any]:
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, OSError) as error:
+        raise HarnessError(f"{path}: got {error}, expected JSON; delete the file and run again") from None
+    if not isinstance(value, dict):
+        raise HarnessError(
+            f"{path}: got a {type(value).__name__}, expected a JSON object; delete the file and run again"
+        )
+    return value
+
+
+def _read_parquet(path: Path, columns: tuple[str, ...]) -> pd.DataFrame:
+    import pandas as pd
+
+    try:
+        table = pd.read_parquet(path)
+    except (OSError, ValueError) as error:  # pyarrow's own errors are of these two kinds
+        raise HarnessError(
+            f"{path}: got {error}, expected a parquet table; delete the cell's folder and run again"
+        ) from None
+    _check_columns(path, list(table.columns), columns)
+    return table
+
+
+def _check_columns(path: Path, got: list[str], expected: tuple[str, ...]) -> None:
+    missing = [column for column in expected if column not in got]
+    if missing:
+        raise HarnessError(
+            f"{path}: got no column {', '.join(missing)}, expected all of {', '.join(expected)}; add them"
+        )
