@@ -1,0 +1,101 @@
+"""Checkpoints as files: fetched from the hub or found in a folder, and what their configs tell."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from math import prod
+from pathlib import Path
+
+from harness.api import HarnessError
+from harness.models.families import FAMILIES
+
+# pickled weights are not read: they can run code
+FILES = ["*.json", "*.safetensors", "*.model", "*.jinja", "merges.txt", "vocab.txt"]
+NOT_FILES = ["*/*", "consolidated*", "tekken.json", "params.json"]  # the same weights again in another format
+
+
+def fetch(name: str, trust_remote_code: bool, progress: Callable[[str], None]) -> tuple[Path, str]:
+    """Return (folder, revision) of a local folder or a hub id; the revision of a local folder is empty."""
+    local = Path(name).expanduser()
+    if local.is_dir():
+        if not (local / "config.json").is_file() or not list(local.glob("*.safetensors")):
+            raise HarnessError(
+                f"got folder {local}, expected a config.json and *.safetensors in it; "
+                "write it with model.save_pretrained(folder)"
+            )
+        return local.resolve(), ""
+    if not re.fullmatch(r"[\w.-]+/[\w.-]+", name):
+        raise HarnessError(
+            f"got model '{name}', expected {', '.join(FAMILIES)}, or a hub id (org/name) or a local folder; name one"
+        )
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
+
+    progress(f"{name}: fetching from the hub, or from its cache")
+    files = [*FILES, "*.py"] if trust_remote_code else FILES
+    try:
+        folder = Path(snapshot_download(name, allow_patterns=files, ignore_patterns=NOT_FILES))
+    except GatedRepoError:
+        raise HarnessError(
+            f"model '{name}' asks for a licence to be accepted; accept it at https://hf.co/{name} and set HF_TOKEN"
+        ) from None
+    except RepositoryNotFoundError:
+        raise HarnessError(
+            f"got model '{name}', which the hub does not have or does not show, expected {', '.join(FAMILIES)}, or a "
+            "hub id or a local folder; check the spelling, or set HF_TOKEN for a private one"
+        ) from None
+    except Exception as error:  # every way a network can fail, each with a type of its own
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise HarnessError(
+            f"model '{name}' could not be fetched from the hub ({reason}); check the network, fetch it elsewhere with "
+            f"`hf download {name}` and copy the hub cache, or name a local folder"
+        ) from error
+    if not list(folder.glob("*.safetensors")):
+        raise HarnessError(
+            f"model '{name}' has no *.safetensors on the hub, expected them; convert it to a local folder"
+        )
+    return folder, folder.name
+
+
+def require_causal(folder: Path, name: str, trust_remote_code: bool) -> str:
+    """Return the config's model_type, or raise `HarnessError` where it is no causal language model we may run."""
+    from transformers.models.auto.configuration_auto import CONFIG_MAPPING
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    model_type, classes = config.get("model_type", ""), config.get("architectures") or []
+    if "auto_map" in config and model_type not in CONFIG_MAPPING:
+        if not trust_remote_code:
+            raise needs_code(name)
+        return str(model_type)
+    causal = [kind for kind in classes if re.search(r"ForCausalLM$|LMHeadModel$", kind)]
+    if model_type not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES or (classes and not causal):
+        raise HarnessError(
+            f"got model '{name}' ({', '.join(classes) or model_type or 'no model_type'}), expected a causal language "
+            f"model that transformers knows: {', '.join(FAMILIES)}, or a hub id or a local folder of one"
+        )
+    return str(model_type)
+
+
+def needs_code(name: str) -> HarnessError:
+    """Return the error for a model that brings code of its own."""
+    return HarnessError(
+        f"model '{name}' brings code of its own, which is not run unasked; read it, then pass --trust-remote-code"
+    )
+
+
+def count_parameters(folder: Path) -> int:
+    """Return the number of parameters by the headers of the weight files; tied weights count once."""
+    from safetensors import safe_open
+
+    sizes = {}
+    for file in sorted(folder.glob("*.safetensors")):
+        with safe_open(file, framework="pt") as opened:
+            for name in opened.keys():  # noqa: SIM118  # safe_open is no mapping
+                sizes[name] = prod(opened.get_slice(name).get_shape())
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    if config.get("tie_word_embeddings"):
+        sizes.pop("lm_head.weight", None)  # some files store the embedding twice
+    return sum(sizes.values())

@@ -1,0 +1,246 @@
+"""Start checkpoints by name, hub id or folder; models ready for training; trained weights back on disk."""
+
+from __future__ import annotations
+
+import copy
+import json
+import re
+import shutil
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from harness.api import Dataset, HarnessError
+from harness.data.tokens import Limits, encode_many
+from harness.models.families import FAMILIES, family_of
+from harness.models.hub import count_parameters, fetch, needs_code, require_causal
+from harness.models.nano import StartCheckpoint, cached, content_key, fingerprint, make_nano, sft_examples
+from harness.models.sft import Example, Recipe, fine_tune
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+__all__ = ["StartCheckpoint", "load_model", "load_tokenizer", "save_merged", "start_checkpoint"]
+
+LORA_RANK = 16
+LORA_ALPHA = 32
+CHECKPOINTING_FROM = 300_000_000
+"""Parameters from which fine-tuning recomputes activations instead of keeping them."""
+
+
+def start_checkpoint(
+    spec: str,
+    preset: str,
+    dataset: Dataset,
+    limits: Limits,
+    cache: Path,
+    start: str | None = None,
+    trust_remote_code: bool = False,
+    sft: bool | None = None,
+    seed: int = 0,
+    recipe: Recipe | None = None,
+    progress: Callable[[str], None] = lambda line: None,
+) -> StartCheckpoint:
+    """Return the checkpoint that every loss starts from.
+
+    `spec` is a family's name, a hub id or a local folder. A family under `nano` is made here; under `paper` it is the
+    hub's base checkpoint fine-tuned on the data. Anything else is used as it is, unless `sft` asks for fine-tuning.
+    `start` names a tuned checkpoint (hub id or folder) to be used as it is in the place of `spec`'s own.
+    Raises `HarnessError` for unknown names, what cannot be fetched, and what is no causal language model.
+    """
+    family = FAMILIES.get(spec)
+    if family and start is None and preset == "nano":
+        return make_nano(family, dataset, limits, cache, seed, progress)
+    name = start or (family.hub_id if family else spec)
+    folder, revision = fetch(name, trust_remote_code, progress)
+    model_type = require_causal(folder, name, trust_remote_code)
+    if family and start and not model_type.startswith(family.name):
+        raise HarnessError(
+            f"got --start {start}, a '{model_type}' model, expected a {family.name} checkpoint for the model '{spec}'; "
+            f"name it as the model itself: --models {start}"
+        )
+    tokenizer = load_tokenizer(folder, trust_remote_code)
+    known = family_of(model_type)
+    found = StartCheckpoint(
+        folder=folder,
+        family=known.name if known else model_type,
+        preset="paper" if family and preset == "paper" else "custom",
+        id=name,
+        revision=revision,
+        parameters=count_parameters(folder),
+        fingerprint=fingerprint(folder),
+        note="" if start is None else f"starts from {start}",
+    )
+    wanted = sft if sft is not None else family is not None and start is None
+    if not wanted:
+        progress(f"{name}: used as it is")
+        return found
+    return _tuned(found, tokenizer, dataset, limits, cache, trust_remote_code, seed, recipe or Recipe(), progress)
+
+
+def load_model(
+    folder: Path, dtype: str = "float32", adapter: str = "full", trust_remote_code: bool = False, seed: int = 0
+) -> PreTrainedModel:
+    """Return the model in `folder` ready for training: no dropout, no cache, attention that keeps soft-capping.
+
+    `dtype` is `float32` or `bfloat16`. `adapter` is `full`, or `lora` for rank 16 on every linear layer but the head,
+    initialised from `seed`. Raises `HarnessError` where peft is missing or the model needs its own code.
+    """
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    if dtype not in ("float32", "bfloat16"):
+        raise HarnessError(f"got dtype '{dtype}', expected float32 or bfloat16; set it so")
+    if adapter not in ("full", "lora"):
+        raise HarnessError(f"got adapter '{adapter}', expected full or lora; set it so")
+    config = AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code)
+    for option, value in config.to_dict().items():
+        if re.search(r"dropout|pdrop", option) and isinstance(value, int | float) and not isinstance(value, bool):
+            setattr(config, option, 0.0)
+    config.use_cache = False
+    capped = config.to_dict().get("attn_logit_softcapping") is not None
+    model = AutoModelForCausalLM.from_pretrained(
+        folder,
+        config=config,
+        dtype=getattr(torch, dtype),
+        attn_implementation="eager" if capped else "sdpa",  # sdpa drops soft-capping without a word
+        trust_remote_code=trust_remote_code,
+    )
+    return _with_lora(model, seed) if adapter == "lora" else model
+
+
+def load_tokenizer(folder: Path, trust_remote_code: bool = False) -> PreTrainedTokenizerBase:
+    """Return the tokenizer in `folder`, with the family's chat template and a padding token where it has none."""
+    from transformers import AutoTokenizer
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code)
+    except (ValueError, OSError) as error:
+        if "trust_remote_code" in str(error):
+            raise needs_code(str(folder)) from None
+        raise HarnessError(
+            f"got no readable tokenizer in {folder} ({error}), expected the files of tokenizer.save_pretrained; "
+            "add them"
+        ) from None
+    if tokenizer.chat_template is None:
+        model_type = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("model_type", "")
+        family = family_of(model_type)
+        if family is None:
+            raise HarnessError(
+                f"the tokenizer in {folder} has no chat template and none is known for a '{model_type}' model, "
+                "expected one; name a checkpoint with a chat template, or add chat_template.jinja to a local copy"
+            )
+        tokenizer.chat_template = family.chat_template
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
+
+
+def save_merged(
+    model: PreTrainedModel, folder: Path, tokenizer: PreTrainedTokenizerBase | None = None, dtype: str | None = None
+) -> None:
+    """Write `model` in the layout of `save_pretrained`, adapters merged into the weights; `model` stays as it was.
+
+    Weights that are tied are stored once. config.json is that of the folder the model was loaded from, since
+    training changes no architecture: dropout and cache settings are as the checkpoint had them.
+    """
+    import torch
+
+    base, weights = _merged(model)
+    if dtype is not None:
+        weights = {name: tensor.to(getattr(torch, dtype)) for name, tensor in weights.items()}
+    base.save_pretrained(folder, state_dict=weights)
+    source = Path(base.config.name_or_path) / "config.json"
+    if base.config.name_or_path and source.is_file():
+        config = json.loads(source.read_text(encoding="utf-8"))
+        (folder / "config.json").write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    else:
+        config = copy.deepcopy(base.config)
+        config.use_cache = True
+        config.save_pretrained(folder)
+    if tokenizer is not None:
+        tokenizer.save_pretrained(folder)
+
+
+def _with_lora(model: PreTrainedModel, seed: int) -> PreTrainedModel:
+    import torch
+
+    try:
+        from peft import LoraConfig, get_peft_model
+    except ImportError:
+        raise HarnessError(
+            "adapter 'lora' needs peft, which is not installed; run: pip install 'preference-harness[peft]'"
+        ) from None
+    config = LoraConfig(
+        r=LORA_RANK, lora_alpha=LORA_ALPHA, lora_dropout=0.0, target_modules="all-linear", task_type="CAUSAL_LM"
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        wrapped: PreTrainedModel = get_peft_model(model, config)
+    return wrapped
+
+
+def _merged(model: PreTrainedModel) -> tuple[PreTrainedModel, dict[str, Tensor]]:
+    """Return the model below any adapter, and its weights by name with the adapters' products added."""
+    import torch
+
+    if not _has_adapter(model):
+        return model, model.state_dict()
+    from peft.tuners.lora import LoraLayer
+
+    base: Any = model.get_base_model()
+    weights = {
+        name.replace(".base_layer.", "."): tensor for name, tensor in base.state_dict().items() if ".lora_" not in name
+    }
+    with torch.no_grad():
+        for name, layer in base.named_modules():
+            if isinstance(layer, LoraLayer):
+                lora: Any = layer  # its base class does not declare get_delta_weight
+                for adapter in lora.active_adapters:
+                    weights[f"{name}.weight"] = weights[f"{name}.weight"] + lora.get_delta_weight(adapter)
+    return base, weights
+
+
+def _has_adapter(model: Any) -> bool:
+    try:
+        from peft import PeftModel
+    except ImportError:
+        return False
+    return isinstance(model, PeftModel)
+
+
+def _tuned(
+    found: StartCheckpoint,
+    tokenizer: PreTrainedTokenizerBase,
+    dataset: Dataset,
+    limits: Limits,
+    cache: Path,
+    trust_remote_code: bool,
+    seed: int,
+    recipe: Recipe,
+    progress: Callable[[str], None],
+) -> StartCheckpoint:
+    import torch
+
+    key = content_key(found.fingerprint, asdict(recipe), dataset.fingerprint, asdict(limits), seed)
+
+    def build(folder: Path) -> StartCheckpoint:
+        model = load_model(found.folder, "float32", trust_remote_code=trust_remote_code)
+        model.to("cuda" if torch.cuda.is_available() else "cpu")
+        if model.num_parameters() >= CHECKPOINTING_FROM:
+            model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        sequences: list[Example] = [
+            (row.prompt_ids, row.response_ids) for row in encode_many(tokenizer, sft_examples(dataset), limits)
+        ]
+        report = fine_tune(model, sequences, recipe, seed, progress)
+        progress(
+            f"{found.id}: SFT on {report.sequences} sequences, {report.first_loss:.2f} -> {report.last_loss:.2f} nats"
+        )
+        save_merged(model, folder, tokenizer, dtype="bfloat16")
+        for code in found.folder.glob("*.py"):
+            shutil.copy(code, folder)
+        return replace(found, folder=folder, fingerprint=fingerprint(folder), note="our own SFT stage on the data")
+
+    return cached(cache, key, f"{found.id} with SFT", build, progress)
