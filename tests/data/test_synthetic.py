@@ -15,9 +15,10 @@ import numpy as np
 import pytest
 
 from harness.api import Dataset, HarnessError, LoadOptions, Pair
+from harness.data import tasks
 from harness.data.responses import STYLES, WEIGHTS, Quality, response
 from harness.data.synthetic import Settings, harness_datasets, make
-from harness.data.tasks import FAMILIES, Task, task
+from harness.data.tasks import FAMILIES, Task
 
 SMALL = Settings(prompts_train=40, prompts_dev=10, prompts_test=20)
 MIDDLE = Settings(prompts_train=300, prompts_dev=0, prompts_test=300)
@@ -68,7 +69,7 @@ def test_a_fault_in_any_part_changes_the_text(style: str) -> None:
 def test_right_answers_agree_with_answers_worked_out_from_the_prompt_text() -> None:
     rng, seen = np.random.default_rng(1), set()
     for _ in range(600):
-        made = task(rng)
+        made = tasks.task(rng)
         numbers = [int(number) for number in re.findall(r"\d+", made.request)]
         if made.family == "arithmetic":
             assert int(made.right) == numbers[0] * numbers[1] - numbers[2]
@@ -118,6 +119,14 @@ def test_no_prompt_text_is_in_two_splits_or_twice_in_one(data: Dataset) -> None:
     splits = [{pair.prompt for pair in split} for split in (data.train, data.dev, data.test)]
     assert [len(split) for split in splits] == [1200, 150, 300]
     assert len(set.union(*splits)) == 1650
+
+
+def test_a_prompt_drawn_twice_is_used_once_and_running_out_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tasks, "task", lambda rng: SUM)  # leaves 4 ways to ask for the parts x 10 to ask for a style
+    few = make(Settings(prompts_train=20, prompts_dev=5, prompts_test=10), 0)
+    assert len({pair.prompt for pair in (*few.train, *few.dev, *few.test)}) == 35
+    with pytest.raises(HarnessError, match="more than 40 prompts"):
+        make(Settings(prompts_train=31, prompts_dev=5, prompts_test=5), 0)
 
 
 def test_more_training_prompts_change_no_test_prompt() -> None:
