@@ -21,12 +21,11 @@ def render(table: Table) -> str:
     writer.writerow(COLUMNS)
     for board in table.boards:
         for row in board.rows:
-            place = row.standing
             system = (
-                place.rank,
-                place.rank_low,
-                place.rank_high,
-                place.tier,
+                row.rank,
+                row.rank_low,
+                row.rank_high,
+                row.tier,
                 row.label,
                 row.loss,
                 row.status,

@@ -53,10 +53,10 @@ def _board(board: Board) -> dict[str, Any]:
 
 def _row(row: Row) -> dict[str, Any]:
     return {
-        "rank": row.standing.rank,
-        "rank_low": row.standing.rank_low,
-        "rank_high": row.standing.rank_high,
-        "tier": row.standing.tier,
+        "rank": row.rank,
+        "rank_low": row.rank_low,
+        "rank_high": row.rank_high,
+        "tier": row.tier,
         "label": row.label,
         "loss": row.loss,
         "kind": row.kind,

@@ -56,22 +56,20 @@ def _board(board: Board, ranked_by: str) -> str:
     lost = [row for row in board.rows if row.status != "ok"]
     if lost:
         lines += ["", "Came to nothing:", ""]
-        lines += [
-            f"- {_rank(row, 'rank {}: ')}{_escape(row.label)}: {row.status}: {_escape(row.reason)}" for row in lost
-        ]
+        lines += [f"- {_place(row)}{_escape(row.label)}, {row.status}: {_escape(row.reason)}" for row in lost]
     return "\n".join(lines) + "\n"
 
 
 def _cells(row: Row, shown: list[str]) -> list[str]:
-    place, against = row.standing, row.vs_base["pairwise_accuracy@mean"]
+    against = row.vs_base["pairwise_accuracy@mean"]
     value = row.metrics["pairwise_accuracy@mean"].value
     common = "–" if math.isnan(value) else f"{value:.3f}"
     if math.isfinite(value) and math.isfinite(against.value) and row.loss != "base":
         common += f" ({against.value:+.3f}{_bracket(against, '+.3f')})"
     seconds, memory = row.spend.get("seconds"), row.spend.get("peak_memory_bytes")
     return [
-        "–" if place.rank is None else f"{place.rank} [{place.rank_low}–{place.rank_high}]",
-        "–" if place.tier is None else str(place.tier),
+        "–" if row.rank is None else f"{row.rank} [{row.rank_low}–{row.rank_high}]",
+        "–" if row.tier is None else str(row.tier),
         _escape(row.label),
         *(_number(row.metrics[name]) for name in shown),
         common,
@@ -83,7 +81,7 @@ def _cells(row: Row, shown: list[str]) -> list[str]:
 
 
 def _place(row: Row) -> str:
-    return "unranked, " if row.standing.rank is None else f"rank {row.standing.rank}, "
+    return "unranked, " if row.rank is None else f"rank {row.rank}, "
 
 
 def _number(one: Estimate) -> str:

@@ -43,7 +43,7 @@ class Standing:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Row:
+class Row(Standing):
     """One system on one board."""
 
     label: str
@@ -54,7 +54,6 @@ class Row:
     status: str
     """`ok`, `diverged`, `failed`, or `missing`: cells of it are not done."""
     reason: str = ""
-    standing: Standing = Standing()
     seeds: tuple[int, ...] = ()
     metrics: Mapping[str, Estimate] = field(default_factory=dict)
     """Every metric of `METRICS`; NaN with n = 0 where it is missing."""
@@ -149,7 +148,10 @@ def _board(group: Group, models: tuple[str, ...]) -> Board:
     rows = [
         Row(
             **_identity(group, label, models),
-            standing=standings.get(label, Standing()),
+            rank=(place := standings.get(label, Standing())).rank,
+            rank_low=place.rank_low,
+            rank_high=place.rank_high,
+            tier=place.tier,
             status=trouble[label][0] if label in trouble else "ok",
             reason=trouble[label][1] if label in trouble else "",
             metrics={name: measured.get(name, {}).get(label, Estimate()) for name in METRICS},

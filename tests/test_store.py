@@ -1,0 +1,119 @@
+"""The run folder: done or never was."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from harness.api import HarnessError
+from harness.store import (
+    RESPONSE_COLUMNS,
+    ROW_COLUMNS,
+    read_manifest,
+    read_records,
+    write_atomically,
+    write_manifest,
+    write_record,
+)
+
+ROWS = pd.DataFrame({column: [1.0] for column in ROW_COLUMNS}).assign(pair_id="p", prompt_id="q", split="test")
+RESPONSES = pd.DataFrame({column: [1.0] for column in RESPONSE_COLUMNS}).assign(response_id="r", listwise=True)
+
+
+def test_a_record_is_read_back_with_its_tables(tmp_path: Path) -> None:
+    write_record(tmp_path / "cells" / "b", {"key": "b", "seed": np.int64(3)}, ROWS, RESPONSES)
+    write_record(tmp_path / "cells" / "a", {"key": "a"}, ROWS, RESPONSES)
+    first, second = read_records(tmp_path)
+    assert (first.fields["key"], second.fields["key"], second.fields["seed"]) == ("a", "b", 3)
+    pd.testing.assert_frame_equal(first.rows(), ROWS, check_dtype=False)
+    pd.testing.assert_frame_equal(first.responses(), RESPONSES, check_dtype=False)
+
+
+def test_numbers_that_are_not_finite_are_written_as_null(tmp_path: Path) -> None:
+    fields = {"key": "a", "metrics": {"x": float("nan"), "y": np.float64("inf"), "z": [np.float32("nan"), 1.5]}}
+    record = write_record(tmp_path, fields, ROWS, RESPONSES)
+    assert "NaN" not in (tmp_path / "record.json").read_text()
+    assert record.fields["metrics"] == {"x": None, "y": None, "z": [None, 1.5]}
+
+
+def test_a_cell_without_a_record_is_not_done(tmp_path: Path) -> None:
+    write_record(tmp_path / "cells" / "a", {"key": "a"}, ROWS, RESPONSES)
+    (tmp_path / "cells" / "a" / "record.json").unlink()
+    assert read_records(tmp_path) == []
+
+
+def test_the_record_is_written_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_record(tmp_path, {"key": "a"}, ROWS, RESPONSES)
+
+    def fail(*_: object, **__: object) -> None:
+        raise OSError("disk full")
+
+    monkeypatch.setattr(pd.DataFrame, "to_parquet", fail)
+    with pytest.raises(OSError, match="disk full"):
+        write_record(tmp_path, {"key": "a"}, ROWS, RESPONSES)
+    assert not (tmp_path / "record.json").exists()
+
+
+def test_a_failed_cell_needs_no_tables_and_drops_those_of_an_earlier_attempt(tmp_path: Path) -> None:
+    write_record(tmp_path, {"key": "a"}, ROWS, RESPONSES)
+    record = write_record(tmp_path, {"key": "a", "status": "failed"})
+    assert [path.name for path in tmp_path.iterdir()] == ["record.json"]
+    with pytest.raises(HarnessError, match=r"rows\.parquet"):
+        record.rows()
+
+
+def test_a_corrupt_record_is_named(tmp_path: Path) -> None:
+    write_record(tmp_path / "cells" / "a", {"key": "a"}, ROWS, RESPONSES)
+    path = tmp_path / "cells" / "a" / "record.json"
+    for broken in ("{", "[]", b"\xff".decode("latin-1")):
+        path.write_text(broken, encoding="latin-1")
+        with pytest.raises(HarnessError, match=rf"{path}: got .*expected"):
+            read_records(tmp_path)
+
+
+def test_a_corrupt_or_incomplete_table_is_named(tmp_path: Path) -> None:
+    record = write_record(tmp_path, {"key": "a"}, ROWS, RESPONSES)
+    (tmp_path / "rows.parquet").write_bytes(b"version https://git-lfs")
+    with pytest.raises(HarnessError, match=r"rows\.parquet: got .*expected a parquet table"):
+        record.rows()
+    with pytest.raises(HarnessError, match=r"got no column gap, expected all of"):
+        write_record(tmp_path, {"key": "a"}, ROWS.drop(columns="gap"), RESPONSES)
+
+
+def test_a_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:
+    for read in (read_records, read_manifest):
+        with pytest.raises(HarnessError, match=r"got .*expected a run folder .*; name"):
+            read(tmp_path)
+
+
+def test_an_interrupted_write_leaves_the_old_file_and_no_litter(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "record.json"
+    write_atomically(path, "old")
+
+    def fail(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "replace", fail)
+    with pytest.raises(KeyboardInterrupt):
+        write_atomically(path, "new")
+    assert path.read_text() == "old"
+    assert [each.name for each in tmp_path.iterdir()] == ["record.json"]
+
+
+def test_text_is_written_as_it_is(tmp_path: Path) -> None:
+    write_atomically(tmp_path / "new" / "file.md", "é\n–\n")
+    assert (tmp_path / "new" / "file.md").read_bytes() == "é\n–\n".encode()
+    assert os.stat(tmp_path / "new" / "file.md").st_mode & 0o444
+
+
+def test_a_manifest_is_read_back(tmp_path: Path) -> None:
+    write_manifest(tmp_path, {"models": ("qwen", "gemma"), "nothing": None})
+    assert read_manifest(tmp_path) == {"models": ["qwen", "gemma"], "nothing": None}
+    assert json.loads((tmp_path / "manifest.json").read_text()) == read_manifest(tmp_path)
