@@ -259,8 +259,8 @@ def test_what_an_error_quotes_cannot_steer_the_terminal_and_is_short(tmp_path: P
     assert len(str(caught.value)) < 400 + len(str(tmp_path))
 
 
-def test_bom_crlf_blank_lines_and_no_final_newline_are_harmless(tmp_path: Path) -> None:
-    lines = [json.dumps(value).encode() for value in rows(3)]
+def test_bom_crlf_blank_lines_bare_returns_and_no_final_newline_are_harmless(tmp_path: Path) -> None:
+    lines = [json.dumps(value).encode().replace(b'{"prompt":', b'{\r"prompt":') for value in rows(3)]
     path = tmp_path / "a.jsonl"
     path.write_bytes(b"\xef\xbb\xbf" + b"\r\n\r\n\n".join(lines))
     assert [pair.prompt for pair in load_rows(path, STRICT)[0]] == ["question 0?", "question 1?", "question 2?"]
