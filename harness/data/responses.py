@@ -140,21 +140,21 @@ CLOSINGS = {
 
 
 def _filler(rng: np.random.Generator, answer: str) -> str:
-    kind = pick(rng, range(4))
-    if kind == 0:
+    kind = pick(rng, ("repeat", "pad", "pad", "chat"))
+    if kind == "repeat":
         return f"Again: {answer}"
-    if kind == 1:
+    if kind == "pad":
         return pick(rng, PADDING)
     name, city, month = pick(rng, phrases.NAMES), pick(rng, phrases.CITIES), pick(rng, phrases.MONTHS)
     job, thing = pick(rng, phrases.JOBS), pick(rng, phrases.THINGS)
     return pick(rng, CHATTER).format(name=name, city=city, month=month, job=job, thing=thing)
 
 
-PADDING = (
-    "As everybody knows, it is important to say that this matters in many ways.",
-    "Before we go on, let me say a word about questions of this kind in general.",
-    "It goes without saying that there is always more that one could say about it.",
-    "In today's world this topic is more interesting than it has ever been.",
+PADDING = (  # fixed texts are easy to predict, chatter is hard: together fillers are about as likely as answers
+    "As everybody knows, this matters in very many ways.",
+    "Let me say first that questions of this kind are common.",
+    "It goes without saying that one could say more about it.",
+    "In today's world this topic is more important than ever.",
 )
 CHATTER = (
     "By the way, {city} is lovely in {month}.",

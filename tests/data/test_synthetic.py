@@ -229,7 +229,7 @@ def test_the_longer_response_wins_about_as_often_as_not_and_a_bag_of_words_learn
 @pytest.mark.parametrize("order", [1, 2, 3])
 def test_the_response_a_language_model_finds_likelier_is_not_the_better_one(data: Dataset, order: int) -> None:
     """An n-gram model of all responses alike, in the role of the fine-tuned model before preference training."""
-    assert 0.35 < _accuracy(data.test, _mean_logp([text for _, text in data.sft[::2]], order)) < 0.65
+    assert 0.40 < _accuracy(data.test, _mean_logp([text for _, text in data.sft[::2]], order)) < 0.60
 
 
 def _flipped(data: Dataset) -> float:
