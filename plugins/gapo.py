@@ -144,7 +144,7 @@ def rouge_n(chosen: Sequence[str], rejected: Sequence[str], n: int) -> float:
 def rouge_l(chosen: Sequence[str], rejected: Sequence[str]) -> float:
     """Return ROUGE-L F1 over the longest common subsequence of tokens.
 
-    Bit-parallel (Hyyrö 2004): rouge-score's own table takes 0.1 s for two texts of 300 words, this well under 1 ms.
+    Bit-parallel (Hyyrö 2004): rouge-score's table takes some 50 ms for two texts of 300 words, this about 1 ms.
     """
     positions: dict[str, int] = {}
     for index, token in enumerate(chosen):

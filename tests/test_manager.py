@@ -1,0 +1,166 @@
+"""Plugins: found by entry point, failing alone, named with their owner."""
+
+import sys
+from collections.abc import Callable
+from importlib.metadata import Distribution, EntryPoint
+from pathlib import Path
+
+import pytest
+
+from harness.api import HarnessError
+from harness.manager import Manager, datasets, loss_owner, losses, plugin_manager, resolver, scorers
+
+LOSS = """
+from dataclasses import dataclass
+from typing import ClassVar
+from harness.api import Loss, Terms, hookimpl
+
+@dataclass(frozen=True, kw_only=True)
+class Mine(Loss):
+    name: ClassVar[str] = "{name}"
+    beta: float = 1.0
+    def terms(self, pairs): return Terms.of(-pairs.chosen.mean())
+    def reward(self, response): return response.sum
+
+@hookimpl
+def harness_losses(): return [Mine]
+"""
+
+Install = Callable[[str, str], EntryPoint]
+
+
+@pytest.fixture
+def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Install:
+    """Write a module and the metadata of a distribution `<name>-dist` 1.2 that brings it; return its entry point."""
+    monkeypatch.syspath_prepend(str(tmp_path))
+
+    def write(name: str, source: str) -> EntryPoint:
+        module = f"outsider_{name}"
+        monkeypatch.delitem(sys.modules, module, raising=False)
+        (tmp_path / f"{module}.py").write_text(source)
+        info = tmp_path / f"{name}_dist-1.2.dist-info"
+        info.mkdir()
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}-dist\nVersion: 1.2\n")
+        (info / "entry_points.txt").write_text(f"[harness]\n{name} = {module}\n")
+        (entry,) = Distribution.at(info).entry_points
+        return entry
+
+    return write
+
+
+def test_the_seven_shipped_losses_are_found_with_their_owner() -> None:
+    manager = plugin_manager()
+    assert {"simpo", "cpo", "ipo", "alphapo", "gapo", "gappo", "dpo"} <= set(losses(manager))
+    assert loss_owner(manager, "gappo").distribution == "preference-harness"
+    assert list(losses(manager)) == sorted(losses(manager))
+
+
+def test_an_unknown_loss_has_no_owner() -> None:
+    with pytest.raises(KeyError):
+        loss_owner(plugin_manager(), "nope")
+
+
+BROKEN = {
+    "raises_at_import": ("import no_such_module", "ModuleNotFoundError: No module named 'no_such_module'"),
+    "leaves_at_import": ("raise SystemExit('bye')", "SystemExit: bye"),
+    "is_no_python": ("def", "SyntaxError"),
+    "raises_in_its_hook": (
+        "from harness.api import hookimpl\n@hookimpl\ndef harness_losses(): raise RuntimeError('too bad')",
+        "RuntimeError: too bad",
+    ),
+    "raises_in_another_hook": (
+        LOSS.format(name="other") + "@hookimpl\ndef harness_scorers(): return 1 / 0",
+        "ZeroDivisionError: division by zero",
+    ),
+    "answers_none": ("from harness.api import hookimpl\n@hookimpl\ndef harness_losses(): pass", "returned None"),
+    "answers_with_no_loss": (
+        "from harness.api import hookimpl\n@hookimpl\ndef harness_losses(): return [dict]",
+        "expected subclasses of harness.api.Loss",
+    ),
+    "answers_with_no_data_set": (
+        "from harness.api import hookimpl\n@hookimpl\ndef harness_datasets(): return ['uf']",
+        "expected harness.api.DatasetSource",
+    ),
+    "lacks_reward": (
+        LOSS.format(name="half").replace("    def reward(self, response): return response.sum\n", ""),
+        "Mine, which lacks reward",
+    ),
+    "has_no_name": (LOSS.replace("name: ClassVar", "title: ClassVar"), "has no name"),
+    "misspells_the_hook": (
+        "from harness.api import hookimpl\n@hookimpl\ndef harness_loses(): return []",
+        "unknown hook 'harness_loses'",
+    ),
+    "asks_for_too_much": (
+        "from harness.api import hookimpl\n@hookimpl\ndef harness_losses(model): return []",
+        "PluginValidationError",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_a_plugin_that_fails_is_named_with_its_distribution_and_costs_only_itself(name: str, install: Install) -> None:
+    source, reason = BROKEN[name]
+    manager = plugin_manager([install(name, source), install("works", LOSS.format(name="works"))])
+    assert set(losses(manager)) == {"works"}
+    assert set(manager.broken) == {name}
+    assert manager.broken[name].startswith(f"plugin '{name}' of {name}-dist 1.2 failed: ")
+    assert reason in manager.broken[name]
+    assert datasets(manager) == {}
+    assert scorers(manager) == {}
+
+
+def test_two_plugins_that_claim_a_name_are_both_named(install: Install) -> None:
+    manager = plugin_manager([install("one", LOSS.format(name="same")), install("two", LOSS.format(name="same"))])
+    with pytest.raises(HarnessError, match=r"a loss called 'same': one-dist:one and two-dist:two"):
+        losses(manager)
+
+
+def test_two_data_sets_of_one_name_name_both_owners(install: Install) -> None:
+    source = (
+        "from harness.api import DatasetSource, hookimpl\n@hookimpl\n"
+        "def harness_datasets(): return [DatasetSource(name='uf', load=print)]"
+    )
+    manager = plugin_manager([install("one", source), install("two", source)])
+    with pytest.raises(HarnessError, match=r"a data set called 'uf': one-dist:one and two-dist:two"):
+        datasets(manager)
+
+
+def test_two_entry_points_of_one_module_are_one_plugin(install: Install) -> None:
+    entry = install("works", LOSS.format(name="works"))
+    manager = plugin_manager([entry, EntryPoint(name="again", value=entry.value, group="harness")])
+    assert set(losses(manager)) == {"works"}
+    assert manager.broken == {}
+
+
+def shipped() -> Manager:
+    return plugin_manager()
+
+
+def test_the_resolver_builds_a_loss_and_the_one_it_wraps() -> None:
+    resolve = resolver(shipped())
+    loss = resolve("gappo", {"base": "dpo", "base.beta": "0.3", "clip_max": "none"})
+    assert loss.options() == {
+        "base": "dpo",
+        "base.beta": 0.3,
+        "base.label_smoothing": 0.0,
+        "normalise": "dataset_mean",
+        "clip_max": None,
+        "power": 1.0,
+    }
+    assert resolve("gappo", {}).options()["base"] == "simpo"
+
+
+def test_the_resolver_names_the_losses_there_are_and_the_nearest() -> None:
+    with pytest.raises(HarnessError, match=r"got loss 'simpoo', expected one of .*gappo.* \(did you mean 'simpo'\?\)"):
+        resolver(shipped())("simpoo", {})
+
+
+def test_the_resolver_names_an_unknown_base(install: Install) -> None:
+    with pytest.raises(HarnessError, match=r"got loss 'nope', expected one of"):
+        resolver(shipped())("gappo", {"base": "nope"})
+
+
+def test_the_resolver_tells_why_a_loss_that_is_installed_is_not_there(install: Install) -> None:
+    manager = plugin_manager([install("mine", "raise RuntimeError('too bad')")])
+    with pytest.raises(HarnessError, match=r"got loss 'mine'.*plugin 'mine' of mine-dist 1.2 failed: RuntimeError"):
+        resolver(manager)("mine", {})
