@@ -21,7 +21,7 @@ print(json.dumps({
     "broken": dict(manager.broken),
     "owner": vars(loss_owner(manager, "example-hinge")),
     "options": found["example-hinge"].from_options({"margin": "0.75"}).options(),
-    "loaded": [name for name in ("vllm", "transformers", "datasets", "rouge_score", "bert_score") if name in sys.modules],
+    "loaded": [name for name in ("vllm", "transformers", "datasets", "bert_score") if name in sys.modules],
 }))
 """
 
