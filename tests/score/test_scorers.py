@@ -1,0 +1,216 @@
+"""The transformers scorer against a plain forward, and what both scorers share."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from harness.api import HarnessError, ScoreRequest, ScorerOptions
+from harness.score import transformers as scorer
+
+FAMILIES = ("qwen", "gemma", "mistral")
+Make = Callable[..., Path]
+Plain = Callable[..., np.ndarray]
+Same = Callable[[np.ndarray, np.ndarray], None]
+
+
+def opened(checkpoint: Path, max_length: int = 120) -> Any:
+    return scorer.open_transformers(checkpoint, ScorerOptions(max_length=max_length))
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_sums_equal_a_plain_forward(
+    family: str, make_checkpoint: Make, requests: list[ScoreRequest], plain_log_probs: Plain, assert_same_nats: Same
+) -> None:
+    checkpoint = make_checkpoint(family)
+    assert_same_nats(opened(checkpoint).score(requests), plain_log_probs(checkpoint, requests))
+
+
+def test_sums_do_not_depend_on_how_requests_are_batched(
+    make_checkpoint: Make, requests: list[ScoreRequest], assert_same_nats: Same, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    live = opened(make_checkpoint("gemma"))
+    together = live.score(requests)
+    monkeypatch.setattr(scorer, "TOKENS_PER_BATCH", 1)
+    monkeypatch.setattr(scorer, "LOGITS_PER_CHUNK", 7 * 300)
+    assert_same_nats(live.score(requests), together)
+
+
+@pytest.mark.parametrize(
+    "missing", [{"attn_logit_softcapping": None}, {"final_logit_softcapping": None}, {"sliding_window": 4096}]
+)
+def test_the_caps_and_the_window_of_the_gemma_under_test_bite(
+    missing: dict[str, Any], make_checkpoint: Make, requests: list[ScoreRequest], plain_log_probs: Plain
+) -> None:
+    checkpoint = make_checkpoint("gemma")
+    difference = np.abs(plain_log_probs(checkpoint, requests, **missing) - plain_log_probs(checkpoint, requests))
+    assert difference.max() > 1, "the parity tests would not notice that it is missing"
+
+
+@pytest.mark.parametrize(("family", "tied"), [("qwen", True), ("qwen", False), ("gemma", True), ("mistral", False)])
+def test_swapped_weights_score_as_if_opened_with_them(
+    family: str, tied: bool, make_checkpoint: Make, requests: list[ScoreRequest], assert_same_nats: Same
+) -> None:
+    first, second = (make_checkpoint(family, seed=seed, tie_word_embeddings=tied) for seed in (0, 1))
+    live = opened(first)
+    before = live.score(requests)
+    live.load(second)
+    assert_same_nats(live.score(requests), opened(second).score(requests))
+    live.load(first)
+    np.testing.assert_array_equal(live.score(requests), before)
+
+
+def test_duplicates_are_scored_once_and_given_back_in_the_order_asked(
+    make_checkpoint: Make, requests: list[ScoreRequest], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    live = opened(make_checkpoint("qwen"))
+    expected = live.score(requests)
+    asked: list[int] = []
+    plain = scorer.sequence_log_probs
+    monkeypatch.setattr(
+        scorer, "sequence_log_probs", lambda model, unique: asked.append(len(unique)) or plain(model, unique)
+    )
+    got = live.score([requests[3], *requests, requests[3]])
+    np.testing.assert_allclose(got, [expected[3], *expected, expected[3]], rtol=0, atol=1e-4)
+    assert asked == [len(requests)]
+
+
+def test_no_requests_give_no_sums(make_checkpoint: Make) -> None:
+    sums = opened(make_checkpoint("qwen")).score([])
+    assert sums.shape == (0,)
+    assert sums.dtype == np.float64
+
+
+def test_requests_that_are_too_long_are_counted_and_never_dropped(make_checkpoint: Make) -> None:
+    fits, long = ScoreRequest(prompt=(5,) * 6, response=(6,) * 4), ScoreRequest(prompt=(5,) * 7, response=(6,) * 4)
+    live = opened(make_checkpoint("qwen"), max_length=10)
+    assert live.score([fits]).shape == (1,)
+    with pytest.raises(HarnessError, match=r"got 2 of 3 requests longer than 10 tokens \(the longest has 11\)"):
+        live.score([fits, long, long])
+
+
+@pytest.mark.parametrize(
+    ("prompt", "response", "message"),
+    [((), (5,), "empty prompt or response"), ((5,), (), "empty prompt"), ((5,), (300,), "token id 300, expected")],
+)
+def test_what_has_no_log_prob_is_refused(
+    prompt: tuple[int, ...], response: tuple[int, ...], message: str, make_checkpoint: Make
+) -> None:
+    with pytest.raises(HarnessError, match=message):
+        opened(make_checkpoint("qwen")).score([ScoreRequest(prompt=prompt, response=response)])
+
+
+def test_weights_of_another_architecture_are_refused_and_the_old_ones_stay(
+    make_checkpoint: Make, requests: list[ScoreRequest]
+) -> None:
+    live = opened(make_checkpoint("qwen"))
+    before = live.score(requests)
+    with pytest.raises(HarnessError, match="open another scorer"):
+        live.load(make_checkpoint("gemma"))
+    with pytest.raises(HarnessError, match=r"layers\.2\..* of shape .*, expected missing"):
+        live.load(make_checkpoint("qwen", num_hidden_layers=3))
+    with pytest.raises(HarnessError, match=r"down_proj\.weight.* expected of shape \[64, 96\]"):
+        live.load(make_checkpoint("qwen", intermediate_size=128))
+    with pytest.raises(HarnessError, match="got tie_word_embeddings = False"):
+        live.load(make_checkpoint("qwen", tie_word_embeddings=False))
+    np.testing.assert_array_equal(live.score(requests), before)
+
+
+def test_a_checkpoint_with_a_weight_missing_is_refused(make_checkpoint: Make, tmp_path: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    whole = make_checkpoint("qwen")
+    shutil.copy(whole / "config.json", tmp_path)
+    weights = load_file(whole / "model.safetensors")
+    del weights["model.norm.weight"]
+    save_file(weights, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(HarnessError, match=r"'model\.norm\.weight' missing, expected of shape \[64\]"):
+        opened(whole).load(tmp_path)
+
+
+def test_a_sharded_checkpoint_is_read_whole(
+    make_checkpoint: Make, requests: list[ScoreRequest], assert_same_nats: Same, tmp_path: Path
+) -> None:
+    from transformers import AutoModelForCausalLM
+
+    first, second = make_checkpoint("qwen", seed=0), make_checkpoint("qwen", seed=1)
+    AutoModelForCausalLM.from_pretrained(second).save_pretrained(tmp_path, max_shard_size="50KB")
+    assert len(list(tmp_path.glob("*.safetensors"))) > 1
+    live = opened(first)
+    live.load(tmp_path)
+    assert_same_nats(live.score(requests), opened(second).score(requests))
+
+
+def test_a_folder_without_a_checkpoint_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(HarnessError, match=r"expected a config\.json"):
+        opened(tmp_path)
+
+
+def test_diverged_weights_are_an_error_and_no_score(make_checkpoint: Make, tmp_path: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    whole = make_checkpoint("qwen")
+    shutil.copy(whole / "config.json", tmp_path)
+    weights = load_file(whole / "model.safetensors")
+    weights["model.norm.weight"][:] = float("nan")
+    save_file(weights, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(HarnessError, match="1 of 1 summed log-probs that are not finite"):
+        opened(tmp_path).score([ScoreRequest(prompt=(5,), response=(6,))])
+
+
+def test_both_scorers_are_found_without_importing_torch() -> None:
+    code = (
+        "import sys, json; from harness.score import transformers, vllm; "
+        "sources = transformers.harness_scorers() + vllm.harness_scorers(); "
+        "print(json.dumps([[s.name for s in sources], 'torch' in sys.modules, 'vllm' in sys.modules]))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout) == [["transformers", "vllm"], False, False]
+
+
+def _in_python(code: str, *path: Path) -> str:
+    """Return what `code` prints in a Python whose import path starts with `path`."""
+    start = f"import sys; sys.path[:0] = {[str(folder) for folder in path]}\n"
+    done = subprocess.run([sys.executable, "-c", start + code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+def test_a_torchvision_that_cannot_load_is_absent_afterwards_and_models_import(tmp_path: Path) -> None:
+    broken = tmp_path / "torchvision"
+    broken.mkdir()
+    (broken / "part.py").write_text("")
+    (broken / "__init__.py").write_text(
+        "import torchvision.part\nraise RuntimeError('operator torchvision::nms does not exist')"
+    )
+    (tmp_path / "torchvision-9.9.dist-info").mkdir()
+    (tmp_path / "torchvision-9.9.dist-info" / "METADATA").write_text("Name: torchvision\nVersion: 9.9\n")
+    code = """
+import importlib.util
+from harness.score.torchvision_guard import hide_broken_torchvision
+print("torchvision" in hide_broken_torchvision(), hide_broken_torchvision())
+print(importlib.util.find_spec("torchvision"), [name for name in sys.modules if name.startswith("torchvision.")])
+from transformers import Qwen2ForCausalLM
+from transformers.utils import is_torchvision_available
+print(is_torchvision_available())
+"""
+    assert _in_python(code, tmp_path) == "True ()\nNone []\nFalse"
+
+
+def test_a_torchvision_that_loads_stays(tmp_path: Path) -> None:
+    (tmp_path / "torchvision.py").write_text("import warnings; warnings.warn('slow image reader'); nms = 1")
+    code = """
+import warnings; warnings.simplefilter("error")
+from harness.score.torchvision_guard import hide_broken_torchvision
+print("torchvision" in hide_broken_torchvision())
+import torchvision; print(torchvision.nms)
+"""
+    assert _in_python(code, tmp_path) == "False\n1"
