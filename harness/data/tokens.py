@@ -137,23 +137,29 @@ def encode_many(
     specials = {id: token.content for id, token in tokenizer.added_tokens_decoder.items() if token.special}
     shield = _Shield(sorted(specials.values(), key=len, reverse=True))
     fold = not _takes_system(tokenizer)
-    prompts: dict[str, int] = {}
+    seen: dict[tuple[Message, ...], tuple[list[dict[str, str]], str, int]] = {}
     rows, texts = [], []
     for context, response in conversations:
-        turns = [
-            {"role": turn.role, "content": shield.up(turn.content)} for turn in (_fold(context) if fold else context)
-        ]
-        prompt = _render(tokenizer, turns, generation_prompt=True)
+        if (key := tuple(context)) not in seen:
+            turns = [
+                {"role": turn.role, "content": shield.up(turn.content)}
+                for turn in (_fold(context) if fold else context)
+            ]
+            seen[key] = turns, _render(tokenizer, turns, generation_prompt=True), len(seen)
+        turns, prompt, row = seen[key]
         whole = _render(tokenizer, [*turns, {"role": "assistant", "content": shield.up(response)}])
         if not whole.startswith(prompt):
             raise HarnessError(
-                f"the chat template of {_name(tokenizer)} renders the prompt differently once a response follows: got "
-                f"...{whole[len(prompt) - 40 : len(prompt)]!r}, expected ...{prompt[-40:]!r}; give a template whose "
-                "generation prompt begins the assistant's turn"
+                f"the chat template of {_name(tokenizer)} renders the prompt differently once a response follows: "
+                f"got ...{whole[max(0, len(prompt) - 40) : len(prompt)]!r}, expected ...{prompt[-40:]!r}; give a template "
+                "whose generation prompt begins the assistant's turn"
             )
-        rows.append(prompts.setdefault(prompt, len(prompts)))
+        rows.append(row)
         texts.append(whole[len(prompt) :])
-    prompt_ids = [_cut_prompt(tokenizer, ids, limits) for ids in _ids(tokenizer, list(prompts), shield)]
+    prompt_ids = [
+        _cut_prompt(tokenizer, ids, limits)
+        for ids in _ids(tokenizer, [prompt for _, prompt, _ in seen.values()], shield)
+    ]
     encoded = []
     for row, ids in zip(rows, _ids(tokenizer, texts, shield), strict=True):
         prompt_tokens, cut = prompt_ids[row]

@@ -6,6 +6,7 @@ import copy
 import json
 import re
 import shutil
+import warnings
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -176,7 +177,9 @@ def _with_lora(model: PreTrainedModel, seed: int) -> PreTrainedModel:
     config = LoraConfig(
         r=LORA_RANK, lora_alpha=LORA_ALPHA, lora_dropout=0.0, target_modules="all-linear", task_type="CAUSAL_LM"
     )
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
+        # peft asks transformers for an attribute under its old name
+        warnings.filterwarnings("ignore", message="`is_gradient_checkpointing`", category=FutureWarning)
         torch.manual_seed(seed)
         wrapped: PreTrainedModel = get_peft_model(model, config)
     return wrapped

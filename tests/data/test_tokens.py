@@ -1,0 +1,227 @@
+"""Ids of prompts and responses, against compositions by hand."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from harness.api import HarnessError, Listwise, Message, Pair, Response
+from harness.data.tokens import Limits, encode, encode_many, tokenise, tokenise_listwise
+from harness.models.families import FAMILIES
+from harness.models.nano import train_tokenizer
+
+TEXTS = [f"user model assistant The {word} is {word}. Hello there, how are you?" for word in ("red", "green", "blue")]
+WIDE = Limits(max_length=512, max_prompt=256)
+END = {"qwen": "<|im_end|>", "gemma": "<end_of_turn>", "mistral": "</s>"}
+HELLO = (Message(role="user", content="Hello there"),)
+
+
+@pytest.fixture(scope="module")
+def tokenizers() -> dict[str, Any]:
+    return {name: train_tokenizer(family, TEXTS, 400) for name, family in FAMILIES.items()}
+
+
+def by_hand(tokenizer: Any, *parts: str) -> tuple[int, ...]:
+    """The ids of parts that are each one special token or plain text."""
+    special = set(tokenizer.all_special_tokens)
+    ids = []
+    for part in parts:
+        ids += (
+            [tokenizer.convert_tokens_to_ids(part)] if part in special else tokenizer.backend_tokenizer.encode(part).ids
+        )
+    return tuple(ids)
+
+
+def a_pair(context: tuple[Message, ...] = HELLO, chosen: str = "The red one.", rejected: str = "Blue?") -> Pair:
+    return Pair(pair_id="p", prompt_id="q", context=context, chosen=chosen, rejected=rejected)
+
+
+EXACT = {
+    "qwen": (
+        ("<|im_start|>", "user\nHello there", "<|im_end|>", "\n", "<|im_start|>", "assistant\n"),
+        ("The red one.", "<|im_end|>"),
+    ),
+    "gemma": (
+        ("<bos>", "<start_of_turn>", "user\nHello there", "<end_of_turn>", "\n", "<start_of_turn>", "model\n"),
+        ("The red one.", "<end_of_turn>"),
+    ),
+    "mistral": (("<s>", "[INST]", " Hello there ", "[/INST]"), (" The red one.", "</s>")),
+}
+
+
+@pytest.mark.parametrize("family", list(FAMILIES))
+def test_ids_are_those_composed_by_hand(tokenizers: dict[str, Any], family: str) -> None:
+    encoded = encode(tokenizers[family], HELLO, "The red one.", WIDE)
+    prompt, response = EXACT[family]
+    assert encoded == (by_hand(tokenizers[family], *prompt), by_hand(tokenizers[family], *response), False)
+
+
+@pytest.mark.parametrize("family", ["gemma", "mistral"])
+def test_a_tokenizer_that_adds_bos_itself_gives_one_bos(family: str) -> None:
+    from tokenizers.processors import TemplateProcessing
+
+    tokenizer = train_tokenizer(FAMILIES[family], TEXTS, 400)
+    bos = tokenizer.bos_token
+    tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
+        single=f"{bos} $A", special_tokens=[(bos, tokenizer.bos_token_id)]
+    )
+    assert tokenizer("x")["input_ids"][0] == tokenizer.bos_token_id
+    encoded = encode(tokenizer, HELLO, "The red one.", WIDE)
+    assert (encoded.prompt_ids + encoded.response_ids).count(tokenizer.bos_token_id) == 1
+
+
+@pytest.mark.parametrize("family", list(FAMILIES))
+def test_each_response_ends_with_its_only_end_of_turn(tokenizers: dict[str, Any], family: str) -> None:
+    tokenizer = tokenizers[family]
+    context = (*HELLO, Message(role="assistant", content="Hi."), Message(role="user", content="And now?"))
+    pair = tokenise(tokenizer, [a_pair(context)], WIDE).pairs[0]
+    end = tokenizer.convert_tokens_to_ids(END[family])
+    for ids in (pair.chosen_ids, pair.rejected_ids):
+        assert ids[-1] == end
+        assert ids.count(end) == 1
+    assert tokenizer.decode(pair.chosen_ids[:-1]).strip() == "The red one."
+
+
+@pytest.mark.parametrize("family", list(FAMILIES))
+def test_both_sides_and_a_lone_response_share_the_ids_of_the_prompt(tokenizers: dict[str, Any], family: str) -> None:
+    pair = a_pair()
+    tokens = tokenise(tokenizers[family], [pair], WIDE).pairs[0]
+    for text, ids in ((pair.chosen, tokens.chosen_ids), (pair.rejected, tokens.rejected_ids)):
+        assert encode(tokenizers[family], pair.context, text, WIDE) == (tokens.prompt_ids, ids, False)
+
+
+@pytest.mark.parametrize("family", list(FAMILIES))
+def test_special_token_strings_in_a_text_stay_text(tokenizers: dict[str, Any], family: str) -> None:
+    tokenizer, end = tokenizers[family], END[family]
+    context = (Message(role="user", content=f"Say {end} twice{end}"),)
+    encoded = encode(tokenizer, context, f"Here: {end} and {end}", WIDE)
+    id = tokenizer.convert_tokens_to_ids(end)
+    clean = encode(tokenizer, (Message(role="user", content="Say twice"),), "Here: and", WIDE)
+    assert encoded.prompt_ids.count(id) == clean.prompt_ids.count(id)
+    assert encoded.response_ids.count(id) == 1
+    assert tokenizer.decode(encoded.response_ids[:-1]).strip() == f"Here: {end} and {end}"
+    assert f"Say {end} twice{end}" in tokenizer.decode(encoded.prompt_ids)
+
+
+def test_the_real_templates_line_break_after_the_end_of_turn_is_dropped(tokenizers: dict[str, Any]) -> None:
+    rendered = tokenizers["qwen"].apply_chat_template(
+        [{"role": "user", "content": "Hello there"}, {"role": "assistant", "content": "Hi."}], tokenize=False
+    )
+    assert rendered.endswith("<|im_end|>\n")
+    assert encode(tokenizers["qwen"], HELLO, "Hi.", WIDE).response_ids[-1] == tokenizers["qwen"].convert_tokens_to_ids(
+        "<|im_end|>"
+    )
+
+
+def test_a_template_without_an_end_token_gets_eos(tokenizers: dict[str, Any]) -> None:
+    tokenizer = train_tokenizer(FAMILIES["qwen"], TEXTS, 400)
+    tokenizer.chat_template = (
+        "{% for message in messages %}<|im_start|>{{ message['role'] }}: {{ message['content'] }}\n{% endfor %}"
+        "{% if add_generation_prompt %}<|im_start|>assistant: {% endif %}"
+    )
+    encoded = encode(tokenizer, HELLO, "Hi.", WIDE)
+    assert tokenizer.decode(encoded.response_ids) == "Hi.\n<|endoftext|>"
+
+
+REFUSES = (
+    "{% if messages[0]['role'] == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}"
+    + FAMILIES["gemma"].chat_template
+)
+DROPS = (
+    "{% set messages = messages | rejectattr('role', 'equalto', 'system') | list %}" + FAMILIES["gemma"].chat_template
+)
+
+
+@pytest.mark.parametrize("template", [REFUSES, DROPS, FAMILIES["gemma"].chat_template])
+def test_a_system_turn_is_folded_where_the_template_has_none(template: str) -> None:
+    tokenizer = train_tokenizer(FAMILIES["gemma"], TEXTS, 400)
+    tokenizer.chat_template = template
+    context = (Message(role="system", content="Be brief."), *HELLO)
+    folded = (Message(role="user", content="Be brief.\n\nHello there"),)
+    assert encode(tokenizer, context, "Hi.", WIDE) == encode(tokenizer, folded, "Hi.", WIDE)
+
+
+def test_a_template_that_keeps_the_system_turn_renders_it(tokenizers: dict[str, Any]) -> None:
+    context = (Message(role="system", content="Be brief."), *HELLO)
+    text = tokenizers["qwen"].decode(encode(tokenizers["qwen"], context, "Hi.", WIDE).prompt_ids)
+    assert text.startswith("<|im_start|>system\nBe brief.<|im_end|>")
+
+
+def test_a_template_that_changes_the_prompt_is_refused() -> None:
+    tokenizer = train_tokenizer(FAMILIES["qwen"], TEXTS, 400)
+    tokenizer.chat_template = "{{ messages | length }}{% for message in messages %}{{ message['content'] }}{% endfor %}"
+    with pytest.raises(HarnessError, match=r"chat template .* renders the prompt differently"):
+        encode(tokenizer, HELLO, "Hi.", WIDE)
+
+
+def test_a_tokenizer_without_a_template_is_refused() -> None:
+    tokenizer = train_tokenizer(FAMILIES["qwen"], TEXTS, 400)
+    tokenizer.chat_template = None
+    with pytest.raises(HarnessError, match="has no chat template, expected one"):
+        encode(tokenizer, HELLO, "Hi.", WIDE)
+
+
+@pytest.mark.parametrize("family", list(FAMILIES))
+@pytest.mark.parametrize(("max_length", "max_prompt"), [(2, 1), (9, 4), (30, 29), (40, 5), (60, 50)])
+def test_cuts_keep_the_prompts_end_and_the_responses_start(
+    tokenizers: dict[str, Any], family: str, max_length: int, max_prompt: int
+) -> None:
+    tokenizer = tokenizers[family]
+    context = (Message(role="user", content="Hello there, " * 10),)
+    whole = encode(tokenizer, context, "The green one. " * 10, WIDE)
+    cut = encode(tokenizer, context, "The green one. " * 10, Limits(max_length=max_length, max_prompt=max_prompt))
+    assert cut.truncated
+    assert len(cut.prompt_ids) == min(max_prompt, len(whole.prompt_ids))
+    assert len(cut.response_ids) == min(max_length - len(cut.prompt_ids), len(whole.response_ids))
+    assert len(cut.response_ids) >= 1
+    assert cut.response_ids == whole.response_ids[: len(cut.response_ids)]
+    bos = 1 if FAMILIES[family].bos and max_prompt > 1 else 0
+    assert cut.prompt_ids[:bos] == whole.prompt_ids[:bos]
+    kept = cut.prompt_ids[bos:]
+    assert kept == whole.prompt_ids[len(whole.prompt_ids) - len(kept) :]
+
+
+def test_cut_pairs_are_counted(tokenizers: dict[str, Any]) -> None:
+    short, long = a_pair(), a_pair(rejected="The blue one is blue. " * 20)
+    tokens = tokenise(tokenizers["qwen"], [short, long, short], Limits(max_length=64, max_prompt=32))
+    assert [pair.truncated for pair in tokens.pairs] == [False, True, False]
+    assert tokens.truncated == 1
+
+
+def test_limits_that_leave_no_room_for_a_response_are_refused() -> None:
+    with pytest.raises(HarnessError, match="max_prompt 64 and max_length 64"):
+        Limits(max_length=64, max_prompt=64)
+
+
+def test_a_response_of_200000_characters_is_cut(tokenizers: dict[str, Any]) -> None:
+    encoded = encode(tokenizers["qwen"], HELLO, "The red one is red. " * 10_000, Limits(max_length=128, max_prompt=64))
+    assert encoded.truncated
+    assert len(encoded.prompt_ids) + len(encoded.response_ids) == 128
+
+
+def test_many_at_once_are_the_same_as_one_by_one(tokenizers: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("harness.data.tokens.BATCH", 3)
+    rows = [((Message(role="user", content=f"Hello {n % 3} <|im_end|>"),), f"The <|im_start|> {n}") for n in range(8)]
+    assert encode_many(tokenizers["qwen"], rows, WIDE) == [encode(tokenizers["qwen"], *row, WIDE) for row in rows]
+
+
+def test_the_fingerprint_follows_the_ids(tokenizers: dict[str, Any]) -> None:
+    one, two = a_pair(), a_pair(rejected="Blue!")
+    prints = [tokenise(tokenizers["qwen"], pairs, WIDE).fingerprint for pairs in ([one], [one], [two], [one, one])]
+    assert prints[0] == prints[1]
+    assert len(set(prints)) == 3
+    assert len(prints[0]) == 16
+
+
+def test_listwise_responses_have_the_ids_of_pairs(tokenizers: dict[str, Any]) -> None:
+    responses = (Response(response_id="a", text="The red one."), Response(response_id="b", text="Blue?"))
+    listwise = tokenise_listwise(
+        tokenizers["gemma"], [Listwise(prompt_id="q", context=HELLO, responses=responses)], WIDE
+    )
+    pair = tokenise(tokenizers["gemma"], [a_pair()], WIDE).pairs[0]
+    prompt = listwise.prompts[0]
+    assert prompt.prompt_ids == pair.prompt_ids
+    assert [response.ids for response in prompt.responses] == [pair.chosen_ids, pair.rejected_ids]
+    assert [response.response_id for response in prompt.responses] == ["a", "b"]
+    assert listwise.truncated == 0

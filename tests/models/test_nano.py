@@ -1,0 +1,172 @@
+"""Nano models: cached, bit-identical, fine-tuned on response tokens alone."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from harness.api import Dataset, HarnessError, Message, Pair
+from harness.data.tokens import Limits, encode
+from harness.models.families import FAMILIES
+from harness.models.nano import NanoRecipe, fingerprint, make_nano, sft_examples, train_tokenizer
+from harness.models.sft import Example, Recipe, fine_tune, response_nll
+
+LIMITS = Limits(max_length=96, max_prompt=48)
+RECIPE = NanoRecipe(sft=Recipe(sequences=48, learning_rate=3e-3, batch_size=8))
+
+
+def a_pair(n: int) -> Pair:
+    context = (Message(role="user", content=f"What colour is number {n}?"),)
+    return Pair(pair_id=str(n), prompt_id=str(n), context=context, chosen=f"Number {n} is red.", rejected="It is blue.")
+
+
+DATA = Dataset(name="small", train=tuple(a_pair(n) for n in range(30)), dev=(), test=())
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    lines: list[str] = []
+    cache = tmp_path_factory.mktemp("cache")
+    return make_nano(FAMILIES["qwen"], DATA, LIMITS, cache, 0, lines.append, RECIPE), cache, lines
+
+
+def test_the_checkpoint_says_what_it_is(made: Any) -> None:
+    start, cache, lines = made
+    model = AutoModelForCausalLM.from_pretrained(start.folder)
+    assert (start.family, start.preset, start.id) == ("qwen", "nano", "nano-qwen")
+    assert start.folder == cache / start.revision
+    assert start.parameters == model.num_parameters()
+    assert start.fingerprint == fingerprint(start.folder)
+    assert "ranks no method" in start.note
+    assert any("nats a response token" in line for line in lines)
+
+
+def test_the_second_call_reuses_the_cache_and_says_so(made: Any) -> None:
+    start, cache, _ = made
+    written = (start.folder / "model.safetensors").stat().st_mtime_ns
+    lines: list[str] = []
+    assert make_nano(FAMILIES["qwen"], DATA, LIMITS, cache, 0, lines.append, RECIPE) == start
+    assert (start.folder / "model.safetensors").stat().st_mtime_ns == written
+    assert lines == [f"nano qwen: reused from {start.folder}"]
+
+
+def test_two_caches_hold_the_same_bits(made: Any, tmp_path: Path) -> None:
+    start, _, _ = made
+    again = make_nano(FAMILIES["qwen"], DATA, LIMITS, tmp_path, recipe=RECIPE)
+    names = sorted(path.name for path in start.folder.iterdir())
+    assert sorted(path.name for path in again.folder.iterdir()) == names
+    for name in names:
+        assert (again.folder / name).read_bytes() == (start.folder / name).read_bytes(), name
+    assert [path.name for path in tmp_path.iterdir()] == [again.revision]
+
+
+@pytest.mark.parametrize("change", ["seed", "limits", "recipe", "data", "family"])
+def test_whatever_goes_in_changes_the_key(
+    made: Any, tmp_path: Path, change: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start, _, _ = made
+
+    class StopError(Exception):
+        pass
+
+    def stop(cache: Path, key: str, *rest: object) -> None:
+        raise StopError(key)
+
+    monkeypatch.setattr("harness.models.nano.cached", stop)
+    with pytest.raises(StopError) as stopped:
+        make_nano(
+            FAMILIES["gemma" if change == "family" else "qwen"],
+            replace(DATA, train=DATA.train[1:]) if change == "data" else DATA,
+            Limits(max_length=97, max_prompt=48) if change == "limits" else LIMITS,
+            tmp_path,
+            seed=1 if change == "seed" else 0,
+            recipe=replace(RECIPE, sft=replace(RECIPE.sft, batch_size=4)) if change == "recipe" else RECIPE,
+        )
+    assert stopped.value.args[0] != start.revision
+
+
+def test_a_draft_that_failed_leaves_nothing(tmp_path: Path) -> None:
+    with pytest.raises(HarnessError, match="no sequences to fine-tune on"):
+        make_nano(FAMILIES["qwen"], replace(DATA, train=()), LIMITS, tmp_path, recipe=RECIPE)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("family", list(FAMILIES))
+def test_a_tokenizer_read_back_gives_the_same_ids(tmp_path: Path, family: str) -> None:
+    tokenizer = train_tokenizer(FAMILIES[family], ["Hello there"], 400)
+    tokenizer.save_pretrained(tmp_path)
+    (tmp_path / "config.json").write_text(FAMILIES[family].nano_config(2048).to_json_string())
+    again = AutoTokenizer.from_pretrained(tmp_path)
+    text = "  Zürich — 東京 🙂\n\ttabs  "
+    assert tokenizer.decode(tokenizer(text)["input_ids"]) == text
+    context = (Message(role="user", content=text),)
+    assert encode(again, context, text, LIMITS) == encode(tokenizer, context, text, LIMITS)
+
+
+def test_fine_tuning_takes_the_sft_split_or_every_response_once() -> None:
+    own = (((Message(role="user", content="Hi"),), "Hello."),)
+    assert sft_examples(replace(DATA, sft=own)) == list(own)
+    twice = sft_examples(replace(DATA, train=(DATA.train[0], DATA.train[0])))
+    assert [response for _, response in twice] == ["Number 0 is red.", "It is blue."]
+
+
+# -- sft ---------------------------------------------------------------------------------------------------------------
+ROWS: list[Example] = [((3, 4, 5), (6, 7, 1)), ((3, 9), (8, 7, 6, 5, 1)), ((11,), (1,)), ((3, 4, 5), (9, 1))]
+
+
+def fresh(family: str) -> Any:
+    torch.manual_seed(0)
+    attention = "eager" if family == "gemma" else "sdpa"
+    return AutoModelForCausalLM.from_config(FAMILIES[family].nano_config(64), attn_implementation=attention)
+
+
+@pytest.mark.parametrize("family", list(FAMILIES))
+def test_the_loss_is_that_of_transformers_on_labels_that_leave_out_the_prompt(family: str) -> None:
+    model = fresh(family)
+    with torch.no_grad():
+        model.get_output_embeddings().weight.mul_(20)  # so that Gemma's cap on the logits bites
+        expected = 0.0
+        for prompt, response in ROWS:
+            labels = torch.tensor([[-100] * len(prompt) + list(response)])
+            loss = model(input_ids=torch.tensor([[*prompt, *response]]), labels=labels).loss
+            expected += float(loss) * len(response)
+        assert float(response_nll(model, ROWS)) == pytest.approx(expected, rel=1e-5)
+
+
+def test_the_size_of_micro_batches_changes_no_weight_beyond_rounding() -> None:
+    weights = []
+    for tokens in (8, 10_000):
+        model = fresh("qwen")
+        fine_tune(model, ROWS, Recipe(sequences=8, batch_size=4, learning_rate=1e-3, micro_tokens=tokens))
+        weights.append(model.model.layers[0].mlp.up_proj.weight.detach())
+    torch.testing.assert_close(weights[0], weights[1], atol=5e-5, rtol=1e-3)
+
+
+def test_fine_tuning_learns_the_responses() -> None:
+    report = fine_tune(fresh("mistral"), ROWS, Recipe(sequences=200, batch_size=4, learning_rate=3e-3))
+    assert report.sequences == 200
+    assert report.last_loss < 0.4 * report.first_loss
+    assert report.tokens == 50 * sum(len(prompt) + len(response) for prompt, response in ROWS)
+
+
+def test_a_loss_that_is_not_finite_is_an_error() -> None:
+    model = fresh("qwen")
+    with torch.no_grad():
+        model.model.norm.weight.fill_(float("nan"))
+    with pytest.raises(HarnessError, match="got loss nan at step 1"):
+        fine_tune(model, ROWS, Recipe(sequences=4, batch_size=4))
+
+
+def test_weights_are_stored_in_fp32_and_tied_ones_once(made: Any) -> None:
+    start, _, _ = made
+    weights = load_file(start.folder / "model.safetensors")
+    assert {tensor.dtype for tensor in weights.values()} == {torch.float32}
+    assert "lm_head.weight" not in weights
+    assert json.loads((start.folder / "config.json").read_text())["architectures"] == ["Qwen2ForCausalLM"]
