@@ -7,6 +7,7 @@ exist`. An entry of None in `sys.modules` makes both `find_spec` and `import` sa
 
 from __future__ import annotations
 
+import functools
 import importlib
 import importlib.util
 import sys
@@ -18,7 +19,8 @@ COMPANIONS = ("torchvision", "torchaudio", "torchcodec")
 def hide_broken_torchvision() -> tuple[str, ...]:
     """Hide what cannot load beside this torch, and return the names hidden by this call. Cheap to call again.
 
-    Call it before transformers or vLLM is imported; it imports torch. What is already imported stays as it is.
+    Call it before the first model class of transformers and before vLLM is imported; it imports torch. What is
+    already imported stays as it is.
     triton is hidden beside a torch without a GPU: it has nothing to compile for, and its bindings print pages of
     "nanobind: leaked" lines when the process ends.
     """
@@ -29,7 +31,17 @@ def hide_broken_torchvision() -> tuple[str, ...]:
         for part in [module for module in sys.modules if module.startswith(f"{name}.")]:
             del sys.modules[part]  # what a failed import leaves behind
         sys.modules[name] = None  # type: ignore[assignment]  # documented: None stops the import
+    if hidden:
+        _let_transformers_look_again()
     return tuple(hidden)
+
+
+def _let_transformers_look_again() -> None:
+    """Clear what transformers, where somebody imported it earlier, remembers of what is installed."""
+    remembered = sys.modules.get("transformers.utils.import_utils")
+    for value in list(vars(remembered).values()) if remembered else []:
+        if isinstance(value, functools._lru_cache_wrapper):
+            value.cache_clear()
 
 
 def _installed(name: str) -> bool:

@@ -183,7 +183,7 @@ def _register_in_process(opened: Checkpoint) -> None:
 
 @contextmanager
 def _eager_on_cpu() -> Iterator[None]:
-    """Run what vLLM decorates with torch.compile as it stands, on CPU: compiling takes 23 s once, and saves 0.8 s in 4."""
+    """Run what vLLM decorates with torch.compile as it stands, on CPU: compiling takes 23 s, and saves 0.8 s in 4."""
     import torch
 
     if torch.cuda.is_available():

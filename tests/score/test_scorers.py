@@ -195,6 +195,7 @@ def test_a_torchvision_that_cannot_load_is_absent_afterwards_and_models_import(t
     (tmp_path / "torchvision-9.9.dist-info" / "METADATA").write_text("Name: torchvision\nVersion: 9.9\n")
     code = """
 import importlib.util
+import transformers  # believes what it finds, and remembers it
 from harness.score.torchvision_guard import hide_broken_torchvision
 print("torchvision" in hide_broken_torchvision(), hide_broken_torchvision())
 print(importlib.util.find_spec("torchvision"), [name for name in sys.modules if name.startswith("torchvision.")])
