@@ -12,20 +12,19 @@ import json
 import platform
 import shutil
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import torch
 
 import harness
-from harness.api import Dataset, HarnessError, Loss, Pair, ResponseLogps, ScorerOptions, ScorerSource
+from harness.api import HarnessError, Loss, Pair, ResponseLogps, ScorerOptions
 from harness.budget import Budget, Cost, Plan, pair_flops, plan
-from harness.config import PROTOCOL, Run
+from harness.config import PROTOCOL
 from harness.data.collate import collate
 from harness.data.heldout import HeldOut, held_out
 from harness.data.tokens import Limits, TokenisedPairs, tokenise
@@ -37,12 +36,13 @@ from harness.metrics import summarise
 from harness.models.load import StartCheckpoint, load_model, load_tokenizer, save_merged, start_checkpoint
 from harness.reference import Reference, reference_sums
 from harness.store import write_atomically, write_record
-from harness.train import Recipe, TrainingData, Trained, prepare_columns, train
+from harness.train import Recipe, Trained, TrainingData, prepare_columns, train
 
 CANARY_PAIRS = 4
 """Held-out pairs on which every record compares its scorer with the transformers scorer."""
 CANARY_ABSOLUTE, CANARY_RELATIVE = 1e-3, 1e-6
 """In fp32 the two must agree within 1e-3 + 1e-6 |sum| nats; in bf16 the difference is reported."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Bench:
@@ -99,7 +99,13 @@ def controlled(pairs: tuple[Pair, ...], control: str, seed: int) -> tuple[Pair, 
         return pairs
     swapped = np.random.default_rng([seed, 17]).random(len(pairs)) < 0.5
     return tuple(
-        replace(pair, chosen=pair.rejected, rejected=pair.chosen, true_chosen=pair.true_rejected, true_rejected=pair.true_chosen)
+        replace(
+            pair,
+            chosen=pair.rejected,
+            rejected=pair.chosen,
+            true_chosen=pair.true_rejected,
+            true_rejected=pair.true_chosen,
+        )
         if swap
         else pair
         for pair, swap in zip(pairs, swapped, strict=True)
@@ -114,7 +120,7 @@ def train_cell(bench: Bench, cell: Cell, tell: Tell) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     spending = cell_plan(bench, cell)
     visited = spending.visited()
-    # fp32 weights under bf16 autocast in full training: at the learning rates of the field bf16 updates round to nothing
+    # full training keeps fp32 weights under bf16 autocast: at the field's learning rates bf16 updates round to nothing
     model = load_model(bench.start.folder, "float32" if job.run.adapter == "full" else settings.dtype, job.run.adapter)
     model.to("cuda" if torch.cuda.is_available() else "cpu")
     reference = reference_pass(bench, model, visited) if loss.needs_reference else None
@@ -134,15 +140,16 @@ def train_cell(bench: Bench, cell: Cell, tell: Tell) -> None:
     trained.log.to_parquet(folder / "train.parquet", index=False)
     if trained.status == "ok":
         save_merged(model, folder / "weights")
+    spent = spend(bench, loss, trained, reference, spending)
     facts = {
         "status": trained.status,
         "reason": trained.reason,
-        "spend": spend(bench, loss, trained, reference, spending),
+        "spend": spent,
         "prepared": {name: _summary(values[visited]) for name, values in columns.items()},
     }
     write_atomically(folder / "trained.json", json.dumps(facts, indent=1))
     if trained.steps:  # what the next dry run estimates with
-        rate = {job.run.preset: facts["spend"]["flops"] / facts["spend"]["seconds"]}
+        rate = {job.run.preset: spent["flops"] / spent["seconds"]}
         write_atomically(job.cache / "rates.json", json.dumps(rate))
     last = float(trained.log["loss"].iloc[-1]) if len(trained.log) else float("nan")
     tell("trained", key=cell.key, status=trained.status, reason=trained.reason, seconds=trained.seconds, loss=last)
@@ -186,7 +193,9 @@ def reference_pass(bench: Bench, model: Any, visited: np.ndarray) -> Reference:
 
 def spend(bench: Bench, loss: Loss, trained: Trained, reference: Reference | None, spending: Plan) -> dict[str, Any]:
     """Return what the cell spent in all five currencies, the reference pass charged to it even where it was cached."""
-    a_token = pair_flops([1], bench.start.parameters, reference=loss.needs_reference, coupled=_two_passes(loss, bench))[0]
+    a_token = pair_flops([1], bench.start.parameters, reference=loss.needs_reference, coupled=_two_passes(loss, bench))[
+        0
+    ]
     charged = reference.seconds if reference else 0.0
     return {
         "pairs": trained.pairs,
@@ -240,7 +249,10 @@ def score_cell(bench: Bench, cell: Cell, engine: Any, canary: Any, base: np.ndar
         sums = engine.score(requests := bench.held_out.requests)
         if canary:
             canary.load(folder / "weights")
-        fields["scorer"] |= {"parity_max_abs_nats": canary_parity(bench, canary, sums), "seconds": time.perf_counter() - began}
+        fields["scorer"] |= {
+            "parity_max_abs_nats": canary_parity(bench, canary, sums),
+            "seconds": time.perf_counter() - began,
+        }
         lengths = np.array([len(request.response) for request in requests], dtype=np.float64)
         with torch.no_grad():
             reward = cell.system.loss.reward(
@@ -267,10 +279,13 @@ def canary_parity(bench: Bench, canary: Any, sums: np.ndarray) -> float | None:
     indices = np.unique(np.concatenate([first["chosen"], first["rejected"]]))
     again = canary.score([bench.held_out.requests[i] for i in indices])
     difference = np.abs(sums[indices] - again)
-    if bench.job.run.settings.dtype == "float32" and (difference > CANARY_ABSOLUTE + CANARY_RELATIVE * np.abs(again)).any():
+    if (
+        bench.job.run.settings.dtype == "float32"
+        and (difference > CANARY_ABSOLUTE + CANARY_RELATIVE * np.abs(again)).any()
+    ):
         raise HarnessError(
-            f"{bench.job.scorer.name} and transformers disagree by {difference.max():.4g} nats a sequence, expected at "
-            f"most {CANARY_ABSOLUTE} + {CANARY_RELATIVE}*|sum|; do not trust this scorer here, pass --scorer transformers"
+            f"{bench.job.scorer.name} and transformers disagree by {difference.max():.4g} nats a sequence, expected "
+            f"at most {CANARY_ABSOLUTE} + {CANARY_RELATIVE}*|sum|; do not trust it here, pass --scorer transformers"
         )
     return float(difference.max())
 
@@ -299,7 +314,9 @@ def write_reference_rows(bench: Bench, base: np.ndarray, parity: float | None) -
         fields = record_fields(bench, None, name, None)
         fields["scorer"] |= {"parity_max_abs_nats": parity if name == "base" else None}
         key = cell_key(bench.job.model, name, name, None)
-        finish(bench, cell_folder(bench.job, key), fields | {"key": key}, sums, base if name == "base" else nothing, reward)
+        finish(
+            bench, cell_folder(bench.job, key), fields | {"key": key}, sums, base if name == "base" else nothing, reward
+        )
 
 
 # -- records -----------------------------------------------------------------------------------------------------------
@@ -326,7 +343,9 @@ def record_fields(bench: Bench, loss: Loss | None, label: str, seed: int | None)
         "reason": "",
         "kind": "loss" if loss else "reference",
         "label": label,
-        "key": "" if loss is None else next(cell.key for cell in job.cells if (cell.system.label, cell.seed) == (label, seed)),
+        "key": ""
+        if loss is None
+        else next(cell.key for cell in job.cells if (cell.system.label, cell.seed) == (label, seed)),
         "loss": loss_fields(job, loss) if loss else {"name": label, "options": {}},
         "model": {
             "name": job.model,

@@ -31,7 +31,9 @@ def _seeds(context: Any, option: Any, value: str | None) -> tuple[int, ...] | No
 @cli.command()
 @click.argument("run_file", required=False, type=click.Path(path_type=Path))
 @click.option("--plugins", help="Losses: all, a list, all,-cpo, or with options: simpo:beta=2.5,gamma=1.0  [all]")
-@click.option("--models", callback=_comma, help="qwen, gemma, mistral, hub ids or local folders, comma-separated  [qwen]")
+@click.option(
+    "--models", callback=_comma, help="qwen, gemma, mistral, hub ids or local folders, comma-separated  [qwen]"
+)
 @click.option("--dataset", help="embedded, ultrafeedback, or a local folder / parquet / jsonl / json file  [embedded]")
 @click.option("--preset", help="nano (made on the spot, CPU) or paper (the papers' checkpoints, GPU)  [nano]")
 @click.option("--budget", help="pairs=N, tokens=N, steps=N, flops=N or seconds=N, the same for every loss")
@@ -84,7 +86,10 @@ def run(
     table = write(campaign.folder)
     click.echo(printable(render(table, width=console.width)))
     if not quiet:
-        click.echo(f"Written: {campaign.folder / 'leaderboard.md'}, .json, .csv; records and rows in {campaign.folder / 'cells'}")
+        click.echo(
+            f"Written: {campaign.folder / 'leaderboard.md'}, .json, .csv; "
+            f"records and rows in {campaign.folder / 'cells'}"
+        )
     for line in trouble:
         click.echo(f"Error: {printable(line)}", err=True)
     return 6 if trouble or table.failed else 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import hashlib
 import json
+import os
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,7 +72,7 @@ PRESETS = {
 
 
 class Run(BaseModel):
-    """Everything that decides a result. Fields are the keys of run.toml and, with dashes, the flags of `harness run`."""
+    """Everything that decides a result. Fields, with dashes, are the keys of run.toml and the flags of `harness run`."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
@@ -202,6 +203,14 @@ def read_run(path: Path) -> dict[str, Any]:
     except tomllib.TOMLDecodeError as error:
         raise HarnessError(f"run file {path}: not valid TOML ({error})") from None
     return {name.replace("-", "_"): value for name, value in values.items()}
+
+
+def cache_folder() -> Path:
+    """Return where nano models and reference log-probs are kept: HARNESS_CACHE, or the user's cache folder."""
+    named = os.environ.get("HARNESS_CACHE")
+    if named:
+        return Path(named)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "preference-harness"
 
 
 def _toml(value: Any) -> str:

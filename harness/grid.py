@@ -57,7 +57,9 @@ def select(text: str, known: Sequence[str], resolve: Callable[[str, Mapping[str,
             if colon:
                 _set_option(chosen[-1][1], first, name)
     systems = [
-        System(loss=resolve(name, options), label=label(name, options)) for name, options in chosen if name not in removed
+        System(loss=resolve(name, options), label=label(name, options))
+        for name, options in chosen
+        if name not in removed
     ]
     if not systems:
         raise HarnessError(
@@ -67,7 +69,9 @@ def select(text: str, known: Sequence[str], resolve: Callable[[str, Mapping[str,
     for system in systems:
         same = seen.setdefault(_exact(system.loss), system.label)
         if same != system.label or [each.label for each in systems].count(system.label) > 1:
-            raise HarnessError(f"--plugins got '{text}', in which '{same}' and '{system.label}' are the same; name it once")
+            raise HarnessError(
+                f"--plugins got '{text}', in which '{same}' and '{system.label}' are the same; name it once"
+            )
     return systems
 
 

@@ -36,7 +36,7 @@ def response_logps(model: Any, batch: Batch, *, log_sum_sq: bool = False) -> Log
     rows = max(1, CHUNK_ELEMENTS // head.weight.shape[0])
     parts = [
         _chunk(hidden, label, head, softcap, log_sum_sq)
-        for hidden, label in zip(hidden_RD.split(rows), batch.label_R.split(rows), strict=True)
+        for hidden, label in zip(torch.split(hidden_RD, rows), torch.split(batch.label_R, rows), strict=True)
     ]
     token = torch.zeros(batch.mask_NT.shape, dtype=torch.float32, device=hidden_RD.device)
     token = token.masked_scatter(batch.mask_NT, torch.cat([part[0] for part in parts]))

@@ -56,6 +56,4 @@ def reference_sums(
         with open(temporary, "wb") as file:
             np.savez(file, table=table)
         os.replace(temporary, path)
-    return Reference(
-        chosen=table[0], rejected=table[1], seconds=float(table[2, wanted].sum()), cached=not len(missing)
-    )
+    return Reference(chosen=table[0], rejected=table[1], seconds=float(table[2, wanted].sum()), cached=not len(missing))

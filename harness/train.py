@@ -35,7 +35,7 @@ WARMUP = 0.1
 MAX_GRAD_NORM = 1.0
 
 
-class Diverged(Exception):
+class DivergedError(Exception):
     """The loss or its gradient is not finite."""
 
 
@@ -48,7 +48,7 @@ class Recipe:
     """Pairs of one forward and backward pass; a whole fraction of the pairs of a step."""
     seed: int
     dtype: str
-    """`float32`, or `bfloat16`: autocast on fp32 weights for nano models, bf16 weights where they were loaded so."""
+    """`float32` or `bfloat16`: of the forward pass, by autocast; log-probs, losses and the optimiser are fp32."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,13 +100,21 @@ def prepare_columns(
     for name, values in loss.prepare(table).items():
         array = np.asarray(values, dtype=np.float64)
         if array.shape != (len(table),):
-            raise HarnessError(f"loss '{loss.name}': prepare gave '{name}' of shape {array.shape}, expected ({len(table)},)")
+            raise HarnessError(
+                f"loss '{loss.name}': prepare gave '{name}' of shape {array.shape}, expected ({len(table)},)"
+            )
         columns[name] = array
     return {name: _scatter(values, visited, len(pairs)) for name, values in columns.items()}
 
 
 def train(
-    model: Any, loss: Loss, data: TrainingData, plan: Plan, recipe: Recipe, scratch: Path, on_step: Callable[[int], None]
+    model: Any,
+    loss: Loss,
+    data: TrainingData,
+    plan: Plan,
+    recipe: Recipe,
+    scratch: Path,
+    on_step: Callable[[int], None],
 ) -> Trained:
     """Train `model` in place with `loss` until the plan is spent; `on_step(step)` is called after every step."""
     if loss.needs_reference_tokens or loss.needs_kl:
@@ -116,11 +124,13 @@ def train(
         )
     reset_peak_memory()
     began = time.perf_counter()
-    trainer = PreferenceTrainer(model=model, loss=loss, data=data, plan=plan, recipe=recipe, scratch=scratch, on_step=on_step)
+    trainer = PreferenceTrainer(
+        model=model, loss=loss, data=data, plan=plan, recipe=recipe, scratch=scratch, on_step=on_step
+    )
     status, reason = "ok", ""
     try:
         trainer.train()
-    except Diverged as error:
+    except DivergedError as error:
         status, reason = "diverged", str(error)
     return Trained(
         status=status,
@@ -169,7 +179,7 @@ class PreferenceTrainer(Trainer):
         """Return micro-batches in the plan's order."""
         return DataLoader(self.train_dataset, batch_size=None, collate_fn=self._collate)
 
-    def _collate(self, indices: np.ndarray) -> dict[str, Tensor]:
+    def _collate(self, indices: Any) -> dict[str, Tensor]:
         chosen = [(self.data.tokens[i].prompt_ids, self.data.tokens[i].chosen_ids) for i in indices]
         rejected = [(self.data.tokens[i].prompt_ids, self.data.tokens[i].rejected_ids) for i in indices]
         batch = collate(chosen + rejected)
@@ -199,7 +209,7 @@ class PreferenceTrainer(Trainer):
             per_pair = self._values(pairs)
             loss = per_pair.sum() / num_items_in_batch
         if not torch.isfinite(loss):
-            raise Diverged(f"the loss is {loss.item()} at step {self.state.global_step + 1}")
+            raise DivergedError(f"the loss is {loss.item()} at step {self.state.global_step + 1}")
         self._account(inputs, pairs, per_pair.detach())
         return loss
 
@@ -235,7 +245,8 @@ class PreferenceTrainer(Trainer):
 
     def _pair_logps(self, model: Any, inputs: dict[str, Tensor]) -> PairLogps:
         batch = Batch(**{name: inputs[name] for name in Batch.__slots__})
-        both = response_logps(model, batch, log_sum_sq=self.loss.needs_log_sum_sq)
+        with torch.autocast(batch.ids_NS.device.type, torch.bfloat16, enabled=self.recipe.dtype == "bfloat16"):
+            both = response_logps(model, batch, log_sum_sq=self.loss.needs_log_sum_sq)
         indices = inputs["pair"].cpu().numpy()
         count = len(indices)
         device = both.token.device
@@ -297,7 +308,7 @@ class PreferenceTrainer(Trainer):
         if "loss" not in logs:  # Trainer's closing summary
             return
         if not math.isfinite(logs.get("grad_norm", 0.0)):
-            raise Diverged(f"the gradient norm is {logs['grad_norm']} at step {self.state.global_step}")
+            raise DivergedError(f"the gradient norm is {logs['grad_norm']} at step {self.state.global_step}")
         count = self._sums.pop("pairs")
         means = {name: total / count for name, total in self._sums.items()}
         self._sums = {}
@@ -376,7 +387,6 @@ def _arguments(plan: Plan, recipe: Recipe, scratch: Path) -> TrainingArguments:
         max_grad_norm=MAX_GRAD_NORM,
         optim="adamw_torch",
         seed=recipe.seed,
-        bf16=recipe.dtype == "bfloat16",
         logging_steps=1,
         logging_nan_inf_filter=False,
         save_strategy="no",

@@ -16,13 +16,17 @@ def cost(tokens: list[int]) -> Cost:
 
 
 def test_every_currency_is_read() -> None:
-    read = {text: Budget.parse(text).amount for text in ("pairs=512", "tokens=2e6", "steps=3", "flops=1e15", "seconds=1.5")}
+    read = {
+        text: Budget.parse(text).amount for text in ("pairs=512", "tokens=2e6", "steps=3", "flops=1e15", "seconds=1.5")
+    }
     assert read == {"pairs=512": 512, "tokens=2e6": 2e6, "steps=3": 3, "flops=1e15": 1e15, "seconds=1.5": 1.5}
 
 
-@pytest.mark.parametrize("text", ["512", "pairs", "pairs=", "pairs=0", "pairs=-3", "pairs=nan", "pairs=1.5", "hours=3", "pairs=inf"])
+@pytest.mark.parametrize(
+    "text", ["512", "pairs", "pairs=", "pairs=0", "pairs=-3", "pairs=nan", "pairs=1.5", "hours=3", "pairs=inf"]
+)
 def test_a_budget_that_is_none_says_what_was_got_and_expected(text: str) -> None:
-    with pytest.raises(HarnessError, match="got .*expected"):
+    with pytest.raises(HarnessError, match=r"got .*expected"):
         Budget.parse(text)
 
 

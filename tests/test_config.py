@@ -11,14 +11,22 @@ from harness.config import make_run, read_run
 
 
 def test_a_run_file_round_trips(tmp_path: Path) -> None:
-    run = make_run({"plugins": "simpo:beta=2.5", "models": ["qwen", "gemma"], "budget": "pairs=32", "seeds": [0, 1], "lenient": True})
+    run = make_run(
+        {
+            "plugins": "simpo:beta=2.5",
+            "models": ["qwen", "gemma"],
+            "budget": "pairs=32",
+            "seeds": [0, 1],
+            "lenient": True,
+        }
+    )
     (tmp_path / "run.toml").write_text(run.as_toml())
     assert make_run(read_run(tmp_path / "run.toml")) == run
 
 
 def test_an_unknown_key_names_its_neighbour(tmp_path: Path) -> None:
     (tmp_path / "run.toml").write_text("bugdet = 'pairs=3'\n")
-    with pytest.raises(HarnessError, match="got key 'bugdet'.*did you mean 'budget'"):
+    with pytest.raises(HarnessError, match=r"got key 'bugdet'.*did you mean 'budget'"):
         make_run(read_run(tmp_path / "run.toml"))
 
 

@@ -63,7 +63,9 @@ def run(
 
 
 def difference(a: Any, b: Any) -> float:
-    return max(float((x.detach() - y.detach()).abs().max()) for x, y in zip(a.parameters(), b.parameters(), strict=True))
+    return max(
+        float((x.detach() - y.detach()).abs().max()) for x, y in zip(a.parameters(), b.parameters(), strict=True)
+    )
 
 
 @pytest.mark.parametrize(
@@ -101,11 +103,17 @@ def test_the_step_loss_is_the_mean_over_its_pairs(tmp_path: Path) -> None:
     loss = RESOLVE("simpo", {})
     spending = Plan(batch_pairs=8, n_pairs=16, seed=0, steps=1)
     trainer = PreferenceTrainer(
-        model=model(), loss=loss, data=TrainingData(pairs=PAIRS, tokens=TOKENS, reference=None, columns={}), plan=spending,
-        recipe=Recipe(learning_rate=1e-3, micro_pairs=1, seed=0, dtype="float32"), scratch=tmp_path, on_step=lambda s: None,
-    )  # fmt: skip
+        model=model(),
+        loss=loss,
+        data=TrainingData(pairs=PAIRS, tokens=TOKENS, reference=None, columns={}),
+        plan=spending,
+        recipe=Recipe(learning_rate=1e-3, micro_pairs=1, seed=0, dtype="float32"),
+        scratch=tmp_path,
+        on_step=lambda step: None,
+    )
     one_by_one = [
-        loss(trainer._pair_logps(trainer.model, trainer._collate(np.array([i])))).item() for i in next(spending.batches())
+        loss(trainer._pair_logps(trainer.model, trainer._collate(np.array([i])))).item()
+        for i in next(spending.batches())
     ]
     assert trained.log["loss"].iloc[0] == pytest.approx(np.mean(one_by_one), rel=1e-5)
 
@@ -159,7 +167,9 @@ class Broken(Loss):
         return {"half": np.zeros(3)} if self.how == "prepare" else {}
 
 
-@pytest.mark.parametrize(("how", "words"), [("nan", "the loss is nan at step 1"), ("gradient", "gradient norm is .* at step 1")])
+@pytest.mark.parametrize(
+    ("how", "words"), [("nan", "the loss is nan at step 1"), ("gradient", "gradient norm is .* at step 1")]
+)
 def test_what_is_not_finite_ends_the_cell_as_diverged_and_names_the_step(how: str, words: str, tmp_path: Path) -> None:
     trained, _ = run(Broken(how=how), tmp_path, steps=3)
     assert trained.status == "diverged"
@@ -177,8 +187,8 @@ def test_a_prepared_column_of_the_wrong_length_is_named(tmp_path: Path) -> None:
 
 
 def test_missing_scores_are_said_where_a_loss_needs_them() -> None:
-    unscored = [
-        Pair(pair_id="0", prompt_id="0", context=PAIRS[0].context, chosen="a", rejected="b", score_chosen=1.0)
-    ]
-    with pytest.raises(HarnessError, match="loss 'gappo' needs 'score_rejected' for every training pair, got it for 0 of 1"):
+    unscored = [Pair(pair_id="0", prompt_id="0", context=PAIRS[0].context, chosen="a", rejected="b", score_chosen=1.0)]
+    with pytest.raises(
+        HarnessError, match="loss 'gappo' needs 'score_rejected' for every training pair, got it for 0 of 1"
+    ):
         prepare_columns(RESOLVE("gappo", {}), unscored, TOKENS[:1], np.array([0]), None)

@@ -93,7 +93,15 @@ class Dataset:
             digest.update(b"|split|")
             for pair in split:
                 turns = [(turn.role, turn.content) for turn in pair.context]
-                row = [pair.pair_id, pair.prompt_id, turns, pair.chosen, pair.rejected, pair.score_chosen, pair.score_rejected]
+                row = [
+                    pair.pair_id,
+                    pair.prompt_id,
+                    turns,
+                    pair.chosen,
+                    pair.rejected,
+                    pair.score_chosen,
+                    pair.score_rejected,
+                ]
                 digest.update(json.dumps(row, ensure_ascii=True).encode())
         for listwise in (self.listwise_dev, self.listwise_test):
             digest.update(b"|listwise|")

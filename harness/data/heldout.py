@@ -33,9 +33,7 @@ class HeldOut:
     """16 hex digits over the ids of all requests."""
 
 
-def held_out(
-    tokenizer: PreTrainedTokenizerBase, dataset: Dataset, evaluate_on: str, limits: Limits
-) -> HeldOut:
+def held_out(tokenizer: PreTrainedTokenizerBase, dataset: Dataset, evaluate_on: str, limits: Limits) -> HeldOut:
     """Return the held-out data of `test` or `dev`, tokenised; the length-balanced pairs belong to `test`."""
     splits: list[tuple[str, Sequence[Pair]]] = [(evaluate_on, dataset.test if evaluate_on == "test" else dataset.dev)]
     if evaluate_on == "test":

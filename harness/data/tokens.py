@@ -149,10 +149,11 @@ def encode_many(
         turns, prompt, row = seen[key]
         whole = _render(tokenizer, [*turns, {"role": "assistant", "content": shield.up(response)}])
         if not whole.startswith(prompt):
+            got, expected = whole[: len(prompt)][-40:], prompt[-40:]
             raise HarnessError(
                 f"the chat template of {_name(tokenizer)} renders the prompt differently once a response follows: "
-                f"got ...{whole[max(0, len(prompt) - 40) : len(prompt)]!r}, expected ...{prompt[-40:]!r}; give a template "
-                "whose generation prompt begins the assistant's turn"
+                f"got ...{got!r}, expected ...{expected!r}; give a template whose generation "
+                "prompt begins the assistant's turn"
             )
         rows.append(row)
         texts.append(whole[len(prompt) :])

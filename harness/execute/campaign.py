@@ -17,12 +17,13 @@ from typing import Any
 import harness
 from harness.api import Dataset, HarnessError, LoadOptions, ScorerSource
 from harness.budget import Budget, Cost, Plan, pair_flops, plan
-from harness.config import PROTOCOL, Run, make_run, read_run
+from harness.config import PROTOCOL, Run, cache_folder, make_run, read_run
 from harness.data.sources import load
 from harness.execute.local import Report, execute, unfinished
 from harness.grid import Cell, cells, select
 from harness.job import Job
 from harness.manager import Manager, datasets, loss_owner, losses, plugin_manager, resolver, scorers
+from harness.metrics import METRICS
 from harness.models.families import FAMILIES
 from harness.store import read_manifest, write_atomically, write_manifest
 
@@ -53,14 +54,6 @@ class Campaign:
         return [cell for job in self.jobs for cell in unfinished(job)]
 
 
-def cache_folder() -> Path:
-    """Return where nano models and reference log-probs are kept: HARNESS_CACHE, or the user's cache folder."""
-    named = os.environ.get("HARNESS_CACHE")
-    if named:
-        return Path(named)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "preference-harness"
-
-
 def resolve(run: Run, output: Path | None, keep_checkpoints: bool) -> Campaign:
     """Return the run, checked: plugins, models, budget, data and folder. Nothing is written.
 
@@ -72,7 +65,9 @@ def resolve(run: Run, output: Path | None, keep_checkpoints: bool) -> Campaign:
     for model in run.models:
         _check_model(model)
     budget = Budget.parse(run.settings.budget)
-    scorer, note = choose_scorer(run.scorer, scorers(manager))
+    if run.ranked_by not in METRICS or METRICS[run.ranked_by].direction != "higher":
+        ranking = [name for name, metric in METRICS.items() if metric.direction == "higher"]
+        raise HarnessError(f"--ranked-by got '{run.ranked_by}', expected one of {', '.join(ranking)}")
     data = load(run.dataset, LoadOptions(lenient=run.lenient, seed=run.data_seed), datasets(manager))
     data = limited(data, run.limit)
     _check_data(data, run)
@@ -85,10 +80,12 @@ def resolve(run: Run, output: Path | None, keep_checkpoints: bool) -> Campaign:
         )
     if run.settings.batch_pairs % run.settings.micro_pairs:
         raise HarnessError(
-            f"--micro-pairs got {run.settings.micro_pairs}, expected a divisor of --batch-pairs {run.settings.batch_pairs}"
+            f"--micro-pairs got {run.settings.micro_pairs}, expected a divisor of the {run.settings.batch_pairs} pairs of "
+            "a step (--batch-pairs)"
         )
     folder = output or Path("runs") / run.short_hash()
     _check_folder(folder, run, data)
+    scorer, note = choose_scorer(run.scorer, scorers(manager))
     grid = cells(run.models, systems, run.seeds)
     canary = scorers(manager)["transformers"]
     jobs = tuple(
@@ -129,14 +126,19 @@ def limited(data: Dataset, limit: int | None) -> Dataset:
     """Return the data cut to `limit` training pairs and as many held-out pairs a split."""
     if limit is None:
         return data
-    kept = {name: getattr(data, name)[:limit] for name in ("train", "dev", "test", "test_lenbalanced")}
-    prompts = {pair.prompt_id for name in ("dev", "test") for pair in kept[name]}
-    listwise = {
-        name: tuple(each for each in getattr(data, name) if each.prompt_id in prompts)
-        for name in ("listwise_dev", "listwise_test")
-    }
-    note = f"limited to {limit} pairs a split: a trial, not a result"
-    return replace(data, **kept, **listwise, notes=(*data.notes, note))
+    dev, test = data.dev[:limit], data.test[:limit]
+    prompts = {pair.prompt_id for pair in (*dev, *test)}
+    return replace(
+        data,
+        train=data.train[:limit],
+        dev=dev,
+        test=test,
+        test_lenbalanced=data.test_lenbalanced[:limit],
+        listwise_dev=tuple(each for each in data.listwise_dev if each.prompt_id in prompts),
+        listwise_test=tuple(each for each in data.listwise_test if each.prompt_id in prompts),
+        sft=data.sft[: 4 * limit],
+        notes=(*data.notes, f"limited to {limit} pairs a split: a trial, not a result"),
+    )
 
 
 def estimated_cost(data: Dataset, parameters: int, reference: bool, coupled: bool) -> Cost:
@@ -238,12 +240,14 @@ def _check_data(data: Dataset, run: Run) -> None:
     settings = run.settings
     if len(data.train) < settings.batch_pairs:
         raise HarnessError(
-            f"data set '{data.name}' has {len(data.train)} training pairs, expected at least {settings.batch_pairs}, the "
-            "pairs of one optimiser step; give more data or a smaller --batch-pairs"
+            f"data set '{data.name}' has {len(data.train)} training pairs, expected at least {settings.batch_pairs}, "
+            "the pairs of one optimiser step; give more data or a smaller --batch-pairs"
         )
     held = data.test if run.evaluate_on == "test" else data.dev
     if not held:
-        raise HarnessError(f"data set '{data.name}' has no {run.evaluate_on} pairs, expected at least 1; give more data")
+        raise HarnessError(
+            f"data set '{data.name}' has no {run.evaluate_on} pairs, expected at least 1; give more data"
+        )
 
 
 def _check_folder(folder: Path, run: Run, data: Dataset) -> None:
@@ -274,5 +278,7 @@ def _locked(folder: Path) -> Iterator[None]:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            raise HarnessError(f"{folder} is being computed by another process; wait for it or name another folder") from None
+            raise HarnessError(
+                f"{folder} is being computed by another process; wait for it or name another folder"
+            ) from None
         yield

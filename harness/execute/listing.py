@@ -8,9 +8,11 @@ import importlib.util
 import inspect
 import os
 import platform
+from itertools import pairwise
 
 from harness.api import HarnessError, Loss
-from harness.execute.campaign import cache_folder, choose_scorer
+from harness.config import cache_folder
+from harness.execute.campaign import choose_scorer
 from harness.manager import Manager, datasets, loss_owner, losses, plugin_manager, resolver, scorers
 
 TRAITS = ("needs_reference", "needs_reference_tokens", "needs_kl", "needs_log_sum_sq", "batch_coupled")
@@ -37,7 +39,14 @@ def plugin_page(name: str) -> str:
     owner = loss_owner(manager, name)
     module = inspect.getmodule(cls)
     needs = [trait for trait in TRAITS if getattr(loss, trait)] + [f"column {column}" for column in loss.needs_columns]
-    lines = [f"{name}  [{owner.distribution} {owner.version}]", "", inspect.getdoc(module) or "", "", inspect.getdoc(cls) or "", ""]
+    lines = [
+        f"{name}  [{owner.distribution} {owner.version}]",
+        "",
+        inspect.getdoc(module) or "",
+        "",
+        inspect.getdoc(cls) or "",
+        "",
+    ]
     lines.append("Options (default):")
     notes = _field_notes(cls)
     defaults = loss.options()
@@ -45,8 +54,8 @@ def plugin_page(name: str) -> str:
         lines.append(f"  {field.name} = {defaults[field.name]!r}  {notes.get(field.name, '')}".rstrip())
     lines += [f"  {option} = {value!r}" for option, value in defaults.items() if "." in option]
     lines += ["", "Needs: " + (", ".join(needs) or "policy log-probs only")]
-    if cls.search_space:
-        ranges = [f"{key} in [{r.low:g}, {r.high:g}]{' (log)' if r.log else ''}" for key, r in cls.search_space.items()]
+    if space := loss.tuning_space():
+        ranges = [f"{key} in [{r.low:g}, {r.high:g}]{' (log)' if r.log else ''}" for key, r in space.items()]
         lines.append("Tuning may vary: " + ", ".join(ranges))
     return "\n".join(lines)
 
@@ -61,7 +70,9 @@ def doctor_page() -> str:
     known = scorers(manager)
     for name, source in known.items():
         trouble = source.why_not()
-        lines.append(f"scorer {name:<13} {'ready, version ' + source.version() if trouble is None else 'no: ' + trouble}")
+        lines.append(
+            f"scorer {name:<13} {'ready, version ' + source.version() if trouble is None else 'no: ' + trouble}"
+        )
     lines.append(f"A run scores with {choose_scorer('auto', known)[0].name}.")
     lines.append(f"GPU           {_gpu()}")
     offline = os.environ.get("HF_HUB_OFFLINE", "") not in ("", "0")
@@ -92,10 +103,10 @@ def _field_notes(cls: type[Loss]) -> dict[str, str]:
         return {}
     body = tree.body[0].body if isinstance(tree.body[0], ast.ClassDef) else []
     notes = {}
-    for field, under in zip(body, body[1:], strict=False):
-        if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name) and isinstance(under, ast.Expr):
-            if isinstance(under.value, ast.Constant) and isinstance(under.value.value, str):
-                notes[field.target.id] = " ".join(under.value.value.split())
+    for field, under in pairwise(body):
+        match field, under:
+            case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(value=ast.Constant(value=str(text))):
+                notes[name] = " ".join(text.split())
     return notes
 
 

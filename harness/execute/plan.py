@@ -6,8 +6,8 @@ import json
 import os
 import re
 
-from harness.config import PRESETS
-from harness.execute.campaign import Campaign, cache_folder, planned
+from harness.config import PRESETS, cache_folder
+from harness.execute.campaign import Campaign, planned
 from harness.execute.progress import clock
 
 NANO_PARAMETERS = 1_000_000
@@ -31,8 +31,8 @@ def plan_text(campaign: Campaign) -> str:
         f"Data      {campaign.dataset.name}: {len(campaign.dataset.train)} training pairs, "
         f"{len(campaign.dataset.test if run.evaluate_on == 'test' else campaign.dataset.dev)} {run.evaluate_on} pairs",
         *(f"          {note}" for note in campaign.dataset.notes),
-        f"Budget    {settings.budget} a cell, {settings.batch_pairs} pairs a step, learning rate {settings.learning_rate:g} "
-        f"for every loss, {run.adapter} fine-tuning, {settings.dtype}",
+        f"Budget    {settings.budget} a cell, {settings.batch_pairs} pairs a step, "
+        f"learning rate {settings.learning_rate:g} for every loss, {run.adapter} fine-tuning, {settings.dtype}",
         f"Scorer    {campaign.jobs[0].scorer.name}",
         f"Cells     {len(campaign.cells)} = {len(labels)} losses x {len(run.models)} models x {len(run.seeds)} seeds; "
         f"{len(campaign.cells) - len(todo)} have their result, {len(todo)} to compute",
@@ -64,10 +64,8 @@ def _estimates(campaign: Campaign) -> list[str]:
     if not plans:
         return ["Estimate  none: the size of these models is not known before they are loaded"]
     epochs = plans[0][0].epochs
-    if epochs is not None and epochs > 1:
-        lines = [f"Epochs    {epochs:.2f}: the budget visits pairs again"]
-    else:
-        lines = []
+    again = epochs is not None and epochs > 1
+    lines = [f"Epochs    {epochs:.2f}: the budget visits pairs again"] if again else []
     tokens, flops = sum(tokens for _, tokens, _ in plans), sum(flops for _, _, flops in plans)
     largest = max(sizes[cell.model] or 0 for cell in known)
     a_parameter = 16 if campaign.run.adapter == "full" else 4
@@ -78,8 +76,8 @@ def _estimates(campaign: Campaign) -> list[str]:
         return lines
     rate, source = measured_rate(campaign.run.preset)
     lines.append(
-        f"Estimate  about {tokens / 1e6:.2f} M tokens, {flops:.2g} FLOPs, {clock(flops / rate)} of training ({source}), "
-        f"{memory / 1e9:.1f} GB of memory plus activations; estimates, from 3.5 characters a token"
+        f"Estimate  about {tokens / 1e6:.2f} M tokens, {flops:.2g} FLOPs, "
+        f"{clock(flops / rate)} of training ({source}), {memory / 1e9:.1f} GB of memory plus activations; estimates, from 3.5 characters a token"
     )
     return lines
 
@@ -99,4 +97,7 @@ def measured_rate(preset: str) -> tuple[float, str]:
         return float(json.loads(path.read_text())[preset]), "at the rate of the last run on this machine"
     except (OSError, ValueError, KeyError, TypeError):
         cores = os.cpu_count() or 1
-        return ASSUMED_FLOPS * cores, f"assuming {ASSUMED_FLOPS / 1e9:.0f} GFLOP/s a core; no earlier run on this machine"
+        return (
+            ASSUMED_FLOPS * cores,
+            f"assuming {ASSUMED_FLOPS / 1e9:.0f} GFLOP/s a core; no earlier run on this machine",
+        )

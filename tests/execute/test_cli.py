@@ -1,0 +1,131 @@
+"""The command line: every mistake is one line and exit code 2."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+MISTAKES = [
+    (("--plugins", "smipo"), ("smipo", "simpo", "plugins list")),
+    (("--plugins", ""), ("selects no loss",)),
+    (("--plugins", "simpo:betta=2"), ("betta", "beta, gamma")),
+    (("--plugins", "simpo:beta=two"), ("'two'", "float")),
+    (("--plugins", "simpo:beta=-1"), ("beta", "-1")),
+    (("--models", "quen"), ("quen", "qwen, gemma, mistral")),
+    (("--models", ""), ("--models", "at least one")),
+    (("--budget", "pairs"), ("'pairs'", "pairs=N")),
+    (("--budget", "pairs=3"), ("pairs=3", "one optimiser step of 16 pairs")),
+    (("--seeds", "one"), ("one", "0,1,2")),
+    (("--preset", "huge"), ("huge", "nano")),
+    (("--scorer", "llama"), ("llama", "vllm")),
+    (("--dataset", "no/such/folder"), ("no/such/folder", "embedded")),
+    (("--limit", "3"), ("3 training pairs", "at least 16")),
+    (("--ranked-by", "beauty"), ("beauty", "pairwise_accuracy")),
+    (("--batch-pairs", "0"), ("--batch-pairs", "0")),
+    (("--batch-pairs", "16", "--micro-pairs", "3"), ("--micro-pairs", "divisor")),
+    (("--adapter", "qlora"), ("qlora", "lora")),
+    (("--unknown-option", "3"), ("--unknown-option",)),
+    (("no-such-file.toml",), ("no-such-file.toml", "cannot be read")),
+]
+
+
+@pytest.mark.parametrize(("arguments", "words"), MISTAKES, ids=[" ".join(arguments) for arguments, _ in MISTAKES])
+def test_a_mistake_is_one_line_with_exit_code_2(
+    arguments: tuple[str, ...],
+    words: tuple[str, ...],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    from harness.__main__ import main
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["harness", "run", *arguments])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    said = capsys.readouterr().err
+    assert ended.value.code == 2
+    assert all(word in said for word in words), said
+    assert "Traceback" not in said
+    assert len([line for line in said.splitlines() if line.startswith("Error")]) == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_cannot_be_written_is_said_before_anything_runs(harness: Any, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    done = harness("run", "--plugins", "simpo", "--output-dir", str(tmp_path / "file" / "run"))
+    assert done.returncode == 2
+    assert "not a folder" in done.stderr
+
+
+def test_a_folder_with_another_run_is_refused_and_the_difference_named(small_run: Path, harness: Any) -> None:
+    done = harness("run", "--plugins", "simpo", "--limit", "48", "--budget", "pairs=16", "--output-dir", str(small_run))
+    assert done.returncode == 2
+    assert "budget was 'pairs=32', now 'pairs=16'" in done.stderr
+
+
+def test_a_dry_run_prints_the_plan_and_writes_nothing(harness: Any, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    done = harness("run", "--plugins", "all", "--models", "qwen,gemma", "--dry-run", "--output-dir", str(folder))
+    assert done.returncode == 0, done.stderr
+    assert "estimates" in done.stdout
+    assert "14 = 7 losses x 2 models x 1 seeds" in done.stdout
+    assert not folder.exists()
+
+
+def test_help_answers_without_torch_and_quickly() -> None:
+    best = 9.0
+    for _ in range(3):
+        began = time.perf_counter()
+        subprocess.run([sys.executable, "-m", "harness", "--help"], capture_output=True, check=True)
+        best = min(best, time.perf_counter() - began)
+    code = "import sys, harness.cli, harness.__main__; print('torch' in sys.modules, 'pandas' in sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert loaded.strip() == "False False"
+    assert best < 0.5
+
+
+def test_plugins_list_names_the_seven_losses(harness: Any) -> None:
+    done = harness("plugins", "list")
+    assert done.returncode == 0, done.stderr
+    for name in ("simpo", "cpo", "ipo", "alphapo", "gapo", "gappo", "dpo"):
+        assert f"\n{name} " in "\n" + done.stdout
+
+
+def test_plugins_show_gives_options_with_defaults_and_source(harness: Any) -> None:
+    shown = harness("plugins", "show", "gappo").stdout
+    assert "base = 'simpo'" in shown
+    assert "base.beta = 2.0" in shown
+    assert "column score_chosen" in shown
+
+
+def test_data_describe_counts_pairs_and_gaps(harness: Any) -> None:
+    done = harness("data", "describe", "embedded")
+    assert done.returncode == 0, done.stderr
+    for word in ("train", "test", "gap", "longer"):
+        assert word in done.stdout
+
+
+def test_doctor_says_which_scorer_a_run_would_use(harness: Any) -> None:
+    done = harness("doctor", HF_HUB_OFFLINE="1")
+    assert done.returncode == 0, done.stderr
+    assert "A run scores with" in done.stdout
+
+
+def test_a_leaderboard_of_a_folder_that_is_none_says_so(harness: Any, tmp_path: Path) -> None:
+    done = harness("leaderboard", str(tmp_path))
+    assert done.returncode == 2
+    assert "expected a run folder" in done.stderr
+
+
+def test_the_manifest_keeps_what_was_run(small_run: Path) -> None:
+    manifest = json.loads((small_run / "manifest.json").read_text())
+    assert manifest["decisive"]["budget"] == "pairs=32"
+    assert manifest["versions"]["torch"]
+    assert (small_run / "run.toml").exists()
