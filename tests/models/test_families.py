@@ -65,7 +65,7 @@ def test_qwen_is_tied_with_biases_on_attention() -> None:
 def test_gemma_has_its_caps_and_slides_in_every_other_layer() -> None:
     config = FAMILIES["gemma"].nano_config(VOCABULARY)
     assert (config.attn_logit_softcapping, config.final_logit_softcapping) == (50.0, 30.0)
-    assert config.layer_types == ["sliding_attention", "full_attention"] * 2
+    assert config.layer_types == ["sliding_attention", "full_attention"]
     assert config.sliding_window == SLIDING_WINDOW
     assert config.query_pre_attn_scalar == config.head_dim
     model = AutoModelForCausalLM.from_config(config, attn_implementation="eager")
