@@ -72,7 +72,7 @@ PRESETS = {
 
 
 class Run(BaseModel):
-    """Everything that decides a result. Fields, with dashes, are the keys of run.toml and the flags of `harness run`."""
+    """Everything that decides a result. Fields, with dashes, are keys of run.toml and flags of `harness run`."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 

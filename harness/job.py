@@ -36,6 +36,8 @@ class Job:
     folder: Path
     cache: Path
     keep_checkpoints: bool
+    threads: int
+    """Threads of the worker on CPU; the same for every model of a run, so that the order of work changes no sum."""
 
 
 def cell_folder(job: Job, key: str) -> Path:

@@ -8,7 +8,9 @@ import json
 import os
 import platform
 import re
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -80,8 +82,8 @@ def resolve(run: Run, output: Path | None, keep_checkpoints: bool) -> Campaign:
         )
     if run.settings.batch_pairs % run.settings.micro_pairs:
         raise HarnessError(
-            f"--micro-pairs got {run.settings.micro_pairs}, expected a divisor of the {run.settings.batch_pairs} pairs of "
-            "a step (--batch-pairs)"
+            f"--micro-pairs got {run.settings.micro_pairs}, expected a divisor of the {run.settings.batch_pairs} pairs "
+            "of a step (--batch-pairs)"
         )
     folder = output or Path("runs") / run.short_hash()
     _check_folder(folder, run, data)
@@ -101,6 +103,7 @@ def resolve(run: Run, output: Path | None, keep_checkpoints: bool) -> Campaign:
             folder=folder,
             cache=cache_folder(),
             keep_checkpoints=keep_checkpoints,
+            threads=max(1, (os.cpu_count() or 1) // workers(run)),
         )
         for model in run.models
     )
@@ -166,21 +169,49 @@ def carry_out(campaign: Campaign, report: Report) -> list[str]:
 
     A model that cannot be prepared does not keep the others from being computed.
     """
-    trouble = []
+    trouble: list[str] = []
     with _locked(campaign.folder):
         write_manifest(campaign.folder, manifest(campaign))
         write_atomically(campaign.folder / "run.toml", campaign.run.as_toml())
-        for job in campaign.jobs:
+        one_at_a_time, stop = threading.Lock(), threading.Event()
+
+        def say(event: str, details: dict[str, Any]) -> None:
+            with one_at_a_time:
+                report(event, details)
+
+        def compute(job: Job) -> None:
             if not unfinished(job):
-                report("finished", {"model": job.model})
-                continue
-            report("model", {"model": job.model, "cells": len(unfinished(job))})
+                say("finished", {"model": job.model})
+                return
+            say("model", {"model": job.model, "cells": len(unfinished(job))})
             try:
-                execute(job, report)
+                execute(job, say, stop)
             except HarnessError as error:
                 trouble.append(str(error))
-                report("trouble", {"model": job.model, "reason": str(error)})
+                say("trouble", {"model": job.model, "reason": str(error)})
+
+        with ThreadPoolExecutor(workers(campaign.run)) as pool:  # each thread waits for a process of its own
+            computing = [pool.submit(compute, job) for job in campaign.jobs]
+            try:
+                for finished in computing:
+                    finished.result()
+            except BaseException:  # an interrupt above all: end the workers before leaving
+                stop.set()
+                for waiting in computing:
+                    waiting.cancel()
+                raise
     return trouble
+
+
+def workers(run: Run) -> int:
+    """Return how many models are computed side by side: nano models on CPU are too small to use several cores alone."""
+    return min(len(run.models), os.cpu_count() or 1) if run.preset == "nano" and not _has_gpu() else 1
+
+
+def _has_gpu() -> bool:
+    import torch
+
+    return torch.cuda.is_available()
 
 
 def manifest(campaign: Campaign) -> dict[str, Any]:

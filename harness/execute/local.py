@@ -32,8 +32,8 @@ def unfinished(job: Job) -> list[Cell]:
     return [cell for cell in job.cells if _status(job, cell) not in ("ok", "diverged")]
 
 
-def execute(job: Job, report: Report) -> None:
-    """Compute the unfinished cells of one model. Each ends with a record, whatever happens.
+def execute(job: Job, report: Report, stop: threading.Event) -> None:
+    """Compute the unfinished cells of one model. Each ends with a record, whatever happens, unless `stop` is set.
 
     Raises `HarnessError` where the model, the data or the scorer cannot be prepared at all.
     """
@@ -41,7 +41,9 @@ def execute(job: Job, report: Report) -> None:
     for cell in todo:  # a failed cell is tried again from the start
         (cell_folder(job, cell.key) / "record.json").unlink(missing_ok=True)
     while todo:
-        trouble = _watch(replace(job, cells=tuple(todo)), report)
+        trouble = _watch(replace(job, cells=tuple(todo)), report, stop)
+        if stop.is_set():
+            return
         left = [cell for cell in todo if _status(job, cell) is None]
         if trouble is None and not left:
             return
@@ -66,7 +68,7 @@ def _status(job: Job, cell: Cell) -> str | None:
     return str(json.loads(record.read_text(encoding="utf-8"))["status"]) if record.exists() else None
 
 
-def _watch(job: Job, report: Report) -> tuple[str | None, str] | None:
+def _watch(job: Job, report: Report, stop: threading.Event) -> tuple[str | None, str] | None:
     """Run one worker to its end. Return None, or (the cell it was at, what went wrong)."""
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe(duplex=False)
@@ -78,7 +80,7 @@ def _watch(job: Job, report: Report) -> tuple[str | None, str] | None:
     since = time.monotonic()
     limit = job.run.settings.cell_timeout
     try:
-        while True:
+        while not stop.is_set():
             event, details = _receive(ours, worker)
             if event in ("training", "scoring"):
                 active, since = (details["key"] if details["key"] != "base" else None), time.monotonic()
@@ -94,9 +96,10 @@ def _watch(job: Job, report: Report) -> tuple[str | None, str] | None:
                 return active, f"no result within {limit:g} s; raise --cell-timeout if the cell was only slow"
             if event != "nothing":
                 report(event, {"model": job.model, **details})
+        return None
     finally:
-        if worker.is_alive() and worker.exitcode is None:
-            worker.join(timeout=10 if active is None else 0)
+        if active is None and not stop.is_set():
+            worker.join(timeout=10)
         if worker.is_alive():
             worker.kill()
         worker.join()
@@ -124,14 +127,18 @@ def _work(job: Job, connection: Connection, log: str) -> None:
     with open(log, "ab", buffering=0) as file:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # an interrupt is the parent's to answer: it ends the worker
     threading.Thread(target=_leave_with_parent, args=(os.getppid(),), daemon=True).start()
 
     def tell(event: str, **details: Any) -> None:
         connection.send((event, details))
 
     try:
+        import torch
+
         from harness.score.torchvision_guard import hide_broken_torchvision
 
+        torch.set_num_threads(job.threads)
         hide_broken_torchvision()
         from harness.cell import run_model
 

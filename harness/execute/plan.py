@@ -7,7 +7,7 @@ import os
 import re
 
 from harness.config import PRESETS, cache_folder
-from harness.execute.campaign import Campaign, planned
+from harness.execute.campaign import Campaign, planned, workers
 from harness.execute.progress import clock
 
 NANO_PARAMETERS = 1_000_000
@@ -69,15 +69,19 @@ def _estimates(campaign: Campaign) -> list[str]:
     tokens, flops = sum(tokens for _, tokens, _ in plans), sum(flops for _, _, flops in plans)
     largest = max(sizes[cell.model] or 0 for cell in known)
     a_parameter = 16 if campaign.run.adapter == "full" else 4
-    memory = RUNTIME_BYTES + largest * a_parameter
+    side_by_side = workers(campaign.run)
+    memory = side_by_side * (RUNTIME_BYTES + largest * a_parameter)
     if settings.budget.startswith("seconds"):
         seconds, basis = float(settings.budget.partition("=")[2]) * len(todo), "training alone, by the budget"
-        lines.append(f"Estimate  about {clock(seconds)} ({basis}); about {memory / 1e9:.1f} GB of memory")
+        lines.append(
+            f"Estimate  about {clock(seconds / side_by_side)} ({basis}); about {memory / 1e9:.1f} GB of memory"
+        )
         return lines
     rate, source = measured_rate(campaign.run.preset)
     lines.append(
         f"Estimate  about {tokens / 1e6:.2f} M tokens, {flops:.2g} FLOPs, "
-        f"{clock(flops / rate)} of training ({source}), {memory / 1e9:.1f} GB of memory plus activations; estimates, from 3.5 characters a token"
+        f"{clock(flops / rate / side_by_side)} of training ({source}), {memory / 1e9:.1f} GB of memory plus activations; "
+        "estimates, from 3.5 characters a token"
     )
     return lines
 

@@ -25,8 +25,9 @@ class RunProgress:
         self.left = {job.model: unfinished(job) for job in campaign.jobs}
         self.total = sum(START + ENGINE + (TRAIN + SCORE) * len(cells) for cells in self.left.values() if cells)
         self.done = 0.0
-        self.partial = 0.0
-        self.trained = self.scored = 0
+        self.partial = dict.fromkeys(self.left, 0.0)
+        self.trained = dict.fromkeys(self.left, 0)
+        self.scored = dict.fromkeys(self.left, 0)
         self.began = time.monotonic()
         self.bar: Progress | None = None
         self.task: TaskID | None = None
@@ -49,7 +50,7 @@ class RunProgress:
 
     def eta(self) -> str:
         """Return the time left, from the time the finished part took; empty before there is anything to go by."""
-        fraction = (self.done + self.partial) / self.total if self.total else 1.0
+        fraction = (self.done + sum(self.partial.values())) / self.total if self.total else 1.0
         if fraction < 0.02:
             return ""
         left = (time.monotonic() - self.began) * (1 - fraction) / fraction
@@ -63,46 +64,45 @@ class RunProgress:
         if event == "finished":
             self._line(f"[{model}] every cell has its record: nothing to compute")
         elif event == "model":
-            self.trained = self.scored = 0
             self._line(f"[{model}] {details['cells']} cells to compute")
         elif event == "phase":
             self._line(f"[{model}] {details['text']}")
         elif event == "training":
-            if not self.trained and not self.partial:
-                self.done += START
+            if not self.trained[model]:
+                self._advance(model, START)
             self._describe(f"[{model}] training {name}")
-        elif event == "step":
-            if details["steps"]:
-                self.partial = TRAIN * details["step"] / details["steps"]
+        elif event == "step" and details["steps"]:
+            self.partial[model] = TRAIN * details["step"] / details["steps"]
         elif event == "trained":
-            self._advance(TRAIN)
-            self.trained += 1
+            self._advance(model, TRAIN)
+            self.trained[model] += 1
             end = "" if details["status"] == "ok" else f" -- DIVERGED: {details['reason']}"
             said = f"{details['seconds']:.1f} s, last loss {details['loss']:.4g}{end}"
-            self._line(f"[{model}] trained {self.trained}/{count} {name}: {said}; {self.eta()}")
+            self._line(f"[{model}] trained {self.trained[model]}/{count} {name}: {said}; {self.eta()}")
         elif event == "scoring":
             if name == "base":
-                self._advance(ENGINE)
+                self._advance(model, ENGINE)
             self._describe(f"[{model}] scoring {name}")
         elif event == "scored":
-            self._advance(SCORE)
-            self.scored += 1
-            self._line(f"[{model}] scored {self.scored}/{count} {name}; {self.eta()}")
+            self._advance(model, SCORE)
+            self.scored[model] += 1
+            self._line(f"[{model}] scored {self.scored[model]}/{count} {name}; {self.eta()}")
         elif event == "failed":
-            self._advance(SCORE)
+            self._advance(model, SCORE)
             self._line(f"[{model}] FAILED {name}: {details['reason']}", always=True)
         elif event == "trouble":
             self._line(f"[{model}] FAILED: {details['reason']}", always=True)
         if self.bar and self.task is not None:
-            self.bar.update(self.task, completed=min(self.total, self.done + self.partial), eta=self.eta())
+            completed = min(self.total, self.done + sum(self.partial.values()))
+            self.bar.update(self.task, completed=completed, eta=self.eta())
 
     def _name(self, key: str) -> str:
         label = self.labels.get(key, key)
         return f"{label} seed {self.seeds[key]}" if key in self.seeds else label
 
-    def _advance(self, units: float) -> None:
+    def _advance(self, model: str, units: float) -> None:
         self.done += units
-        self.partial = 0.0
+        self.partial[model] = 0.0
 
     def _describe(self, text: str) -> None:
         if self.bar and self.task is not None:

@@ -219,6 +219,7 @@ def _prepare_environment() -> None:
     os.environ["VLLM_ALLOW_LONG_MAX_MODEL_LEN"] = "1"
     os.environ.setdefault("VLLM_USE_V2_MODEL_RUNNER", "0")  # the one that CPU and GPU share
     os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
+    os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", "nobind")  # several workers would be bound to the same cores
     os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
 
 
