@@ -23,6 +23,7 @@ import torch
 
 import harness
 from harness.api import HarnessError, Loss, Pair, ResponseLogps, ScorerOptions
+from harness.attention import use_packed_attention
 from harness.budget import Budget, Cost, Plan, pair_flops, plan
 from harness.config import PROTOCOL
 from harness.data.collate import collate
@@ -82,7 +83,7 @@ def prepare(job: Job, tell: Tell) -> Bench:
         trust_remote_code=run.trust_remote_code,
         progress=lambda text: tell("phase", text=text),
     )
-    tokenizer = load_tokenizer(start.folder)
+    tokenizer = load_tokenizer(start.folder, run.trust_remote_code)
     pairs = controlled(job.dataset.train, run.control, run.data_seed)
     return Bench(
         job=job,
@@ -121,7 +122,9 @@ def train_cell(bench: Bench, cell: Cell, tell: Tell) -> None:
     spending = cell_plan(bench, cell)
     visited = spending.visited()
     # full training keeps fp32 weights under bf16 autocast: at the field's learning rates bf16 updates round to nothing
-    model = load_model(bench.start.folder, "float32" if job.run.adapter == "full" else settings.dtype, job.run.adapter)
+    dtype = "float32" if job.run.adapter == "full" else settings.dtype
+    model = load_model(bench.start.folder, dtype, job.run.adapter, job.run.trust_remote_code, cell.seed)
+    use_packed_attention(model)
     model.to("cuda" if torch.cuda.is_available() else "cpu")
     reference = reference_pass(bench, model, visited) if loss.needs_reference else None
     columns = prepare_columns(loss, bench.pairs, bench.tokens.pairs, visited, reference)
@@ -178,12 +181,10 @@ def reference_pass(bench: Bench, model: Any, visited: np.ndarray) -> Reference:
 
     def compute(indices: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
         pairs = [bench.tokens.pairs[i] for i in indices]
-        rows = [(pair.prompt_ids, pair.chosen_ids) for pair in pairs] + [
-            (pair.prompt_ids, pair.rejected_ids) for pair in pairs
-        ]
+        groups = [(pair.prompt_ids, (pair.chosen_ids, pair.rejected_ids)) for pair in pairs]
         device = next(model.parameters()).device
         with torch.no_grad(), torch.autocast(device.type, torch.bfloat16, enabled=dtype == "bfloat16"):
-            sums = response_logps(model, collate(rows).to(device)).token.double().sum(-1).cpu().numpy()
+            sums = response_logps(model, collate(groups).to(device)).token.double().sum(-1).cpu().numpy()
         return sums[: len(pairs)], sums[len(pairs) :]
 
     dtype = bench.job.run.settings.dtype

@@ -44,7 +44,7 @@ class Preset:
 PRESETS = {
     "nano": Preset(
         name="nano",
-        budget="pairs=512",
+        budget="pairs=384",
         batch_pairs=16,
         micro_pairs=16,
         learning_rate=1e-3,

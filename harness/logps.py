@@ -1,10 +1,12 @@
 """The hot path: hidden states -> log-probs of the response tokens.
 
-Only positions that predict a response token reach the output head, and in chunks whose logits are recomputed in the
-backward pass, so that no tensor of tokens x vocabulary outlives its chunk.
+A prompt goes through the model once for all its responses, in one packed row without padding (models in
+`harness.attention.FAMILIES`; others run padded rows, which are also the oracle of the tests). Only positions that
+predict a response token reach the output head, and in chunks whose logits are recomputed in the backward pass, so that
+no tensor of tokens x vocabulary outlives its chunk.
 
-Legend of shapes: N rows, S row length (padded), D hidden width, V vocabulary, T response tokens (padded), R response
-tokens of all rows.
+Legend of shapes: L packed tokens, N responses, S row length (padded), D hidden width, V vocabulary, T response tokens
+(padded), R response tokens of all rows.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from harness.api import Logps
+from harness.attention import is_packed, layout_of
 from harness.data.collate import Batch
 
 CHUNK_ELEMENTS = 2**24
@@ -27,10 +30,7 @@ def response_logps(model: Any, batch: Batch, *, log_sum_sq: bool = False) -> Log
 
     `log_sum_sq` adds log sum_v p(v)^2 a token, detached (WPO).
     """
-    hidden_NSD = backbone(model)(
-        input_ids=batch.ids_NS, attention_mask=batch.attention_NS, use_cache=False
-    ).last_hidden_state
-    hidden_RD = hidden_NSD.flatten(0, 1).index_select(0, batch.position_R)
+    hidden_RD = _packed_hidden(model, batch) if is_packed(model) else _padded_hidden(model, batch)
     head = model.get_output_embeddings()
     softcap = model.config.final_logit_softcapping if model.config.model_type == "gemma2" else None
     rows = max(1, CHUNK_ELEMENTS // head.weight.shape[0])
@@ -44,6 +44,23 @@ def response_logps(model: Any, batch: Batch, *, log_sum_sq: bool = False) -> Log
         return Logps(token=token, mask=batch.mask_NT)
     square = torch.zeros_like(token).masked_scatter(batch.mask_NT, torch.cat([part[1] for part in parts]).detach())
     return Logps(token=token, mask=batch.mask_NT, log_sum_sq=square)
+
+
+def _packed_hidden(model: Any, batch: Batch) -> Tensor:
+    hidden_LD = backbone(model)(
+        input_ids=batch.ids_L[None], position_ids=batch.position_L[None], use_cache=False, layout=layout_of(batch)
+    ).last_hidden_state[0]
+    # the last token of a prompt predicts the first one of every response: an index met more than once
+    return hidden_LD.index_select(0, batch.predictor_R)  # type: ignore[no-any-return]
+
+
+def _padded_hidden(model: Any, batch: Batch) -> Tensor:
+    attention_NS = (batch.row_NS >= 0).long()
+    ids_NS = batch.ids_L[batch.row_NS.clamp(min=0)] * attention_NS
+    hidden_NSD = backbone(model)(input_ids=ids_NS, attention_mask=attention_NS, use_cache=False).last_hidden_state
+    column_NT = batch.start_N[:, None] - 1 + torch.arange(batch.mask_NT.shape[1], device=ids_NS.device)
+    row_NT = torch.arange(len(ids_NS), device=ids_NS.device)[:, None].expand_as(column_NT)
+    return hidden_NSD[row_NT[batch.mask_NT], column_NT[batch.mask_NT]]  # type: ignore[no-any-return]
 
 
 def backbone(model: Any) -> Any:

@@ -3,7 +3,7 @@
 What it adds to Trainer is the step: the loss of a batch of pairs, normalised by the pairs of the optimiser step, the
 extra pass of batch-coupled losses, the order of pairs, and the stop when the budget is spent.
 
-Legend of shapes: B pairs of a micro-batch, T response tokens (padded). A micro-batch holds 2B rows: chosen, rejected.
+Legend of shapes: B pairs of a micro-batch, T response tokens (padded). It holds 2B responses: chosen, then rejected.
 """
 
 from __future__ import annotations
@@ -180,10 +180,9 @@ class PreferenceTrainer(Trainer):
         return DataLoader(self.train_dataset, batch_size=None, collate_fn=self._collate)
 
     def _collate(self, indices: Any) -> dict[str, Tensor]:
-        chosen = [(self.data.tokens[i].prompt_ids, self.data.tokens[i].chosen_ids) for i in indices]
-        rejected = [(self.data.tokens[i].prompt_ids, self.data.tokens[i].rejected_ids) for i in indices]
-        batch = collate(chosen + rejected)
-        return {"pair": torch.from_numpy(indices), **{name: getattr(batch, name) for name in Batch.__slots__}}
+        pairs = [self.data.tokens[i] for i in indices]
+        batch = collate([(pair.prompt_ids, (pair.chosen_ids, pair.rejected_ids)) for pair in pairs])
+        return {"pair": torch.from_numpy(indices), **{name: getattr(batch, name) for name in Batch.names()}}
 
     def get_batch_samples(
         self, epoch_iterator: Iterator[Any], num_batches: int, device: torch.device
@@ -244,8 +243,8 @@ class PreferenceTrainer(Trainer):
             )
 
     def _pair_logps(self, model: Any, inputs: dict[str, Tensor]) -> PairLogps:
-        batch = Batch(**{name: inputs[name] for name in Batch.__slots__})
-        with torch.autocast(batch.ids_NS.device.type, torch.bfloat16, enabled=self.recipe.dtype == "bfloat16"):
+        batch = Batch(**{name: inputs[name] for name in Batch.names()})
+        with torch.autocast(batch.ids_L.device.type, torch.bfloat16, enabled=self.recipe.dtype == "bfloat16"):
             both = response_logps(model, batch, log_sum_sq=self.loss.needs_log_sum_sq)
         indices = inputs["pair"].cpu().numpy()
         count = len(indices)
@@ -286,7 +285,7 @@ class PreferenceTrainer(Trainer):
     # -- the step log ------------------------------------------------------------------------------------------
     def _account(self, inputs: dict[str, Tensor], pairs: PairLogps, values: Tensor) -> None:
         self.visited_pairs += len(values)
-        self.visited_tokens += int(inputs["attention_NS"].sum())
+        self.visited_tokens += int((inputs["row_NS"] >= 0).sum())
         with torch.no_grad():
             chosen = self.loss.reward(_response(pairs.chosen, pairs.ref_chosen)).double()
             rejected = self.loss.reward(_response(pairs.rejected, pairs.ref_rejected)).double()

@@ -31,7 +31,7 @@ class Settings:
 
     prompts_train: int = 1200
     prompts_dev: int = 150
-    prompts_test: int = 300
+    prompts_test: int = 200
     train_pairs_per_prompt: int = 2
     """1 to 6; up to two pairs of a prompt share no response."""
     dev_pairs_per_prompt: int = 2

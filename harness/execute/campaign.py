@@ -204,8 +204,12 @@ def carry_out(campaign: Campaign, report: Report) -> list[str]:
 
 
 def workers(run: Run) -> int:
-    """Return how many models are computed side by side: nano models on CPU are too small to use several cores alone."""
-    return min(len(run.models), os.cpu_count() or 1) if run.preset == "nano" and not _has_gpu() else 1
+    """Return how many models are computed side by side.
+
+    Nano models on CPU are too small to use several cores alone: one thread each, and more of them than cores while the
+    last ones run would leave cores idle.
+    """
+    return min(len(run.models), 2 * (os.cpu_count() or 1)) if run.preset == "nano" and not _has_gpu() else 1
 
 
 def _has_gpu() -> bool:

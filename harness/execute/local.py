@@ -10,7 +10,6 @@ import json
 import multiprocessing
 import os
 import signal
-import sys
 import threading
 import time
 from collections.abc import Callable
@@ -140,8 +139,11 @@ def _work(job: Job, connection: Connection, log: str) -> None:
 
         torch.set_num_threads(job.threads)
         hide_broken_torchvision()
+        from transformers.utils.logging import disable_progress_bar
+
         from harness.cell import run_model
 
+        disable_progress_bar()
         run_model(job, tell)
         tell("done")
     except BrokenPipeError:
@@ -153,9 +155,6 @@ def _work(job: Job, connection: Connection, log: str) -> None:
 
         traceback.print_exc()
         tell("error", reason=f"{type(error).__name__}: {error}; the traceback is in {log}")
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(0)  # no atexit noise of native libraries, and no wait for their threads
 
 
 def _leave_with_parent(parent: int) -> None:

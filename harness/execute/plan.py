@@ -80,7 +80,8 @@ def _estimates(campaign: Campaign) -> list[str]:
     rate, source = measured_rate(campaign.run.preset)
     lines.append(
         f"Estimate  about {tokens / 1e6:.2f} M tokens, {flops:.2g} FLOPs, "
-        f"{clock(flops / rate / side_by_side)} of training ({source}), {memory / 1e9:.1f} GB of memory plus activations; "
+        f"{clock(flops / rate / min(side_by_side, os.cpu_count() or 1))} of training ({source}), "
+        f"{memory / 1e9:.1f} GB of memory and activations; "
         "estimates, from 3.5 characters a token"
     )
     return lines

@@ -13,14 +13,14 @@ from rich.text import Text
 from harness.leaderboard.evidence import Estimate
 from harness.leaderboard.table import Board, Row, Table
 
-MIN_WIDTH = 100
-"""Narrower terminals wrap lines; cut columns would lie."""
+NARROW = 118
+"""On a narrower terminal the columns that matter least are left to the Markdown; no number is ever cut."""
 
 
 def render(table: Table, width: int = 120) -> str:
     """Return every board as plain text."""
     out = io.StringIO()
-    console = Console(file=out, width=max(width, MIN_WIDTH), color_system=None, force_terminal=False)
+    console = Console(file=out, width=1000, color_system=None, force_terminal=False)
     for board in table.boards:
         console.print()
         console.print(Text(board.title), soft_wrap=True)
@@ -28,7 +28,7 @@ def render(table: Table, width: int = 120) -> str:
             Text(f"{board.n_pairs} pairs of {board.n_prompts} prompts, ranked by {table.ranked_by}, 95 % intervals"),
             soft_wrap=True,
         )
-        console.print(_grid(board, table.ranked_by))
+        console.print(_grid(board, table.ranked_by, width < NARROW))
         for row in board.rows:
             if row.status != "ok":
                 console.print(Text(f"  {row.label}: {row.status}: {row.reason}"), soft_wrap=True)
@@ -44,32 +44,30 @@ def render(table: Table, width: int = 120) -> str:
     return out.getvalue().rstrip()
 
 
-def _grid(board: Board, ranked_by: str) -> Grid:
+def _grid(board: Board, ranked_by: str, narrow: bool) -> Grid:
     grid = Grid(box=SIMPLE_HEAD, show_edge=False, pad_edge=False)
     for heading in ("rank", "tier", "loss"):
-        grid.add_column(heading, no_wrap=heading != "loss")
-    for heading in (
-        ranked_by.replace("pairwise_accuracy", "accuracy"),
-        "accuracy@mean",
-        "over base",
-        "Spearman",
-        "ranks s/m/r",
-        "s",
-    ):
+        grid.add_column(heading, no_wrap=True)
+    headings = [ranked_by.replace("pairwise_accuracy", "accuracy"), "accuracy@mean", "over base"]
+    for heading in headings + ([] if narrow else ["Spearman", "ranks sum/mean/ratio", "seconds"]):
         grid.add_column(heading, justify="right", no_wrap=True)
     for row in board.rows:
         places = "/".join("-" if place is None else str(place) for place in row.yardstick_ranks.values()) or "-"
-        grid.add_row(
+        cells: list[str | Text] = [
             _rank(row),
             "-" if row.tier is None else str(row.tier),
             Text(row.label if row.status == "ok" else f"{row.label} ({row.status})"),
             _interval(row.metrics.get(ranked_by)),
             _number(row.metrics.get("pairwise_accuracy@mean")),
-            _interval(row.vs_base.get("pairwise_accuracy@mean"), sign=True),
-            _number(row.metrics.get("spearman")),
-            places if row.kind == "loss" else "-",
-            f"{row.spend['seconds']:.0f}" if "seconds" in row.spend else "-",
-        )
+            _interval(row.vs_base.get("pairwise_accuracy@mean"), sign=True) if row.label != "base" else "-",
+        ]
+        if not narrow:
+            cells += [
+                _number(row.metrics.get("spearman")),
+                places if row.kind == "loss" else "-",
+                f"{row.spend['seconds']:.0f}" if "seconds" in row.spend else "-",
+            ]
+        grid.add_row(*cells)
     return grid
 
 

@@ -29,6 +29,7 @@ FORMAT = 1
 SFT_SEQUENCES = 2000
 SFT_LEARNING_RATE = 4e-3
 SFT_BATCH_SIZE = 16
+MOST_EPOCHS = 4
 VOCABULARY = 2048
 ACCOUNT = "start.json"
 """Name of the file beside the weights that says what the checkpoint is."""
@@ -107,7 +108,8 @@ def make_nano(
         sequences: list[Example] = [
             (row.prompt_ids, row.response_ids) for row in encode_many(tokenizer, examples, limits)
         ]
-        report = fine_tune(model, sequences, recipe.sft, seed, progress)
+        visited = min(recipe.sft.sequences, MOST_EPOCHS * len(sequences))  # a trial on few pairs is a short one
+        report = fine_tune(model, sequences, replace(recipe.sft, sequences=visited), seed, progress)
         progress(
             f"nano {family.name}: {report.sequences} sequences, {report.tokens} tokens in {report.seconds:.1f} s, "
             f"loss {report.first_loss:.2f} -> {report.last_loss:.2f} nats a response token"
