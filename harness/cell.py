@@ -372,7 +372,7 @@ def record_fields(bench: Bench, loss: Loss | None, label: str, seed: int | None)
         "board": board(job),
         "spend": {},
         "scorer": {"name": job.scorer.name, "version": job.scorer.version(), "note": job.scorer_note},
-        "environment": environment(),
+        "environment": environment() | {"models_side_by_side": job.side_by_side},
     }
 
 

@@ -36,6 +36,8 @@ class Job:
     folder: Path
     cache: Path
     keep_checkpoints: bool
+    side_by_side: int
+    """Models computed at the same time on this machine; wall-clock seconds are to be read with it."""
     threads: int
     """Threads of the worker on CPU; the same for every model of a run, so that the order of work changes no sum."""
 
@@ -56,7 +58,13 @@ def trained(job: Job, cell: Cell) -> bool:
 def loss_fields(job: Job, loss: Loss) -> dict[str, Any]:
     """Return who the loss is and who brought it."""
     owner = job.owners[loss.name]
-    return {"name": loss.name, "options": loss.options(), "plugin": owner.distribution, "version": owner.version}
+    return {
+        "name": loss.name,
+        "options": loss.options(),
+        "needs_reference": loss.needs_reference,
+        "plugin": owner.distribution,
+        "version": owner.version,
+    }
 
 
 def board(job: Job) -> dict[str, Any]:

@@ -103,6 +103,7 @@ def resolve(run: Run, output: Path | None, keep_checkpoints: bool) -> Campaign:
             folder=folder,
             cache=cache_folder(),
             keep_checkpoints=keep_checkpoints,
+            side_by_side=workers(run),
             threads=max(1, (os.cpu_count() or 1) // workers(run)),
         )
         for model in run.models

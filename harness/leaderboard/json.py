@@ -61,6 +61,7 @@ def _row(row: Row) -> dict[str, Any]:
         "loss": row.loss,
         "kind": row.kind,
         "options": row.options,
+        "reference_based": row.reference_based,
         "status": row.status,
         "reason": row.reason,
         "seeds": row.seeds,

@@ -9,6 +9,7 @@ from harness.leaderboard.evidence import Estimate
 from harness.leaderboard.table import Board, Row, Table
 from harness.metrics import METRICS
 
+LENBALANCED = "pairwise_accuracy_lenbalanced"
 HOW_TO_READ = (
     "- **rank** is by the point estimate; in brackets the ranks that the data leave open (step-down comparison of all "
     "pairs of losses, family-wise error 5 %). Losses of one **tier** are not significantly worse than its first.",
@@ -17,6 +18,10 @@ HOW_TO_READ = (
     "- **accuracy@mean** reads every loss by the same reward, the log-prob a token; behind it the paired difference to "
     "the untrained base.",
     "- **sum/mean/ratio** are the ranks if all were ranked by that common reward instead of their own.",
+    "- **Spearman** is between reward and annotation score over all responses, pooled; **within prompt** is "
+    "its mean over prompts with several scored responses. † A reward relative to a reference leaves out a term of the "
+    "prompt alone (beta log Z) and is comparable within a prompt only: read its pooled value with care.",
+    "- **length-balanced** is the accuracy on test pairs whose two responses are of like length.",
     "- `base` is the checkpoint that every loss starts from; `longer-wins` always prefers the longer response.",
 )
 
@@ -33,13 +38,16 @@ def render(table: Table) -> str:
 def _board(board: Board, ranked_by: str) -> str:
     shown = list(dict.fromkeys([ranked_by, "pairwise_accuracy"]))
     names = ["accuracy" if name == "pairwise_accuracy" else name for name in shown]
+    balanced = any(math.isfinite(row.metrics[LENBALANCED].value) for row in board.rows)
     heading = [
         "rank",
         "tier",
         "loss",
         *names,
         "accuracy@mean (vs base)",
+        *(["length-balanced"] if balanced else []),
         "Spearman",
+        "within prompt",
         "sum/mean/ratio",
         "seconds",
         "memory",
@@ -47,7 +55,13 @@ def _board(board: Board, ranked_by: str) -> str:
     scored = [row for row in board.rows if row.status == "ok"]
     lines = [f"## {_escape(board.title)}", ""]
     lines += [f"> {_escape(sentence)}  " for sentence in board.disclaimers]
-    lines += ["", _line(heading), _line(["---"] * len(heading)), *(_line(_cells(row, shown)) for row in scored), ""]
+    lines += [
+        "",
+        _line(heading),
+        _line(["---"] * len(heading)),
+        *(_line(_cells(row, shown, balanced)) for row in scored),
+        "",
+    ]
     detectable = board.minimum_detectable_difference
     lines.append(
         f"{board.n_pairs} pairs, {board.n_prompts} prompts."
@@ -60,7 +74,7 @@ def _board(board: Board, ranked_by: str) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _cells(row: Row, shown: list[str]) -> list[str]:
+def _cells(row: Row, shown: list[str], balanced: bool) -> list[str]:
     against = row.vs_base["pairwise_accuracy@mean"]
     value = row.metrics["pairwise_accuracy@mean"].value
     common = "–" if math.isnan(value) else f"{value:.3f}"
@@ -73,7 +87,9 @@ def _cells(row: Row, shown: list[str]) -> list[str]:
         _escape(row.label),
         *(_number(row.metrics[name]) for name in shown),
         common,
-        _number(row.metrics["spearman"]),
+        *([_number(row.metrics[LENBALANCED])] if balanced else []),
+        _number(row.metrics["spearman"]) + (" †" if row.reference_based else ""),
+        _number(row.metrics["spearman_within_prompt"]),
         "/".join("–" if rank is None else str(rank) for rank in row.yardstick_ranks.values()),
         "–" if seconds is None else f"{seconds:.1f}",
         "–" if memory is None else f"{memory / 2**20:.0f} MiB",

@@ -51,6 +51,8 @@ class Row(Standing):
     kind: str
     """`loss` or `reference`."""
     options: Mapping[str, Any]
+    reference_based: bool
+    """Whether its reward is relative to a reference: comparable within a prompt only (it leaves out beta log Z(x))."""
     status: str
     """`ok`, `diverged`, `failed`, or `missing`: cells of it are not done."""
     reason: str = ""
@@ -235,6 +237,7 @@ def _identity(group: Group, label: str, models: Sequence[str]) -> dict[str, Any]
         "loss": str(first["loss"]["name"]),
         "kind": "reference" if label in group.references else "loss",
         "options": first["loss"].get("options", {}),
+        "reference_based": bool(first["loss"].get("needs_reference")),
         "seeds": tuple(sorted({fields["seed"] for fields in mine if fields.get("seed") is not None})),
         "spend": {name: fmean(spend[name] for spend in spends if _is_number(spend.get(name))) for name in names},
         "scorer": {

@@ -53,6 +53,9 @@ def disclaimers(
         for kind, number in evidence.left_out.items()
     ]
     said += [f"{label} is not ranked: it has no value of the ranked metric." for label in unranked]
+    beside = max((fields.get("environment", {}).get("models_side_by_side", 1) for fields in records), default=1)
+    if beside > 1:
+        said.append(f"Seconds are wall-clock, with {beside} models computed side by side.")
     return tuple(dict.fromkeys([*said, *_scorers(records), *_data(records)]))
 
 
