@@ -1,10 +1,11 @@
 """Batches of token ids: one packed row in which a prompt stands once, followed by each of its responses.
 
-Positions restart at the end of the prompt for every response, so each response sees what it would see alone; which
-token may look at which is said by group and segment (see `harness.attention`). Nothing in the packed row is padding.
+Positions restart at the end of the prompt for every response, so each response sees what it would see alone; for
+attention the packed tokens are laid out as one row a response (see `harness.attention`). Nothing in the packed row is
+padding.
 
-Legend of shapes: L packed tokens, G groups (a prompt with its responses), K responses a group, S tokens of the longest
-group, N = K * G responses (all first ones, then all second ones), T tokens of the longest response, R response tokens.
+Legend of shapes: L packed tokens, N responses (all first ones, then all second ones), S tokens of the longest prompt +
+response, T tokens of the longest response, R response tokens of all rows.
 """
 
 from __future__ import annotations
@@ -22,26 +23,22 @@ Group = tuple[Sequence[int], Sequence[Sequence[int]]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Batch:
-    """Groups of the same number of responses, packed."""
+    """Prompts, each with the same number of responses, packed."""
 
     ids_L: Tensor
     """int64 token ids."""
     position_L: Tensor
     """int64 position of each token in its own sequence: prompt + one response."""
-    slot_L: Tensor
-    """int64 place of each token in the flattened (G, S) table of groups."""
-    segment_GS: Tensor
-    """int64: 0 the prompt, k the k-th response, -1 nothing."""
-    position_GS: Tensor
-    """int64 positions, as `position_L`; 0 where there is nothing."""
+    row_NS: Tensor
+    """int64 index into L of prompt + response of each response as a row of its own; -1 in the padding on the right."""
+    home_L: Tensor
+    """int64 place of each packed token in the flattened (N, S) rows; a prompt's is in the row of its first response."""
     predictor_R: Tensor
     """int64 index into L of the token that predicts each response token: the one before it in its own sequence."""
     label_R: Tensor
     """int64 id of each response token; in the order of the True places of `mask_NT`."""
     mask_NT: Tensor
     """bool, True on the tokens of each response, counted from its start."""
-    row_NS: Tensor
-    """int64 index into L of prompt + response of each response as a row of its own; -1 in the padding on the right."""
     start_N: Tensor
     """int64 tokens of the prompt of each response."""
 
@@ -57,54 +54,42 @@ class Batch:
 
 def collate(groups: Sequence[Group]) -> Batch:
     """Return the batch of groups. Every prompt and every response holds at least one token."""
-    responses = len(groups[0][1])
-    longest = max(len(prompt) + sum(map(len, each)) for prompt, each in groups)
-    ids: list[int] = []
-    position: list[np.ndarray] = []
-    slot: list[np.ndarray] = []
-    segment_gs = np.full((len(groups), longest), -1, dtype=np.int64)
-    position_gs = np.zeros((len(groups), longest), dtype=np.int64)
-    rows: list[list[np.ndarray]] = [[] for _ in range(responses)]
-    for g, (prompt, each) in enumerate(groups):
-        assert prompt, "an empty prompt"
-        assert len(each) == responses, "groups of one batch have the same number of responses"
-        first, at = len(ids), len(prompt)
-        places = [np.arange(at)]
-        segment_gs[g, :at] = 0
-        for k, response in enumerate(each):
-            assert response, "an empty response"
-            rows[k].append(
-                np.concatenate([np.arange(first, first + len(prompt)), first + at + np.arange(len(response))])
-            )
-            places.append(len(prompt) + np.arange(len(response)))
-            segment_gs[g, at : at + len(response)] = k + 1
-            at += len(response)
-        ids.extend(prompt)
-        for response in each:
-            ids.extend(response)
-        position.append(np.concatenate(places))
-        position_gs[g, :at] = position[-1]
-        slot.append(g * longest + np.arange(at))
-    flat = [row for column in rows for row in column]
-    starts = [len(prompt) for _ in range(responses) for prompt, _ in groups]
-    lengths = [len(row) - start for row, start in zip(flat, starts, strict=True)]
-    row_ns = np.full((len(flat), max(map(len, flat))), -1, dtype=np.int64)
-    for n, row in enumerate(flat):
+    rows, ids, positions = _pack(groups)
+    starts = np.array([len(prompt) for _ in groups[0][1] for prompt, _ in groups])
+    lengths = np.array([len(row) for row in rows]) - starts
+    row_ns = np.full((len(rows), max(map(len, rows))), -1, dtype=np.int64)
+    for n, row in enumerate(rows):
         row_ns[n, : len(row)] = row
-    ids_l = np.asarray(ids, dtype=np.int64)
-    predictor = np.concatenate([row[start - 1 : -1] for row, start in zip(flat, starts, strict=True)])
-    label = ids_l[np.concatenate([row[start:] for row, start in zip(flat, starts, strict=True)])]
-    mask = np.arange(max(lengths))[None, :] < np.asarray(lengths)[:, None]
+    home = np.empty(len(ids), dtype=np.int64)
+    filled = np.flatnonzero(row_ns.ravel() >= 0)[::-1]  # backwards, so that the first row a token stands in is kept
+    home[row_ns.ravel()[filled]] = filled
     arrays = {
-        "ids_L": ids_l,
-        "position_L": np.concatenate(position),
-        "slot_L": np.concatenate(slot),
-        "segment_GS": segment_gs,
-        "position_GS": position_gs,
-        "predictor_R": predictor,
-        "label_R": label,
-        "mask_NT": mask,
+        "ids_L": ids,
+        "position_L": positions,
         "row_NS": row_ns,
-        "start_N": np.asarray(starts, dtype=np.int64),
+        "home_L": home,
+        "predictor_R": np.concatenate([row[start - 1 : -1] for row, start in zip(rows, starts, strict=True)]),
+        "label_R": ids[np.concatenate([row[start:] for row, start in zip(rows, starts, strict=True)])],
+        "mask_NT": np.arange(lengths.max())[None, :] < lengths[:, None],
+        "start_N": starts,
     }
     return Batch(**{name: torch.from_numpy(array) for name, array in arrays.items()})
+
+
+def _pack(groups: Sequence[Group]) -> tuple[list[np.ndarray], np.ndarray, np.ndarray]:
+    """Return the rows as indices into the packed tokens, the packed ids and their positions."""
+    ids: list[int] = []
+    positions: list[np.ndarray] = []
+    rows: list[list[np.ndarray]] = [[] for _ in groups[0][1]]
+    for prompt, responses in groups:
+        assert prompt, "an empty prompt"
+        assert len(responses) == len(rows), "the prompts of one batch have the same number of responses"
+        shared = np.arange(len(ids), len(ids) + len(prompt))
+        ids.extend(prompt)
+        positions.append(np.arange(len(prompt)))
+        for column, response in zip(rows, responses, strict=True):
+            assert response, "an empty response"
+            column.append(np.concatenate([shared, np.arange(len(ids), len(ids) + len(response))]))
+            ids.extend(response)
+            positions.append(len(prompt) + np.arange(len(response)))
+    return [row for column in rows for row in column], np.asarray(ids, dtype=np.int64), np.concatenate(positions)
