@@ -154,7 +154,7 @@ def _from_folder(folder: Path, options: LoadOptions) -> Dataset:
         )
     dataset = _assemble(folder.resolve().name, str(folder), tables, options)
     unread = [printable(path.name) for path in files if path not in used and path.suffix.lower() in FORMATS]
-    note = f"{where}: data files not read: {', '.join(unread[:LISTED_FILES])}"
+    note = f"data files not read: {', '.join(unread[:LISTED_FILES])}"
     return replace(dataset, notes=(*dataset.notes, note)) if unread else dataset
 
 

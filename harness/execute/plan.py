@@ -49,7 +49,7 @@ def warnings(campaign: Campaign) -> list[str]:
     if data.skipped:
         counted = ", ".join(f"{count} {reason}" for reason, count in sorted(data.skipped.items()))
         lines.append(f"Warning: rows left out of data set '{data.name}': {counted}")
-    if campaign.jobs[0].scorer_note:
+    if campaign.jobs[0].scorer_note and campaign.run.scorer == "auto":
         lines.append(f"Warning: {campaign.jobs[0].scorer_note}")
     return lines
 
