@@ -25,6 +25,7 @@ import harness
 from harness.api import HarnessError, Loss, Pair, ResponseLogps, ScorerOptions
 from harness.attention import use_packed_attention
 from harness.budget import Budget, Cost, Plan, pair_flops, plan
+from harness.columns import prepare_columns
 from harness.config import PROTOCOL
 from harness.data.collate import collate
 from harness.data.heldout import HeldOut, held_out
@@ -37,7 +38,7 @@ from harness.metrics import summarise
 from harness.models.load import StartCheckpoint, load_model, load_tokenizer, save_merged, start_checkpoint
 from harness.reference import Reference, reference_sums
 from harness.store import write_atomically, write_record
-from harness.train import Recipe, Trained, TrainingData, prepare_columns, train
+from harness.train import Recipe, Trained, TrainingData, train
 
 CANARY_PAIRS = 4
 """Held-out pairs on which every record compares its scorer with the transformers scorer."""

@@ -28,6 +28,7 @@ from harness.budget import Plan
 from harness.data.collate import Batch, collate
 from harness.data.tokens import TokenPair
 from harness.logps import response_logps
+from harness.memory import peak_memory, reset_peak_memory
 from harness.reference import Reference
 
 WARMUP = 0.1
@@ -78,33 +79,6 @@ class Trained:
     peak_memory_bytes: int
     log: pd.DataFrame
     """One row an optimiser step, TRL's metric names."""
-
-
-def prepare_columns(
-    loss: Loss, pairs: Sequence[Pair], tokens: Sequence[TokenPair], visited: np.ndarray, reference: Reference | None
-) -> dict[str, np.ndarray]:
-    """Return the columns a loss declared and prepared, (pairs,) float64 each, NaN where the budget does not go.
-
-    Raises `HarnessError` where the data lack a column the loss needs, or `prepare` gives the wrong shape.
-    """
-    table = _table(pairs, tokens, visited, reference)
-    columns: dict[str, np.ndarray] = {}
-    for name in loss.needs_columns:
-        if name not in table or not np.isfinite(table[name].to_numpy(dtype=np.float64)).all():
-            have = int(np.isfinite(table[name].to_numpy(dtype=np.float64)).sum()) if name in table else 0
-            raise HarnessError(
-                f"loss '{loss.name}' needs '{name}' for every training pair, got it for {have} of {len(table)}; "
-                "use data with annotation scores or leave this loss out"
-            )
-        columns[name] = table[name].to_numpy(dtype=np.float64)
-    for name, values in loss.prepare(table).items():
-        array = np.asarray(values, dtype=np.float64)
-        if array.shape != (len(table),):
-            raise HarnessError(
-                f"loss '{loss.name}': prepare gave '{name}' of shape {array.shape}, expected ({len(table)},)"
-            )
-        columns[name] = array
-    return {name: _scatter(values, visited, len(pairs)) for name, values in columns.items()}
 
 
 def train(
@@ -347,30 +321,6 @@ def schedule(fraction: float) -> float:
     return 0.5 * (1 + math.cos(math.pi * min(1.0, (fraction - WARMUP) / (1 - WARMUP))))
 
 
-def peak_memory() -> int:
-    """Return the highest resident memory since the last reset in bytes; the accelerator's own where there is one."""
-    if torch.cuda.is_available():
-        return int(torch.cuda.max_memory_allocated())
-    status = Path("/proc/self/status")
-    if status.exists():
-        for line in status.read_text().splitlines():
-            if line.startswith("VmHWM:"):
-                return int(line.split()[1]) * 1024
-    import resource
-
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-
-
-def reset_peak_memory() -> None:
-    """Start a new high-water mark, so that a cell's figure is its own; where the system cannot, the mark goes on."""
-    if torch.cuda.is_available():
-        torch.cuda.reset_peak_memory_stats()
-    try:
-        Path("/proc/self/clear_refs").write_text("5")
-    except OSError:
-        return
-
-
 def _arguments(plan: Plan, recipe: Recipe, scratch: Path) -> TrainingArguments:
     if plan.batch_pairs % recipe.micro_pairs:
         raise HarnessError(
@@ -397,35 +347,6 @@ def _arguments(plan: Plan, recipe: Recipe, scratch: Path) -> TrainingArguments:
     )
     arguments._n_gpu = min(1, arguments.n_gpu)  # one device a worker; Trainer would wrap DataParallel
     return arguments
-
-
-def _table(
-    pairs: Sequence[Pair], tokens: Sequence[TokenPair], visited: np.ndarray, reference: Reference | None
-) -> pd.DataFrame:
-    rows = [pairs[i] for i in visited]
-    ids = [tokens[i] for i in visited]
-    table = pd.DataFrame(
-        {
-            "pair_id": [pair.pair_id for pair in rows],
-            "prompt_id": [pair.prompt_id for pair in rows],
-            "prompt": [pair.prompt for pair in rows],
-            "chosen": [pair.chosen for pair in rows],
-            "rejected": [pair.rejected for pair in rows],
-            "score_chosen": [pair.score_chosen for pair in rows],
-            "score_rejected": [pair.score_rejected for pair in rows],
-            "chosen_tokens": [len(pair.chosen_ids) for pair in ids],
-            "rejected_tokens": [len(pair.rejected_ids) for pair in ids],
-        }
-    )
-    if reference is not None:
-        table["ref_chosen"], table["ref_rejected"] = reference.chosen[visited], reference.rejected[visited]
-    return table
-
-
-def _scatter(values: np.ndarray, visited: np.ndarray, length: int) -> np.ndarray:
-    full = np.full(length, np.nan)
-    full[visited] = values
-    return full
 
 
 def _rows(logps: Logps, rows: slice) -> Logps:

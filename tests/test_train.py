@@ -15,11 +15,12 @@ from transformers import AutoModelForCausalLM
 
 from harness.api import HarnessError, Loss, Message, Pair, PairLogps, ResponseLogps, Terms
 from harness.budget import Plan
+from harness.columns import prepare_columns
 from harness.data.tokens import TokenPair
 from harness.manager import plugin_manager, resolver
 from harness.models.families import FAMILIES
 from harness.reference import Reference
-from harness.train import PreferenceTrainer, Recipe, Trained, TrainingData, prepare_columns, schedule, train
+from harness.train import PreferenceTrainer, Recipe, Trained, TrainingData, schedule, train
 
 RESOLVE = resolver(plugin_manager())
 rng = np.random.default_rng(0)
