@@ -98,9 +98,9 @@ class Plan:
         return None if self.steps is None else self.steps * self.batch_pairs / self.n_pairs
 
 
-def visit_order(n_pairs: int, seed: int) -> Iterator[int]:
+def visit_order(n_pairs: int, seed: int, first_epoch: int = 0) -> Iterator[int]:
     """Yield pair indices without end: a fresh seeded permutation an epoch, the same for every loss."""
-    epoch = 0
+    epoch = first_epoch
     while True:
         yield from np.random.default_rng([seed, epoch]).permutation(n_pairs).tolist()
         epoch += 1
@@ -136,13 +136,10 @@ def plan(budget: Budget, *, batch_pairs: int, seed: int, cost: Cost) -> Plan:
 
 def _steps_for(amount: float, price: np.ndarray, batch_pairs: int, seed: int) -> int:
     an_epoch = float(price.sum())
-    stream = visit_order(len(price), seed)
     epochs = int(amount // an_epoch)
     visits = epochs * len(price)
     spent = epochs * an_epoch
-    for _ in range(visits):
-        next(stream)
-    for index in stream:
+    for index in visit_order(len(price), seed, first_epoch=epochs):
         spent += float(price[index])
         if spent > amount:
             return visits // batch_pairs

@@ -62,10 +62,10 @@ def run_model(job: Job, tell: Tell) -> None:
     tell("phase", text="start checkpoint")
     bench = prepare(job, tell)
     for cell in job.cells:
-        if not is_trained(job, cell):
+        if not is_trained(job, cell, bench.start.fingerprint):
             tell("training", key=cell.key)
             attempt(job, cell, tell, partial(train_cell, bench, cell, tell))
-    gc.collect()
+            free_memory()  # Trainer and its callbacks hold each other, and with them the model and its optimiser
     tell("phase", text=f"scoring with {job.scorer.name}")
     score_cells(bench, tell)
 
@@ -84,6 +84,7 @@ def prepare(job: Job, tell: Tell) -> Bench:
         trust_remote_code=run.trust_remote_code,
         progress=lambda text: tell("phase", text=text),
     )
+    require_same_start(job, start)
     tokenizer = load_tokenizer(start.folder, run.trust_remote_code)
     pairs = controlled(job.dataset.train, run.control, run.data_seed)
     return Bench(
@@ -93,6 +94,22 @@ def prepare(job: Job, tell: Tell) -> Bench:
         tokens=tokenise(tokenizer, pairs, limits),
         held_out=held_out(tokenizer, job.dataset, run.evaluate_on, limits),
     )
+
+
+def require_same_start(job: Job, start: StartCheckpoint) -> None:
+    """Raise `HarnessError` where the folder holds results of this model from another start checkpoint."""
+    for path in sorted(job.folder.glob("cells/*/record.json")):
+        fields = json.loads(path.read_text(encoding="utf-8"))
+        before = fields["model"].get("fingerprint")
+        if (
+            fields["model"]["name"] == job.model
+            and fields["kind"] == "loss"
+            and before not in (None, start.fingerprint)
+        ):
+            raise HarnessError(
+                f"{path.parent} was trained from another start checkpoint ({before}, now {start.fingerprint}: the "
+                "checkpoint or a library has changed); name another --output-dir"
+            )
 
 
 def controlled(pairs: tuple[Pair, ...], control: str, seed: int) -> tuple[Pair, ...]:
@@ -120,13 +137,15 @@ def train_cell(bench: Bench, cell: Cell, tell: Tell) -> None:
     job, loss, settings = bench.job, cell.system.loss, bench.job.run.settings
     folder = cell_folder(job, cell.key)
     folder.mkdir(parents=True, exist_ok=True)
+    (folder / "trained.json").unlink(missing_ok=True)  # first: it vouches for the weights
+    shutil.rmtree(folder / "weights", ignore_errors=True)
     spending = cell_plan(bench, cell)
     visited = spending.visited()
     # full training keeps fp32 weights under bf16 autocast: at the field's learning rates bf16 updates round to nothing
     dtype = "float32" if job.run.adapter == "full" else settings.dtype
     model = load_model(bench.start.folder, dtype, job.run.adapter, job.run.trust_remote_code, cell.seed)
-    use_packed_attention(model)
     model.to("cuda" if torch.cuda.is_available() else "cpu")
+    check_hot_path(bench, model)
     reference = reference_pass(bench, model, visited) if loss.needs_reference else None
     columns = prepare_columns(loss, bench.pairs, bench.tokens.pairs, visited, reference)
     trained = train(
@@ -148,15 +167,55 @@ def train_cell(bench: Bench, cell: Cell, tell: Tell) -> None:
     facts = {
         "status": trained.status,
         "reason": trained.reason,
+        "start_fingerprint": bench.start.fingerprint,
         "spend": spent,
         "prepared": {name: _summary(values[visited]) for name, values in columns.items()},
     }
     write_atomically(folder / "trained.json", json.dumps(facts, indent=1))
-    if trained.steps:  # what the next dry run estimates with
-        rate = {job.run.preset: spent["flops"] / spent["seconds"]}
-        write_atomically(job.cache / "rates.json", json.dumps(rate))
+    if trained.steps:
+        remember_rate(job, spent["flops"] / spent["seconds"])
     last = float(trained.log["loss"].iloc[-1]) if len(trained.log) else float("nan")
     tell("trained", key=cell.key, status=trained.status, reason=trained.reason, seconds=trained.seconds, loss=last)
+
+
+def check_hot_path(bench: Bench, model: Any) -> None:
+    """Let `model` take packed rows, and compare the log-probs of one pair with those of its own full logits.
+
+    An architecture that scales its logits in a way the hot path does not know must not be trained at another
+    temperature in silence. Raises `HarnessError` where the two differ.
+    """
+    pair, dtype = bench.tokens.pairs[0], bench.job.run.settings.dtype
+    device = next(model.parameters()).device
+    ids = torch.tensor([[*pair.prompt_ids, *pair.chosen_ids]], device=device)
+    batch = collate([(pair.prompt_ids, (pair.chosen_ids,))]).to(device)
+    with torch.no_grad(), torch.autocast(device.type, torch.bfloat16, enabled=dtype == "bfloat16"):
+        logits = model(input_ids=ids, use_cache=False).logits[0, len(pair.prompt_ids) - 1 : -1].float()
+        expected = float(logits.log_softmax(-1).gather(-1, batch.label_R[:, None]).double().sum())
+        use_packed_attention(model)
+        got = float(response_logps(model, batch).token.double().sum())
+    allowed = 1e-3 + 1e-5 * abs(expected) if dtype == "float32" else 0.5 + 0.02 * abs(expected)
+    if not abs(got - expected) <= allowed:
+        raise HarnessError(
+            f"model '{bench.job.model}' ({model.config.model_type}): the training path gives {got:.6g} nats for a "
+            f"response to which the model itself gives {expected:.6g}; this architecture is not supported, name another"
+        )
+
+
+def remember_rate(job: Job, rate: float) -> None:
+    """Keep FLOP/s for the estimates of the next dry run; a cache that cannot be written costs only that."""
+    path = job.cache / "rates.json"
+    try:
+        known = json.loads(path.read_text()) if path.exists() else {}
+        write_atomically(path, json.dumps(known | {job.run.preset: rate}))
+    except (OSError, ValueError) as error:
+        print(f"rates.json was not written: {error}")
+
+
+def free_memory() -> None:
+    """Give back what the last cell held."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
 
 
 def cell_plan(bench: Bench, cell: Cell) -> Plan:
@@ -188,8 +247,9 @@ def reference_pass(bench: Bench, model: Any, visited: np.ndarray) -> Reference:
             sums = response_logps(model, collate(groups).to(device)).token.double().sum(-1).cpu().numpy()
         return sums[: len(pairs)], sums[len(pairs) :]
 
-    dtype = bench.job.run.settings.dtype
-    key = f"{bench.start.fingerprint}-{bench.tokens.fingerprint}-{dtype}-protocol{PROTOCOL}"
+    dtype, weight = bench.job.run.settings.dtype, next(model.parameters())
+    kind = f"{dtype}-{str(weight.dtype).removeprefix('torch.')}-{weight.device.type}"
+    key = f"{bench.start.fingerprint}-{bench.tokens.fingerprint}-{kind}-protocol{PROTOCOL}"
     return reference_sums(bench.job.cache / "reference", key, len(bench.pairs), visited, compute)
 
 
@@ -220,9 +280,11 @@ def score_cells(bench: Bench, tell: Tell) -> None:
         dtype=job.run.settings.dtype,
         max_length=max(len(request.prompt) + len(request.response) for request in requests),
         seed=0,
+        trust_remote_code=job.run.trust_remote_code,
     )
-    engine = job.scorer.open(bench.start.folder, options)
+    # the canary first: vLLM takes most of the accelerator's free memory
     canary = job.canary.open(bench.start.folder, options) if job.canary else None
+    engine = job.scorer.open(bench.start.folder, options)
     try:
         tell("scoring", key="base")
         base = engine.score(requests)
@@ -265,9 +327,9 @@ def score_cell(bench: Bench, cell: Cell, engine: Any, canary: Any, base: np.ndar
                 )
             ).numpy()
         finish(bench, folder, fields, sums, base, reward)
+    tell("scored", key=cell.key)
     if not job.keep_checkpoints:
         shutil.rmtree(folder / "weights", ignore_errors=True)
-    tell("scored", key=cell.key)
 
 
 def canary_parity(bench: Bench, canary: Any, sums: np.ndarray) -> float | None:

@@ -92,7 +92,7 @@ def run(
         )
     for line in trouble:
         click.echo(f"Error: {printable(line)}", err=True)
-    return 6 if trouble or table.failed else 0
+    return 6 if trouble or campaign.todo else 0
 
 
 @cli.command()

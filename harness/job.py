@@ -47,12 +47,15 @@ def cell_folder(job: Job, key: str) -> Path:
     return job.folder / "cells" / key
 
 
-def trained(job: Job, cell: Cell) -> bool:
-    """Return whether a cell is trained and its weights wait to be scored."""
+def trained(job: Job, cell: Cell, start_fingerprint: str) -> bool:
+    """Return whether a cell is trained from this start checkpoint and waits to be scored."""
     folder = cell_folder(job, cell.key)
     if not (folder / "trained.json").exists():
         return False
-    return (folder / "weights").exists() or json.loads((folder / "trained.json").read_text())["status"] != "ok"
+    facts = json.loads((folder / "trained.json").read_text(encoding="utf-8"))
+    return facts["start_fingerprint"] == start_fingerprint and (
+        facts["status"] != "ok" or (folder / "weights").exists()
+    )
 
 
 def loss_fields(job: Job, loss: Loss) -> dict[str, Any]:

@@ -32,7 +32,7 @@ def response_logps(model: Any, batch: Batch, *, log_sum_sq: bool = False) -> Log
     """
     hidden_RD = _packed_hidden(model, batch) if is_packed(model) else _padded_hidden(model, batch)
     head = model.get_output_embeddings()
-    softcap = model.config.final_logit_softcapping if model.config.model_type == "gemma2" else None
+    softcap = model.config.to_dict().get("final_logit_softcapping")
     rows = max(1, CHUNK_ELEMENTS // head.weight.shape[0])
     parts = [
         _chunk(hidden, label, head, softcap, log_sum_sq)

@@ -80,3 +80,13 @@ def test_a_budget_below_one_step_is_refused() -> None:
 def test_too_little_data_for_one_step_is_refused() -> None:
     with pytest.raises(HarnessError, match="got 3 training pairs, expected at least 16"):
         plan(Budget.parse("pairs=16"), batch_pairs=16, seed=0, cost=cost([5] * 3))
+
+
+def test_a_budget_of_very_many_epochs_is_planned_at_once() -> None:
+    spending = plan(Budget.parse("tokens=1e13"), batch_pairs=4, seed=0, cost=cost([5] * 20))
+    assert spending.steps == int(1e13) // 5 // 4
+
+
+def test_a_later_epoch_can_be_entered_directly() -> None:
+    whole = list(itertools.islice(visit_order(7, seed=3), 21))
+    assert list(itertools.islice(visit_order(7, seed=3, first_epoch=2), 7)) == whole[14:]

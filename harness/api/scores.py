@@ -29,6 +29,8 @@ class ScorerOptions:
     max_length: int = 2048
     """Longest prompt + response in tokens that will be asked for."""
     seed: int = 0
+    trust_remote_code: bool = False
+    """Whether the checkpoint may run code of its own; only where the user asked for it."""
 
 
 class OpenScorer(Protocol):

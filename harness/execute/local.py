@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+import shutil
 import signal
 import threading
 import time
@@ -37,6 +38,9 @@ def execute(job: Job, report: Report, stop: threading.Event) -> None:
     Raises `HarnessError` where the model, the data or the scorer cannot be prepared at all.
     """
     todo = unfinished(job)
+    for cell in job.cells:
+        if cell not in todo and not job.keep_checkpoints:  # a kill between the record and this left them
+            shutil.rmtree(cell_folder(job, cell.key) / "weights", ignore_errors=True)
     for cell in todo:  # a failed cell is tried again from the start
         (cell_folder(job, cell.key) / "record.json").unlink(missing_ok=True)
     while todo:
@@ -47,7 +51,10 @@ def execute(job: Job, report: Report, stop: threading.Event) -> None:
         if trouble is None and not left:
             return
         active, reason = trouble or (None, "the worker ended without a result")
-        if active is None or active not in {cell.key for cell in left}:
+        if active is not None and left and active not in {cell.key for cell in left}:
+            todo = left  # it died after the record of its cell was written
+            continue
+        if active is None:
             for cell in left:
                 record_failure(job, cell, "failed", reason, {})
             raise HarnessError(f"model '{job.model}': {reason}")
@@ -75,29 +82,32 @@ def _watch(job: Job, report: Report, stop: threading.Event) -> tuple[str | None,
     worker = context.Process(target=_work, args=(job, theirs, str(log_path(job))))
     worker.start()
     theirs.close()
-    active: str | None = None
+    active: str | None = None  # None: the worker is at something that all cells need
     since = time.monotonic()
     limit = job.run.settings.cell_timeout
+    ended = False
     try:
         while not stop.is_set():
             event, details = _receive(ours, worker)
             if event in ("training", "scoring"):
                 active, since = (details["key"] if details["key"] != "base" else None), time.monotonic()
             elif event in ("trained", "scored", "failed", "phase"):
-                active = None
+                since = time.monotonic()
+                active = None if event == "phase" else active
             elif event == "error":
                 return None, str(details["reason"])
             elif event == "done":
+                ended = True
                 return None
             elif event == "died":
                 return active, f"the worker process {_exit(worker.exitcode)}; its output is in {log_path(job)}"
-            if active is not None and time.monotonic() - since > limit:
+            if time.monotonic() - since > limit:
                 return active, f"no result within {limit:g} s; raise --cell-timeout if the cell was only slow"
             if event != "nothing":
                 report(event, {"model": job.model, **details})
         return None
     finally:
-        if active is None and not stop.is_set():
+        if ended and not stop.is_set():
             worker.join(timeout=10)
         if worker.is_alive():
             worker.kill()
@@ -109,7 +119,7 @@ def _receive(connection: Connection, worker: Any) -> tuple[str, dict[str, Any]]:
         if connection.poll(0.5):
             event, details = connection.recv()
             return str(event), details
-    except (EOFError, ConnectionResetError):
+    except (EOFError, OSError):
         worker.join(timeout=10)
         return "died", {}
     return "nothing", {}

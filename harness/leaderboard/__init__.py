@@ -20,7 +20,9 @@ def write(run: Path, ranked_by: str | None = None) -> Table:
     records = read_records(run)
     manifest = read_manifest(run) if (run / MANIFEST).is_file() else {}
     wanted = ranked_by or (manifest.get("run") or {}).get("ranked_by") or "pairwise_accuracy"
-    table = build(records, ranked_by=wanted, models=[str(model) for model in manifest.get("models") or []])
+    models = [str(model) for model in manifest.get("models") or []]
+    asked = [(str(label), int(seed)) for label, _, seed in manifest.get("cells") or []]
+    table = build(records, ranked_by=wanted, models=models, asked=asked)
     for name, render in (("json", json.render), ("md", markdown.render), ("csv", csv.render)):
         write_atomically(run / f"leaderboard.{name}", render(table))
     return table

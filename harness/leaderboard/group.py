@@ -46,7 +46,14 @@ class Group:
         return None
 
 
-def group_of(records: Sequence[Record], ranked_by: str, resampling: Resampling, order: Sequence[str]) -> Group:
+def group_of(
+    records: Sequence[Record],
+    ranked_by: str,
+    resampling: Resampling,
+    order: Sequence[str],
+    asked: Sequence[tuple[str, int]] = (),
+) -> Group:
+    """Return the records as one group, with the systems and seeds `asked` for even where they have no record yet."""
     only(records, "dataset.fingerprint", lambda record: record.fields.get("dataset", {}).get("fingerprint"))
     by_unit: dict[Unit, Record] = {}
     for record in sorted(records, key=lambda record: str(record.fields.get("key", record.folder.name))):
@@ -67,12 +74,14 @@ def group_of(records: Sequence[Record], ranked_by: str, resampling: Resampling, 
     for model in models:
         mine = [record for unit, record in by_unit.items() if unit.model == model and record.fields["status"] == "ok"]
         only(mine, "tokens_fingerprint", lambda record: record.fields.get("tokens_fingerprint"))
-    labels = sorted({unit.label for unit in by_unit if unit.seed is not None})
+        only(mine, "model.fingerprint", lambda record: record.fields["model"].get("fingerprint"))
+    labels = sorted({unit.label for unit in by_unit if unit.seed is not None} | {label for label, _ in asked})
+    seeds = {unit.seed for unit in by_unit if unit.seed is not None} | {seed for _, seed in asked}
     references = {unit.label for unit in by_unit if unit.seed is None}
     return Group(
         records=by_unit,
         models=tuple(models),
-        seeds=tuple(sorted({unit.seed for unit in by_unit if unit.seed is not None})),
+        seeds=tuple(sorted(seeds)),
         labels=tuple(labels),
         references=tuple(sorted(references, key=lambda name: (name not in REFERENCES, name))),
         evidence=gather({unit: record for unit, record in by_unit.items() if record.fields["status"] == "ok"}),

@@ -110,9 +110,11 @@ def build(
     resamples: int = 10_000,
     seed: int = 0,
     models: Sequence[str] = (),
+    asked: Sequence[tuple[str, int]] = (),
 ) -> Table:
     """Return the table of a run's records: a board a model, in the order of `models`, and one over all of them.
 
+    `asked`: (label, seed) of every system the run was started with; one without a record is shown as missing.
     Raises `HarnessError` for a metric that does not rank, for no records, and for records that may not stand together.
     """
     rankable = [name for name, metric in METRICS.items() if metric.direction == "higher"]
@@ -125,7 +127,7 @@ def build(
     keys = {json.dumps(record.fields.get("board", {}), sort_keys=True): None for record in records}
     for key in sorted(keys):
         together = [each for each in records if json.dumps(each.fields.get("board", {}), sort_keys=True) == key]
-        group = group_of(together, ranked_by, Resampling(resamples=resamples, seed=seed), models)
+        group = group_of(together, ranked_by, Resampling(resamples=resamples, seed=seed), models, asked)
         boards += [_board(group, (model,)) for model in group.models]
         boards += [_board(group, group.models)] if len(group.models) > 1 else []
     return Table(protocol=protocol, ranked_by=ranked_by, boards=tuple(boards))
@@ -231,7 +233,9 @@ def _identity(group: Group, label: str, models: Sequence[str]) -> dict[str, Any]
     names = [name for name, value in (spends[0] if spends else {}).items() if _is_number(value)]
     scorers = [fields["scorer"] for fields in mine if fields.get("scorer")]
     parity = [each["parity_max_abs_nats"] for each in scorers if _is_number(each.get("parity_max_abs_nats"))]
-    first = mine[0] if mine else next(record.fields for unit, record in group.records.items() if unit.label == label)
+    known = [record.fields for unit, record in group.records.items() if unit.label == label]
+    unknown = {"loss": {"name": label.partition("(")[0]}}  # asked for, and not begun on any model
+    first: Mapping[str, Any] = next(iter([*mine, *known]), unknown)
     return {
         "label": label,
         "loss": str(first["loss"]["name"]),

@@ -142,7 +142,7 @@ def open_transformers(checkpoint: Path, options: ScorerOptions) -> OpenScorer:
     from transformers import AutoConfig, AutoModelForCausalLM
 
     opened = read_checkpoint(checkpoint)
-    config = AutoConfig.from_pretrained(checkpoint)
+    config = AutoConfig.from_pretrained(checkpoint, trust_remote_code=options.trust_remote_code)
     # sdpa leaves Gemma-2's attention soft-capping out
     capped = config.get_text_config().to_dict().get("attn_logit_softcapping") is not None
     model = AutoModelForCausalLM.from_pretrained(
@@ -150,6 +150,7 @@ def open_transformers(checkpoint: Path, options: ScorerOptions) -> OpenScorer:
         config=config,
         dtype=getattr(torch, options.dtype),
         attn_implementation="eager" if capped else "sdpa",
+        trust_remote_code=options.trust_remote_code,
     )
     model.eval().to("cuda" if torch.cuda.is_available() else "cpu")
     return TransformersScorer(opened=opened, current=checkpoint, max_length=options.max_length, model=model)

@@ -148,6 +148,7 @@ def _arguments(opened: Checkpoint, options: ScorerOptions, max_length: int) -> d
         "skip_tokenizer_init": True,
         "dtype": options.dtype,
         "seed": options.seed,
+        "trust_remote_code": options.trust_remote_code,
         "max_model_len": max_length + 1,
         "max_num_batched_tokens": TOKENS_PER_STEP,
         "max_num_seqs": SEQUENCES_PER_STEP,

@@ -66,7 +66,7 @@ def test_the_markdown_is_a_table_with_names_escaped_and_failures_beneath(small_r
     write(small_run)
     text = (small_run / "leaderboard.md").read_text()
     lines = [line for line in text.splitlines() if line.startswith("|")]
-    assert {line.replace("\\|", "").count("|") for line in lines} == {10}
+    assert {line.replace("\\|", "").count("|") for line in lines} == {11}
     assert lines[2].startswith("| 1 [1–1] | 1 | good | 0.900 [")
     assert "- rank 4, wild\\|loss, diverged: loss became NaN at step 7" in text
     assert "implicit-reward ranking accuracy, not generation quality" in text
