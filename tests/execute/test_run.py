@@ -161,6 +161,52 @@ def test_a_killed_run_goes_on_where_it_was_and_gives_the_same_board(
     assert without_spend(folder) == without_spend(small_run)
 
 
+def test_a_cell_whose_record_was_removed_is_trained_anew(small_run: Path, harness: Any, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(small_run, folder)
+    cell = folder / "cells" / records(folder)["simpo"]["key"]
+    (cell / "record.json").unlink()
+    (cell / "weights").mkdir()  # half written when it was killed, beside the facts of another start checkpoint
+    facts = json.loads((cell / "trained.json").read_text())
+    (cell / "trained.json").write_text(json.dumps(facts | {"start_fingerprint": "another"}))
+    again = harness("run", "--plugins", TRIO, *SMALL, "--output-dir", str(folder))
+    assert again.returncode == 0, again.stderr
+    assert without_spend(folder) == without_spend(small_run)
+
+
+def test_a_board_shows_what_was_asked_for_and_is_not_done(small_run: Path, harness: Any, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(small_run, folder)
+    shutil.rmtree(folder / "cells" / records(folder)["dpo"]["key"])
+    assert harness("leaderboard", str(folder)).returncode == 0
+    rows = json.loads((folder / "leaderboard.json").read_text())["boards"][0]["rows"]
+    assert [(row["loss"], row["status"]) for row in rows if row["status"] != "ok"] == [("dpo", "missing")]
+
+
+def test_results_of_another_start_checkpoint_are_not_mixed_in(small_run: Path, harness: Any, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(small_run, folder)
+    for path in folder.glob("cells/*/record.json"):  # as if a library had changed the nano model since
+        fields = json.loads(path.read_text())
+        fields["model"]["fingerprint"] = "0" * 16
+        path.write_text(json.dumps(fields))
+    done = harness("run", "--plugins", f"{TRIO},cpo", *SMALL, "--output-dir", str(folder))
+    assert done.returncode != 0
+    assert "another start checkpoint" in done.stderr
+
+
+def test_a_folder_scored_by_one_scorer_is_not_finished_by_another(
+    small_run: Path, harness: Any, tmp_path: Path
+) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(small_run, folder)
+    manifest = json.loads((folder / "manifest.json").read_text())
+    (folder / "manifest.json").write_text(json.dumps(manifest | {"scorer": "vllm"}))
+    done = harness("run", "--plugins", TRIO, *SMALL, "--output-dir", str(folder))
+    assert done.returncode == 2
+    assert "scored by vllm, which would now be transformers" in done.stderr
+
+
 BAD = """
 import os, time
 from dataclasses import dataclass
