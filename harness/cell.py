@@ -86,7 +86,7 @@ def prepare(job: Job, tell: Tell) -> Bench:
     )
     require_same_start(job, start)
     tokenizer = load_tokenizer(start.folder, run.trust_remote_code)
-    pairs = controlled(job.dataset.train, run.control, run.data_seed)
+    pairs = job.dataset.train
     return Bench(
         job=job,
         start=start,
@@ -112,23 +112,42 @@ def require_same_start(job: Job, start: StartCheckpoint) -> None:
             )
 
 
-def controlled(pairs: tuple[Pair, ...], control: str, seed: int) -> tuple[Pair, ...]:
-    """Return the training pairs, with the responses of half of them swapped at random under `shuffled-labels`."""
-    if control == "none":
-        return pairs
-    swapped = np.random.default_rng([seed, 17]).random(len(pairs)) < 0.5
-    return tuple(
-        replace(
-            pair,
-            chosen=pair.rejected,
-            rejected=pair.chosen,
-            true_chosen=pair.true_rejected,
-            true_rejected=pair.true_chosen,
+def shuffled(pairs: Sequence[Pair], visited: np.ndarray, control: str, seed: int) -> np.ndarray:
+    """Return which training pairs have chosen and rejected swapped, (pairs,) bool: none but under `shuffled-labels`.
+
+    Of every two visited pairs next to each other in score gap one is swapped, at random. So exactly half are, the large
+    gaps as the small ones: independent swaps would leave a chance surplus of right labels, which a loss then learns.
+    """
+    swapped = np.zeros(len(pairs), dtype=bool)
+    if control == "shuffled-labels":
+        gaps = np.nan_to_num([pairs[i].score_chosen - pairs[i].score_rejected for i in visited])
+        ordered = visited[np.argsort(gaps, kind="stable")]
+        first = np.random.default_rng([seed, 17]).random(len(ordered) // 2) < 0.5
+        swapped[ordered[0 : 2 * len(first) : 2]] = first
+        swapped[ordered[1 : 2 * len(first) : 2]] = ~first
+    return swapped
+
+
+def training_data(bench: Bench, loss: Loss, model: Any, visited: np.ndarray, seed: int) -> TrainingData:
+    """Return the training pairs, labelled as the run has it, with what the loss asks for beside them."""
+    run = bench.job.run
+    reference = reference_pass(bench, model, visited) if loss.needs_reference else None
+    swapped = shuffled(bench.pairs, visited, run.control, run.data_seed + seed)
+    pairs = [
+        replace(pair, chosen=pair.rejected, rejected=pair.chosen) if swap else pair
+        for pair, swap in zip(bench.pairs, swapped, strict=True)
+    ]
+    tokens = [
+        replace(ids, chosen_ids=ids.rejected_ids, rejected_ids=ids.chosen_ids) if swap else ids
+        for ids, swap in zip(bench.tokens.pairs, swapped, strict=True)
+    ]
+    if reference is not None:
+        chosen, rejected = reference.chosen, reference.rejected
+        reference = replace(
+            reference, chosen=np.where(swapped, rejected, chosen), rejected=np.where(swapped, chosen, rejected)
         )
-        if swap
-        else pair
-        for pair, swap in zip(pairs, swapped, strict=True)
-    )
+    columns = prepare_columns(loss, pairs, tokens, visited, reference)
+    return TrainingData(pairs=pairs, tokens=tokens, reference=reference, columns=columns)
 
 
 # -- training ----------------------------------------------------------------------------------------------------------
@@ -146,12 +165,11 @@ def train_cell(bench: Bench, cell: Cell, tell: Tell) -> None:
     model = load_model(bench.start.folder, dtype, job.run.adapter, job.run.trust_remote_code, cell.seed)
     model.to("cuda" if torch.cuda.is_available() else "cpu")
     check_hot_path(bench, model)
-    reference = reference_pass(bench, model, visited) if loss.needs_reference else None
-    columns = prepare_columns(loss, bench.pairs, bench.tokens.pairs, visited, reference)
+    data = training_data(bench, loss, model, visited, cell.seed)
     trained = train(
         model,
         loss,
-        TrainingData(pairs=bench.pairs, tokens=bench.tokens.pairs, reference=reference, columns=columns),
+        data,
         spending,
         Recipe(
             learning_rate=settings.learning_rate, micro_pairs=settings.micro_pairs, seed=cell.seed, dtype=settings.dtype
@@ -163,13 +181,13 @@ def train_cell(bench: Bench, cell: Cell, tell: Tell) -> None:
     trained.log.to_parquet(folder / "train.parquet", index=False)
     if trained.status == "ok":
         save_merged(model, folder / "weights")
-    spent = spend(bench, loss, trained, reference, spending)
+    spent = spend(bench, loss, trained, data.reference, spending)
     facts = {
         "status": trained.status,
         "reason": trained.reason,
         "start_fingerprint": bench.start.fingerprint,
         "spend": spent,
-        "prepared": {name: _summary(values[visited]) for name, values in columns.items()},
+        "prepared": {name: _summary(values[visited]) for name, values in data.columns.items()},
     }
     write_atomically(folder / "trained.json", json.dumps(facts, indent=1))
     if trained.steps:

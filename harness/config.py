@@ -101,7 +101,7 @@ class Run(BaseModel):
     evaluate_on: Literal["test", "dev"] = "test"
     """The split that is scored; `dev` is for choosing settings."""
     control: Literal["none", "shuffled-labels"] = "none"
-    """`shuffled-labels` swaps chosen and rejected of half of the training pairs at random: nothing is left to learn."""
+    """`shuffled-labels` swaps chosen and rejected of half of the visited training pairs: nothing is left to learn."""
     lenient: bool = False
     limit: int | None = Field(default=None, ge=1)
     """At most this many training pairs and this many held-out pairs a split; for trying things out."""
