@@ -21,7 +21,6 @@ import pandas as pd
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
-from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
 from harness.api import HarnessError, Logps, Loss, Pair, PairLogps, ResponseLogps
 from harness.budget import Plan
@@ -30,6 +29,10 @@ from harness.data.tokens import TokenPair
 from harness.logps import response_logps
 from harness.memory import peak_memory, reset_peak_memory
 from harness.reference import Reference
+from harness.torchvision_guard import hide_broken_torchvision
+
+hide_broken_torchvision()  # Trainer does not import beside a torchvision that does not load
+from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments  # noqa: E402  # see above
 
 WARMUP = 0.1
 """Share of the budget over which the learning rate rises; then it falls along a cosine (SimPO's recipe)."""

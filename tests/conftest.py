@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.score.torchvision_guard import hide_broken_torchvision
+from harness.torchvision_guard import hide_broken_torchvision
 
 hide_broken_torchvision()  # before any test imports transformers
 

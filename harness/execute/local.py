@@ -145,7 +145,7 @@ def _work(job: Job, connection: Connection, log: str) -> None:
     try:
         import torch
 
-        from harness.score.torchvision_guard import hide_broken_torchvision
+        from harness.torchvision_guard import hide_broken_torchvision
 
         torch.set_num_threads(job.threads)
         hide_broken_torchvision()

@@ -18,6 +18,7 @@ from harness.models.families import FAMILIES, family_of
 from harness.models.hub import count_parameters, fetch, needs_code, require_causal
 from harness.models.nano import StartCheckpoint, cached, content_key, fingerprint, make_nano, sft_examples
 from harness.models.sft import Example, Recipe, fine_tune
+from harness.torchvision_guard import hide_broken_torchvision
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -89,6 +90,7 @@ def load_model(
     `dtype` is `float32` or `bfloat16`. `adapter` is `full`, or `lora` for rank 16 on every linear layer but the head,
     initialised from `seed`. Raises `HarnessError` where peft is missing or the model needs its own code.
     """
+    hide_broken_torchvision()
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
 
@@ -114,6 +116,7 @@ def load_model(
 
 def load_tokenizer(folder: Path, trust_remote_code: bool = False) -> PreTrainedTokenizerBase:
     """Return the tokenizer in `folder`, with the family's chat template and a padding token where it has none."""
+    hide_broken_torchvision()
     from transformers import AutoTokenizer
 
     try:

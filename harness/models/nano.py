@@ -20,6 +20,7 @@ from harness.api import Dataset, Message
 from harness.data.tokens import Limits, encode_many
 from harness.models.families import Family
 from harness.models.sft import Example, Recipe, fine_tune
+from harness.torchvision_guard import hide_broken_torchvision
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -95,6 +96,7 @@ def make_nano(
     )
 
     def build(folder: Path) -> StartCheckpoint:
+        hide_broken_torchvision()
         import torch
         from transformers import AutoModelForCausalLM
 

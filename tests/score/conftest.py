@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from harness.api import ScoreRequest
-from harness.score.torchvision_guard import hide_broken_torchvision
+from harness.torchvision_guard import hide_broken_torchvision
 
 VOCABULARY = 300
 
