@@ -23,13 +23,12 @@ from typing import ClassVar, Literal
 import numpy as np
 import pandas as pd
 import torch
-from torch import Tensor
 
-from harness.api import HarnessError, Loss, PairLogps, Range, ResponseLogps, Terms, hookimpl, require, wraps
+from harness.api import HarnessError, Limit, Loss, PairLogps, Range, Terms, Wrapper, hookimpl, require, wraps
 
 
 @dataclass(frozen=True, kw_only=True)
-class GapPO(Loss):
+class GapPO(Wrapper):
     """weight(|score gap|) * the base loss."""
 
     name: ClassVar[str] = "gappo"
@@ -46,30 +45,10 @@ class GapPO(Loss):
 
     def __post_init__(self) -> None:
         modes, clip = ("dataset_mean", "batch_mean", "none"), self.clip_max
-        require(isinstance(self.base, Loss), f"base got {self.base!r}, expected a Loss; build it or use from_options")
+        super().__post_init__()
         require(self.normalise in modes, f"normalise got '{self.normalise}', expected one of {', '.join(modes)}")
         require(clip is None or 0 < clip < math.inf, f"clip_max got {clip}, expected none or a finite number above 0")
         require(0 < self.power < math.inf, f"power got {self.power}, expected a finite number above 0")
-
-    @property
-    def needs_reference(self) -> bool:
-        """As the base."""
-        return self.base.needs_reference
-
-    @property
-    def needs_reference_tokens(self) -> bool:
-        """As the base."""
-        return self.base.needs_reference_tokens
-
-    @property
-    def needs_kl(self) -> bool:
-        """As the base."""
-        return self.base.needs_kl
-
-    @property
-    def needs_log_sum_sq(self) -> bool:
-        """As the base."""
-        return self.base.needs_log_sum_sq
 
     @property
     def batch_coupled(self) -> bool:
@@ -80,6 +59,12 @@ class GapPO(Loss):
     def needs_columns(self) -> tuple[str, ...]:
         """The two scores, and what the base needs."""
         return tuple(dict.fromkeys(("score_chosen", "score_rejected", *self.base.needs_columns)))
+
+    @property
+    def limits(self) -> tuple[Limit, ...]:
+        """With equal gaps it is its base; a gap of 1 leaves it so without normalisation too."""
+        equal, inner = {"score_chosen": 4.0, "score_rejected": 3.0}, self.base.options()
+        return (Limit(options={"clip_max": None}, equals=self.base.name, equals_options=inner, columns=equal),)
 
     def prepare(self, pairs: pd.DataFrame) -> Mapping[str, np.ndarray]:
         """Return "weight", (len(pairs),), beside the base's own columns; the raw gap under "batch_mean"."""
@@ -108,10 +93,6 @@ class GapPO(Loss):
             weight = weight / weight.mean().clamp(min=torch.finfo(weight.dtype).tiny)  # a step of ties: all weights 0
             weight = weight if self.clip_max is None else weight.clamp(max=self.clip_max)
         return Terms(weight * preference, auxiliary)
-
-    def reward(self, response: ResponseLogps) -> Tensor:
-        """Return the base's reward, (B,): a weight is part of the loss, never of the reward."""
-        return self.base.reward(response)
 
 
 @hookimpl

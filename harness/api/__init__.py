@@ -2,15 +2,19 @@
 
 from harness.api.data import Dataset, DatasetSource, Listwise, LoadOptions, Message, Pair, Response
 from harness.api.errors import HarnessError
+from harness.api.gradients import stop_gradient
 from harness.api.hookspecs import hookimpl
-from harness.api.loss import Loss, Range, Terms, require, wraps
+from harness.api.loss import Domain, Limit, Loss, Range, State, Terms, require, wraps
 from harness.api.pairs import Logps, PairLogps, ResponseLogps
 from harness.api.scores import OpenScorer, ScoreRequest, ScorerOptions, ScorerSource
+from harness.api.wrapper import Wrapper
 
 __all__ = [
     "Dataset",
     "DatasetSource",
+    "Domain",
     "HarnessError",
+    "Limit",
     "Listwise",
     "LoadOptions",
     "Logps",
@@ -25,8 +29,11 @@ __all__ = [
     "ScoreRequest",
     "ScorerOptions",
     "ScorerSource",
+    "State",
     "Terms",
+    "Wrapper",
     "hookimpl",
     "require",
+    "stop_gradient",
     "wraps",
 ]

@@ -8,7 +8,7 @@ import typing
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, Self
 
 from harness.api.errors import HarnessError
 from harness.api.pairs import PairLogps, ResponseLogps
@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 Resolve = Callable[[str, Mapping[str, Any]], "Loss"]
+State = Mapping[str, "Tensor"]
+"""What a stateful loss carries from one optimiser step to the next."""
+Comparison = Literal["pairwise", "pointwise", "unpaired"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,6 +31,34 @@ class Range:
     low: float
     high: float
     log: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Domain:
+    """The log-probs up to which a loss promises a finite value and a finite gradient, in float32."""
+
+    lowest_sum: float = -1e4
+    """Of a response, policy or reference, nats."""
+    lowest_token: float = -50.0
+    """Of a token, nats; a response lies above both."""
+    longest: int = 8192
+    """Tokens of a response; the shortest has 1."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limit:
+    """A special case that a loss declares: under `options` it equals `scale` times another loss, gradient included."""
+
+    options: Mapping[str, Any]
+    """Set on top of the loss's own."""
+    equals: str
+    """Name of the other loss; the check says so where it is not installed."""
+    equals_options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    columns: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    """Columns of the training pairs held at one value for all pairs, for example equal scores or equal texts."""
+    scale: float = 1.0
+    tolerance: float = 1e-6
+    """Relative to the largest value; a limit that is only approached needs more."""
 
 
 class Terms(NamedTuple):
@@ -86,6 +117,47 @@ class Loss(ABC):
         """Columns of the data that must be there and finite, for example ("score_chosen", "score_rejected")."""
         return ()
 
+    @property
+    def stateful(self) -> bool:
+        """Whether it carries a state from step to step: it then is `batch_coupled` and writes `step`."""
+        return False
+
+    # What kind of method it is: for the catalogue and the board.
+    @property
+    def comparison(self) -> Comparison:
+        """How the two responses meet.
+
+        "pairwise": through the difference of the two; "pointwise": each is held against a target of its own;
+        "unpaired": a label a response would do, no pair is needed.
+        """
+        return "pairwise"
+
+    @property
+    def length_normalised(self) -> bool:
+        """Whether the reward is averaged over the response tokens; False: summed."""
+        return False
+
+    # What the conformance checks may take for granted.
+    @property
+    def monotone(self) -> bool:
+        """Whether a likelier chosen or a less likely rejected response never raises the loss."""
+        return True
+
+    @property
+    def saturates(self) -> bool:
+        """Whether the gradient may vanish on a misranked pair."""
+        return False
+
+    @property
+    def domain(self) -> Domain:
+        """Where value and gradient are finite."""
+        return Domain()
+
+    @property
+    def limits(self) -> tuple[Limit, ...]:
+        """Special cases that are another loss."""
+        return ()
+
     def prepare(self, pairs: pd.DataFrame) -> Mapping[str, np.ndarray]:
         """Return extra columns, (len(pairs),) each, computed once over the training pairs the budget will visit.
 
@@ -102,6 +174,18 @@ class Loss(ABC):
         """Return the loss of each pair, (B,): preference + auxiliary."""
         preference, auxiliary = self.terms(pairs)
         return preference + auxiliary
+
+    def initial_state(self) -> State:
+        """Return the state before the first optimiser step."""
+        return {}
+
+    def step(self, pairs: PairLogps, state: State, rng: np.random.Generator) -> tuple[Tensor, State]:
+        """Return the loss of each pair of a whole optimiser step, (B,), and the next state.
+
+        What the trainer calls for `batch_coupled` losses. A loss that drops pairs gives them 0 and scales the rest by
+        B / kept. `rng` is seeded by the cell; there is no other randomness.
+        """
+        return self(pairs), state
 
     @abstractmethod
     def reward(self, response: ResponseLogps) -> Tensor:
