@@ -12,6 +12,10 @@ from typing import Any
 from harness.api import HarnessError, Loss
 
 
+CORE = ("simpo", "cpo", "ipo", "alphapo", "gapo", "gappo", "dpo")
+"""What `--plugins core` selects: the two gap-aware methods, the four they are compared with in print, and DPO."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class System:
     """One loss with its options, as one row of a board."""
@@ -33,7 +37,7 @@ class Cell:
 
 
 def select(text: str, known: Sequence[str], resolve: Callable[[str, Mapping[str, Any]], Loss]) -> list[System]:
-    """Return the systems that a selection names: `all`, `simpo,gappo`, `all,-cpo`, `simpo:beta=2.5,gamma=1.0,dpo`.
+    """Return the systems that a selection names: `all`, `core`, `simpo,gappo`, `all,-cpo`, `simpo:beta=2.5,dpo`.
 
     After `NAME:` items of the form `option=value` belong to that loss, up to the next item without `=`.
     Raises `HarnessError` for an unknown name or option, an empty selection or the same system twice.
@@ -50,8 +54,8 @@ def select(text: str, known: Sequence[str], resolve: Callable[[str, Mapping[str,
             _set_option(chosen[-1][1], item, chosen[-1][0])
         elif name.startswith("-"):
             removed.append(_known(name[1:], known))
-        elif name == "all":
-            chosen.extend((each, {}) for each in known)
+        elif item in ("all", "core"):
+            chosen.extend((each, {}) for each in (known if item == "all" else CORE))
         else:
             chosen.append((name, {}))
             if colon:
@@ -63,7 +67,7 @@ def select(text: str, known: Sequence[str], resolve: Callable[[str, Mapping[str,
     ]
     if not systems:
         raise HarnessError(
-            f"--plugins got '{text}', which selects no loss; expected `all`, a list such as simpo,gappo, or all,-cpo"
+            f"--plugins got '{text}', which selects no loss; expected `all`, `core`, a list such as simpo,gappo, or all,-cpo"
         )
     seen: dict[str, str] = {}
     for system in systems:

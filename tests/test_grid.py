@@ -22,6 +22,7 @@ def labels(text: str) -> list[str]:
         ("all", ["simpo", "dpo", "cpo"]),
         ("all,-cpo", ["simpo", "dpo"]),
         ("dpo, simpo", ["dpo", "simpo"]),
+        ("core,-dpo", ["simpo", "cpo", "ipo", "alphapo", "gapo", "gappo"]),
         ("simpo:beta=2.5,gamma=1.0,dpo", ["simpo(beta=2.5,gamma=1.0)", "dpo"]),
         ("gappo:base=dpo,base.beta=0.2", ["gappo(base=dpo,base.beta=0.2)"]),
         ("simpo,simpo:beta=4", ["simpo", "simpo(beta=4)"]),
