@@ -11,7 +11,6 @@ from typing import Any
 
 from harness.api import HarnessError, Loss
 
-
 CORE = ("simpo", "cpo", "ipo", "alphapo", "gapo", "gappo", "dpo")
 """What `--plugins core` selects: the two gap-aware methods, the four they are compared with in print, and DPO."""
 
@@ -67,7 +66,7 @@ def select(text: str, known: Sequence[str], resolve: Callable[[str, Mapping[str,
     ]
     if not systems:
         raise HarnessError(
-            f"--plugins got '{text}', which selects no loss; expected `all`, `core`, a list such as simpo,gappo, or all,-cpo"
+            f"--plugins got '{text}', which selects no loss; expected `all`, `core`, a list such as simpo,dpo, or all,-cpo"
         )
     seen: dict[str, str] = {}
     for system in systems:
