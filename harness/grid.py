@@ -66,7 +66,8 @@ def select(text: str, known: Sequence[str], resolve: Callable[[str, Mapping[str,
     ]
     if not systems:
         raise HarnessError(
-            f"--plugins got '{text}', which selects no loss; expected `all`, `core`, a list such as simpo,dpo, or all,-cpo"
+            f"--plugins got '{text}', which selects no loss; expected `all`, `core`, "
+            "a list such as simpo,gappo, or all,-cpo"
         )
     seen: dict[str, str] = {}
     for system in systems:
