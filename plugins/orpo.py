@@ -1,0 +1,81 @@
+"""ORPO: log-odds ratio of averaged log-probs added to the NLL of the chosen response, no reference model.
+
+Formula: NLL(chosen) - weight * log sigmoid(odds(A_w) - odds(A_l)), odds(A) = A - log(1 - exp(A)), NLL = -A_w.
+Reward: A = S / n.
+Source: Hong, Lee, Thorne (2024), "ORPO: Monolithic Preference Optimization without Reference Model",
+arXiv:2403.07691, eq. 6-7.
+Provenance: [V] TRL 1.16.0's code, by golden values of the odds-ratio term in float64.
+Traps: TRL's `odds_ratio_loss` returns weight * log sigmoid(.), negative, and its trainer SUBTRACTS it; it computes in
+float32. TRL and the authors take the NLL over prompt AND response (unless `--disable_prompt_loss`); ours covers the
+response only, sequence mean by default; `nll_reduction="token"` is batch-coupled. A is capped at -1e-7, where float32
+hardly tells exp(A) from 1: a response more certain than that has no odds gradient (the log1p(-exp(A)) of other code
+is -inf there). The NLL leads: at weight 0.1 this is mostly SFT.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor
+from torch.nn.functional import logsigmoid
+
+from harness.api import Limit, Loss, PairLogps, Range, ResponseLogps, Terms, hookimpl, require
+
+
+@dataclass(frozen=True, kw_only=True)
+class ORPO(Loss):
+    """NLL(chosen) - weight * log sigmoid(log-odds chosen - log-odds rejected), odds of the mean logp."""
+
+    name: ClassVar[str] = "orpo"
+    search_space: ClassVar[Mapping[str, Range]] = {"weight": Range(low=0.01, high=2.0, log=True)}
+    length_normalised = True
+
+    weight: float = 0.1
+    """Weight of the odds-ratio term (the paper's lambda), at least 0. Default: the authors' script."""
+    nll_reduction: Literal["sequence", "token"] = "sequence"
+    """NLL averaged over each response ("sequence") or over all chosen tokens of the step ("token"). Default: ours."""
+
+    def __post_init__(self) -> None:
+        weight, reduction = self.weight, self.nll_reduction
+        require(0 <= weight < math.inf, f"weight got {weight}, expected a finite number of at least 0")
+        require(reduction in ("sequence", "token"), f"nll_reduction got '{reduction}', expected 'sequence' or 'token'")
+
+    @property
+    def batch_coupled(self) -> bool:
+        """Whether the NLL is a mean over the tokens of the step."""
+        return self.nll_reduction == "token"
+
+    @property
+    def limits(self) -> tuple[Limit, ...]:
+        """Without the odds-ratio term it is SFT."""
+        inner = {"nll_reduction": self.nll_reduction}
+        return (Limit(options={"weight": 0.0}, equals="sft", equals_options=inner),)
+
+    def terms(self, pairs: PairLogps) -> Terms:
+        """Return the weighted odds-ratio term and the NLL of each pair, (B,) each."""
+        odds_ratio = _log_odds(pairs.chosen.mean()) - _log_odds(pairs.rejected.mean())
+        preference = -self.weight * logsigmoid(odds_ratio)
+        if self.nll_reduction == "sequence":
+            return Terms(preference, -pairs.chosen.mean())
+        tokens = pairs.chosen.length()  # the mean over the step's pairs is then the mean over its tokens
+        return Terms(preference, -pairs.chosen.sum() * (tokens.numel() / tokens.sum()))
+
+    def reward(self, response: ResponseLogps) -> Tensor:
+        """Return A, (B,)."""
+        return response.sum / response.length
+
+
+def _log_odds(mean: Tensor) -> Tensor:
+    # log(-expm1(A)) has all digits near A = 0; far below it, where log1p(-exp(A)) has more, the term vanishes beside A
+    mean = mean.clamp(max=-1e-7)
+    return mean - torch.log(-torch.expm1(mean))
+
+
+@hookimpl
+def harness_losses() -> list[type[Loss]]:
+    """Return this file's loss."""
+    return [ORPO]
