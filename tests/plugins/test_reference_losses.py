@@ -83,9 +83,7 @@ def same(got: Tensor, expected: Any) -> None:
 
 
 def value_and_gradients(loss: Loss, pairs: PairLogps) -> tuple[Tensor, Tensor, Tensor]:
-    sides = [
-        Logps(token=side.token.clone().requires_grad_(), mask=side.mask) for side in (pairs.chosen, pairs.rejected)
-    ]
+    sides = [Logps(token=one.token.clone().requires_grad_(), mask=one.mask) for one in (pairs.chosen, pairs.rejected)]
     value = loss(replace(pairs, chosen=sides[0], rejected=sides[1]))
     by_chosen, by_rejected = torch.autograd.grad(value.sum(), [side.token for side in sides])
     return value, by_chosen, by_rejected
@@ -257,9 +255,8 @@ def test_values_and_gradients_are_finite_on_extreme_pairs(loss: Loss, dtype: tor
 
 
 def test_the_extreme_pair_costs_what_the_formula_says() -> None:
-    chosen, rejected = -0.25 * 8192, -119.998  # h_w = -2048, h_l = -119.998, h = -1928.002
+    chosen, rejected, h = -0.25 * 8192, -119.998, -1928.002  # h_w = -2048, h_l, h = h_w - h_l
     pairs = pairs_of([-3.5 * 8192], [-120.0], ([8192], [2]), ([-3.25 * 8192], [-0.002]))
-    h = chosen - rejected
     expected = {
         "robust-dpo": -0.1 * h * 0.9 / 0.8,  # the flipped term is 0 to the last digit
         "r-dpo": -(0.1 * h + 0.01 * 8190),
