@@ -1,0 +1,164 @@
+"""A loss called by the conformance checks as the trainer calls it, and inputs changed one thing at a time.
+
+Needs torch. Legend of shapes: B pairs, T tokens (padded).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from harness.api.batches import Batch
+from harness.api.kit import demand
+from harness.api.loss import Loss
+from harness.api.pairs import Logps, PairLogps, ResponseLogps
+
+REFERENCE_COLUMNS = ["ref_chosen", "ref_rejected"]
+
+
+class Given(NamedTuple):
+    """Values, (B,), with their gradients in the token log-probs, (B, T) each."""
+
+    values: Tensor
+    chosen: Tensor
+    rejected: Tensor
+
+
+def given(loss: Loss, batch: Batch) -> PairLogps:
+    """Return what the trainer gives `loss`: what it declares and prepares, None for the rest."""
+    pairs = batch.pairs
+
+    def side(logps: Logps) -> Logps:
+        return logps if loss.needs_log_sum_sq else replace(logps, log_sum_sq=None)
+
+    return PairLogps(
+        chosen=side(pairs.chosen),
+        rejected=side(pairs.rejected),
+        ref_chosen=pairs.ref_chosen if loss.needs_reference else None,
+        ref_rejected=pairs.ref_rejected if loss.needs_reference else None,
+        ref_tokens=pairs.ref_tokens if loss.needs_reference_tokens else None,
+        kl=side(pairs.kl) if loss.needs_kl and pairs.kl else None,
+        ref_kl=pairs.ref_kl if loss.needs_kl else None,
+        columns=columns(loss, batch),
+    )
+
+
+def columns(loss: Loss, batch: Batch) -> dict[str, Tensor]:
+    """Return the declared and prepared columns, (B,) each, in the dtype of the log-probs."""
+    table = batch.table if loss.needs_reference else batch.table.drop(columns=REFERENCE_COLUMNS)
+    dtype, count = batch.pairs.chosen.token.dtype, len(table)
+    found: dict[str, Tensor] = {}
+    for name in loss.needs_columns:
+        known = name in table and pd.api.types.is_numeric_dtype(table[name])
+        demand(known, f"needs_columns names '{name}', expected a number of the training table; prepare it instead")
+        found[name] = torch.tensor(table[name].to_numpy(float), dtype=dtype)
+    for name, values in loss.prepare(table).items():
+        shape = np.shape(values)
+        demand(shape == (count,), f"prepare gave '{name}' of shape {shape}, expected ({count},); give one value a pair")
+        found[name] = torch.tensor(np.asarray(values, dtype=float), dtype=dtype)
+    return found
+
+
+def evaluate(loss: Loss, pairs: PairLogps, seed: int = 0) -> Tensor:
+    """Return the values of `pairs` as the trainer gets them, (B,), in a first step."""
+    if not loss.batch_coupled:
+        return loss(pairs)
+    return loss.step(pairs, loss.initial_state(), np.random.default_rng(seed))[0]
+
+
+def differentiate(loss: Loss, pairs: PairLogps, seed: int = 0) -> Given:
+    """Return the values of a first step with the gradients of their sum."""
+    tokens = tuple(side.token.detach().clone().requires_grad_(True) for side in (pairs.chosen, pairs.rejected))
+    values = evaluate(loss, with_tokens(pairs, *tokens), seed)
+    if not values.requires_grad:
+        return Given(values, *(torch.zeros_like(token) for token in tokens))
+    gradients = torch.autograd.grad(values.sum(), tokens, allow_unused=True, materialize_grads=True)
+    return Given(values.detach(), *gradients)
+
+
+def rewards(loss: Loss, pairs: PairLogps) -> Tensor:
+    """Return the rewards of the chosen, then of the rejected responses, (2B,)."""
+    sides = ((pairs.chosen, pairs.ref_chosen), (pairs.rejected, pairs.ref_rejected))
+    return torch.cat([loss.reward(response(side, reference)) for side, reference in sides])
+
+
+def response(side: Logps, ref_sum: Tensor | None) -> ResponseLogps:
+    """Return what the reward may use of one side."""
+    return ResponseLogps(sum=side.sum().detach(), length=side.length(), ref_sum=ref_sum)
+
+
+def sampled(loss: Loss, pairs: PairLogps) -> bool:
+    """Return whether a stateful loss draws at random: whether the seed of its generator shows in the values."""
+    first = evaluate(loss, pairs, 0)
+    return loss.stateful and any(not torch.equal(first, evaluate(loss, pairs, seed)) for seed in range(1, 5))
+
+
+def with_tokens(pairs: PairLogps, chosen: Tensor, rejected: Tensor) -> PairLogps:
+    """Return `pairs` with other policy log-probs."""
+    return replace(pairs, chosen=replace(pairs.chosen, token=chosen), rejected=replace(pairs.rejected, token=rejected))
+
+
+def take(pairs: PairLogps, rows: Sequence[int]) -> PairLogps:
+    """Return some of the pairs, cut to the longest response among them."""
+    index = torch.tensor(rows)
+
+    def side(logps: Logps) -> Logps:
+        width = max(1, int(logps.mask[index].sum(-1).max()))
+        square = None if logps.log_sum_sq is None else logps.log_sum_sq[index, :width]
+        return Logps(token=logps.token[index, :width], mask=logps.mask[index, :width], log_sum_sq=square)
+
+    return _each(pairs, side, lambda values: values[index])
+
+
+def widen(pairs: PairLogps, by: int) -> PairLogps:
+    """Return the same pairs with `by` more columns of padding."""
+
+    def pad(values: Tensor) -> Tensor:
+        return torch.nn.functional.pad(values, (0, by))
+
+    def side(logps: Logps) -> Logps:
+        square = None if logps.log_sum_sq is None else pad(logps.log_sum_sq)
+        return Logps(token=pad(logps.token), mask=pad(logps.mask), log_sum_sq=square)
+
+    return _each(pairs, side, lambda values: values)
+
+
+def _each(pairs: PairLogps, side: Callable[[Logps], Logps], values: Callable[[Tensor], Tensor]) -> PairLogps:
+    """Return `pairs` with `side` applied to every `Logps` and `values` to every other tensor."""
+
+    def known(tensor: Tensor | None) -> Tensor | None:
+        return None if tensor is None else values(tensor)
+
+    return PairLogps(
+        chosen=side(pairs.chosen),
+        rejected=side(pairs.rejected),
+        ref_chosen=known(pairs.ref_chosen),
+        ref_rejected=known(pairs.ref_rejected),
+        ref_tokens=None if pairs.ref_tokens is None else (side(pairs.ref_tokens[0]), side(pairs.ref_tokens[1])),
+        kl=None if pairs.kl is None else side(pairs.kl),
+        ref_kl=known(pairs.ref_kl),
+        columns={name: values(column) for name, column in pairs.columns.items()},
+    )
+
+
+def tensors(pairs: PairLogps) -> dict[str, Tensor]:
+    """Return every tensor of `pairs` by where it is."""
+    found: dict[str, Tensor | None] = {
+        "ref_chosen": pairs.ref_chosen,
+        "ref_rejected": pairs.ref_rejected,
+        "ref_kl": pairs.ref_kl,
+    }
+    references = pairs.ref_tokens or (None, None)
+    sides = {"chosen": pairs.chosen, "rejected": pairs.rejected, "kl": pairs.kl}
+    sides |= {"ref_tokens[0]": references[0], "ref_tokens[1]": references[1]}
+    for name, side in sides.items():
+        if side is not None:
+            found |= {f"{name}.token": side.token, f"{name}.mask": side.mask, f"{name}.log_sum_sq": side.log_sum_sq}
+    found |= {f"columns[{name!r}]": column for name, column in pairs.columns.items()}
+    return {name: tensor for name, tensor in found.items() if tensor is not None}
