@@ -7,9 +7,9 @@ arXiv:2403.07691, eq. 6-7.
 Provenance: [V] TRL 1.16.0's code, by golden values of the odds-ratio term in float64.
 Traps: TRL's `odds_ratio_loss` returns weight * log sigmoid(.), negative, and its trainer SUBTRACTS it; it computes in
 float32. TRL and the authors take the NLL over prompt AND response (unless `--disable_prompt_loss`); ours covers the
-response only, sequence mean by default; `nll_reduction="token"` is batch-coupled. A is capped at -1e-7, where float32
-hardly tells exp(A) from 1: a response more certain than that has no odds gradient (the log1p(-exp(A)) of other code
-is -inf there). The NLL leads: at weight 0.1 this is mostly SFT.
+response only, sequence mean by default; `nll_reduction="token"` is batch-coupled. A is capped at minus
+the epsilon of its dtype (-1.2e-7 in float32), above which exp(A) is 1: a response more certain than that has no odds
+gradient (the log1p(-exp(A)) of other code is -inf there). The NLL leads: at weight 0.1 this is mostly SFT.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ class ORPO(Loss):
 
 def _log_odds(mean: Tensor) -> Tensor:
     # log(-expm1(A)) has all digits near A = 0; far below it, where log1p(-exp(A)) has more, the term vanishes beside A
-    mean = mean.clamp(max=-1e-7)
+    mean = mean.clamp(max=-torch.finfo(mean.dtype).eps)
     return mean - torch.log(-torch.expm1(mean))
 
 
