@@ -79,8 +79,8 @@ class MADPO(Loss):
         """Return "weight", (len(pairs),), from the two scores."""
         margin = pairs["score_chosen"].to_numpy(float) - pairs["score_rejected"].to_numpy(float)
         if self.margin_scale == "standard" and len(margin):
-            spread = margin.std()  # rounding alone gives equal differences a spread of some 1e-16
-            margin = margin / spread if spread > 1e-9 * np.abs(margin).max() else np.zeros_like(margin)
+            spread = margin.std()  # of rounding errors alone where it is some 1e-16: |H| is huge then, and w is 1 too
+            margin = margin / spread if spread > 0 else np.zeros_like(margin)
         return {"weight": self._weight(margin)}
 
     def _weight(self, margin: np.ndarray) -> np.ndarray:
