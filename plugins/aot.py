@@ -33,7 +33,6 @@ class AOT(Loss):
     search_space: ClassVar[Mapping[str, Range]] = {"beta": Range(low=0.01, high=0.5, log=True)}
     needs_reference = True
     batch_coupled = True
-    monotone = False  # the mean over the step is; the value of one pair jumps where it overtakes another
     saturates = True  # a misranked pair may meet the low reference difference of another pair
 
     beta: float = 0.1
