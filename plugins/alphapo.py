@@ -2,12 +2,14 @@
 
 Formula: -log sigmoid(r(y_w) - r(y_l) - gamma), r(y) = beta * (1 - exp(-alpha * A)) / alpha, A = log-prob averaged over
 the response tokens; r -> beta * A for alpha -> 0, which is SimPO.
-Source: Gupta et al. (2025), "AlphaPO", arXiv:2501.03884; agrees with TRL 1.16.0 (`loss_type="simpo"` with `alpha`).
-The default is the Mistral-Instruct recipe (gamma = 0.1 * beta), known to us second-hand from the paper's table 3.
+Reward: r(y).
+Source: Gupta et al. (2025), "AlphaPO", arXiv:2501.03884.
+Provenance: [V] TRL 1.16.0's code (`loss_type="simpo"` with `alpha`), by golden values; the recipe of the defaults
+(Mistral-Instruct, gamma = 0.1 * beta) is known to us second-hand from the paper's table 3.
 Traps: gamma is absolute; TRL's documented recipe copies the *ratio* 0.1. TRL raises exp(A) to the power -alpha, which
 is inf where exp(A) underflows; we use expm1. Where alpha * A is below -0.4 * log(largest number of the dtype) (-35 in
 float32: 142 nats a token at alpha 0.25; -284 in float64) the exponent is capped there: r is constant beyond and its
-gradient 0, so that even the square of a gradient stays finite.
+gradient 0, so that even the square of a gradient stays finite. With alpha below 0 r is flat for unlikely responses.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from harness.api import Loss, PairLogps, Range, ResponseLogps, Terms, hookimpl, require
+from harness.api import Limit, Loss, PairLogps, Range, ResponseLogps, Terms, hookimpl, require
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +36,7 @@ class AlphaPO(Loss):
         "gamma": Range(low=0.1, high=5.0, log=True),
         "alpha": Range(low=-0.25, high=0.5),
     }
+    length_normalised = True
 
     beta: float = 2.5
     """Scale of the reward, above 0. Default: the Mistral-Instruct recipe."""
@@ -46,6 +49,17 @@ class AlphaPO(Loss):
         require(0 < self.beta < math.inf, f"beta got {self.beta}, expected a finite number above 0")
         require(0 <= self.gamma < math.inf, f"gamma got {self.gamma}, expected a finite number of at least 0")
         require(math.isfinite(self.alpha), f"alpha got {self.alpha}, expected a finite number")
+
+    @property
+    def saturates(self) -> bool:
+        """With a steep alpha: both responses of a pair may lie beyond the cap, or where r is flat to float32."""
+        return not -80 < self.alpha * -self.domain.lowest_token <= 35
+
+    @property
+    def limits(self) -> tuple[Limit, ...]:
+        """With alpha 0 it is SimPO."""
+        same = {"beta": self.beta, "gamma": self.gamma}
+        return (Limit(options={"alpha": 0.0}, equals="simpo", equals_options=same),)
 
     def terms(self, pairs: PairLogps) -> Terms:
         """Return the loss of each pair, (B,)."""

@@ -1,8 +1,9 @@
 """CPO: reference-free logistic loss on summed log-probs, with the NLL of the chosen response.
 
 Formula: -(1 - e) log sigmoid(beta * (S_w - S_l)) - e log sigmoid(-beta * (S_w - S_l)) + nll_weight * NLL(chosen).
-Source: Xu et al. (2024), "Contrastive Preference Optimization", arXiv:2401.08417, eq. 3-5; agrees with TRL 1.16.0's
-`CPOTrainer` with `nll_reduction="token"`.
+Reward: beta * S.
+Source: Xu et al. (2024), "Contrastive Preference Optimization", arXiv:2401.08417, eq. 3-5.
+Provenance: [V] TRL 1.16.0's `CPOTrainer`, by golden values, its NLL with `nll_reduction="token"`.
 Traps: summed log-probs favour brevity. The NLL has two flavours that differ wherever lengths do: "sequence" is a
 value of the pair alone, "token" (TRL's) is a mean over the tokens of the whole step, so long answers weigh more and
 the loss is batch-coupled. The NLL covers response tokens only. `fe1ixxu/ALMA`'s head is no longer CPO.
@@ -51,6 +52,11 @@ class CPO(Loss):
     def batch_coupled(self) -> bool:
         """Whether the NLL is a mean over the tokens of the step."""
         return self.nll_reduction == "token"
+
+    @property
+    def monotone(self) -> bool:
+        """Not with label smoothing, which pulls a gap back that is too sure."""
+        return self.label_smoothing == 0
 
     def terms(self, pairs: PairLogps) -> Terms:
         """Return the logistic term and the weighted NLL of each pair, (B,) each."""

@@ -1,9 +1,11 @@
-"""DPO and cDPO: logistic loss on the difference of summed log-ratios to a reference model.
+"""DPO: logistic loss on the difference of summed log-ratios to a reference model; cDPO with label smoothing.
 
 Formula: -(1 - e) log sigmoid(beta * h) - e log sigmoid(-beta * h), h = (S_w - R_w) - (S_l - R_l), S and R the summed
 log-probs under policy and reference; e = 0 is DPO.
-Source: Rafailov et al. (2023), "Direct Preference Optimization", arXiv:2305.18290, eq. 7; label smoothing as in the
-authors' `trainers.py:preference_loss` (eric-mitchell/direct-preference-optimization, f8b8c0f).
+Reward: beta * (S - R).
+Source: Rafailov et al. (2023), "Direct Preference Optimization", arXiv:2305.18290, eq. 7.
+Provenance: [V] the authors' `trainers.py:preference_loss` (eric-mitchell/direct-preference-optimization, f8b8c0f), with
+and without label smoothing, and TRL 1.16.0's code, by golden values.
 Traps: at the start policy and reference agree, so every reward is 0 and every pair a tie. TRL 1.16 ignores
 `label_smoothing` for its "sigmoid" loss. beta = 0.1 is the paper's; SimPO's tuned DPO baselines use 0.01.
 """
@@ -40,6 +42,11 @@ class DPO(Loss):
             0 <= self.label_smoothing < 0.5,
             f"label_smoothing got {self.label_smoothing}, expected a number of at least 0 and below 0.5",
         )
+
+    @property
+    def monotone(self) -> bool:
+        """Not with label smoothing, which pulls a gap back that is too sure."""
+        return self.label_smoothing == 0
 
     def terms(self, pairs: PairLogps) -> Terms:
         """Return the loss of each pair, (B,)."""

@@ -2,18 +2,18 @@
 
 Formula: -log sigmoid(beta * (A_w - A_l) - beta * M), M = Norm(map(EF), gamma), A = log-prob averaged over the response
 tokens, EF in (0, 1] = similarity of chosen and rejected text, fixed before training: a similar pair, a small margin.
+Reward: beta * A.
 Source: "Gap-Aware Preference Optimization" (anonymous, under double-blind review), eq. 5, 8, 9, 10, tables 1 and 4.
-No public code is known to us. Where the paper leaves a choice:
-- eq. 5 multiplies the margin by beta, eq. 9 does not. beta 10 and gamma 0.3 "consistent with SimPO" is SimPO's *ratio*,
-  so `margin_units="ratio"` is the default; "reward" is eq. 9 to the letter, a margin ten times weaker.
-- the mean in eq. 8 and 10 is over the training set.
-- "log" clamps EF to [floor, 1] BEFORE the mean: one EF of 0 would make the mean inf and every margin 0. The column
-  "clamped" marks such pairs; under ROUGE-2 they are many and the floor sets the scale. The bounded maps need no floor.
-- Jaccard is over the set of ROUGE tokens; its EF is 1 for "ok ok" and "ok".
-- table 1 prints BERTScore P and R cross-wired; we use the standard definition, candidate rejected, reference chosen.
-Traps: ROUGE tokens are lower-case runs of [a-z0-9] (rouge-score's default, no stemmer): text in another script has
-none, so EF is 0, every pair is clamped and GaPO is SimPO. Additive margins can be negative. With all pairs identical
-(mean 0) the scaled margin is gamma.
+Provenance: [P] the paper's text, by hand arithmetic; no public code is known to us. Where it leaves a choice: eq. 5
+multiplies the margin by beta, eq. 9 does not; beta 10 and gamma 0.3 "consistent with SimPO" is SimPO's *ratio*, so
+`margin_units="ratio"` is the default, and "reward" is eq. 9 to the letter, a margin ten times weaker. The mean in eq. 8
+and 10 is over the training set. Table 1 prints BERTScore P and R cross-wired; we use the standard definition, candidate
+rejected, reference chosen. Jaccard is over the set of ROUGE tokens; its EF is 1 for "ok ok" and "ok".
+Traps: "log" clamps EF to [floor, 1] BEFORE the mean: one EF of 0 would make the mean inf and every margin 0. The column
+"clamped" marks such pairs; under ROUGE-2 they are many and the floor sets the scale. The bounded maps need no floor.
+ROUGE tokens are lower-case runs of [a-z0-9] (rouge-score's default, no stemmer): text in another script has none, so EF
+is 0, every pair is clamped and GaPO is SimPO. Additive margins can be negative. With all pairs identical (mean 0) the
+scaled margin is gamma.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar, Literal, get_args
 
 import numpy as np
@@ -29,7 +29,7 @@ import pandas as pd
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from harness.api import HarnessError, Loss, PairLogps, Range, ResponseLogps, Terms, hookimpl, require
+from harness.api import HarnessError, Limit, Loss, PairLogps, Range, ResponseLogps, Terms, hookimpl, require
 
 Similarity = Literal["jaccard", "rouge1", "rouge2", "rougeL", "bertscore_p", "bertscore_r", "bertscore_f1"]
 Mapper = Literal["one_minus", "one_minus_square", "one_minus_sqrt", "log"]
@@ -53,6 +53,7 @@ class GaPO(Loss):
         "beta": Range(low=1.0, high=10.0, log=True),
         "gamma": Range(low=0.1, high=1.0, log=True),
     }
+    length_normalised = True
 
     beta: float = 10.0
     """Scale of the averaged log-probs, above 0. Default: the paper's."""
@@ -68,7 +69,7 @@ class GaPO(Loss):
     """Margin multiplied by beta ("ratio", eq. 5) or not ("reward", eq. 9). Default: our reading, see above."""
     floor: float = 1e-3
     """Smallest EF under mapping="log", above 0 and below 1; caps the gap at log(1 / floor). Default: ours."""
-    encoder: str = "bert-base-uncased"
+    encoder: str = field(default="bert-base-uncased", metadata={"unchecked": "it acts with BERTScore alone"})
     """Local folder or hub id of BERTScore's encoder. Default: the encoder the paper cites."""
 
     def __post_init__(self) -> None:
@@ -83,6 +84,19 @@ class GaPO(Loss):
         ):
             value, known = getattr(self, option), get_args(hint)
             require(value in known, f"{option} got '{value}', expected one of {', '.join(known)}")
+
+    @property
+    def limits(self) -> tuple[Limit, ...]:
+        """With equally similar pairs every scaled margin is gamma: it is SimPO."""
+        gamma = self.gamma * self.beta if self.margin_units == "ratio" else self.gamma
+        return (
+            Limit(
+                options={"similarity": "rougeL", "normalise": "scale"},  # without an encoder to load
+                equals="simpo",
+                equals_options={"beta": self.beta, "gamma": gamma},
+                columns={"chosen": "a b c d", "rejected": "a b c e"},
+            ),
+        )
 
     def prepare(self, pairs: pd.DataFrame) -> Mapping[str, np.ndarray]:
         """Return "margin" in `margin_units` and "clamped" (1 where EF was below the floor), (len(pairs),) each."""

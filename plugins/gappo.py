@@ -2,15 +2,15 @@
 
 Formula: w * l, l = the base's preference term, w = |score_chosen - score_rejected|^power, divided by its mean over the
 training set ("dataset_mean"), over the step ("batch_mean") or not at all ("none"), then clipped at `clip_max`.
-Source: "GapPO: Gradient-Adaptive Pairwise Preference Optimization" (under review; abstract only). The abstract gives
-the weight |score_chosen - score_rejected|; base, normalisation, clipping and ties are NOT in it and are our choices:
-SimPO as base (three of its four baselines need no reference), mean weight 1 over the training set (so a learning rate
-carries over from the base), no clip.
+Reward: the base's.
+Source: "GapPO: Gradient-Adaptive Pairwise Preference Optimization" (under review; abstract only).
+Provenance: [R] the abstract gives the weight |score_chosen - score_rejected|; base, normalisation, clipping and ties
+are NOT in it and are our choices: SimPO as base (three of its four baselines need no reference), mean weight 1 over the
+training set (so a learning rate carries over from the base), no clip.
 Traps: the gap is absolute: a pair whose scores contradict its label still pushes the labelled order. Ties weigh 0 and
 stay in the batch. An auxiliary term of the base (CPO's NLL) is not weighted. Clipping comes last and lowers the mean
 weight below 1. With "batch_mean" the loss is sum(w l) / sum(w) over the step: a ratio that re-inflates steps of
-near-ties.
-The prepared column "weight" gives the effective number of pairs, (sum w)^2 / sum w^2.
+near-ties. The prepared column "weight" gives the effective number of pairs, (sum w)^2 / sum w^2.
 """
 
 from __future__ import annotations

@@ -2,11 +2,14 @@
 
 Formula: (h_w / n_w - h_l / n_l - 1 / (2 tau))^2 with `reduction="mean"`, (h_w - h_l - 1 / (2 tau))^2 with "sum";
 h = summed log-ratio of policy to reference, n = response tokens.
+Reward: tau * (S - R) / n with "mean", tau * (S - R) with "sum".
 Source: Azar et al. (2023), "A General Theoretical Paradigm ...", arXiv:2310.12036, eq. 17. The paper prints the sum;
 its authors told Hugging Face that they average over tokens, and TRL (since PR 1265) and HALOs do: hence our default.
+Provenance: [V] TRL 1.16.0's code for "mean" and eric-mitchell/direct-preference-optimization's for "sum", by golden
+values.
 Traps: the target 1 / (2 tau) is nats *a token* under "mean" and nats a response under "sum": retune tau when
-switching. The loss is unbounded: one extreme pair can dominate a batch. TRL logs tau * (S - R), summed, even where it
-trains the average, so its logged accuracy is not the trained one; ours is.
+switching. The loss is unbounded: one extreme pair can dominate a batch. A gap beyond the target is pulled back. TRL
+logs tau * (S - R), summed, even where it trains the average, so its logged accuracy is not the trained one; ours is.
 """
 
 from __future__ import annotations
@@ -28,6 +31,7 @@ class IPO(Loss):
     name: ClassVar[str] = "ipo"
     search_space: ClassVar[Mapping[str, Range]] = {"tau": Range(low=0.01, high=1.0, log=True)}
     needs_reference = True
+    monotone = False
 
     tau: float = 0.1
     """Regularisation strength, above 0; the target gap is 1 / (2 tau). Default: TRL's `beta`."""
@@ -37,6 +41,11 @@ class IPO(Loss):
     def __post_init__(self) -> None:
         require(0 < self.tau < math.inf, f"tau got {self.tau}, expected a finite number above 0")
         require(self.reduction in ("mean", "sum"), f"reduction got '{self.reduction}', expected 'mean' or 'sum'")
+
+    @property
+    def length_normalised(self) -> bool:
+        """As the reduction says."""
+        return self.reduction == "mean"
 
     def terms(self, pairs: PairLogps) -> Terms:
         """Return the loss of each pair, (B,)."""

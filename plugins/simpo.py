@@ -1,8 +1,11 @@
 """SimPO: length-normalised margin with a target gap, no reference model.
 
 Formula: -log sigmoid(beta * (A_w - A_l) - gamma), A = log-prob averaged over the response tokens.
-Source: Meng, Xia, Chen (2024), "SimPO", arXiv:2405.14734, eq. 6; agrees to the last digit with the authors'
-`scripts/simpo_trainer.py` (princeton-nlp/SimPO, 1b3e8f3) and with TRL 1.16.0's `loss_type="simpo"`.
+Reward: beta * A.
+Source: Meng, Xia, Chen (2024), "SimPO: Simple Preference Optimization with a Reference-Free Reward", arXiv:2405.14734,
+eq. 6.
+Provenance: [V] the authors' `scripts/simpo_trainer.py` (princeton-nlp/SimPO, 1b3e8f3) and TRL 1.16.0's
+`loss_type="simpo"`, by golden values to the last digit.
 Traps: gamma is absolute here, as in the paper; the authors' recipes state the ratio gamma / beta. The average
 includes the end-of-turn token. TRL adds CPO's NLL term unless `cpo_alpha=0`.
 """
@@ -29,6 +32,7 @@ class SimPO(Loss):
         "beta": Range(low=1.0, high=10.0, log=True),
         "gamma": Range(low=0.1, high=5.0, log=True),
     }
+    length_normalised = True
 
     beta: float = 2.0
     """Scale of the averaged log-probs, above 0. Default: the authors' code (their recipes: 2 to 10)."""
