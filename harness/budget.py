@@ -55,14 +55,23 @@ class Cost:
     """Floating-point operations of one visit of each training pair, reference and extra passes included."""
 
 
-def pair_flops(tokens: Sequence[int], parameters: int, *, reference: bool, coupled: bool) -> list[float]:
+def pair_flops(
+    tokens: Sequence[int],
+    parameters: int,
+    *,
+    reference: bool,
+    coupled: bool,
+    mismatched: Sequence[int] | None = None,
+) -> list[float]:
     """Return the FLOPs of one visit of each pair: 6 N a token for forward and backward (Kaplan et al. 2020, sec. 2.1).
 
-    A reference pass adds 2 N a token, the extra forward of a batch-coupled loss another 2 N. Attention's own products
-    are left out, as there: the same for every loss.
+    A reference pass adds 2 N a token, the extra forward of a batch-coupled loss another 2 N. `mismatched` counts the
+    tokens of prompt + mismatched response of each pair, for a loss that wants them: 2 N a token under the policy and
+    2 N under the reference. Attention's own products are left out, as there: the same for every loss.
     """
     a_token = parameters * (6 + 2 * reference + 2 * coupled)
-    return [float(a_token * count) for count in tokens]
+    beside = [0] * len(tokens) if mismatched is None else mismatched
+    return [float(a_token * count + 4 * parameters * other) for count, other in zip(tokens, beside, strict=True)]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,52 +9,36 @@ from __future__ import annotations
 
 import gc
 import json
-import platform
 import shutil
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-import harness
 from harness.api import HarnessError, Loss, Pair, ResponseLogps, ScorerOptions
 from harness.attention import use_packed_attention
-from harness.budget import Budget, Cost, Plan, pair_flops, plan
+from harness.bench import Bench, mismatched_tokens, pair_tokens, prepare, reference_logps, visit_flops
+from harness.budget import Budget, Cost, Plan, plan
 from harness.columns import prepare_columns
-from harness.config import PROTOCOL
 from harness.data.collate import collate
-from harness.data.heldout import HeldOut, held_out
-from harness.data.tokens import Limits, TokenisedPairs, tokenise
-from harness.grid import Cell, cell_key
-from harness.job import Job, Tell, board, cell_folder, loss_fields, record_failure
+from harness.grid import Cell
+from harness.inputs import TrainingData
+from harness.job import Job, Tell, cell_folder, record_failure
 from harness.job import trained as is_trained
 from harness.logps import response_logps
-from harness.metrics import summarise
-from harness.models.load import StartCheckpoint, load_model, load_tokenizer, save_merged, start_checkpoint
-from harness.reference import Reference, reference_sums
-from harness.store import write_atomically, write_record
-from harness.train import Recipe, Trained, TrainingData, train
+from harness.models.load import load_model, save_merged
+from harness.records import column_summaries, finish, record_fields, spend, write_reference_rows
+from harness.store import write_atomically
+from harness.train import Recipe, train
 
 CANARY_PAIRS = 4
 """Held-out pairs on which every record compares its scorer with the transformers scorer."""
 CANARY_ABSOLUTE, CANARY_RELATIVE = 1e-3, 1e-6
 """In fp32 the two must agree within 1e-3 + 1e-6 |sum| nats; in bf16 the difference is reported."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Bench:
-    """What the cells of a model share."""
-
-    job: Job
-    start: StartCheckpoint
-    pairs: tuple[Pair, ...]
-    tokens: TokenisedPairs
-    held_out: HeldOut
 
 
 def run_model(job: Job, tell: Tell) -> None:
@@ -68,48 +52,6 @@ def run_model(job: Job, tell: Tell) -> None:
             free_memory()  # Trainer and its callbacks hold each other, and with them the model and its optimiser
     tell("phase", text=f"scoring with {job.scorer.name}")
     score_cells(bench, tell)
-
-
-def prepare(job: Job, tell: Tell) -> Bench:
-    """Return the start checkpoint and the data as ids."""
-    run, settings = job.run, job.run.settings
-    limits = Limits(max_length=settings.max_length, max_prompt=settings.max_prompt)
-    start = start_checkpoint(
-        job.model,
-        preset=settings.name,
-        dataset=job.dataset,
-        limits=limits,
-        cache=job.cache,
-        start=run.start,
-        trust_remote_code=run.trust_remote_code,
-        progress=lambda text: tell("phase", text=text),
-    )
-    require_same_start(job, start)
-    tokenizer = load_tokenizer(start.folder, run.trust_remote_code)
-    pairs = job.dataset.train
-    return Bench(
-        job=job,
-        start=start,
-        pairs=pairs,
-        tokens=tokenise(tokenizer, pairs, limits),
-        held_out=held_out(tokenizer, job.dataset, run.evaluate_on, limits),
-    )
-
-
-def require_same_start(job: Job, start: StartCheckpoint) -> None:
-    """Raise `HarnessError` where the folder holds results of this model from another start checkpoint."""
-    for path in sorted(job.folder.glob("cells/*/record.json")):
-        fields = json.loads(path.read_text(encoding="utf-8"))
-        before = fields["model"].get("fingerprint")
-        if (
-            fields["model"]["name"] == job.model
-            and fields["kind"] == "loss"
-            and before not in (None, start.fingerprint)
-        ):
-            raise HarnessError(
-                f"{path.parent} was trained from another start checkpoint ({before}, now {start.fingerprint}: the "
-                "checkpoint or a library has changed); name another --output-dir"
-            )
 
 
 def shuffled(pairs: Sequence[Pair], visited: np.ndarray, control: str, seed: int) -> np.ndarray:
@@ -131,7 +73,7 @@ def shuffled(pairs: Sequence[Pair], visited: np.ndarray, control: str, seed: int
 def training_data(bench: Bench, loss: Loss, model: Any, visited: np.ndarray, seed: int) -> TrainingData:
     """Return the training pairs, labelled as the run has it, with what the loss asks for beside them."""
     run = bench.job.run
-    reference = reference_pass(bench, model, visited) if loss.needs_reference else None
+    reference = reference_logps(bench, loss, model, visited)
     swapped = shuffled(bench.pairs, visited, run.control, run.data_seed + seed)
     pairs = [
         replace(pair, chosen=pair.rejected, rejected=pair.chosen) if swap else pair
@@ -142,12 +84,14 @@ def training_data(bench: Bench, loss: Loss, model: Any, visited: np.ndarray, see
         for ids, swap in zip(bench.tokens.pairs, swapped, strict=True)
     ]
     if reference is not None:
-        chosen, rejected = reference.chosen, reference.rejected
-        reference = replace(
-            reference, chosen=np.where(swapped, rejected, chosen), rejected=np.where(swapped, chosen, rejected)
-        )
-    columns = prepare_columns(loss, pairs, tokens, visited, reference)
-    return TrainingData(pairs=pairs, tokens=tokens, reference=reference, columns=columns)
+        reference = reference.swapped(swapped)
+    return TrainingData(
+        pairs=pairs,
+        tokens=tokens,
+        reference=reference,
+        columns=prepare_columns(loss, pairs, tokens, visited, reference),
+        mismatched=bench.mismatched if loss.needs_kl else None,
+    )
 
 
 # -- training ----------------------------------------------------------------------------------------------------------
@@ -187,7 +131,7 @@ def train_cell(bench: Bench, cell: Cell, tell: Tell) -> None:
         "reason": trained.reason,
         "start_fingerprint": bench.start.fingerprint,
         "spend": spent,
-        "prepared": {name: _summary(values[visited]) for name, values in data.columns.items()},
+        "prepared": column_summaries(data.columns, visited),
     }
     write_atomically(folder / "trained.json", json.dumps(facts, indent=1))
     if trained.steps:
@@ -240,54 +184,13 @@ def cell_plan(bench: Bench, cell: Cell) -> Plan:
     """Return which pairs each step of the cell visits."""
     loss, settings = cell.system.loss, bench.job.run.settings
     tokens = pair_tokens(bench)
-    flops = pair_flops(tokens, bench.start.parameters, reference=loss.needs_reference, coupled=_two_passes(loss, bench))
+    flops = visit_flops(bench, loss, tokens, mismatched_tokens(bench) if loss.needs_kl else None)
     return plan(
         Budget.parse(settings.budget),
         batch_pairs=settings.batch_pairs,
         seed=cell.seed,
         cost=Cost(tokens=tokens, flops=flops),
     )
-
-
-def pair_tokens(bench: Bench) -> list[int]:
-    """Return the tokens of each training pair: prompt + chosen and prompt + rejected."""
-    return [2 * len(pair.prompt_ids) + len(pair.chosen_ids) + len(pair.rejected_ids) for pair in bench.tokens.pairs]
-
-
-def reference_pass(bench: Bench, model: Any, visited: np.ndarray) -> Reference:
-    """Return the summed log-probs of the visited training pairs under the start checkpoint, from the cache if there."""
-
-    def compute(indices: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
-        pairs = [bench.tokens.pairs[i] for i in indices]
-        groups = [(pair.prompt_ids, (pair.chosen_ids, pair.rejected_ids)) for pair in pairs]
-        device = next(model.parameters()).device
-        with torch.no_grad(), torch.autocast(device.type, torch.bfloat16, enabled=dtype == "bfloat16"):
-            sums = response_logps(model, collate(groups).to(device)).token.double().sum(-1).cpu().numpy()
-        return sums[: len(pairs)], sums[len(pairs) :]
-
-    dtype, weight = bench.job.run.settings.dtype, next(model.parameters())
-    kind = f"{dtype}-{str(weight.dtype).removeprefix('torch.')}-{weight.device.type}"
-    key = f"{bench.start.fingerprint}-{bench.tokens.fingerprint}-{kind}-protocol{PROTOCOL}"
-    return reference_sums(bench.job.cache / "reference", key, len(bench.pairs), visited, compute)
-
-
-def spend(bench: Bench, loss: Loss, trained: Trained, reference: Reference | None, spending: Plan) -> dict[str, Any]:
-    """Return what the cell spent in all five currencies, the reference pass charged to it even where it was cached."""
-    a_token = pair_flops([1], bench.start.parameters, reference=loss.needs_reference, coupled=_two_passes(loss, bench))[
-        0
-    ]
-    charged = reference.seconds if reference else 0.0
-    return {
-        "pairs": trained.pairs,
-        "tokens": trained.tokens,
-        "steps": trained.steps,
-        "flops": a_token * trained.tokens,
-        "seconds": trained.seconds + charged,
-        "peak_memory_bytes": trained.peak_memory_bytes,
-        "epochs": trained.pairs / spending.n_pairs,
-        "reference_seconds": charged,
-        "reference_cached": bool(reference and reference.cached),
-    }
 
 
 # -- scoring -----------------------------------------------------------------------------------------------------------
@@ -372,36 +275,6 @@ def canary_parity(bench: Bench, canary: Any, sums: np.ndarray) -> float | None:
     return float(difference.max())
 
 
-def finish(
-    bench: Bench, folder: Path, fields: dict[str, Any], sums: np.ndarray, base: np.ndarray, reward: np.ndarray
-) -> None:
-    """Write the rows, the metrics and the record of one scored system."""
-    held = bench.held_out
-    tokens = np.array([len(request.response) for request in held.requests])
-    rows = held.pairs.drop(columns=["chosen", "rejected"])
-    for side in ("chosen", "rejected"):
-        index = held.pairs[side].to_numpy()
-        rows[f"{side}_sum_logp"], rows[f"{side}_tokens"] = sums[index], tokens[index]
-        rows[f"ref_{side}_sum_logp"], rows[f"reward_{side}"] = base[index], reward[index]
-    responses = held.responses.assign(sum_logp=sums, tokens=tokens, ref_sum_logp=base, reward=reward)
-    metrics, reasons = summarise(rows, responses)
-    write_record(folder, fields | {"metrics": metrics, "metric_reasons": reasons}, rows, responses)
-
-
-def write_reference_rows(bench: Bench, base: np.ndarray, parity: float | None) -> None:
-    """Write the records of `base`, the start checkpoint itself, and `longer-wins`, whose reward is characters."""
-    characters = bench.held_out.responses["characters"].to_numpy(dtype=np.float64)
-    nothing = np.full(len(base), np.nan)
-    for name, sums, reward in (("base", base, nothing), ("longer-wins", nothing, characters)):
-        fields = record_fields(bench, None, name, None)
-        fields["scorer"] |= {"parity_max_abs_nats": parity if name == "base" else None}
-        key = cell_key(bench.job.model, name, name, None)
-        finish(
-            bench, cell_folder(bench.job, key), fields | {"key": key}, sums, base if name == "base" else nothing, reward
-        )
-
-
-# -- records -----------------------------------------------------------------------------------------------------------
 def attempt(job: Job, cell: Cell, tell: Tell, work: Callable[[], None]) -> None:
     """Do the work of one cell; whatever it raises costs this cell alone and stands in its record."""
     try:
@@ -414,70 +287,3 @@ def attempt(job: Job, cell: Cell, tell: Tell, work: Callable[[], None]) -> None:
             import traceback
 
             traceback.print_exc()
-
-
-def record_fields(bench: Bench, loss: Loss | None, label: str, seed: int | None) -> dict[str, Any]:
-    """Return what a record says besides its numbers."""
-    job, start = bench.job, bench.start
-    return {
-        "protocol": PROTOCOL,
-        "status": "ok",
-        "reason": "",
-        "kind": "loss" if loss else "reference",
-        "label": label,
-        "key": ""
-        if loss is None
-        else next(cell.key for cell in job.cells if (cell.system.label, cell.seed) == (label, seed)),
-        "loss": loss_fields(job, loss) if loss else {"name": label, "options": {}},
-        "model": {
-            "name": job.model,
-            "preset": start.preset,
-            "id": start.id,
-            "revision": start.revision,
-            "parameters": start.parameters,
-            "fingerprint": start.fingerprint,
-        },
-        "dataset": {
-            "name": job.dataset.name,
-            "source": job.dataset.source,
-            "fingerprint": job.dataset.fingerprint,
-            "train_pairs": len(bench.pairs),
-            "test_pairs": int((bench.held_out.pairs["split"] == job.run.evaluate_on).sum()),
-            "truncated_pairs": bench.tokens.truncated,
-            "truncated_test_pairs": bench.held_out.truncated_pairs,
-            "skipped": dict(job.dataset.skipped),
-            "notes": list(job.dataset.notes),
-        },
-        "tokens_fingerprint": f"{bench.tokens.fingerprint}-{bench.held_out.fingerprint}",
-        "seed": seed,
-        "board": board(job),
-        "spend": {},
-        "scorer": {"name": job.scorer.name, "version": job.scorer.version(), "note": job.scorer_note},
-        "environment": environment() | {"models_side_by_side": job.side_by_side},
-    }
-
-
-def environment() -> dict[str, Any]:
-    """Return versions and hardware."""
-    import transformers
-
-    device = torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
-    return {
-        "harness": harness.__version__,
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "transformers": transformers.__version__,
-        "platform": platform.platform(),
-        "device": device,
-        "threads": torch.get_num_threads(),
-    }
-
-
-def _two_passes(loss: Loss, bench: Bench) -> bool:
-    settings = bench.job.run.settings
-    return loss.batch_coupled and settings.micro_pairs < settings.batch_pairs
-
-
-def _summary(values: np.ndarray) -> dict[str, float]:
-    square = float((values**2).sum())
-    return {"mean": float(values.mean()), "n_eff": float(values.sum() ** 2 / square) if square else 0.0}

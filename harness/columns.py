@@ -19,7 +19,7 @@ def prepare_columns(
 
     Raises `HarnessError` where the data lack a column the loss needs, or `prepare` gives the wrong shape.
     """
-    table = _table(pairs, tokens, visited, reference)
+    table = _table(pairs, tokens, visited, reference if loss.needs_reference else None)
     columns: dict[str, np.ndarray] = {}
     for name in loss.needs_columns:
         if name not in table or not np.isfinite(table[name].to_numpy(dtype=np.float64)).all():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,47 +13,113 @@ import numpy as np
 BLOCK = 16
 """Pairs computed together. Blocks are fixed by index, so a value does not depend on which run asked for it first."""
 
+Ragged = Sequence[np.ndarray]
+"""The token log-probs of each response, float32, nats; NaN where nobody asked yet."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Reference:
-    """Summed log-probs of the training responses under the start checkpoint, nats; NaN where nobody asked yet."""
+    """Log-probs of the training responses under the start checkpoint, nats; NaN where nobody asked yet."""
 
     chosen: np.ndarray
-    """(training pairs,) float64."""
+    """(training pairs,) float64, summed."""
     rejected: np.ndarray
-    """(training pairs,) float64."""
+    """(training pairs,) float64, summed."""
+    tokens: tuple[Ragged, Ragged] | None = None
+    """A token, (chosen, rejected), where they were asked for."""
+    mismatched: np.ndarray | None = None
+    """(training pairs,) float64, summed: of the mismatched responses, where they were asked for."""
     seconds: float
     """What the pairs asked for cost when they were computed, whoever paid."""
     cached: bool
     """True where nothing had to be computed this time."""
 
+    def swapped(self, where: np.ndarray) -> Reference:
+        """Return it with chosen and rejected exchanged on the pairs `where`, (training pairs,) bool."""
+        tokens = None
+        if self.tokens is not None:
+            sides = [
+                (rejected, chosen) if swap else (chosen, rejected)
+                for chosen, rejected, swap in zip(*self.tokens, where, strict=True)
+            ]
+            tokens = [chosen for chosen, _ in sides], [rejected for _, rejected in sides]
+        return replace(
+            self,
+            chosen=np.where(where, self.rejected, self.chosen),
+            rejected=np.where(where, self.chosen, self.rejected),
+            tokens=tokens,
+        )
 
-def reference_sums(
+
+@dataclass(frozen=True, kw_only=True)
+class Pass:
+    """What a forward pass of the start checkpoint gave, or its cache."""
+
+    sums: np.ndarray
+    """(responses a pair, pairs) float64, nats; NaN where nobody asked yet."""
+    tokens: tuple[Ragged, ...] | None
+    """For each response of a pair, where token log-probs were asked for."""
+    seconds: float
+    cached: bool
+
+
+def reference_pass(
     folder: Path,
     key: str,
-    n_pairs: int,
     wanted: np.ndarray,
-    compute: Callable[[Sequence[int]], tuple[np.ndarray, np.ndarray]],
-) -> Reference:
-    """Return the reference sums of the pairs `wanted`, computing what `folder` does not hold yet under `key`.
+    compute: Callable[[Sequence[int]], Sequence[Ragged]],
+    *,
+    lengths: np.ndarray,
+    tokens: bool = False,
+) -> Pass:
+    """Return the log-probs of the pairs `wanted`, computing what `folder` does not hold yet under `key`.
 
-    `compute(indices)` returns the summed log-probs (chosen, rejected) of those pairs, (len(indices),) each.
+    `lengths`, (responses a pair, pairs), counts the tokens of every response. `compute(indices)` returns, for each
+    response of a pair, the token log-probs of those pairs. Sums lie in `<key>.npz`, token log-probs, only where they
+    are asked for, in `<key>-tokens.npz`.
     """
-    path = folder / f"{key}.npz"
-    table = np.full((3, n_pairs), np.nan)  # chosen, rejected, seconds a pair
-    if path.exists():
-        with np.load(path) as stored:
-            table = stored["table"]
-    missing = np.unique(wanted[np.isnan(table[0, wanted])] // BLOCK)
+    responses, n_pairs = lengths.shape
+    table = _stored(folder / f"{key}.npz", np.full((responses + 1, n_pairs), np.nan))  # sums, seconds a pair
+    ends = np.cumsum(lengths)
+    flat = _stored(folder / f"{key}-tokens.npz", np.full(ends[-1], np.nan, dtype=np.float32)) if tokens else None
+    pieces = None if flat is None else np.split(flat, ends[:-1])  # views: writing to them writes to `flat`
+    unknown = np.isnan(table[0, wanted])
+    if flat is not None:
+        unknown |= np.isnan(flat[(ends - lengths.ravel())[wanted]])
+    missing = np.unique(wanted[unknown] // BLOCK)
     for block in missing:
         indices = range(block * BLOCK, min((block + 1) * BLOCK, n_pairs))
         began = time.perf_counter()
-        table[0, indices], table[1, indices] = compute(indices)
-        table[2, indices] = (time.perf_counter() - began) / len(indices)
+        for response, rows in enumerate(compute(indices)):
+            table[response, indices] = [row.sum(dtype=np.float64) for row in rows]
+            if pieces is not None:
+                for index, row in zip(indices, rows, strict=True):
+                    pieces[response * n_pairs + index][:] = row
+        table[responses, indices] = (time.perf_counter() - began) / len(indices)
     if len(missing):
-        folder.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_suffix(f".{os.getpid()}.tmp")
-        with open(temporary, "wb") as file:
-            np.savez(file, table=table)
-        os.replace(temporary, path)
-    return Reference(chosen=table[0], rejected=table[1], seconds=float(table[2, wanted].sum()), cached=not len(missing))
+        _store(folder / f"{key}.npz", table)
+        if flat is not None:
+            _store(folder / f"{key}-tokens.npz", flat)
+    return Pass(
+        sums=table[:responses],
+        tokens=None if pieces is None else tuple(pieces[k * n_pairs : (k + 1) * n_pairs] for k in range(responses)),
+        seconds=float(table[responses, wanted].sum()),
+        cached=not len(missing),
+    )
+
+
+def _stored(path: Path, empty: np.ndarray) -> np.ndarray:
+    """Return the array in `path`, or `empty` where there is none of its shape."""
+    if not path.exists():
+        return empty
+    with np.load(path) as stored:
+        table: np.ndarray = stored["table"]
+    return table if table.shape == empty.shape else empty
+
+
+def _store(path: Path, table: np.ndarray) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    with open(temporary, "wb") as file:
+        np.savez(file, table=table)
+    os.replace(temporary, path)

@@ -1,7 +1,7 @@
 """Training: one `transformers.Trainer` subclass for every loss.
 
-What it adds to Trainer is the step: the loss of a batch of pairs, normalised by the pairs of the optimiser step, the
-extra pass of batch-coupled losses, the order of pairs, and the stop when the budget is spent.
+What it adds to Trainer is the step: the log-probs that a loss declares, its value normalised by the pairs of the
+optimiser step, the extra pass of batch-coupled losses, the order of pairs, and the stop when the budget is spent.
 
 Legend of shapes: B pairs of a micro-batch, T response tokens (padded). It holds 2B responses: chosen, then rejected.
 """
@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,13 +22,11 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
 
-from harness.api import HarnessError, Logps, Loss, Pair, PairLogps, ResponseLogps
+from harness.api import HarnessError, Loss, PairLogps
 from harness.budget import Plan
-from harness.data.collate import Batch, collate
-from harness.data.tokens import TokenPair
-from harness.logps import response_logps
+from harness.inputs import LossInputs, TrainingData, as_response
 from harness.memory import peak_memory, reset_peak_memory
-from harness.reference import Reference
+from harness.stepping import Share, StepLoss
 from harness.torchvision_guard import hide_broken_torchvision
 
 hide_broken_torchvision()  # Trainer does not import beside a torchvision that does not load
@@ -56,17 +54,6 @@ class Recipe:
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainingData:
-    """The training pairs: as text, as ids, with what the loss asked for beside them."""
-
-    pairs: Sequence[Pair]
-    tokens: Sequence[TokenPair]
-    reference: Reference | None
-    columns: Mapping[str, np.ndarray]
-    """(pairs,) float64 each; NaN on pairs that the budget does not visit."""
-
-
-@dataclass(frozen=True, kw_only=True)
 class Trained:
     """What came of a training run."""
 
@@ -77,6 +64,8 @@ class Trained:
     pairs: int
     tokens: int
     """Prompt + response tokens of both sides of every pair visited."""
+    mismatched_tokens: int
+    """Prompt + response tokens of the mismatched responses that were evaluated."""
     seconds: float
     """Training alone; the reference pass is added where the record is written."""
     peak_memory_bytes: int
@@ -94,11 +83,6 @@ def train(
     on_step: Callable[[int], None],
 ) -> Trained:
     """Train `model` in place with `loss` until the plan is spent; `on_step(step)` is called after every step."""
-    if loss.needs_reference_tokens or loss.needs_kl:
-        raise HarnessError(
-            f"loss '{loss.name}' declares needs_reference_tokens or needs_kl, which this trainer does not supply yet; "
-            "leave it out"
-        )
     reset_peak_memory()
     began = time.perf_counter()
     trainer = PreferenceTrainer(
@@ -115,6 +99,7 @@ def train(
         steps=trainer.state.global_step,
         pairs=trainer.visited_pairs,
         tokens=trainer.visited_tokens,
+        mismatched_tokens=trainer.inputs.mismatched_tokens,
         seconds=time.perf_counter() - began,
         peak_memory_bytes=peak_memory(),
         log=pd.DataFrame(trainer.step_log),
@@ -141,7 +126,9 @@ class PreferenceTrainer(Trainer):
         self.visited_pairs = self.visited_tokens = 0
         self.step_log: list[dict[str, float]] = []
         self._sums: dict[str, float] = {}
-        self._coupled: deque[tuple[Tensor, Tensor, Tensor]] = deque()
+        self.inputs = LossInputs(loss, data, recipe.dtype)
+        self._step_loss = StepLoss(loss, recipe.seed)
+        self._shares: deque[Share] = deque()
         self._began = time.perf_counter() - (data.reference.seconds if data.reference else 0.0)
         super().__init__(
             model=model,
@@ -154,12 +141,7 @@ class PreferenceTrainer(Trainer):
     # -- the order of pairs ------------------------------------------------------------------------------------
     def get_train_dataloader(self) -> DataLoader[Any]:
         """Return micro-batches in the plan's order."""
-        return DataLoader(self.train_dataset, batch_size=None, collate_fn=self._collate)
-
-    def _collate(self, indices: Any) -> dict[str, Tensor]:
-        pairs = [self.data.tokens[i] for i in indices]
-        batch = collate([(pair.prompt_ids, (pair.chosen_ids, pair.rejected_ids)) for pair in pairs])
-        return {"pair": torch.from_numpy(indices), **{name: getattr(batch, name) for name in Batch.names()}}
+        return DataLoader(self.train_dataset, batch_size=None, collate_fn=self.inputs.collated)
 
     def get_batch_samples(
         self, epoch_iterator: Iterator[Any], num_batches: int, device: torch.device
@@ -176,68 +158,23 @@ class PreferenceTrainer(Trainer):
     ) -> Tensor:
         """Return the micro-batch's share of the step's loss: the sum over its pairs / the pairs of the step."""
         assert num_items_in_batch is not None
-        pairs = self._pair_logps(model, inputs)
-        if self._coupled:  # values and gradients were found over the whole step: pass the gradients on
-            per_pair, grad_chosen, grad_rejected = self._coupled.popleft()
-            surrogate = (pairs.chosen.token * grad_chosen).sum() + (pairs.rejected.token * grad_rejected).sum()
-            loss = surrogate - surrogate.detach() + per_pair.sum() / num_items_in_batch
-        else:
-            per_pair = self._values(pairs)
-            loss = per_pair.sum() / num_items_in_batch
+        share = self._shares.popleft() if self._shares else None
+        pairs = self.inputs.pair_logps(model, inputs, for_loss=share is None)
+        per_pair = self._step_loss.values(pairs) if share is None else share.values
+        loss = per_pair.sum() / num_items_in_batch
         if not torch.isfinite(loss):
             raise DivergedError(f"the loss is {loss.item()} at step {self.state.global_step + 1}")
         self._account(inputs, pairs, per_pair.detach())
-        return loss
-
-    def _values(self, pairs: PairLogps) -> Tensor:
-        values = self.loss(pairs)
-        expected = pairs.chosen.token.shape[:1]
-        if values.shape != expected:
-            raise HarnessError(
-                f"loss '{self.loss.name}' gave shape {tuple(values.shape)}, expected one value a pair {tuple(expected)}"
-            )
-        return values
+        if share is None:
+            return loss
+        surrogate = share.surrogate(pairs)  # the value is known: only the gradient is passed on
+        return surrogate - surrogate.detach() + loss
 
     def _couple(self, batches: list[dict[str, Tensor]]) -> None:
         """Find the gradient of a batch-coupled loss with respect to every token log-prob of the step."""
         with torch.no_grad(), self.compute_loss_context_manager():
-            parts = [self._pair_logps(self.model, batch) for batch in batches]
-        whole = _join(parts)
-        whole.chosen.token.requires_grad_(True)
-        whole.rejected.token.requires_grad_(True)
-        values = self._values(whole)
-        grad_chosen, grad_rejected = torch.autograd.grad(values.mean(), [whole.chosen.token, whole.rejected.token])
-        start = 0
-        for part in parts:
-            rows = slice(start, start + len(part.chosen.token))
-            start = rows.stop
-            self._coupled.append(
-                (
-                    values[rows].detach(),
-                    grad_chosen[rows, : part.chosen.token.shape[1]],
-                    grad_rejected[rows, : part.rejected.token.shape[1]],
-                )
-            )
-
-    def _pair_logps(self, model: Any, inputs: dict[str, Tensor]) -> PairLogps:
-        batch = Batch(**{name: inputs[name] for name in Batch.names()})
-        with torch.autocast(batch.ids_L.device.type, torch.bfloat16, enabled=self.recipe.dtype == "bfloat16"):
-            both = response_logps(model, batch, log_sum_sq=self.loss.needs_log_sum_sq)
-        indices = inputs["pair"].cpu().numpy()
-        count = len(indices)
-        device = both.token.device
-
-        def column(values: np.ndarray) -> Tensor:
-            return torch.as_tensor(values[indices], dtype=both.token.dtype, device=device)
-
-        reference = self.data.reference if self.loss.needs_reference else None
-        return PairLogps(
-            chosen=_rows(both, slice(0, count)),
-            rejected=_rows(both, slice(count, 2 * count)),
-            ref_chosen=column(reference.chosen) if reference else None,
-            ref_rejected=column(reference.rejected) if reference else None,
-            columns={name: column(values) for name, values in self.data.columns.items()},
-        )
+            parts = [self.inputs.pair_logps(self.model, batch, for_loss=True) for batch in batches]
+        self._shares.extend(self._step_loss.shares(parts))
 
     # -- optimiser, schedule, budget ---------------------------------------------------------------------------
     def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
@@ -264,8 +201,8 @@ class PreferenceTrainer(Trainer):
         self.visited_pairs += len(values)
         self.visited_tokens += int((inputs["row_NS"] >= 0).sum())
         with torch.no_grad():
-            chosen = self.loss.reward(_response(pairs.chosen, pairs.ref_chosen)).double()
-            rejected = self.loss.reward(_response(pairs.rejected, pairs.ref_rejected)).double()
+            chosen = self.loss.reward(as_response(pairs.chosen, pairs.ref_chosen)).double()
+            rejected = self.loss.reward(as_response(pairs.rejected, pairs.ref_rejected)).double()
             wins = (chosen > rejected).double() + 0.5 * (chosen == rejected).double()
         for name, value in {
             "pairs": torch.ones_like(wins),
@@ -350,40 +287,3 @@ def _arguments(plan: Plan, recipe: Recipe, scratch: Path) -> TrainingArguments:
     )
     arguments._n_gpu = min(1, arguments.n_gpu)  # one device a worker; Trainer would wrap DataParallel
     return arguments
-
-
-def _rows(logps: Logps, rows: slice) -> Logps:
-    width = max(1, int(logps.mask[rows].sum(-1).max()))
-    square = None if logps.log_sum_sq is None else logps.log_sum_sq[rows, :width]
-    return Logps(token=logps.token[rows, :width], mask=logps.mask[rows, :width], log_sum_sq=square)
-
-
-def _response(logps: Logps, reference: Tensor | None) -> ResponseLogps:
-    return ResponseLogps(sum=logps.sum().detach(), length=logps.length(), ref_sum=reference)
-
-
-def _join(parts: Sequence[PairLogps]) -> PairLogps:
-    def side(logps: Sequence[Logps]) -> Logps:
-        width = max(part.token.shape[1] for part in logps)
-
-        def pad(values: Tensor) -> Tensor:
-            return torch.nn.functional.pad(values, (0, width - values.shape[1]))
-
-        squares = [pad(part.log_sum_sq) for part in logps if part.log_sum_sq is not None]
-        return Logps(
-            token=torch.cat([pad(part.token) for part in logps]),
-            mask=torch.cat([pad(part.mask) for part in logps]),
-            log_sum_sq=torch.cat(squares) if squares else None,
-        )
-
-    def reference(values: Sequence[Tensor | None]) -> Tensor | None:
-        present = [value for value in values if value is not None]
-        return torch.cat(present) if present else None
-
-    return PairLogps(
-        chosen=side([part.chosen for part in parts]),
-        rejected=side([part.rejected for part in parts]),
-        ref_chosen=reference([part.ref_chosen for part in parts]),
-        ref_rejected=reference([part.ref_rejected for part in parts]),
-        columns={name: torch.cat([part.columns[name] for part in parts]) for name in parts[0].columns},
-    )

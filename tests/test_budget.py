@@ -90,3 +90,10 @@ def test_a_budget_of_very_many_epochs_is_planned_at_once() -> None:
 def test_a_later_epoch_can_be_entered_directly() -> None:
     whole = list(itertools.islice(visit_order(7, seed=3), 21))
     assert list(itertools.islice(visit_order(7, seed=3, first_epoch=2), 7)) == whole[14:]
+
+
+def test_a_mismatched_completion_is_charged_a_forward_under_policy_and_reference() -> None:
+    # N = 10: pair 0 costs (6 + 2) * 10 * 100 = 8000 for its own tokens, and (2 + 2) * 10 * 30 = 1200 for the other
+    flops = pair_flops([100, 50], 10, reference=True, coupled=False, mismatched=[30, 0])
+    assert flops == [9200.0, 4000.0]
+    assert pair_flops([100, 50], 10, reference=True, coupled=False) == [8000.0, 4000.0]

@@ -1,0 +1,136 @@
+"""What a finished cell leaves: what it spent, its rows, its metrics, and its record, written last."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+import harness
+from harness.api import Loss
+from harness.bench import Bench, visit_flops
+from harness.budget import Plan
+from harness.config import PROTOCOL
+from harness.grid import cell_key
+from harness.job import board, cell_folder, loss_fields
+from harness.metrics import summarise
+from harness.reference import Reference
+from harness.store import write_record
+from harness.train import Trained
+
+
+def spend(bench: Bench, loss: Loss, trained: Trained, reference: Reference | None, spending: Plan) -> dict[str, Any]:
+    """Return what the cell spent in all five currencies, the reference pass charged to it even where it was cached."""
+    flops = visit_flops(bench, loss, [trained.tokens], [trained.mismatched_tokens])[0]
+    charged = reference.seconds if reference else 0.0
+    return {
+        "pairs": trained.pairs,
+        "tokens": trained.tokens,
+        "steps": trained.steps,
+        "flops": flops,
+        "seconds": trained.seconds + charged,
+        "peak_memory_bytes": trained.peak_memory_bytes,
+        "epochs": trained.pairs / spending.n_pairs,
+        "reference_seconds": charged,
+        "reference_cached": bool(reference and reference.cached),
+    }
+
+
+def column_summaries(columns: Mapping[str, np.ndarray], visited: np.ndarray) -> dict[str, dict[str, float]]:
+    """Return mean and effective number of pairs, (sum w)^2 / sum w^2, of each column over the pairs visited."""
+    return {name: _summary(values[visited]) for name, values in columns.items()}
+
+
+def finish(
+    bench: Bench, folder: Path, fields: dict[str, Any], sums: np.ndarray, base: np.ndarray, reward: np.ndarray
+) -> None:
+    """Write the rows, the metrics and the record of one scored system."""
+    held = bench.held_out
+    tokens = np.array([len(request.response) for request in held.requests])
+    rows = held.pairs.drop(columns=["chosen", "rejected"])
+    for side in ("chosen", "rejected"):
+        index = held.pairs[side].to_numpy()
+        rows[f"{side}_sum_logp"], rows[f"{side}_tokens"] = sums[index], tokens[index]
+        rows[f"ref_{side}_sum_logp"], rows[f"reward_{side}"] = base[index], reward[index]
+    responses = held.responses.assign(sum_logp=sums, tokens=tokens, ref_sum_logp=base, reward=reward)
+    metrics, reasons = summarise(rows, responses)
+    write_record(folder, fields | {"metrics": metrics, "metric_reasons": reasons}, rows, responses)
+
+
+def write_reference_rows(bench: Bench, base: np.ndarray, parity: float | None) -> None:
+    """Write the records of `base`, the start checkpoint itself, and `longer-wins`, whose reward is characters."""
+    characters = bench.held_out.responses["characters"].to_numpy(dtype=np.float64)
+    nothing = np.full(len(base), np.nan)
+    for name, sums, reward in (("base", base, nothing), ("longer-wins", nothing, characters)):
+        fields = record_fields(bench, None, name, None)
+        fields["scorer"] |= {"parity_max_abs_nats": parity if name == "base" else None}
+        key = cell_key(bench.job.model, name, name, None)
+        finish(
+            bench, cell_folder(bench.job, key), fields | {"key": key}, sums, base if name == "base" else nothing, reward
+        )
+
+
+def record_fields(bench: Bench, loss: Loss | None, label: str, seed: int | None) -> dict[str, Any]:
+    """Return what a record says besides its numbers."""
+    job, start = bench.job, bench.start
+    return {
+        "protocol": PROTOCOL,
+        "status": "ok",
+        "reason": "",
+        "kind": "loss" if loss else "reference",
+        "label": label,
+        "key": ""
+        if loss is None
+        else next(cell.key for cell in job.cells if (cell.system.label, cell.seed) == (label, seed)),
+        "loss": loss_fields(job, loss) if loss else {"name": label, "options": {}},
+        "model": {
+            "name": job.model,
+            "preset": start.preset,
+            "id": start.id,
+            "revision": start.revision,
+            "parameters": start.parameters,
+            "fingerprint": start.fingerprint,
+        },
+        "dataset": {
+            "name": job.dataset.name,
+            "source": job.dataset.source,
+            "fingerprint": job.dataset.fingerprint,
+            "train_pairs": len(bench.pairs),
+            "test_pairs": int((bench.held_out.pairs["split"] == job.run.evaluate_on).sum()),
+            "truncated_pairs": bench.tokens.truncated,
+            "truncated_test_pairs": bench.held_out.truncated_pairs,
+            "skipped": dict(job.dataset.skipped),
+            "notes": list(job.dataset.notes),
+        },
+        "tokens_fingerprint": f"{bench.tokens.fingerprint}-{bench.held_out.fingerprint}",
+        "seed": seed,
+        "board": board(job),
+        "spend": {},
+        "scorer": {"name": job.scorer.name, "version": job.scorer.version(), "note": job.scorer_note},
+        "environment": environment() | {"models_side_by_side": job.side_by_side},
+    }
+
+
+def environment() -> dict[str, Any]:
+    """Return versions and hardware."""
+    import transformers
+
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
+    return {
+        "harness": harness.__version__,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "transformers": transformers.__version__,
+        "platform": platform.platform(),
+        "device": device,
+        "threads": torch.get_num_threads(),
+    }
+
+
+def _summary(values: np.ndarray) -> dict[str, float]:
+    square = float((values**2).sum())
+    return {"mean": float(values.mean()), "n_eff": float(values.sum() ** 2 / square) if square else 0.0}
