@@ -124,10 +124,40 @@ def plugins_list() -> None:
 @plugins.command("show")
 @click.argument("name")
 def plugins_show(name: str) -> None:
-    """Show one loss: formula, source, options with defaults, what it needs, what tuning may vary."""
+    """Show one loss: formula, source, options with defaults, family, what it needs and promises."""
     from harness.execute.listing import plugin_page
 
     click.echo(plugin_page(name))
+
+
+@plugins.command("catalogue")
+def plugins_catalogue() -> None:
+    """Print the shipped losses as one Markdown page; docs/losses.md is what it prints."""
+    from harness.execute.catalogue import catalogue
+
+    click.echo(catalogue())
+
+
+@plugins.command("new")
+@click.argument("name")
+@click.option("--folder", type=click.Path(path_type=Path), default=Path(), help="Where the folder NAME goes  [here]")
+def plugins_new(name: str, folder: Path) -> None:
+    """Write a loss of your own: NAME/, a complete distribution with its tests, ready to be changed."""
+    from harness.execute.scaffold import new_plugin, next_steps
+
+    click.echo(next_steps(new_plugin(name, folder)))
+
+
+@plugins.command("check")
+@click.argument("name")
+@click.option("--golden", type=click.Path(path_type=Path), help="Values from the authors' code, JSON, to compare with.")
+def plugins_check(name: str, golden: Path | None) -> int:
+    """Check an installed loss: gradients, padding, order, options, extremes. Exit code 1 when a check fails."""
+    from harness.execute.checking import report_card
+
+    card, passed = report_card(name, golden)
+    click.echo(card)
+    return 0 if passed else 1
 
 
 @cli.group()

@@ -8,56 +8,117 @@ import importlib.util
 import inspect
 import os
 import platform
-from itertools import pairwise
+from collections.abc import Mapping
 
 from harness.api import HarnessError, Loss
+from harness.api.kit import option_notes
 from harness.config import cache_folder
 from harness.execute.campaign import choose_scorer
 from harness.manager import Manager, datasets, loss_owner, losses, plugin_manager, resolver, scorers
 
-TRAITS = ("needs_reference", "needs_reference_tokens", "needs_kl", "needs_log_sum_sq", "batch_coupled")
+NEEDS: Mapping[str, str] = {
+    "needs_reference": "reference",
+    "needs_reference_tokens": "reference tokens",
+    "needs_kl": "mismatched completions",
+    "needs_log_sum_sq": "p^2 sums",
+    "batch_coupled": "whole step",
+    "stateful": "state",
+}
+"""By trait: what a loss asks the harness for, in words."""
 
 
 def plugin_list() -> str:
-    """Return one line a loss, then the plugins that failed."""
+    """Return one line a loss under its family, then the data sets, the scorers and what is broken."""
     manager = plugin_manager()
     known = losses(manager)
     width = max(map(len, known), default=4)
-    lines = []
+    families: dict[str, list[str]] = {}
+    broken = list(manager.broken.values())
     for name, cls in known.items():
         owner = loss_owner(manager, name)
-        lines.append(f"{name:<{width}}  {_first_line(cls)}  [{owner.distribution} {owner.version}]")
-    lines += ["", "Data sets  " + ", ".join(datasets(manager)), "Scorers    " + ", ".join(scorers(manager))]
-    return "\n".join(lines + [f"BROKEN  {reason}" for reason in manager.broken.values()])
+        try:
+            kind = family(default_loss(manager, name))
+        except HarnessError as error:  # somebody's constructor: it costs its own line
+            broken.append(str(error))
+            continue
+        line = f"{name:<{width}}  {_first_line(cls)}  [{owner.distribution} {owner.version}]"
+        families.setdefault(kind, []).append(line)
+    lines: list[str] = []
+    for kind in sorted(families):
+        lines += [f"{kind.capitalize()}:", *families[kind], ""]
+    lines += ["Data sets  " + ", ".join(datasets(manager)), "Scorers    " + ", ".join(scorers(manager))]
+    return "\n".join(lines + [f"BROKEN  {reason}" for reason in broken])
 
 
 def plugin_page(name: str) -> str:
     """Return all that is known of one loss."""
     manager = plugin_manager()
-    cls = type(_default(manager, name))
-    loss = _default(manager, name)
-    owner = loss_owner(manager, name)
-    module = inspect.getmodule(cls)
-    needs = [trait for trait in TRAITS if getattr(loss, trait)] + [f"column {column}" for column in loss.needs_columns]
-    lines = [
-        f"{name}  [{owner.distribution} {owner.version}]",
-        "",
-        inspect.getdoc(module) or "",
-        "",
-        inspect.getdoc(cls) or "",
-        "",
-    ]
+    loss = default_loss(manager, name)
+    owner, cls = loss_owner(manager, name), type(loss)
+    defaults, notes = loss.options(), option_notes(cls)
+    about = inspect.getdoc(inspect.getmodule(cls)) or ""
+    lines = [f"{name}  [{owner.distribution} {owner.version}]", "", about, "", inspect.getdoc(cls) or "", ""]
     lines.append("Options (default):")
-    notes = _field_notes(cls)
-    defaults = loss.options()
     for field in dataclasses.fields(cls):
         lines.append(f"  {field.name} = {defaults[field.name]!r}  {notes.get(field.name, '')}".rstrip())
     lines += [f"  {option} = {value!r}" for option, value in defaults.items() if "." in option]
-    lines += ["", "Needs: " + (", ".join(needs) or "policy log-probs only")]
+    lines += ["", f"Family: {family(loss)}", "Needs: " + (", ".join(needs(loss)) or "policy log-probs only")]
+    lines += ["Promises:", *(f"  {text}" for text in _promises(loss))]
     if space := loss.tuning_space():
         ranges = [f"{key} in [{r.low:g}, {r.high:g}]{' (log)' if r.log else ''}" for key, r in space.items()]
         lines.append("Tuning may vary: " + ", ".join(ranges))
     return "\n".join(lines)
+
+
+def family(loss: Loss) -> str:
+    """Return what kind of method it is, such as "pairwise, reference, summed"; a wrapper's is its base's."""
+    values = [getattr(loss, field.name) for field in dataclasses.fields(loss)]
+    words = [
+        loss.comparison,
+        "reference" if loss.needs_reference or loss.needs_reference_tokens else "reference-free",
+        "averaged" if loss.length_normalised else "summed",
+        *(f"around {value.name}" for value in values if isinstance(value, Loss)),
+    ]
+    return ", ".join(words)
+
+
+def needs(loss: Loss) -> list[str]:
+    """Return what a loss asks for beyond the policy's log-probs of the two responses."""
+    declared = [words for trait, words in NEEDS.items() if getattr(loss, trait)]
+    return declared + [f"column {column}" for column in loss.needs_columns]
+
+
+def default_loss(manager: Manager, name: str) -> Loss:
+    """Return the loss with its default options. Raises `HarnessError`, with who brings it, whatever it raised."""
+    try:
+        return resolver(manager)(name, {})
+    except HarnessError:
+        raise
+    except Exception as error:
+        owner = loss_owner(manager, name)
+        raise HarnessError(
+            f"loss '{name}' of {owner.distribution} {owner.version} cannot be built with its defaults: "
+            f"{type(error).__name__}: {error}; mend the plugin or uninstall it"
+        ) from error
+
+
+def _promises(loss: Loss) -> list[str]:
+    said, domain = [], loss.domain
+    if loss.monotone:
+        said.append("a likelier chosen or a less likely rejected response never raises the loss")
+    if not loss.saturates:
+        said.append("a misranked pair always has a gradient")
+    said.append(
+        f"finite down to {domain.lowest_sum:g} nats a response and {domain.lowest_token:g} nats a token, "
+        f"up to {domain.longest} tokens"
+    )
+    for limit in loss.limits:
+        where = [f"{key}={value}" for key, value in (*limit.options.items(), *limit.columns.items())]
+        options = ",".join(f"{key}={value}" for key, value in limit.equals_options.items())
+        scale = "" if limit.scale == 1 else f"{limit.scale:g} * "
+        other = f"{scale}{limit.equals}{':' if options else ''}{options}"
+        said.append((f"with {', '.join(where)} it is " if where else "it is ") + other)
+    return said
 
 
 def doctor_page() -> str:
@@ -82,32 +143,10 @@ def doctor_page() -> str:
     return "\n".join(lines + [f"BROKEN        {reason}" for reason in manager.broken.values()])
 
 
-def _default(manager: Manager, name: str) -> Loss:
-    return resolver(manager)(name, {})
-
-
 def _first_line(cls: type[Loss]) -> str:
     module = inspect.getmodule(cls)
     text = inspect.getdoc(module) or inspect.getdoc(cls) or ""
     return text.strip().splitlines()[0] if text.strip() else ""
-
-
-def _field_notes(cls: type[Loss]) -> dict[str, str]:
-    """Return the string under each field, as the source has it."""
-    import ast
-    import textwrap
-
-    try:
-        tree = ast.parse(textwrap.dedent(inspect.getsource(cls)))
-    except (OSError, SyntaxError):
-        return {}
-    body = tree.body[0].body if isinstance(tree.body[0], ast.ClassDef) else []
-    notes = {}
-    for field, under in pairwise(body):
-        match field, under:
-            case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(value=ast.Constant(value=str(text))):
-                notes[name] = " ".join(text.split())
-    return notes
 
 
 def _version(name: str) -> str:
