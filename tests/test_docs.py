@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import importlib.util
 import re
+import shlex
+import sys
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import click
@@ -13,10 +18,13 @@ import pytest
 from harness.api import Loss, PairLogps, ResponseLogps, hookspecs
 from harness.cli import cli
 from harness.config import Run
+from harness.execute.catalogue import catalogue, paragraphs
 from harness.manager import losses, plugin_manager
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+GUIDE = (ROOT / "docs" / "write-a-loss.md").read_text(encoding="utf-8")
+CATALOGUE = (ROOT / "docs" / "losses.md").read_text(encoding="utf-8")
 
 
 def verbs(group: click.Group, prefix: str = "harness") -> list[str]:
@@ -55,12 +63,71 @@ def test_every_hook_says_what_it_returns() -> None:
         assert "Return" in (getattr(hookspecs, name).__doc__ or "")
 
 
-def test_every_shipped_loss_is_named_in_the_readme_and_cites_its_source() -> None:
+def test_every_shipped_loss_says_its_formula_reward_source_and_provenance() -> None:
     for name, cls in losses(plugin_manager()).items():
         if cls.__module__.startswith("harness_plugins"):
-            assert re.search(name, README, re.IGNORECASE), name
-            module = __import__(cls.__module__, fromlist=["x"])
-            assert "Source" in (module.__doc__ or ""), name
+            assert {"Formula", "Reward", "Source", "Provenance"} <= set(paragraphs(cls)), name
+
+
+def test_the_catalogue_is_what_the_losses_say() -> None:
+    assert catalogue() + "\n" == CATALOGUE, "run: harness plugins catalogue > docs/losses.md"
+
+
+def test_every_file_in_plugins_has_a_row_in_the_catalogue() -> None:
+    rows = set(re.findall(r"^\| `([a-z0-9-]+)` \|", CATALOGUE, re.MULTILINE))
+    assert rows == {path.stem.replace("_", "-") for path in (ROOT / "plugins").glob("[!_]*.py")}
+
+
+def commands(page: str) -> list[str]:
+    lines = [line for block in re.findall(r"```sh\n(.*?)```", page, re.DOTALL) for line in block.splitlines()]
+    found = [part for line in lines for part in re.split(r"&&", line)]
+    return [command.strip() for command in found if command.strip().startswith("harness ")]
+
+
+@pytest.mark.parametrize("command", sorted({*commands(README), *commands(GUIDE)}))
+def test_a_command_in_the_documentation_names_verbs_and_options_that_exist(command: str) -> None:
+    words = shlex.split(command, comments=True)[1:]
+    verb: click.Command = cli
+    while isinstance(verb, click.Group):
+        verb = verb.commands[words.pop(0)]
+    options = {each for parameter in verb.params for each in parameter.opts if each.startswith("--")}
+    assert {word for word in words if word.startswith("--")} <= options
+
+
+@pytest.fixture(scope="module")
+def guide(tmp_path_factory: pytest.TempPathFactory) -> ModuleType:
+    """The code of the guide, block after block, as one module."""
+    path = tmp_path_factory.mktemp("guide") / "the_guide.py"
+    path.write_text("\n\n".join(re.findall(r"```python\n(.*?)```", GUIDE, re.DOTALL)), encoding="utf-8")
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = sys.modules[path.stem] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize("cls", ["MyLoss", "Focused", "Gentle", "Centred"])
+def test_a_loss_of_the_guide_keeps_every_rule(cls: str, guide: ModuleType) -> None:
+    from harness.api.checks import Kit, check_loss
+
+    known = losses(plugin_manager())
+
+    def resolve(name: str, options: Mapping[str, Any]) -> Loss | None:
+        return known[name].from_options(options, resolve) if name in known else None  # type: ignore[arg-type]
+
+    results = check_loss(getattr(guide, cls).from_options({}, resolve), Kit(resolve=resolve))
+    assert [f"{result.name}: {result.message}" for result in results if result.status == "failed"] == []
+
+
+def test_the_guide_explains_every_rule_and_every_trait() -> None:
+    from harness.api.checks import CHECKS, rule
+
+    assert [rule(check) for check in CHECKS] == re.findall(r"^\| `(\w+)` \| [A-Z\w]", GUIDE, re.MULTILINE)[
+        -len(CHECKS) :
+    ]
+    for trait, value in vars(Loss).items():
+        assert not isinstance(value, property) or f"`{trait}`" in GUIDE, trait
 
 
 def test_the_loss_in_the_readme_runs() -> None:

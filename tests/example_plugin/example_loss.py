@@ -1,7 +1,10 @@
-"""Pairwise hinge on mean log-probs: max(0, margin - (A_w - A_l)), A = log-prob averaged over the response tokens.
+"""ExampleHinge: a pairwise hinge on averaged log-probs, from a distribution of its own.
 
-An example of a loss that comes in a distribution of its own. Trap: pairs beyond the margin have no gradient, and the
-mean is still over all pairs.
+Formula: max(0, margin - (A_w - A_l)), A = log-prob averaged over the response tokens.
+Reward: A.
+Source: an example, no paper; RePO (arXiv:2503.07426) has this form.
+Provenance: [R] written for this example and tested against a calculation by hand.
+Traps: pairs beyond the margin have no gradient, and the mean is still over all pairs.
 """
 
 from __future__ import annotations
@@ -22,9 +25,10 @@ class ExampleHinge(Loss):
 
     name: ClassVar[str] = "example-hinge"
     search_space: ClassVar[Mapping[str, Range]] = {"margin": Range(low=0.1, high=2.0, log=True)}
+    length_normalised = True
 
     margin: float = 0.5
-    """Gap in nats a token from which on a pair costs nothing, above 0."""
+    """Gap in nats a token from which on a pair costs nothing, above 0. Default: a guess."""
 
     def __post_init__(self) -> None:
         require(0 < self.margin < math.inf, f"margin got {self.margin}, expected a finite number above 0")
