@@ -23,7 +23,7 @@ from harness.leaderboard.evidence import (
 from harness.leaderboard.group import REFERENCES, Group, group_of, only
 from harness.leaderboard.wording import disclaimers, title
 from harness.metrics import METRICS, YARDSTICKS
-from harness.stats import rank_ranges, tiers
+from harness.stats import Comparison, rank_ranges, tiers
 from harness.store import Record
 
 BASE = REFERENCES[0]
@@ -53,6 +53,8 @@ class Row(Standing):
     options: Mapping[str, Any]
     reference_based: bool
     """Whether its reward is relative to a reference: comparable within a prompt only (it leaves out beta log Z(x))."""
+    tags: tuple[str, ...]
+    """What the loss says of itself, where its record has it."""
     status: str
     """`ok`, `diverged`, `failed`, or `missing`: cells of it are not done."""
     reason: str = ""
@@ -64,6 +66,8 @@ class Row(Standing):
     yardstick_ranks: Mapping[str, int | None] = field(default_factory=dict)
     vs_base: Mapping[str, Estimate] = field(default_factory=dict)
     """Paired differences to the untrained base."""
+    vs_leader: Estimate = field(default_factory=Estimate)
+    """Paired difference to the first of the board in the ranked metric; its interval is not adjusted for the choice."""
     spend: Mapping[str, float] = field(default_factory=dict)
     """Mean over seeds and models."""
     scorer: Mapping[str, Any] = field(default_factory=dict)
@@ -88,6 +92,8 @@ class Board:
     minimum_detectable_difference: float
     """In the ranked metric, 80 % power, 5 % two-sided, for the median comparison; NaN for fewer than two systems."""
     rows: tuple[Row, ...]
+    p_values: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    """Of each pair of ranked losses, adjusted for all pairs; the tests behind ranks and tiers."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -145,7 +151,8 @@ def _board(group: Group, models: tuple[str, ...]) -> Board:
     against = {name: differences(samples[name], BASE) for name in VS_BASE if name in samples}
     values = {label: each.value for label, each in measured.get(group.ranked_by, {}).items() if label in sound}
     order = sorted(values, key=lambda label: (-values[label], label))
-    standings, detectable = _standings(group, order, values, samples)
+    leader = differences(samples[group.ranked_by], order[0]) if order else {}
+    standings, compared = _standings(group, order, values, samples)
     if len(models) == 1:
         standings |= _last(list(trouble), len(order))
     yardsticks = _yardstick_ranks(group, sound, measured)
@@ -162,6 +169,7 @@ def _board(group: Group, models: tuple[str, ...]) -> Board:
             metric_reasons={} if label in trouble else _missing(group, label, models, measured),
             yardstick_ranks=yardsticks.get(label, dict.fromkeys(YARDSTICKS)),
             vs_base={name: against.get(name, {}).get(label, Estimate()) for name in VS_BASE},
+            vs_leader=leader.get(label, Estimate()),
         )
         for label in [*order, *(label for label in sound if label not in values), *group.references, *trouble]
     ]
@@ -177,17 +185,20 @@ def _board(group: Group, models: tuple[str, ...]) -> Board:
         seeds=group.seeds,
         n_pairs=group.evidence.n_pairs,
         n_prompts=group.evidence.n_prompts,
-        minimum_detectable_difference=detectable,
+        minimum_detectable_difference=compared.detectable if compared else float("nan"),
         rows=tuple(rows),
+        p_values={a: dict(zip(order, map(float, compared.p[i]), strict=True)) for i, a in enumerate(order)}
+        if compared
+        else {},
     )
 
 
 def _standings(
     group: Group, order: Sequence[str], values: Mapping[str, float], samples: Mapping[str, Sample]
-) -> tuple[dict[str, Standing], float]:
-    """Return rank, range and tier of the systems that have a value, best first, and the detectable difference."""
+) -> tuple[dict[str, Standing], Comparison | None]:
+    """Return rank, range and tier of the systems that have a value, best first, and the tests they come from."""
     if not order:
-        return {}, float("nan")
+        return {}, None
     compared = comparison(only_systems(samples[group.ranked_by], order), group.resampling)
     low, high = rank_ranges(compared.better)
     tier = tiers(list(range(len(order))), compared.better)
@@ -195,7 +206,7 @@ def _standings(
         label: Standing(rank=_place(values, label), rank_low=low[k], rank_high=high[k], tier=tier[k])
         for k, label in enumerate(order)
     }
-    return standings, compared.detectable
+    return standings, compared
 
 
 def _last(labels: Sequence[str], ranked: int) -> dict[str, Standing]:
@@ -242,6 +253,7 @@ def _identity(group: Group, label: str, models: Sequence[str]) -> dict[str, Any]
         "kind": "reference" if label in group.references else "loss",
         "options": first["loss"].get("options", {}),
         "reference_based": bool(first["loss"].get("needs_reference")),
+        "tags": tuple(map(str, first["loss"].get("tags") or ())),
         "seeds": tuple(sorted({fields["seed"] for fields in mine if fields.get("seed") is not None})),
         "spend": {name: fmean(spend[name] for spend in spends if _is_number(spend.get(name))) for name in names},
         "scorer": {
