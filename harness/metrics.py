@@ -7,13 +7,16 @@ bootstrap over prompts gives every interval. Missing is NaN with a reason, never
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.stats import Floats, kendall_examples, slope_examples, spearman_examples
+from harness.calibration import brier_examples, ece_examples, wins
+from harness.correlations import kendall_examples, slope_examples, spearman_examples
+from harness.listwise import MIN_LIST, best_of_n, correlations, lists, ndcg
+from harness.stats import Floats
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -21,8 +24,9 @@ if TYPE_CHECKING:
 YARDSTICKS = ("sum", "mean", "ratio")
 """Rewards common to all losses: summed log-prob, log-prob a token, summed log-prob over the reference's."""
 LENBALANCED = "test_lenbalanced"
-MIN_LIST = 3
-"""Fewer scored responses of one prompt give no rank correlation within it."""
+LISTWISE = ("spearman_within_prompt", "kendall_within_prompt", "ndcg", "best_of_n")
+"""One value a prompt of the listwise data."""
+ON_REFERENCE = ("chosen_logp_drift", "rejected_logp_drift", "likelihood_displacement")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +38,8 @@ class Metric:
     direction: Literal["higher", "lower", "none"]
     """Which way is better; `none`: read it, do not rank by it."""
     summary: str
+    source: str = ""
+    """Who defined it; empty where it is a plain mean or share."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,37 +52,72 @@ class Examples:
     """(n,); NaN where the example does not count."""
 
 
-def _registry() -> dict[str, Metric]:
-    def metric(name: str, unit: str, direction: Literal["higher", "lower", "none"], summary: str) -> Metric:
-        return Metric(name=name, unit=unit, direction=direction, summary=summary)
+_OWN: tuple[tuple[str, str, Literal["higher", "lower", "none"], str, str], ...] = (
+    (
+        *("pairwise_accuracy", "share", "higher"),
+        "share of pairs whose chosen response has more reward, tie 0.5",
+        "Lambert et al. 2024, arXiv:2403.13787",
+    ),
+    *(
+        (f"pairwise_accuracy_gap_q{q}", "share", "higher", f"accuracy in score-gap quartile {q} of 4", "")
+        for q in (1, 2, 3, 4)
+    ),
+    ("pairwise_accuracy_lenbalanced", "share", "higher", "accuracy on pairs of responses of like length", ""),
+    ("pairwise_accuracy_true", "share", "higher", "agreement with true quality, known on simulated data", ""),
+    ("spearman", "correlation", "higher", "Spearman of reward and annotation score, all responses pooled", ""),
+    ("kendall", "correlation", "higher", "Kendall's tau-b of reward and annotation score, pooled", "Kendall 1945"),
+    ("spearman_within_prompt", "correlation", "higher", "Spearman among a prompt's responses, mean over prompts", ""),
+    ("kendall_within_prompt", "correlation", "higher", "tau-b among a prompt's responses, mean over prompts", ""),
+    ("spearman_true", "correlation", "higher", "Spearman of reward and true quality, known on simulated data", ""),
+    (
+        *("ndcg", "share", "higher"),
+        "NDCG@10 of a prompt's responses ordered by reward, gain: score above the prompt's lowest; mean over prompts",
+        "Jaervelin & Kekaelaeinen 2002; ties: McSherry & Najork 2008",
+    ),
+    (
+        *("best_of_n", "share of the gain", "higher"),
+        "score of the response of most reward, 0: the prompt's mean, 1: its best; mean over prompts",
+        "Stiennon et al. 2020, arXiv:2009.01325",
+    ),
+    ("brier", "squared probability", "lower", "mean (1 - sigmoid(margin))^2; 0.25: no opinion", "Brier 1950"),
+    (
+        *("ece", "probability", "lower"),
+        "expected calibration error of sigmoid(margin), 10 bins of confidence",
+        "Guo et al. 2017, arXiv:1706.04599",
+    ),
+    ("margin", "reward", "none", "mean reward of chosen minus rejected, in the loss's own scale", ""),
+    (
+        *("chosen_logp_drift", "nats", "none"),
+        "mean log-prob of chosen responses minus the reference's",
+        "Pal et al. 2024, arXiv:2402.13228",
+    ),
+    (
+        *("rejected_logp_drift", "nats", "none"),
+        "mean log-prob of rejected responses minus the reference's",
+        "Pal et al. 2024, arXiv:2402.13228",
+    ),
+    (
+        *("likelihood_displacement", "share", "none"),
+        "share of pairs whose chosen response is less likely than under the reference",
+        "Razin et al. 2024, arXiv:2410.08847",
+    ),
+    (
+        *("length_slope", "sd per e-fold", "none"),
+        "slope of the margin, in its sd, on log(chosen/rejected length)",
+        "after Dubois et al. 2024, arXiv:2404.04475",
+    ),
+)
+"""Name, unit, direction, summary, source; in the order of the board.
 
-    own = [
-        metric("pairwise_accuracy", "share", "higher", "share of pairs whose chosen response has more reward, tie 0.5"),
-        *(
-            metric(f"pairwise_accuracy_gap_q{q}", "share", "higher", f"accuracy in score-gap quartile {q} of 4")
-            for q in (1, 2, 3, 4)
-        ),
-        metric("pairwise_accuracy_lenbalanced", "share", "higher", "accuracy on pairs of responses of like length"),
-        metric("pairwise_accuracy_true", "share", "higher", "agreement with true quality, known on simulated data"),
-        metric("spearman", "correlation", "higher", "Spearman of reward and annotation score, all responses pooled"),
-        metric("kendall", "correlation", "higher", "Kendall's tau-b of reward and annotation score, pooled"),
-        metric(
-            "spearman_within_prompt", "correlation", "higher", "Spearman among a prompt's responses, mean over prompts"
-        ),
-        metric("kendall_within_prompt", "correlation", "higher", "tau-b among a prompt's responses, mean over prompts"),
-        metric("margin", "reward", "none", "mean reward of chosen minus rejected, in the loss's own scale"),
-        metric("chosen_logp_drift", "nats", "none", "mean log-prob of chosen responses minus the reference's"),
-        metric(
-            "length_slope", "sd per e-fold", "none", "slope of the margin, in its sd, on log(chosen/rejected length)"
-        ),
-    ]
+There is no KL to the reference: that is a mean over the policy's own samples, and held-out responses, mismatched
+completions included, are the data's. What they give is the drift, a mean log-ratio, and is called so.
+"""
+
+
+def _registry() -> dict[str, Metric]:
+    own = [Metric(name=row[0], unit=row[1], direction=row[2], summary=row[3], source=row[4]) for row in _OWN]
     common = [
-        metric(
-            f"{one.name}@{yardstick}",
-            one.unit,
-            one.direction,
-            f"{one.summary}; reward read as the {yardstick} yardstick",
-        )
+        replace(one, name=f"{one.name}@{yardstick}", summary=f"{one.summary}; reward read as the {yardstick} yardstick")
         for one in own
         if one.name in ("pairwise_accuracy", "pairwise_accuracy_lenbalanced", "spearman", "kendall")
         for yardstick in YARDSTICKS
@@ -106,18 +147,21 @@ def pair_values(rows: pd.DataFrame, edges: Floats | None = None) -> dict[str, Fl
     edges = gap_edges(rows) if edges is None else edges
     values: dict[str, Floats] = {}
     for suffix, margin in _margins(main).items():
-        values[f"pairwise_accuracy{suffix}"] = _wins(margin)
+        values[f"pairwise_accuracy{suffix}"] = wins(margin)
     own = _margins(main)[""]
     gap = _column(main, "gap")
     quartile = np.where(np.isfinite(gap), np.searchsorted(edges, gap, side="left") + 1, 0)
     for q in (1, 2, 3, 4):
-        values[f"pairwise_accuracy_gap_q{q}"] = np.where(quartile == q, _wins(own), np.nan)
+        values[f"pairwise_accuracy_gap_q{q}"] = np.where(quartile == q, wins(own), np.nan)
     for suffix, margin in _margins(balanced).items():
-        values[f"pairwise_accuracy_lenbalanced{suffix}"] = _wins(margin)
+        values[f"pairwise_accuracy_lenbalanced{suffix}"] = wins(margin)
     truth = np.sign(_column(main, "true_chosen") - _column(main, "true_rejected"))
-    values["pairwise_accuracy_true"] = np.where(truth == 0, np.nan, _wins(own * truth))
-    values["margin"] = own
-    values["chosen_logp_drift"] = _column(main, "chosen_sum_logp") - _column(main, "ref_chosen_sum_logp")
+    values["pairwise_accuracy_true"] = np.where(truth == 0, np.nan, wins(own * truth))
+    values |= {"brier": brier_examples(own), "ece": ece_examples(own), "margin": own}
+    for side in ("chosen", "rejected"):
+        values[f"{side}_logp_drift"] = _column(main, f"{side}_sum_logp") - _column(main, f"ref_{side}_sum_logp")
+    drift = values["chosen_logp_drift"]
+    values["likelihood_displacement"] = np.where(np.isnan(drift), np.nan, drift < 0)
     values["length_slope"] = _length_slope(
         own, _column(main, "chosen_characters"), _column(main, "rejected_characters")
     )
@@ -132,14 +176,16 @@ def examples(rows: pd.DataFrame, responses: pd.DataFrame, edges: Floats | None =
         for name, value in pair_values(rows, edges).items()
     }
     main = _main(responses)
-    score, prompt = _column(main, "score"), _prompts(main)
-    for suffix, reward in _rewards(main).items():
-        usable = np.isfinite(score) & np.isfinite(reward)
-        for name, correlate in (("spearman", spearman_examples), ("kendall", kendall_examples)):
-            value = np.full(len(main), np.nan)
-            value[usable] = correlate(reward[usable], score[usable])
-            found[f"{name}{suffix}"] = Examples(prompt=prompt, value=value)
-    found |= _within_prompt(main[main["listwise"].to_numpy(bool)])
+    rewards, score = _rewards(main), _column(main, "score")
+    pooled = [(f"spearman{suffix}", spearman_examples, reward, score) for suffix, reward in rewards.items()]
+    pooled += [(f"kendall{suffix}", kendall_examples, reward, score) for suffix, reward in rewards.items()]
+    pooled.append(("spearman_true", spearman_examples, rewards[""], _column(main, "true_quality")))
+    for name, correlate, reward, truth in pooled:
+        usable = np.isfinite(truth) & np.isfinite(reward)
+        value = np.full(len(main), np.nan)
+        value[usable] = correlate(reward[usable], truth[usable])
+        found[name] = Examples(prompt=_prompts(main), value=value)
+    found |= _listwise(main[main["listwise"].to_numpy(bool)])
     return {name: found[name] for name in METRICS}
 
 
@@ -156,64 +202,45 @@ def summarise(rows: pd.DataFrame, responses: pd.DataFrame) -> tuple[dict[str, fl
 
 def _why_missing(name: str, rows: pd.DataFrame, responses: pd.DataFrame) -> str:
     stem, _, yardstick = name.partition("@")
-    on_responses = stem.startswith(("spearman", "kendall"))
-    table = _main(responses) if on_responses else _main(rows)
+    on_responses = stem.startswith(("spearman", "kendall")) or stem in LISTWISE
+    table, kind = (_main(responses) if on_responses else _main(rows)), "data"
     if stem == "pairwise_accuracy_lenbalanced":
-        table = rows[rows["split"] == LENBALANCED]
-    if stem.endswith("_within_prompt"):
-        table = table[table["listwise"].to_numpy(bool)]
+        table, kind = rows[rows["split"] == LENBALANCED], "length-balanced pairs"
+    if stem in LISTWISE:
+        table, kind = table[table["listwise"].to_numpy(bool)], "listwise data"
     if not len(table):
-        kind = "length-balanced pairs" if "lenbalanced" in stem else "listwise data" if "within" in stem else "data"
         return f"the split has no {kind}"
-    suffix = f"@{yardstick}" if yardstick else ""
-    reward = (_rewards if on_responses else _margins)(table)[suffix]
-    needed = (
-        "score" if on_responses else "gap" if "_gap_" in stem else "true_chosen" if stem.endswith("_true") else None
-    )
-    if stem != "chosen_logp_drift" and not np.isfinite(reward).any():
-        return "no reward is known" if not yardstick else f"the {yardstick} yardstick's log-probs are not known"
+    if stem in ON_REFERENCE:
+        return "the reference's log-probs are not known"
+    if not np.isfinite((_rewards if on_responses else _margins)(table)[f"@{yardstick}" if yardstick else ""]).any():
+        return f"the {yardstick} yardstick's log-probs are not known" if yardstick else "no reward is known"
+    needed = _needed(stem, on_responses)
     if needed and not np.isfinite(_column(table, needed)).any():
         return f"the data has no {needed}"
-    if stem == "chosen_logp_drift":
-        return "the reference's log-probs are not known"
     if "_gap_" in stem:
         return "no pair falls into this quartile"
     if stem == "pairwise_accuracy_true":
         return "every pair is a tie in true quality"
-    if stem.endswith("_within_prompt"):
+    if stem in ("ndcg", "best_of_n"):
+        return "no prompt has responses that differ in score"
+    if stem in LISTWISE:
         return f"no prompt has {MIN_LIST} scored responses that differ in reward and in score"
     return "a constant has no correlation and no slope"
 
 
-def _within_prompt(listwise: pd.DataFrame) -> dict[str, Examples]:
-    """Return one correlation a prompt; NaN with fewer than `MIN_LIST` scored responses or a constant side.
+def _needed(stem: str, on_responses: bool) -> str | None:
+    """Return the column without which the metric cannot be."""
+    if stem.endswith("_true"):
+        return "true_quality" if on_responses else "true_chosen"
+    return "score" if on_responses else "gap" if "_gap_" in stem else None
 
-    Prompts are padded to L responses; the signs of all differences, (P, L, L), give both: a centred mid-rank is half
-    the sum of a response's signs.
-    """
-    score, reward = _column(listwise, "score"), _column(listwise, "reward")
-    usable = np.isfinite(score) & np.isfinite(reward)
-    names, of_all = np.unique(_prompts(listwise).astype(str), return_inverse=True)
-    which = of_all[usable]
-    sizes = np.bincount(which, minlength=len(names))
-    order = np.argsort(which, kind="stable")
-    place = np.arange(len(which)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
-    signs = []
-    for values in (reward[usable], score[usable]):
-        padded_PL = np.full((len(names), int(sizes.max(initial=0))), np.nan)
-        padded_PL[which[order], place] = values[order]
-        signs.append(np.nan_to_num(np.sign(padded_PL[:, :, None] - padded_PL[:, None, :])))
-    ranks = [sign.sum(2) for sign in signs]
-    found = {}
-    for name, (x, y) in (
-        ("spearman", ranks),
-        ("kendall", [sign.reshape(len(names), sign[0].size if len(names) else 0) for sign in signs]),
-    ):
-        scale = np.sqrt((x**2).sum(1) * (y**2).sum(1))
-        valid = (sizes >= MIN_LIST) & (scale > 0)
-        value = np.where(valid, (x * y).sum(1) / np.where(valid, scale, 1.0), np.nan)
-        found[f"{name}_within_prompt"] = Examples(prompt=names.astype(object), value=value)
-    return found
+
+def _listwise(responses: pd.DataFrame) -> dict[str, Examples]:
+    """Return the metrics that have one value a prompt."""
+    found = lists(_prompts(responses), _column(responses, "reward"), _column(responses, "score"))
+    spearman, kendall = correlations(found)
+    values = dict(zip(LISTWISE, (spearman, kendall, ndcg(found), best_of_n(found)), strict=True))
+    return {name: Examples(prompt=found.prompt, value=value) for name, value in values.items()}
 
 
 def _length_slope(margin: Floats, chosen: Floats, rejected: Floats) -> Floats:
@@ -251,10 +278,6 @@ def _rewards(responses: pd.DataFrame) -> dict[str, Floats]:
         "@mean": total / _column(responses, "tokens"),
         "@ratio": total - _column(responses, "ref_sum_logp"),
     }
-
-
-def _wins(margin: Floats) -> Floats:
-    return np.where(np.isnan(margin), np.nan, (margin > 0) + 0.5 * (margin == 0))
 
 
 def _main(table: pd.DataFrame) -> pd.DataFrame:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from harness.calibration import Bin, reliability
 from harness.metrics import LENBALANCED, METRICS, YARDSTICKS, Examples, examples, gap_edges
 from harness.stats import (
     Comparison,
@@ -17,6 +18,7 @@ from harness.stats import (
     cluster_sums,
     compare,
     interval,
+    p_best,
     resample_counts,
     resampled_means,
     standard_errors,
@@ -71,6 +73,8 @@ class Evidence:
     """Pairs of the main split that any cell has."""
     left_out: Mapping[str, int]
     """Pairs and responses that some cell has no score for, by kind; kinds without any are absent."""
+    gap_edges: tuple[float, ...] = ()
+    """The three score gaps that part the quartiles of the gap metrics; empty where no gap is known."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,6 +110,7 @@ def gather(records: Mapping[Unit, Record]) -> Evidence:
         n_prompts=int(rows[0]["prompt_id"][main].nunique()),
         pairs=int(main.sum()) + left_out["pairs"],
         left_out={kind: number for kind, number in left_out.items() if number},
+        gap_edges=tuple(edges.tolist()) if np.isfinite(edges).all() else (),
     )
 
 
@@ -172,14 +177,8 @@ def sample(
 
     A value is the mean over models, each weighing the same. Reference systems stand for every seed.
     """
-    had: dict[str, Floats] = {}
-    for label in labels:
-        per_seed = [
-            [values.units.get(Unit(label, model, seed), values.units.get(Unit(label, model, None))) for model in models]
-            for seed in seeds
-        ]
-        if all(value is not None for of_seed in per_seed for value in of_seed):
-            had[label] = np.array(per_seed).mean(1)  # (S, n)
+    found = {label: _of_system(values, label, models, seeds) for label in labels}
+    had = {label: each.mean(1) for label, each in found.items() if each is not None}  # (S, n)
     if not had:
         return Sample(
             labels=(),
@@ -230,6 +229,32 @@ def only_systems(one: Sample, labels: Sequence[str]) -> Sample:
 def comparison(one: Sample, resampling: Resampling) -> Comparison:
     """Return every pair of systems compared on the metric."""
     return compare(one.per_seed, one.resampled, one.n_prompts, resampling.seed)
+
+
+def chances(one: Sample, resampling: Resampling) -> dict[str, float]:
+    """Return how often each of the systems is the best of them over the resamples."""
+    return dict(
+        zip(one.labels, p_best(one.per_seed, one.resampled, one.n_prompts, resampling.seed).tolist(), strict=True)
+    )
+
+
+def reliability_of(margins: Values, label: str, models: Sequence[str], seeds: Sequence[int]) -> tuple[Bin, ...]:
+    """Return a system's reliability bins over all its seeds and models; none where it lacks the `margin` in one."""
+    found = _of_system(margins, label, models, seeds)
+    if found is None:
+        return ()
+    return reliability(np.tile(margins.prompt, found.shape[0] * found.shape[1]), found.ravel(), margins.n_prompts)
+
+
+def _of_system(values: Values, label: str, models: Sequence[str], seeds: Sequence[int]) -> Floats | None:
+    """Return a system's values, (S, models, n), reference systems repeated for every seed; None where one lacks."""
+    found = [
+        [values.units.get(Unit(label, model, seed), values.units.get(Unit(label, model, None))) for model in models]
+        for seed in seeds
+    ]
+    if any(value is None for of_seed in found for value in of_seed):
+        return None
+    return np.array(found, dtype=np.float64)
 
 
 def yardstick(metric: str, name: str) -> str:

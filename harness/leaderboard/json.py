@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
 from harness.leaderboard.evidence import Estimate
@@ -47,6 +48,7 @@ def _board(board: Board) -> dict[str, Any]:
         "n_pairs": board.n_pairs,
         "n_prompts": board.n_prompts,
         "minimum_detectable_difference": board.minimum_detectable_difference,
+        "gap_edges": board.gap_edges,
         "rows": [_row(row) for row in board.rows],
     }
 
@@ -57,6 +59,7 @@ def _row(row: Row) -> dict[str, Any]:
         "rank_low": row.rank_low,
         "rank_high": row.rank_high,
         "tier": row.tier,
+        "p_best": row.p_best,
         "label": row.label,
         "loss": row.loss,
         "kind": row.kind,
@@ -71,6 +74,8 @@ def _row(row: Row) -> dict[str, Any]:
         "vs_base": {name: _estimate(estimate) for name, estimate in row.vs_base.items()},
         "spend": row.spend,
         "scorer": row.scorer,
+        "reliability": [asdict(one) for one in row.reliability],
+        "prepared": row.prepared,
     }
 
 

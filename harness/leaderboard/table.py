@@ -5,22 +5,25 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from statistics import fmean
 from typing import Any
 
 from harness.api.errors import HarnessError
+from harness.calibration import Bin
 from harness.leaderboard.evidence import (
     Estimate,
     Resampling,
     Sample,
+    chances,
     comparison,
     differences,
     estimates,
     only_systems,
+    reliability_of,
     sample,
     yardstick,
 )
 from harness.leaderboard.group import REFERENCES, Group, group_of, only
+from harness.leaderboard.identity import identity
 from harness.leaderboard.wording import disclaimers, title
 from harness.metrics import METRICS, YARDSTICKS
 from harness.stats import Comparison, rank_ranges, tiers
@@ -40,6 +43,8 @@ class Standing:
     rank_high: int | None = None
     """The ranks that the comparisons leave open, low being best."""
     tier: int | None = None
+    p_best: float | None = None
+    """How often it is the best of the ranked systems over the resamples; None for those that came to nothing."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,6 +71,13 @@ class Row(Standing):
     yardstick_ranks: Mapping[str, int | None] = field(default_factory=dict)
     vs_base: Mapping[str, Estimate] = field(default_factory=dict)
     """Paired differences to the untrained base."""
+    reliability: tuple[Bin, ...] = ()
+    """Bins of sigmoid(margin) over all seeds and models; none where the reward is not known."""
+    prepared: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    """Mean and `n_eff` of each column that the loss prepared from its training pairs, mean over seeds and models.
+
+    n_eff = (sum w)^2 / sum w^2 is the number of equal pairs that a column of weights is worth (Kish 1965).
+    """
     vs_leader: Estimate = field(default_factory=Estimate)
     """Paired difference to the first of the board in the ranked metric; its interval is not adjusted for the choice."""
     spend: Mapping[str, float] = field(default_factory=dict)
@@ -91,6 +103,8 @@ class Board:
     n_prompts: int
     minimum_detectable_difference: float
     """In the ranked metric, 80 % power, 5 % two-sided, for the median comparison; NaN for fewer than two systems."""
+    gap_edges: tuple[float, ...]
+    """The three score gaps that part the quartiles of the gap metrics; empty where no gap is known."""
     rows: tuple[Row, ...]
     p_values: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     """Of each pair of ranked losses, adjusted for all pairs; the tests behind ranks and tiers."""
@@ -158,11 +172,12 @@ def _board(group: Group, models: tuple[str, ...]) -> Board:
     yardsticks = _yardstick_ranks(group, sound, measured)
     rows = [
         Row(
-            **_identity(group, label, models),
+            **identity(group, label, models),
             rank=(place := standings.get(label, Standing())).rank,
             rank_low=place.rank_low,
             rank_high=place.rank_high,
             tier=place.tier,
+            p_best=place.p_best,
             status=trouble[label][0] if label in trouble else "ok",
             reason=trouble[label][1] if label in trouble else "",
             metrics={name: measured.get(name, {}).get(label, Estimate()) for name in METRICS},
@@ -170,6 +185,7 @@ def _board(group: Group, models: tuple[str, ...]) -> Board:
             yardstick_ranks=yardsticks.get(label, dict.fromkeys(YARDSTICKS)),
             vs_base={name: against.get(name, {}).get(label, Estimate()) for name in VS_BASE},
             vs_leader=leader.get(label, Estimate()),
+            reliability=() if label in trouble else _reliability(group, label, models),
         )
         for label in [*order, *(label for label in sound if label not in values), *group.references, *trouble]
     ]
@@ -186,6 +202,7 @@ def _board(group: Group, models: tuple[str, ...]) -> Board:
         n_pairs=group.evidence.n_pairs,
         n_prompts=group.evidence.n_prompts,
         minimum_detectable_difference=compared.detectable if compared else float("nan"),
+        gap_edges=group.evidence.gap_edges,
         rows=tuple(rows),
         p_values={a: dict(zip(order, map(float, compared.p[i]), strict=True)) for i, a in enumerate(order)}
         if compared
@@ -199,11 +216,14 @@ def _standings(
     """Return rank, range and tier of the systems that have a value, best first, and the tests they come from."""
     if not order:
         return {}, None
-    compared = comparison(only_systems(samples[group.ranked_by], order), group.resampling)
+    ranked = only_systems(samples[group.ranked_by], order)
+    compared, chance = comparison(ranked, group.resampling), chances(ranked, group.resampling)
     low, high = rank_ranges(compared.better)
     tier = tiers(list(range(len(order))), compared.better)
     standings = {
-        label: Standing(rank=_place(values, label), rank_low=low[k], rank_high=high[k], tier=tier[k])
+        label: Standing(
+            rank=_place(values, label), rank_low=low[k], rank_high=high[k], tier=tier[k], p_best=chance[label]
+        )
         for k, label in enumerate(order)
     }
     return standings, compared
@@ -237,31 +257,9 @@ def _place(values: Mapping[str, float], label: str) -> int | None:
     return 1 + sum(value > values[label] + 1e-12 for value in values.values())
 
 
-def _identity(group: Group, label: str, models: Sequence[str]) -> dict[str, Any]:
-    """Return what a row says besides its numbers."""
-    mine = [record.fields for unit, record in group.records.items() if unit.label == label and unit.model in models]
-    spends = [fields["spend"] for fields in mine if fields.get("spend")]
-    names = [name for name, value in (spends[0] if spends else {}).items() if _is_number(value)]
-    scorers = [fields["scorer"] for fields in mine if fields.get("scorer")]
-    parity = [each["parity_max_abs_nats"] for each in scorers if _is_number(each.get("parity_max_abs_nats"))]
-    known = [record.fields for unit, record in group.records.items() if unit.label == label]
-    unknown = {"loss": {"name": label.partition("(")[0]}}  # asked for, and not begun on any model
-    first: Mapping[str, Any] = next(iter([*mine, *known]), unknown)
-    return {
-        "label": label,
-        "loss": str(first["loss"]["name"]),
-        "kind": "reference" if label in group.references else "loss",
-        "options": first["loss"].get("options", {}),
-        "reference_based": bool(first["loss"].get("needs_reference")),
-        "tags": tuple(map(str, first["loss"].get("tags") or ())),
-        "seeds": tuple(sorted({fields["seed"] for fields in mine if fields.get("seed") is not None})),
-        "spend": {name: fmean(spend[name] for spend in spends if _is_number(spend.get(name))) for name in names},
-        "scorer": {
-            "name": ", ".join(sorted({str(each.get("name")) for each in scorers})),
-            "version": ", ".join(sorted({str(each.get("version")) for each in scorers if each.get("version")})),
-            "parity_max_abs_nats": max(parity) if parity else float("nan"),
-        },
-    }
+def _reliability(group: Group, label: str, models: Sequence[str]) -> tuple[Bin, ...]:
+    margins = group.evidence.values.get("margin")
+    return reliability_of(margins, label, models, group.seeds or (0,)) if margins else ()
 
 
 def _missing(
@@ -274,7 +272,3 @@ def _missing(
             reasons = dict(record.fields.get("metric_reasons") or {}) | reasons
     none = "no example of it has a score in every cell"
     return {name: reasons.get(name, none) for name in METRICS if label not in measured.get(name, {})}
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
