@@ -49,9 +49,14 @@ def given(loss: Loss, batch: Batch) -> PairLogps:
     )
 
 
+def training_table(loss: Loss, batch: Batch) -> pd.DataFrame:
+    """Return the table that `prepare` gets: with the reference's sums where they are declared."""
+    return batch.table if loss.needs_reference else batch.table.drop(columns=REFERENCE_COLUMNS)
+
+
 def columns(loss: Loss, batch: Batch) -> dict[str, Tensor]:
     """Return the declared and prepared columns, (B,) each, in the dtype of the log-probs."""
-    table = batch.table if loss.needs_reference else batch.table.drop(columns=REFERENCE_COLUMNS)
+    table = training_table(loss, batch)
     dtype, count = batch.pairs.chosen.token.dtype, len(table)
     found: dict[str, Tensor] = {}
     for name in loss.needs_columns:

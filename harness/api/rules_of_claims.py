@@ -47,12 +47,13 @@ def traits_are_well_formed(loss: Loss, kit: Kit) -> None:
     kinds = typing.get_args(Comparison)
     demand(loss.comparison in kinds, f"comparison got {loss.comparison!r}, expected one of {', '.join(kinds)}")
     demand(
-        loss.batch_coupled or not loss.stateful, "stateful without batch_coupled; the trainer calls step on whole steps"
+        loss.batch_coupled or not loss.stateful,
+        "got stateful without batch_coupled, expected both; the trainer gives whole steps to step",
     )
     state = loss.initial_state()
     tensors = all(isinstance(value, torch.Tensor) for value in state.values())
-    demand(tensors, "initial_state gave something else than tensors; checkpoints keep tensors")
-    demand(loss.stateful or not state, "initial_state gave a state without the trait stateful; declare it")
+    demand(tensors, "got something else in initial_state, expected tensors; checkpoints keep tensors")
+    demand(loss.stateful or not state, "got an initial_state without the trait stateful, expected none; declare it")
 
 
 def limits_hold(loss: Loss, kit: Kit) -> None:

@@ -12,7 +12,16 @@ import torch
 from torch import Tensor
 
 from harness.api.batches import Batch, ordinary
-from harness.api.evaluation import REFERENCE_COLUMNS, columns, differentiate, evaluate, given, rewards, tensors
+from harness.api.evaluation import (
+    REFERENCE_COLUMNS,
+    columns,
+    differentiate,
+    evaluate,
+    given,
+    rewards,
+    tensors,
+    training_table,
+)
 from harness.api.kit import Kit, applies, demand
 from harness.api.loss import Loss
 from harness.api.pairs import Logps, PairLogps
@@ -80,7 +89,11 @@ def keeps_no_state(loss: Loss, kit: Kit) -> None:
     demand(
         torch.equal(first, again), f"got other values for the same batch the second time, expected the same; {advice}"
     )
-    _same(given(loss, batch).columns, pairs.columns, f"prepare gave other columns the second time; {advice}")
+    _same(
+        given(loss, batch).columns,
+        pairs.columns,
+        f"other columns from prepare the second time, expected the same; {advice}",
+    )
     unchanged = repr(sorted(vars(loss).items())) == attributes and loss.options() == options
     demand(unchanged, f"got attributes that changed in a call, expected none to; {advice}")
     if not loss.stateful:
@@ -88,7 +101,7 @@ def keeps_no_state(loss: Loss, kit: Kit) -> None:
     _, state = loss.step(pairs, loss.initial_state(), np.random.default_rng(0))
     kept = {name: tensor.clone() for name, tensor in state.items()}
     first, _ = loss.step(between, state, np.random.default_rng(1))
-    _same(state, kept, "step changed the state it was given; return a new one")
+    _same(state, kept, "a state that step changed in place, expected it as it was; return a new one")
     again, _ = loss.step(between, state, np.random.default_rng(1))
     demand(torch.equal(first, again), "got other values for the same state and seed, expected the same")
     empty = all(torch.equal(value, loss.initial_state()[name]) for name, value in loss.initial_state().items())
@@ -107,7 +120,7 @@ def randomness_is_an_argument(loss: Loss, kit: Kit) -> None:
             before = _drawn()
             seen.append(_everything(loss, batch))
             moved = [library for library, place in _drawn().items() if place != before[library]]
-        demand(not moved, f"drew from the global generator of {', '.join(moved)}, expected `rng` alone; use step's rng")
+        demand(not moved, f"got a draw from the global generator of {', '.join(moved)}, expected none; use step's rng")
     same = all(torch.equal(one, two) for one, two in zip(*seen, strict=True))
     demand(same, "got other values under another global seed, expected the same; use step's rng")
 
@@ -118,13 +131,15 @@ def inputs_are_left_alone(loss: Loss, kit: Kit) -> None:
     Guards against a batch that the next loss, or the training log, reads after it was altered.
     """
     batch = ordinary(np.random.default_rng(26))
-    table = batch.table.copy(deep=True)
+    table = training_table(loss, batch)
+    kept = table.copy(deep=True)
+    loss.prepare(table)
+    demand(table.equals(kept), "got a table that prepare changed, expected it as it was; copy first")
     pairs = given(loss, batch)
-    demand(batch.table.equals(table), "prepare changed the table it was given, expected it as it was; copy first")
     before = {name: tensor.clone() for name, tensor in tensors(pairs).items()}
     evaluate(loss, pairs)
     rewards(loss, pairs)
-    _same(tensors(pairs), before, "a tensor of the batch was changed in place; write to a copy")
+    _same(tensors(pairs), before, "an input that was changed in place, expected it as it was; write to a copy")
 
 
 # -- helpers -------------------------------------------------------------------------------------------------------
@@ -218,7 +233,7 @@ def _everything(loss: Loss, batch: Batch) -> list[Tensor]:
 
 def _same(got: Mapping[str, Tensor], expected: Mapping[str, Tensor], trouble: str) -> None:
     for name, tensor in expected.items():
-        demand(torch.equal(got[name], tensor), f"{name}: {trouble}")
+        demand(torch.equal(got[name], tensor), f"{name}: got {trouble}")
 
 
 @contextmanager

@@ -11,7 +11,7 @@ import types
 import typing
 from collections.abc import Iterator
 from functools import partial
-from itertools import chain, islice
+from itertools import chain, islice, zip_longest
 from typing import Any
 
 import numpy as np
@@ -43,7 +43,8 @@ def every_option_acts(loss: Loss, kit: Kit) -> None:
     hints = typing.get_type_hints(type(loss))
     for name in checked:
         others = sorted((other for other in checked if other != name), key=lambda other: _numeric(hints[other]))
-        contexts = chain([loss], *(islice(alternatives(loss, other), 6) for other in others))  # choices before numbers
+        beside = zip_longest(*(islice(alternatives(loss, other), 6) for other in others))  # a choice of each in turn
+        contexts = chain([loss], (each for round in beside for each in round if each is not None))
         demand(
             any(traces.differ(context, changed) for context in contexts for changed in alternatives(context, name)),
             f"got the same values for every {name} that was tried, expected a change; use the option or take it out "
@@ -214,7 +215,8 @@ class _Traces:
         self.seen: dict[str, list[Tensor] | None] = {}
 
     def differ(self, one: Loss, other: Loss) -> bool:
-        first, second = self._of(one), self._of(other)
+        first = self._of(one)
+        second = None if first is None else self._of(other)
         if first is None or second is None:
             return False
         return any(not _alike(before, after) for before, after in zip(first, second, strict=True))
