@@ -1,0 +1,252 @@
+"""Records and table -> the small frames behind the pictures of a board. All reading is here; drawing is pure.
+
+A frame is a list of plain rows, every number at four significant digits, so that a page stays small and rebuilds are
+byte-identical. Imports no torch.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import expit
+from scipy.stats import rankdata
+
+from harness.leaderboard.evidence import Estimate
+from harness.leaderboard.table import Board, Row, Table
+from harness.metrics import LENBALANCED
+from harness.store import Record
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Frame = list[dict[str, Any]]
+TRAIN = "train.parquet"
+"""The step log of a cell, with TRL's metric names."""
+SCORE_BINS, CONFIDENCE_BINS, STEPS = 10, 10, 40
+"""Most points of one line of each picture."""
+CURVES = {"relative": "loss", "margin": "rewards/margins", "chosen": "logps/chosen"}
+"""What the training curves show -> the column of the step log."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Frames:
+    """What the pictures of one board show; a frame without rows is a picture that cannot be drawn."""
+
+    quartiles: Frame
+    """loss, quartile 1-4 of the score gap, value, low, high, n."""
+    scores: Frame
+    """loss, score: mean annotation score of a bin; percentile: mean place of its rewards among all, 0-100; n."""
+    reliability: Frame
+    """loss, confidence: mean of sigmoid(|margin|) in a bin; accuracy: share of its pairs that are right; n."""
+    curves: Frame
+    """loss, step, relative: loss over its first logged value; raw loss, margin and chosen log-prob; means of cells."""
+    spend: Frame
+    """loss, value, low, high, seconds, flops."""
+    differences: Frame
+    """loss, other, difference in the ranked metric, p (adjusted), significant; both directions of each pair."""
+
+
+def frames(records: Sequence[Record], table: Table) -> tuple[Frames, ...]:
+    """Return the frames of each board, in the table's order; each record's tables are read once."""
+    scored: dict[int, _Cell] = {}
+    found = []
+    for board in table.boards:
+        shown = {row.label for row in board.rows if row.status == "ok" and row.kind == "loss"}
+        mine = [record for record in records if _of(record, board) and record.fields["label"] in shown]
+        for record in mine:
+            if id(record) not in scored:
+                scored[id(record)] = _read(record)
+        found.append(_frames(board, table.ranked_by, [scored[id(record)] for record in mine]))
+    return tuple(found)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Cell:
+    """One cell's part of the frames: bins that can be averaged over models and seeds."""
+
+    label: str
+    scores: NDArray[np.float64]
+    """(SCORE_BINS, 3): count, summed score, summed percentile."""
+    reliability: NDArray[np.float64]
+    """(CONFIDENCE_BINS, 3): count, summed confidence, summed accuracy."""
+    curves: Mapping[str, NDArray[np.float64]]
+    """Columns of the step log and `step`, (<= STEPS,) each."""
+
+
+def _of(record: Record, board: Board) -> bool:
+    fields = record.fields
+    same = json.dumps(fields.get("board", {}), sort_keys=True) == json.dumps(board.settings, sort_keys=True)
+    return bool(
+        same
+        and fields["status"] == "ok"
+        and fields["model"]["name"] in board.models
+        and fields.get("kind") != "reference"
+    )
+
+
+def _read(record: Record) -> _Cell:
+    import pandas as pd
+
+    path = record.folder / TRAIN
+    log = pd.read_parquet(path) if path.is_file() else None
+    return _Cell(
+        label=str(record.fields["label"]),
+        scores=_score_bins(record.responses()),
+        reliability=_confidence_bins(record.rows()),
+        curves={} if log is None else _thinned(log),
+    )
+
+
+def _score_bins(responses: pd.DataFrame) -> NDArray[np.float64]:
+    """Return per decile of the annotation score: responses, summed score, summed percentile of the reward."""
+    main = responses[responses["split"] != LENBALANCED]
+    score, reward = _numbers(main, "score"), _numbers(main, "reward")
+    usable = np.isfinite(score) & np.isfinite(reward)
+    score, reward = score[usable], reward[usable]
+    if not len(score):
+        return np.zeros((SCORE_BINS, 3))
+    edges = np.quantile(score, np.arange(1, SCORE_BINS) / SCORE_BINS)
+    percentile = (rankdata(reward) - 0.5) / len(reward) * 100
+    return _binned(np.searchsorted(edges, score, side="left"), SCORE_BINS, score, percentile)
+
+
+def _confidence_bins(rows: pd.DataFrame) -> NDArray[np.float64]:
+    """Return per bin of the confidence, from 0.5 to 1: pairs, summed confidence, summed accuracy (a tie is 0.5).
+
+    The label of a pair is its order, so its probability under the reward, sigmoid(margin), is folded at one half: the
+    confidence is sigmoid(|margin|), right where the margin is positive (Guo et al. 2017, arXiv:1706.04599, sec. 2).
+    """
+    main = rows[rows["split"] != LENBALANCED]
+    margin = _numbers(main, "reward_chosen") - _numbers(main, "reward_rejected")
+    margin = margin[np.isfinite(margin)]
+    confidence = expit(np.abs(margin))
+    bins = np.minimum(((confidence - 0.5) * 2 * CONFIDENCE_BINS).astype(int), CONFIDENCE_BINS - 1)
+    return _binned(bins, CONFIDENCE_BINS, confidence, (margin > 0) + 0.5 * (margin == 0))
+
+
+def _binned(bins: NDArray[np.int64], number: int, *values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return (number, 1 + len(values)): the count of each bin and the sum of each of the values in it."""
+    sums = [np.bincount(bins, weights=each, minlength=number) for each in values]
+    return np.column_stack([np.bincount(bins, minlength=number).astype(np.float64), *sums])
+
+
+def _thinned(log: pd.DataFrame) -> dict[str, NDArray[np.float64]]:
+    """Return the step log as means over at most `STEPS` stretches of steps."""
+    bucket = np.arange(len(log)) * min(STEPS, len(log)) // max(len(log), 1)
+    size = np.bincount(bucket)
+    return {
+        name: np.bincount(bucket, weights=_numbers(log, name)) / size
+        for name in ("step", *CURVES.values())
+        if name in log.columns
+    }
+
+
+def _frames(board: Board, ranked_by: str, cells: Sequence[_Cell]) -> Frames:
+    by_label: dict[str, list[_Cell]] = defaultdict(list)
+    for cell in cells:
+        by_label[cell.label].append(cell)
+    ranked = [row for row in board.rows if row.rank is not None and row.status == "ok"]
+    labels = [row.label for row in ranked]
+    return Frames(
+        quartiles=_quartiles(ranked),
+        scores=_lines(labels, by_label, lambda cell: cell.scores, ("score", "percentile")),
+        reliability=_lines(labels, by_label, lambda cell: cell.reliability, ("confidence", "accuracy")),
+        curves=[row for label in labels for row in _curves(label, by_label[label])],
+        spend=_spend(ranked, ranked_by),
+        differences=_differences(board, ranked, ranked_by),
+    )
+
+
+def _quartiles(rows: Iterable[Row]) -> Frame:
+    return [
+        {"loss": row.label, "quartile": quartile, **_estimate(one), "n": one.n}
+        for row in rows
+        for quartile in (1, 2, 3, 4)
+        if math.isfinite((one := row.metrics[f"pairwise_accuracy_gap_q{quartile}"]).value)
+    ]
+
+
+def _lines(
+    labels: Iterable[str],
+    cells: Mapping[str, Sequence[_Cell]],
+    read: Callable[[_Cell], NDArray[np.float64]],
+    names: tuple[str, str],
+) -> Frame:
+    """Return the mean of two binned values over the examples of all cells of each loss; empty bins have no row."""
+    found = []
+    for label in labels:
+        total = np.sum([read(cell) for cell in cells[label]], axis=0) if cells[label] else np.zeros((0, 3))
+        found += [
+            {"loss": label, names[0]: short(x / n), names[1]: short(y / n), "n": int(n)} for n, x, y in total if n
+        ]
+    return found
+
+
+def _curves(label: str, cells: Sequence[_Cell]) -> Frame:
+    """Return the training curve of a loss, the mean over its cells at each stretch of steps that all of them have."""
+    logs = [cell.curves for cell in cells if cell.curves]
+    if not logs:
+        return []
+    length = min(len(log["step"]) for log in logs)
+    mean = {
+        name: np.mean([log[name][:length] for log in logs], axis=0)
+        for name in ("step", *CURVES.values())
+        if all(name in log for log in logs)
+    }
+    first = abs(mean["loss"][0]) if "loss" in mean else 0.0
+    rows = []
+    for k in range(length):
+        row = {"loss": label, "step": short(mean["step"][k])}
+        row |= {short_name: short(mean[name][k]) for short_name, name in CURVES.items() if name in mean}
+        if "relative" in row:
+            row |= {"raw": row["relative"], "relative": short(mean["loss"][k] / first) if first > 1e-9 else None}
+        rows.append(row)
+    return rows
+
+
+def _spend(rows: Iterable[Row], ranked_by: str) -> Frame:
+    return [
+        {
+            "loss": row.label,
+            **_estimate(row.metrics[ranked_by]),
+            "seconds": short(row.spend["seconds"]),
+            "flops": short(row.spend.get("flops", math.nan)),
+        }
+        for row in rows
+        if "seconds" in row.spend
+    ]
+
+
+def _differences(board: Board, rows: Sequence[Row], ranked_by: str) -> Frame:
+    found = []
+    for row in rows:
+        for other in rows:
+            if row.label == other.label or other.label not in board.p_values.get(row.label, {}):
+                continue
+            p = board.p_values[row.label][other.label]
+            difference = row.metrics[ranked_by].value - other.metrics[ranked_by].value
+            found.append(
+                {"loss": row.label, "other": other.label, "difference": short(difference), "p": short(p),
+                 "significant": p <= 0.05}
+            )  # fmt: skip
+    return found
+
+
+def _estimate(one: Estimate) -> dict[str, float | None]:
+    return {"value": short(one.value), "low": short(one.low), "high": short(one.high)}
+
+
+def short(value: float) -> float | None:
+    """Return `value` at four significant digits; None where it is not finite."""
+    return float(f"{value:.4g}") + 0.0 if math.isfinite(value) else None
+
+
+def _numbers(table: pd.DataFrame, name: str) -> NDArray[np.float64]:
+    return table[name].to_numpy(np.float64, na_value=np.nan)
