@@ -27,6 +27,8 @@ from harness.api.loss import Loss
 NUMBER = r"(-?[0-9.]+(?:e-?[0-9]+)?)"
 BOUND = re.compile(rf", (above|at least) {NUMBER}(?: and (below|at most) {NUMBER})?(?=[.,;:)]| \(|$)")
 UPPER = re.compile(rf", (below|at most) {NUMBER}(?=[.,;:)]| \(|$)")
+TRIED = 6
+"""Other values of an option that are tried beside another value of another option."""
 
 
 def every_option_acts(loss: Loss, kit: Kit) -> None:
@@ -38,15 +40,19 @@ def every_option_acts(loss: Loss, kit: Kit) -> None:
     fields = own_options(loss)
     checked = [name for name, field in fields.items() if "unchecked" not in field.metadata]
     applies(bool(checked), "it has no option of its own to check")
-    batches = _batches()
-    traces = _Traces(batches)
-    hints = typing.get_type_hints(type(loss))
+    traces, hints = _Traces(_batches()), typing.get_type_hints(type(loss))
     for name in checked:
         others = sorted((other for other in checked if other != name), key=lambda other: _numeric(hints[other]))
-        beside = zip_longest(*(islice(alternatives(loss, other), 6) for other in others))  # a choice of each in turn
+        beside = zip_longest(
+            *(islice(alternatives(loss, other), TRIED) for other in others)
+        )  # a choice of each in turn
         contexts = chain([loss], (each for round in beside for each in round if each is not None))
         demand(
-            any(traces.differ(context, changed) for context in contexts for changed in alternatives(context, name)),
+            any(
+                traces.differ(context, changed)
+                for context in contexts
+                for changed in islice(alternatives(context, name), TRIED if context is not loss else None)
+            ),
             f"got the same values for every {name} that was tried, expected a change; use the option or take it out "
             '(metadata {"unchecked": reason} where it cannot act on these inputs)',
         )
@@ -222,8 +228,7 @@ class _Traces:
         return any(not _alike(before, after) for before, after in zip(first, second, strict=True))
 
     def _of(self, loss: Loss) -> list[Tensor] | None:
-        key = repr(loss)
-        if key not in self.seen:
+        if (key := repr(loss)) not in self.seen:
             try:
                 self.seen[key] = self._trace(loss)
             except HarnessError:  # it needs something that is not here, such as an encoder
