@@ -14,6 +14,7 @@ from harness.stats import (
     compare,
     interval,
     means,
+    p_best,
     rank_ranges,
     resample_counts,
     resampled_means,
@@ -212,6 +213,33 @@ def test_the_detectable_difference_is_detected_four_times_in_five() -> None:
     for _ in range(200):
         found += int(compare(*simulated_board(rng, np.array([size, 0.0]), 60, 1, 0.0), n_prompts=60).better[0, 1])
     assert 0.70 <= found / 200 <= 0.90
+
+
+def test_the_chance_of_being_best_is_counted_over_resamples_and_ties_share() -> None:
+    resampled = np.array([[0.9, 0.5, 0.1], [0.4, 0.6, 0.1], [0.7, 0.7, 0.1], [0.8, 0.6, 0.1]])
+    # first alone twice, second alone once, one tie: 2.5, 1.5 and 0 of 4; many prompts leave the deviations as they are
+    chance = p_best(resampled.mean(0, keepdims=True), resampled, n_prompts=10**15)
+    assert chance == pytest.approx([2.5 / 4, 1.5 / 4, 0.0])
+    assert p_best(np.array([[0.5]]), resampled[:, :1], n_prompts=40).tolist() == [1.0]
+    assert np.isnan(p_best(np.array([[0.5, 0.6]]), resampled[:, :2], n_prompts=1)).all()
+
+
+@pytest.mark.parametrize("seeds", [1, 4])
+def test_the_chance_of_beating_one_other_is_the_normal_tail_of_the_difference(seeds: int) -> None:
+    rng, prompts = RNG(12), 400
+    per_seed, drawn = simulated_board(rng, np.array([0.02, 0.0]), prompts, seeds, 0.02, 10_000)
+    difference = per_seed[:, 0] - per_seed[:, 1]
+    apart = drawn[:, 0] - drawn[:, 1]
+    error = np.sqrt(apart.var() * prompts / (prompts - 1) + (difference.var(ddof=1) / seeds if seeds > 1 else 0))
+    assert p_best(per_seed, drawn, prompts)[0] == pytest.approx(
+        scipy_stats.norm.cdf(difference.mean() / error), abs=0.02
+    )
+
+
+def test_expanded_percentiles_are_as_wide_as_students_t() -> None:
+    drawn = RNG(13).normal(size=(200_000, 1)) * np.sqrt(19 / 20)  # a bootstrap over 20 prompts: factor (P - 1) / P
+    low, high = interval(drawn, np.zeros(1), n_prompts=20)
+    assert [low[0], high[0]] == pytest.approx(scipy_stats.t.ppf([0.025, 0.975], 19), abs=0.03)
 
 
 def test_ranks_and_tiers_by_hand() -> None:

@@ -269,7 +269,7 @@ def _intervals(per_seed: Floats, resampled: Floats, n_prompts: int) -> tuple[Flo
     if n_prompts < 2 or not len(value):  # one prompt has no spread to read an interval from
         return value, np.full(value.shape, np.nan), np.full(value.shape, np.nan)
     if len(per_seed) == 1:
-        return value, *interval(resampled, value)
+        return value, *interval(resampled, value, n_prompts=n_prompts)
     return value, *t_interval(value, *standard_errors(per_seed, resampled.var(0), n_prompts))
 
 
