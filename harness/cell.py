@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from harness.api import HarnessError, Loss, Pair, ResponseLogps, ScorerOptions
+from harness.api import HarnessError, Loss, Pair, ScorerOptions
 from harness.attention import use_packed_attention
 from harness.bench import Bench, mismatched_tokens, pair_tokens, prepare, reference_logps, visit_flops
 from harness.budget import Budget, Cost, Plan, plan
@@ -31,7 +31,7 @@ from harness.job import Job, Tell, cell_folder, record_failure
 from harness.job import trained as is_trained
 from harness.logps import response_logps
 from harness.models.load import load_model, save_merged
-from harness.records import column_summaries, finish, record_fields, spend, write_reference_rows
+from harness.records import column_summaries, finish, own_rewards, record_fields, spend, write_reference_rows
 from harness.store import write_atomically
 from harness.train import Recipe, train
 
@@ -239,14 +239,7 @@ def score_cell(bench: Bench, cell: Cell, engine: Any, canary: Any, base: np.ndar
             "seconds": time.perf_counter() - began,
         }
         lengths = np.array([len(request.response) for request in requests], dtype=np.float64)
-        with torch.no_grad():
-            reward = cell.system.loss.reward(
-                ResponseLogps(
-                    sum=torch.from_numpy(sums),
-                    length=torch.from_numpy(lengths),
-                    ref_sum=torch.from_numpy(base) if cell.system.loss.needs_reference else None,
-                )
-            ).numpy()
+        reward = own_rewards(cell.system.loss, sums, lengths, base)
         finish(bench, folder, fields, sums, base, reward)
     tell("scored", key=cell.key)
     if not job.keep_checkpoints:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import importlib.metadata
 import inspect
+import pickle
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,6 +16,9 @@ from harness.api import DatasetSource, HarnessError, Loss, ScorerSource, hookspe
 
 KINDS: Mapping[str, type] = {"harness_losses": Loss, "harness_datasets": DatasetSource, "harness_scorers": ScorerSource}
 """By hook: what its answer is a list of (for losses: the classes)."""
+
+TRAITS = tuple(name for name, value in vars(Loss).items() if isinstance(value, property))
+"""What a loss says of itself: properties of `Loss`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,7 +67,45 @@ def plugin_manager(entry_points: Iterable[importlib.metadata.EntryPoint] | None 
             broken[key] = f"plugin '{entry.name}' of {distribution} {version} failed: {type(error).__name__}: {error}"
             continue
         owners[name] = Owner(distribution=distribution, version=version, entry_point=entry.name)
+    for name, reason in _unusable(hooks):
+        hooks.unregister(name=name)
+        owner = owners.pop(name)
+        key = name if owner.entry_point in broken else owner.entry_point
+        broken[key] = f"plugin '{owner.entry_point}' of {owner.distribution} {owner.version} failed: {reason}"
     return Manager(hooks=hooks, owners=owners, broken=broken)
+
+
+def _unusable(hooks: pluggy.PluginManager) -> list[tuple[str, str]]:
+    """Return (plugin, error) of the plugins with a loss that fails with its defaults: built, asked for what it needs,
+    sent to a worker process.
+
+    What a loss itself refuses with a `HarnessError`, such as an option without a default, is said when it is asked for.
+    """
+    asked = hooks.hook.harness_losses.get_hookimpls()
+    brought: dict[str, list[type[Loss]]] = {
+        each.plugin_name: _checked("harness_losses", each.function()) for each in asked
+    }
+    known = {cls.name: cls for classes in brought.values() for cls in classes}
+
+    def resolve(name: str, options: Mapping[str, Any]) -> Loss:
+        if name not in known:
+            raise HarnessError(f"got loss '{name}', which is not installed")
+        return known[name].from_options(options, resolve)
+
+    unusable = []
+    for plugin, classes in brought.items():
+        for cls in classes:
+            try:
+                loss = cls.from_options({}, resolve)
+                for trait in TRAITS:
+                    getattr(loss, trait)
+                pickle.loads(pickle.dumps(loss))
+            except HarnessError:
+                continue
+            except Exception as error:  # whatever a loss raises, it costs only its plugin
+                unusable.append((plugin, f"loss '{cls.name}' with its defaults: {type(error).__name__}: {error}"))
+                break
+    return unusable
 
 
 def _register(hooks: pluggy.PluginManager, module: Any, name: str) -> None:

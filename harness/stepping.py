@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from harness.api import HarnessError, Loss, PairLogps
+from harness.api.evaluation import tensors
 from harness.inputs import join
 
 
@@ -47,10 +48,21 @@ class StepLoss:
     def values(self, pairs: PairLogps) -> Tensor:
         """Return the loss of each pair, (B,). `pairs` is the whole step where the loss is batch-coupled.
 
-        Raises `HarnessError` where the loss gives no tensor, the wrong shape or values without a gradient.
+        Raises `HarnessError` where the loss gives no tensor, the wrong shape or values without a gradient, and where
+        it writes into the batch.
         """
+        before = _versions(pairs)
+        values = self._checked(self._called(pairs), pairs)
+        if _versions(pairs) != before:
+            raise HarnessError(
+                f"loss '{self.loss.name}' changed a tensor of the batch in place, expected it as it was: the step log "
+                "reads it too; write to a copy"
+            )
+        return values
+
+    def _called(self, pairs: PairLogps) -> Tensor:
         if not self.loss.batch_coupled:
-            return self._checked(self.loss(pairs), pairs)
+            return self.loss(pairs)
         device = pairs.chosen.token.device
         state = {name: value.to(device) for name, value in self._state.items()}
         outcome = self.loss.step(pairs, state, self._rng)
@@ -58,9 +70,8 @@ class StepLoss:
             raise HarnessError(
                 f"loss '{self.loss.name}': step gave a {type(outcome).__name__}, expected (values, state); return both"
             )
-        values = self._checked(outcome[0], pairs)
         self._state = {name: value.detach() for name, value in outcome[1].items()}  # or it holds the step's graph
-        return values
+        return outcome[0]
 
     def shares(self, parts: Sequence[PairLogps]) -> list[Share]:
         """Return each micro-batch's share of a batch-coupled loss; `parts`, the whole step, carry no gradient."""
@@ -90,3 +101,8 @@ class StepLoss:
                 "look for a detach, no_grad or item"
             )
         return values
+
+
+def _versions(pairs: PairLogps) -> dict[str, int]:
+    """Return how often each tensor of the batch was written to."""
+    return {name: tensor._version for name, tensor in tensors(pairs).items()}
