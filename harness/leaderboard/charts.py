@@ -56,6 +56,11 @@ def pictures(board: Board, frames: Frames, drawn: Mapping[str, Style], ranked_by
         return tuple(make(drawing, frame) for frame, make in makers if frame)
 
 
+def always_said(board: Board) -> list[str]:
+    """Return the disclaimers that stand by every picture."""
+    return [MEASURES, *([NANO] if NANO in board.disclaimers else [])]
+
+
 @dataclass(frozen=True, kw_only=True)
 class _Drawing:
     """What the pictures of a board share."""
@@ -95,8 +100,7 @@ class _Drawing:
     ) -> Picture:
         if selectable:
             chart = chart.add_params(self.alt.param(name="shown", value=[]))
-        said = [MEASURES, *([NANO] if NANO in self.board.disclaimers else [])]
-        lines = textwrap.wrap(self.board.title, 122) + textwrap.wrap(" ".join(said), 122)
+        lines = textwrap.wrap(self.board.title, 122) + textwrap.wrap(" ".join(always_said(self.board)), 122)
         title_of = self.alt.TitleParams(
             title, subtitle=lines, anchor="start", offset=12, fontSize=15, subtitleFontSize=11, frame="group"
         )

@@ -39,8 +39,12 @@ def missing() -> str:
 
 
 def styles(table: Table) -> dict[str, Style]:
-    """Return the style of every loss, by label: ten hues, then the same hues in other dashes."""
-    labels = sorted({row.label for board in table.boards for row in board.rows if row.kind == "loss"})
+    """Return the style of every loss, by label: ten hues, then the same hues in other dashes.
+
+    In the order of the last board, the one over all models where there are several, so that leaders differ most.
+    """
+    boards = reversed(table.boards)
+    labels = dict.fromkeys(row.label for board in boards for row in board.rows if row.kind == "loss")
     return {
         label: Style(colour=HUES[k % len(HUES)], dash=DASHES[k // len(HUES) % len(DASHES)])
         for k, label in enumerate(labels)
@@ -48,15 +52,18 @@ def styles(table: Table) -> dict[str, Style]:
 
 
 def write_files(folder: Path, names: Sequence[str], boards: Sequence[Sequence[Picture]]) -> list[Path]:
-    """Write <name of the board>-<picture>.svg and .png into `folder`; return their paths. No browser is used."""
+    """Write <name of the board>-<picture>.svg and .png into `folder`; return their paths. No browser is used.
+
+    A board without a name has no files.
+    """
     vl: Any = importlib.import_module("vl_convert")
     written = []
     for name, board in zip(names, boards, strict=True):
-        for picture in board:
+        for picture in board if name else ():
             svg = _plain_ids(vl.vegalite_to_svg(json.dumps(picture.spec)))
             path = folder / f"{name}-{picture.name}.svg"
             write_atomically(path, svg)
-            path.with_suffix(".png").write_bytes(vl.svg_to_png(svg, scale=2))
+            path.with_suffix(".png").write_bytes(vl.svg_to_png(svg, scale=1.5))
             written += [path, path.with_suffix(".png")]
     return written
 
@@ -74,9 +81,15 @@ def script(cache: Path) -> str:
 
 
 def file_names(table: Table) -> list[str]:
-    """Return a name for each board's files that any file system takes, each once."""
+    """Return a name for the files of each board that has some, one that any file system takes; empty for the others.
+
+    The board over all models has files, and that of a single model where there is no other: drawing is slow.
+    """
     names: list[str] = []
     for board in table.boards:
+        if board.model != "all" and any(board.model in other.models for other in table.boards if other.model == "all"):
+            names.append("")
+            continue
         stem = re.sub(r"[^A-Za-z0-9.-]+", "_", board.model.rstrip("/").rpartition("/")[2]).strip("._") or "board"
         name, k = stem, 2
         while name in names:

@@ -1,0 +1,104 @@
+"""What stands under the tables of the page: how to read them, how to reproduce each row, the protocol, the manifest."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Mapping, Sequence
+from html import escape
+from typing import Any
+
+from harness.leaderboard.markdown import HOW_TO_READ
+from harness.leaderboard.table import Board, Row
+
+PROTOCOL = (
+    "<p>One trainer, one start checkpoint a model, one tokenisation, one seeded order of pairs, one optimiser and "
+    "schedule, one budget for every loss; what must not differ cannot be set per loss. Every result is scored by one "
+    "extraction of implicit rewards: by the loss's own reward and, for all alike, by three common yardsticks. A run "
+    "that diverged or failed is a row, ranked last, with its reason. A table never holds records of two protocols.</p>"
+)
+FLAGS = {
+    **{name: f"--{name.replace('_', '-')}" for name in ("dataset", "preset", "budget", "adapter", "start")},
+    **{name: f"--{name.replace('_', '-')}" for name in ("learning_rate", "batch_pairs", "max_length", "max_prompt")},
+    **{name: f"--{name.replace('_', '-')}" for name in ("dtype", "scorer", "control", "limit", "data_seed")},
+    "evaluated_on": "--evaluate-on",
+}
+"""A board's setting -> the option of `harness run` that gives it."""
+
+
+def how_to_read() -> str:
+    """Return the hints that the Markdown gives, as HTML."""
+    return "<ul>" + "".join(f"<li>{_marked(line.removeprefix('- '))}</li>" for line in HOW_TO_READ) + "</ul>"
+
+
+def command(board: Board, row: Row) -> str:
+    """Return the `harness run` that gives this row: its loss alone, everything else as on the board."""
+    name, _, given = row.label.partition("(")
+    plugin = f"{name}:{given.removesuffix(')')}" if given else name
+    words = ["harness", "run", "--plugins", plugin, "--models", ",".join(board.models)]
+    words += ["--seeds", ",".join(map(str, row.seeds or board.seeds or (0,)))]
+    for setting, flag in FLAGS.items():
+        value = board.settings.get(setting)
+        chosen = value is not None and not (setting == "learning_rate" and isinstance(value, str))
+        if chosen and not (setting == "control" and value == "none"):
+            words += [flag, str(value)]
+    if board.settings.get("lenient"):
+        words.append("--lenient")
+    return " ".join(shlex.quote(word) for word in words)
+
+
+def reproduce(board: Board, manifest: Mapping[str, Any]) -> str:
+    """Return the commands of a board's rows, with the options that each loss had and who brought it."""
+    plugins = manifest.get("plugins") or {}
+    items = []
+    for row in board.rows:
+        if row.kind == "reference":
+            continue
+        owner = plugins.get(row.loss) or []
+        brought = f" of {' '.join(map(str, owner))}" if owner else ""
+        had = ", ".join(f"{name} = {value}" for name, value in row.options.items()) or "no options"
+        items.append(
+            f"<li><strong>{escape(row.label)}</strong>{escape(brought)}: {escape(had)}"
+            f"<pre><code>{escape(command(board, row))}</code></pre></li>"
+        )
+    ours = f"preference-harness=={manifest['harness']}" if manifest.get("harness") else "preference-harness"
+    return (
+        "<details><summary>How to reproduce each row</summary>\n"
+        f"<p>With <code>pip install {escape(ours)}</code> and the versions under Manifest. The same command finds the "
+        "same cells again; <code>base</code> and <code>longer-wins</code> come with every run.</p>\n"
+        f'<ul class="commands">{"".join(items)}</ul></details>'
+    )
+
+
+def facts(manifest: Mapping[str, Any]) -> str:
+    """Return the manifest as lists of names and values; the cells are counted, the files hold them."""
+    if not manifest:
+        return "<p>This run has no manifest.json.</p>"
+    plain = {name: value for name, value in manifest.items() if not isinstance(value, Mapping) and name != "cells"}
+    if "cells" in manifest:
+        plain["cells"] = f"{len(manifest['cells'])} asked for"
+    nested = {name: value for name, value in manifest.items() if isinstance(value, Mapping) and value}
+    lists = [_list("run", plain)] + [_list(name.replace("_", " "), value) for name, value in sorted(nested.items())]
+    summary = "<summary>Versions, hardware, data and settings</summary>"
+    return f'<details>{summary}<div class="facts">{"".join(lists)}</div></details>'
+
+
+def _list(title: str, values: Mapping[str, Any]) -> str:
+    items = "".join(
+        f"<dt>{escape(str(name))}</dt><dd>{escape(_text(value))}</dd>" for name, value in sorted(values.items())
+    )
+    return f"<div><h3>{escape(title)}</h3><dl>{items}</dl></div>"
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return "; ".join(f"{name}: {_text(inner)}" for name, inner in sorted(value.items())) or "–"
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return ", ".join(map(_text, value)) or "–"
+    return "–" if value is None else str(value)
+
+
+def _marked(line: str) -> str:
+    """Return a line of Markdown with **bold** and `code` as HTML."""
+    text = re.sub(r"\*\*(.+?)\*\*", r"<strong>\1</strong>", escape(line))
+    return re.sub(r"`(.+?)`", r"<code>\1</code>", text)

@@ -1,0 +1,51 @@
+"""leaderboard.html and plots/ of a run folder: the records read, the pictures drawn where they can be. No torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from harness.config import cache_folder
+from harness.leaderboard import html, plots
+from harness.leaderboard.charts import pictures
+from harness.leaderboard.frames import frames
+from harness.leaderboard.table import Table
+from harness.store import Record, write_atomically
+
+PAGE, PLOTS = "leaderboard.html", "plots"
+LEFT_OUT = "No pictures: this page was made without them."
+
+
+def write_page(
+    run: Path, table: Table, records: Sequence[Record], manifest: Mapping[str, Any], draw: bool = True
+) -> str:
+    """Write leaderboard.html and, where the extra `plots` is installed, plots/*.svg and *.png.
+
+    Return what must be said on the screen: one line on why there are no pictures; empty where there are. `draw=False`
+    leaves them out, for pages that must have the same bytes with every version of the extra.
+    """
+    note = plots.missing() if draw else LEFT_OUT
+    drawn = None
+    if not note:
+        try:
+            drawn = _drawn(run, table, records)
+        except Exception as error:  # whatever the drawing libraries raise, a finished run keeps its page
+            note = f"No pictures: drawing them failed, {type(error).__name__}: {' '.join(str(error).split())}"
+    write_atomically(run / PAGE, html.render(table, manifest=manifest, drawn=drawn, note=note))
+    return note if draw else ""
+
+
+def _drawn(run: Path, table: Table, records: Sequence[Record]) -> html.Drawn:
+    styles, names = plots.styles(table), plots.file_names(table)
+    boards = [
+        pictures(board, found, styles, table.ranked_by)
+        for board, found in zip(table.boards, frames(records, table), strict=True)
+    ]
+    plots.write_files(run / PLOTS, names, boards)
+    return html.Drawn(
+        boards=boards,
+        styles=styles,
+        script=plots.script(cache_folder()),
+        files=[f"{PLOTS}/{name}" if name else "" for name in names],
+    )
