@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import os
@@ -78,6 +79,7 @@ def write_record(
 ) -> Record:
     """Write a cell's tables and then, last, its record; return it. A failed cell may have no tables.
 
+    The record's `files` has the sha256 of every table in the folder, the step log included.
     Raises `HarnessError` where a column is missing.
     """
     folder.mkdir(parents=True, exist_ok=True)
@@ -88,8 +90,20 @@ def write_record(
             continue
         _check_columns(folder / name, list(table.columns), columns)
         table.to_parquet(folder / name, index=False)
-    write_atomically(folder / RECORD, _dump(fields))
-    return Record(folder=folder, fields=json.loads(_dump(fields)))
+    text = _dump({**fields, "files": {path.name: file_hash(path) for path in sorted(folder.glob("*.parquet"))}})
+    write_atomically(folder / RECORD, text)
+    return Record(folder=folder, fields=json.loads(text))
+
+
+def file_hash(path: Path) -> str:
+    """Return `sha256:` and the hex digest of a file's bytes."""
+    with open(path, "rb") as file:
+        return f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
+
+
+def read_record(folder: Path) -> Record:
+    """Return the record of one finished cell. Raises `HarnessError` where record.json is no JSON object."""
+    return Record(folder=folder, fields=_load(folder / RECORD))
 
 
 def read_records(run: Path) -> list[Record]:
@@ -97,7 +111,7 @@ def read_records(run: Path) -> list[Record]:
     cells = run / CELLS
     if not cells.is_dir():
         raise HarnessError(f"got {run}, expected a run folder (one with cells/ in it); name the output folder of a run")
-    found = [Record(folder=path.parent, fields=_load(path)) for path in cells.glob(f"*/{RECORD}")]
+    found = [read_record(path.parent) for path in cells.glob(f"*/{RECORD}")]
     return sorted(found, key=lambda record: (str(record.fields.get("key", record.folder.name)), record.folder.name))
 
 

@@ -34,6 +34,14 @@ def test_a_record_is_read_back_with_its_tables(tmp_path: Path) -> None:
     pd.testing.assert_frame_equal(first.responses(), RESPONSES, check_dtype=False)
 
 
+def test_a_record_has_the_hash_of_every_table_in_its_folder(tmp_path: Path) -> None:
+    (tmp_path / "train.parquet").write_bytes(b"abc")
+    files = write_record(tmp_path, {"key": "a"}, ROWS, RESPONSES).fields["files"]
+    assert list(files) == ["responses.parquet", "rows.parquet", "train.parquet"]
+    # FIPS 180-2, appendix B.1: SHA-256 of "abc"
+    assert files["train.parquet"] == "sha256:ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+
+
 def test_numbers_that_are_not_finite_are_written_as_null(tmp_path: Path) -> None:
     fields = {"key": "a", "metrics": {"x": float("nan"), "y": np.float64("inf"), "z": [np.float32("nan"), 1.5]}}
     record = write_record(tmp_path, fields, ROWS, RESPONSES)
