@@ -81,6 +81,45 @@ def test_margins_and_drift_keep_their_units() -> None:
     np.testing.assert_array_equal(values["chosen_logp_drift"], [2, 0, -18, 2])
 
 
+def test_likelihood_displacement_counts_chosen_responses_that_became_less_likely() -> None:
+    values = pair_values(pairs())
+    np.testing.assert_array_equal(values["rejected_logp_drift"], [1, 2, -18, 0])  # -11+12, -10+12, -20+2, -10+10
+    np.testing.assert_array_equal(values["likelihood_displacement"], [0, 0, 1, 0])  # of drifts 2, 0, -18, 2
+    unknown, reasons = summarise(pairs(ref_chosen_sum_logp=NAN, ref_rejected_sum_logp=NAN), responses())
+    assert np.isnan(unknown["likelihood_displacement"])
+    assert reasons["rejected_logp_drift"] == "the reference's log-probs are not known"
+
+
+def test_calibration_reads_the_own_margin_as_log_odds() -> None:
+    metrics, _ = summarise(
+        pairs(reward_chosen=[np.log(4), 0, 0, NAN], reward_rejected=[0, 0, np.log(4), 0]), responses()
+    )
+    assert metrics["brier"] == pytest.approx((0.2**2 + 0.5**2 + 0.8**2) / 3)
+    # at confidence 0.8 one of two is right, the tie is half right at 0.5
+    assert metrics["ece"] == pytest.approx(2 / 3 * 0.3)
+
+
+def test_rewards_are_held_against_true_quality_where_it_is_known() -> None:
+    truth = np.random.default_rng(5).normal(size=40)
+    table = responses(true_quality=np.where(np.arange(40) < 30, truth, NAN))
+    metrics, _ = summarise(pairs(), table)
+    expected = scipy_stats.spearmanr(table["reward"][:30], truth[:30])[0]
+    assert metrics["spearman_true"] == pytest.approx(expected, abs=1e-12)
+    assert summarise(pairs(), responses())[1]["spearman_true"] == "the data has no true_quality"
+
+
+def test_ndcg_and_best_of_n_are_means_over_the_prompts_of_listwise_data() -> None:
+    table = responses(n=6, prompts=2, reward=[3.0, 1, 2, 2, 1, 3], score=[5.0, 1, 3, 2, 4, 3])
+    # prompt 0 has responses 0, 2, 4: by reward 0, 2, 4, by score 0, 4, 2; prompt 1 has 1, 3, 5: by both 5, 3, 1
+    first = (2 / 1 + 0 + 1 / 2) / (2 / 1 + 1 / np.log2(3))
+    metrics, _ = summarise(pairs(), table)
+    assert metrics["ndcg"] == pytest.approx((first + 1) / 2)
+    assert metrics["best_of_n"] == 1
+    _, reasons = summarise(pairs(), table.assign(listwise=False))
+    assert reasons["ndcg"] == reasons["best_of_n"] == "the split has no listwise data"
+    assert summarise(pairs(), table.assign(score=1.0))[1]["ndcg"] == "no prompt has responses that differ in score"
+
+
 def test_truth_may_prefer_the_rejected_response_and_its_ties_do_not_count() -> None:
     values = pair_values(pairs(reward_rejected=[0.0, 1.0, 1.0, 9.0], true_chosen=[1.0, 2.0, 0.0, 0.0]))
     np.testing.assert_array_equal(values["pairwise_accuracy_true"], [1, 0.5, 1, NAN])

@@ -15,6 +15,7 @@ from harness.metrics import LENBALANCED, METRICS, YARDSTICKS, Examples, examples
 from harness.stats import (
     Comparison,
     Floats,
+    acceleration,
     cluster_sums,
     compare,
     interval,
@@ -166,6 +167,10 @@ class Sample:
     """(S, K)"""
     resampled: Floats
     """(R, K): their mean over seeds and models in each resample of prompts."""
+    sums: Floats
+    """(K, P): the same mean's sum over each prompt's examples."""
+    sizes: Floats
+    """(K, P): examples of each prompt."""
     n: int
     n_prompts: int
 
@@ -184,26 +189,29 @@ def sample(
             labels=(),
             per_seed=np.empty((len(seeds), 0)),
             resampled=np.empty((resampling.resamples, 0)),
+            sums=np.empty((0, 0)),
+            sizes=np.empty((0, 0)),
             n=0,
             n_prompts=0,
         )
     per_seed_KSn = np.array(list(had.values()))
     clusters = [cluster_sums(values.prompt, each, values.n_prompts) for each in per_seed_KSn.mean(1)]
+    sums, sizes = np.array([each[0] for each in clusters]), np.array([each[1] for each in clusters])
     counts = _counts(values.n_prompts, resampling.resamples, resampling.seed)
     return Sample(
         labels=tuple(had),
         per_seed=per_seed_KSn.mean(-1).T,
-        resampled=resampled_means(
-            counts, np.array([each[0] for each in clusters]), np.array([each[1] for each in clusters])
-        ),
+        resampled=resampled_means(counts, sums, sizes),
+        sums=sums,
+        sizes=sizes,
         n=len(values.prompt),
         n_prompts=values.n_prompts,
     )
 
 
 def estimates(one: Sample) -> dict[str, Estimate]:
-    """Return the estimate of each system: percentile interval for one seed, Student's t for several."""
-    value, low, high = _intervals(one.per_seed, one.resampled, one.n_prompts)
+    """Return the estimate of each system: BCa interval for one seed, Student's t for several."""
+    value, low, high = _intervals(one)
     return {
         label: Estimate(value=float(value[k]), low=float(low[k]), high=float(high[k]), n=one.n)
         for k, label in enumerate(one.labels)
@@ -216,14 +224,26 @@ def differences(one: Sample, to: str) -> dict[str, Estimate]:
         return {}
     base = [one.labels.index(to)]
     return estimates(
-        replace(one, per_seed=one.per_seed - one.per_seed[:, base], resampled=one.resampled - one.resampled[:, base])
+        replace(
+            one,
+            per_seed=one.per_seed - one.per_seed[:, base],
+            resampled=one.resampled - one.resampled[:, base],
+            sums=one.sums - one.sums[base],
+        )
     )
 
 
 def only_systems(one: Sample, labels: Sequence[str]) -> Sample:
     """Return the sample of these systems, in this order."""
     columns = [one.labels.index(label) for label in labels]
-    return replace(one, labels=tuple(labels), per_seed=one.per_seed[:, columns], resampled=one.resampled[:, columns])
+    return replace(
+        one,
+        labels=tuple(labels),
+        per_seed=one.per_seed[:, columns],
+        resampled=one.resampled[:, columns],
+        sums=one.sums[columns],
+        sizes=one.sizes[columns],
+    )
 
 
 def comparison(one: Sample, resampling: Resampling) -> Comparison:
@@ -233,9 +253,8 @@ def comparison(one: Sample, resampling: Resampling) -> Comparison:
 
 def chances(one: Sample, resampling: Resampling) -> dict[str, float]:
     """Return how often each of the systems is the best of them over the resamples."""
-    return dict(
-        zip(one.labels, p_best(one.per_seed, one.resampled, one.n_prompts, resampling.seed).tolist(), strict=True)
-    )
+    shares = p_best(one.per_seed, one.resampled, one.n_prompts, resampling.seed)
+    return dict(zip(one.labels, shares.tolist(), strict=True))
 
 
 def reliability_of(margins: Values, label: str, models: Sequence[str], seeds: Sequence[int]) -> tuple[Bin, ...]:
@@ -264,13 +283,16 @@ def yardstick(metric: str, name: str) -> str:
     return f"{stem}@{name}" if f"{stem}@{name}" in METRICS else f"pairwise_accuracy@{name}"
 
 
-def _intervals(per_seed: Floats, resampled: Floats, n_prompts: int) -> tuple[Floats, Floats, Floats]:
-    value = per_seed.mean(0)
-    if n_prompts < 2 or not len(value):  # one prompt has no spread to read an interval from
+def _intervals(one: Sample) -> tuple[Floats, Floats, Floats]:
+    value = one.per_seed.mean(0)
+    if one.n_prompts < 2 or not len(value):  # one prompt has no spread to read an interval from
         return value, np.full(value.shape, np.nan), np.full(value.shape, np.nan)
-    if len(per_seed) == 1:
-        return value, *interval(resampled, value, n_prompts=n_prompts)
-    return value, *t_interval(value, *standard_errors(per_seed, resampled.var(0), n_prompts))
+    if len(one.per_seed) > 1:
+        return value, *t_interval(value, *standard_errors(one.per_seed, one.resampled.var(0), one.n_prompts))
+    ends = interval(one.resampled, value, n_prompts=one.n_prompts)
+    corrected = interval(one.resampled, value, 0.95, "bca", acceleration(one.sums, one.sizes), one.n_prompts)
+    usable = np.isfinite(corrected).all(0)  # without spread there is nothing to correct
+    return value, np.where(usable, corrected[0], ends[0]), np.where(usable, corrected[1], ends[1])
 
 
 @lru_cache(maxsize=8)

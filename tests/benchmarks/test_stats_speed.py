@@ -1,0 +1,66 @@
+"""The time that the intervals and tests of a large board take."""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+import pytest
+
+from harness.calibration import brier_examples, ece_examples, wins
+from harness.correlations import spearman_examples
+from harness.leaderboard.evidence import Resampling, Unit, Values, chances, comparison, estimates, sample
+
+SYSTEMS, PAIRS, PROMPTS, RESAMPLES = 40, 2000, 2000, 10_000
+
+
+@pytest.mark.bench
+def test_forty_systems_over_two_thousand_pairs_take_less_than_five_seconds() -> None:
+    """Accuracy, margin, Brier, ECE and pooled Spearman with intervals, all pairs compared, P(best): processor time.
+
+    A prompt a pair, which is the most prompts there can be; nothing is computed before the clock starts.
+    """
+    rng = np.random.default_rng(0)
+    quality = rng.normal(size=2 * PAIRS)
+    score = np.round(quality + 0.5 * rng.normal(size=2 * PAIRS), 1)
+    rewards = [0.5 * quality + rng.normal(size=2 * PAIRS) + 0.01 * k * quality for k in range(SYSTEMS)]
+    labels = [f"loss{k:02d}" for k in range(SYSTEMS)]
+    units = [Unit(label, "qwen", 0) for label in labels]
+    of_pair, of_response = np.arange(PAIRS) % PROMPTS, np.arange(2 * PAIRS) % PROMPTS
+    began, began_wall = time.process_time(), time.perf_counter()
+    margins = [reward[:PAIRS] - reward[PAIRS:] for reward in rewards]
+    values = {
+        "pairwise_accuracy": [wins(margin) for margin in margins],
+        "margin": margins,
+        "brier": [brier_examples(margin) for margin in margins],
+        "ece": [ece_examples(margin) for margin in margins],
+        "spearman": [spearman_examples(reward, score) for reward in rewards],
+    }
+    resampling = Resampling(resamples=RESAMPLES, seed=0)
+    samples = {
+        name: sample(
+            Values(
+                prompt=of_response if name == "spearman" else of_pair,
+                n_prompts=PROMPTS,
+                units=dict(zip(units, found, strict=True)),
+            ),
+            labels,
+            ("qwen",),
+            (0,),
+            resampling,
+        )
+        for name, found in values.items()
+    }
+    measured = {name: estimates(one) for name, one in samples.items()}
+    compared = comparison(samples["pairwise_accuracy"], resampling)
+    chance = chances(samples["pairwise_accuracy"], resampling)
+    spent, wall = time.process_time() - began, time.perf_counter() - began_wall
+    print(
+        f"\n{RESAMPLES:,} resamples x {SYSTEMS} systems x {PAIRS:,} pairs: {spent:.2f} s of processor time, "
+        f"{wall:.2f} s on the clock",
+        end="",
+    )
+    assert all(np.isfinite(one.high) for found in measured.values() for one in found.values())
+    assert compared.p.shape == (SYSTEMS, SYSTEMS)
+    assert sum(chance.values()) == pytest.approx(1)
+    assert spent < 5  # all threads together: the time on two free cores is no more

@@ -1,0 +1,120 @@
+"""What boards carry beside estimates: the chance of being best, reliability, prepared columns, records of old."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy import stats as scipy_stats
+
+from harness.leaderboard import write
+from harness.leaderboard.table import Row, build
+from harness.metrics import METRICS
+from harness.store import RECORD, read_records
+
+Add = Callable[..., None]
+RNG = np.random.default_rng
+
+
+def rows_of(run: Path, **options: object) -> dict[str, Row]:
+    return {row.label: row for row in build(read_records(run), resamples=2000, **options).boards[0].rows}  # type: ignore[arg-type]  # options of build
+
+
+def test_the_chances_of_the_ranked_systems_sum_to_one_and_others_have_none(tmp_path: Path, add_cell: Add) -> None:
+    margins = RNG(0).normal(size=120)
+    for label, values in (("one", margins), ("two", margins), ("behind", margins - 0.1), ("base", margins)):
+        add_cell(tmp_path, label, values)
+    add_cell(tmp_path, "lost", status="failed", reason="no")
+    rows = rows_of(tmp_path)
+    assert rows["one"].p_best == rows["two"].p_best  # equal systems share every resample
+    assert rows["one"].p_best > rows["behind"].p_best  # type: ignore[operator]  # both are ranked
+    assert sum(rows[label].p_best or 0.0 for label in ("one", "two", "behind")) == pytest.approx(1)
+    assert [rows[label].p_best for label in ("base", "lost")] == [None, None]
+
+
+def test_a_board_of_one_prompt_knows_no_chances(tmp_path: Path, add_cell: Add) -> None:
+    for label in ("one", "two"):
+        add_cell(tmp_path, label, RNG(1).normal(size=6), prompts=1)
+    write(tmp_path)
+    rows = json.loads((tmp_path / "leaderboard.json").read_text())["boards"][0]["rows"]
+    assert [row["p_best"] for row in rows] == [None, None]
+
+
+def test_json_and_csv_carry_chances_reliability_and_gap_edges(small_run: Path) -> None:
+    write(small_run)
+    (board,) = json.loads((small_run / "leaderboard.json").read_text())["boards"]
+    rows = {row["label"]: row for row in board["rows"]}
+    assert rows["good"]["p_best"] == pytest.approx(1, abs=0.01)
+    assert len(board["gap_edges"]) == 3
+    bins = rows["good"]["reliability"]
+    assert list(bins[0]) == ["start", "end", "confidence", "accuracy", "low", "high", "n"]
+    assert sum(one["n"] for one in bins) == 120
+    # margins of 1 to 1.12: sigmoid 0.731 to 0.754, that is the fifth and sixth bin
+    assert [k for k, one in enumerate(bins) if one["n"]] == [4, 5]
+    assert bins[0]["accuracy"] is None
+    assert sum(one["n"] * one["accuracy"] for one in bins if one["n"]) == pytest.approx(108)
+    assert rows["base"]["reliability"] == rows["wild|loss"]["reliability"] == []
+    lines = list(csv.DictReader(io.StringIO((small_run / "leaderboard.csv").read_text())))
+    chances = {line["label"]: line["p_best"] for line in lines}
+    assert float(chances["good"]) == rows["good"]["p_best"]
+    assert chances["base"] == ""
+
+
+def test_reliability_pools_seeds_and_models(tmp_path: Path, add_cell: Add) -> None:
+    for model in ("qwen", "gemma"):
+        for seed in (0, 1):
+            add_cell(tmp_path, "a", RNG([seed, len(model)]).normal(size=60), model=model, seed=seed)
+    boards = build(read_records(tmp_path), resamples=50).boards
+    assert [sum(one.n for one in board.rows[0].reliability) for board in boards] == [120, 120, 240]
+
+
+def test_prepared_columns_are_averaged_over_seeds(tmp_path: Path, add_cell: Add) -> None:
+    for seed, n_eff in ((0, 20.0), (1, 30.0)):
+        add_cell(tmp_path, "a", np.ones(60), seed=seed, prepared={"weight": {"mean": 1.0, "n_eff": n_eff}})
+    add_cell(tmp_path, "b", np.ones(60), seed=0)
+    add_cell(tmp_path, "b", np.ones(60), seed=1)
+    rows = rows_of(tmp_path)
+    assert rows["a"].prepared == {"weight": {"mean": 1.0, "n_eff": 25.0}}
+    assert rows["b"].prepared == {}
+
+
+def test_records_from_before_a_metric_was_there_are_shown_with_it_or_with_a_reason(small_run: Path) -> None:
+    new = ("ndcg", "best_of_n", "brier", "ece", "rejected_logp_drift", "likelihood_displacement", "spearman_true")
+    for path in small_run.glob(f"cells/*/{RECORD}"):
+        fields = json.loads(path.read_text())
+        for part in ("metrics", "metric_reasons"):
+            fields[part] = {name: value for name, value in (fields.get(part) or {}).items() if name not in new}
+        fields.pop("prepared", None)
+        path.write_text(json.dumps(fields))
+    write(small_run)
+    rows = {row["label"]: row for row in json.loads((small_run / "leaderboard.json").read_text())["boards"][0]["rows"]}
+    for row in rows.values():
+        assert list(row["metrics"]) == list(METRICS)
+        missing = {name for name, one in row["metrics"].items() if one["value"] is None}
+        assert row["status"] != "ok" or missing == set(row["metric_reasons"])
+    assert rows["good"]["metrics"]["brier"]["value"] is not None  # its rows are there to read it from
+    assert rows["good"]["metric_reasons"]["spearman_true"]
+
+
+def test_a_one_seed_interval_is_scipys_bca_a_little_wider(small_run: Path) -> None:
+    record = next(one for one in read_records(small_run) if one.fields["label"] == "fair")
+    table = record.rows()
+    right = (table["reward_chosen"] > table["reward_rejected"]).groupby(table["prompt_id"]).agg(["sum", "size"])
+    theirs = scipy_stats.bootstrap(
+        (right["sum"].to_numpy(float), right["size"].to_numpy(float)),
+        lambda sums, sizes, axis=-1: sums.sum(axis) / sizes.sum(axis),
+        paired=True,
+        vectorized=True,
+        n_resamples=10_000,
+        method="BCa",
+        rng=RNG(2),
+    ).confidence_interval
+    ours = rows_of(small_run)["fair"].metrics["pairwise_accuracy"]
+    # 40 prompts: Student's quantile and (P - 1) / P widen by a factor of 1.045
+    assert (ours.high - ours.low) / (theirs.high - theirs.low) == pytest.approx(1.045, abs=0.06)
+    assert (ours.low + ours.high) / 2 == pytest.approx((theirs.low + theirs.high) / 2, abs=0.01)
