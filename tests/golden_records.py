@@ -19,7 +19,9 @@ from harness.api.kit import Golden, What
 
 FOLDER = Path(__file__).parent / "golden"
 RECORDS: dict[str, dict[str, Any]] = {
-    record["name"]: record for name in ("trl", "official") for record in json.loads((FOLDER / f"{name}.json").read_text())
+    record["name"]: record
+    for name in ("trl", "official")
+    for record in json.loads((FOLDER / f"{name}.json").read_text())
 }
 
 VALUES: dict[str, tuple[str, dict[str, Any]]] = {
