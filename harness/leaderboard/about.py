@@ -26,9 +26,18 @@ FLAGS = {
 """A board's setting -> the option of `harness run` that gives it."""
 
 
+ALSO_ON_THE_PAGE = (
+    "- **to the leader** is the paired difference to the first row in the ranked metric; its interval is that of one "
+    "comparison, the tiers are adjusted for all.",
+    "- **P(best)** is how often the row comes first over the resamples.",
+    "- **spend of a cell** is the mean over seeds and models; FLOP are floating-point operations, of training alone.",
+)
+
+
 def how_to_read() -> str:
-    """Return the hints that the Markdown gives, as HTML."""
-    return "<ul>" + "".join(f"<li>{_marked(line.removeprefix('- '))}</li>" for line in HOW_TO_READ) + "</ul>"
+    """Return the hints that the Markdown gives, and those for what only the page shows, as HTML."""
+    hints = dict.fromkeys((*HOW_TO_READ, *ALSO_ON_THE_PAGE))
+    return "<ul>" + "".join(f"<li>{_marked(line.removeprefix('- '))}</li>" for line in hints) + "</ul>"
 
 
 def command(board: Board, row: Row) -> str:

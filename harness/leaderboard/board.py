@@ -42,6 +42,7 @@ def columns(ranked_by: str) -> list[Column]:
         Column(title="rank"),
         Column(title="loss", words=True),
         Column(title="tier"),
+        Column(title="P(best)", first="descending"),
         Column(title=words(ranked_by), first="descending"),
         Column(title="95 % interval", first="descending"),
         Column(title="to the leader", group="difference", first="descending"),
@@ -83,7 +84,7 @@ def _head(ranked_by: str, axis: forest.Scale) -> str:
     for k, column in enumerate(shown):
         sort = f'<button type="button" data-column="{k}" data-first="{column.first}"{" data-words" * column.words}>'
         text = f"{sort}{escape(column.title)}</button>"
-        if k == 4:
+        if column.title == "95 % interval":
             text = f"{text}{forest.heading(axis)}"
         kind = ' class="name"' if column.title == "loss" else ""
         order = ' aria-sort="ascending"' if k == 0 else ""
@@ -106,6 +107,7 @@ def _row(row: Row, ranked_by: str, axis: forest.Scale) -> str:
         _rank(row),
         f'<th scope="row" class="name" data-v="{escape(row.label)}">{_breakable(row.label)}{_tags(row)}</th>',
         MISSING if row.tier is None else f'<td data-v="{row.tier}">{row.tier}</td>',
+        MISSING if row.p_best is None else f'<td data-v="{_sortable(row.p_best)}">{row.p_best:.0%}</td>',
         *_result(row, one, ranked_by, axis),
         _difference(base),
         *(_place(row.yardstick_ranks.get(name)) for name in YARDSTICKS),

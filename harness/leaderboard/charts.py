@@ -122,7 +122,7 @@ def _quartiles(draw: _Drawing, frame: Frame) -> Picture:
         "xOffset": alt.XOffset("loss:N", sort=draw.labels),
         "color": draw.colour(),
     }
-    tips = ["loss:N", "quartile:O", "value:Q", "low:Q", "high:Q", alt.Tooltip("n:Q", title="pairs")]
+    tips = ["loss:N", "quartile:O", "gap:N", "value:Q", "low:Q", "high:Q", alt.Tooltip("n:Q", title="pairs")]
     base = draw.chart("quartiles").encode(**place, tooltip=tips)
     rules = base.mark_rule(strokeWidth=2, opacity=0.6).encode(_share(alt, "low", "pairwise accuracy"), alt.Y2("high:Q"))
     points = base.mark_point(filled=True, size=45, opacity=1).encode(_share(alt, "value", "pairwise accuracy"))
@@ -163,8 +163,15 @@ def _reliability(draw: _Drawing, frame: Frame) -> Picture:
         _share(alt, "accuracy", "share of pairs that are right"),
         draw.colour(),
         draw.dash(),
-        tooltip=["loss:N", "confidence:Q", "accuracy:Q", alt.Tooltip("n:Q", title="pairs")],
+        tooltip=["loss:N", "confidence:Q", "accuracy:Q", "low:Q", "high:Q", alt.Tooltip("n:Q", title="pairs")],
     )  # fmt: skip
+    rules = (
+        draw.chart("reliability")
+        .mark_rule(opacity=0.3)
+        .encode(
+            alt.X("confidence:Q"), _share(alt, "low", "share of pairs that are right"), alt.Y2("high:Q"), draw.colour()
+        )
+    )
     ends = alt.Data(values=[{"x": 0.5, "y": 0.5}, {"x": 1, "y": 1}])
     diagonal = alt.Chart(ends).mark_line(color="#888", strokeDash=[4, 4], strokeWidth=1).encode(x="x:Q", y="y:Q")
     return draw.picture(
@@ -172,8 +179,8 @@ def _reliability(draw: _Drawing, frame: Frame) -> Picture:
         "Reliability",
         "Test pairs in ten bins of the confidence that their reward margin claims, against the share that is right. On "
         "the dashed diagonal a loss is as often right as it claims; below it claims too much. The scale of a reward is "
-        "the loss's own choice: this is about calibration, not about rank.",
-        alt.layer(diagonal, lines).properties(width=WIDTH, height=320),
+        "the loss's own choice: this is about calibration, not about rank. Faint: 95 % intervals over prompts.",
+        alt.layer(diagonal, rules, lines).properties(width=WIDTH, height=320),
         frame,
     )
 

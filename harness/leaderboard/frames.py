@@ -9,13 +9,12 @@ from __future__ import annotations
 import json
 import math
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import expit
 from scipy.stats import rankdata
 
 from harness.leaderboard.evidence import Estimate
@@ -29,8 +28,8 @@ if TYPE_CHECKING:
 Frame = list[dict[str, Any]]
 TRAIN = "train.parquet"
 """The step log of a cell, with TRL's metric names."""
-SCORE_BINS, CONFIDENCE_BINS, STEPS = 10, 10, 40
-"""Most points of one line of each picture."""
+SCORE_BINS, STEPS = 10, 40
+"""Most points of one line of reward against score, and of a training curve."""
 CURVES = {"relative": "loss", "margin": "rewards/margins", "chosen": "logps/chosen"}
 """What the training curves show -> the column of the step log."""
 
@@ -40,11 +39,11 @@ class Frames:
     """What the pictures of one board show; a frame without rows is a picture that cannot be drawn."""
 
     quartiles: Frame
-    """loss, quartile 1-4 of the score gap, value, low, high, n."""
+    """loss, quartile 1-4 of the score gap, its gaps in words, value, low, high, n."""
     scores: Frame
     """loss, score: mean annotation score of a bin; percentile: mean place of its rewards among all, 0-100; n."""
     reliability: Frame
-    """loss, confidence: mean of sigmoid(|margin|) in a bin; accuracy: share of its pairs that are right; n."""
+    """loss, confidence: mean of sigmoid(|margin|) in a bin; accuracy: share of right ones; low, high, n."""
     curves: Frame
     """loss, step, relative: loss over its first logged value; raw loss, margin and chosen log-prob; means of cells."""
     spend: Frame
@@ -74,8 +73,6 @@ class _Cell:
     label: str
     scores: NDArray[np.float64]
     """(SCORE_BINS, 3): count, summed score, summed percentile."""
-    reliability: NDArray[np.float64]
-    """(CONFIDENCE_BINS, 3): count, summed confidence, summed accuracy."""
     curves: Mapping[str, NDArray[np.float64]]
     """Columns of the step log and `step`, (<= STEPS,) each."""
 
@@ -99,7 +96,6 @@ def _read(record: Record) -> _Cell:
     return _Cell(
         label=str(record.fields["label"]),
         scores=_score_bins(record.responses()),
-        reliability=_confidence_bins(record.rows()),
         curves={} if log is None else _thinned(log),
     )
 
@@ -115,20 +111,6 @@ def _score_bins(responses: pd.DataFrame) -> NDArray[np.float64]:
     edges = np.quantile(score, np.arange(1, SCORE_BINS) / SCORE_BINS)
     percentile = (rankdata(reward) - 0.5) / len(reward) * 100
     return _binned(np.searchsorted(edges, score, side="left"), SCORE_BINS, score, percentile)
-
-
-def _confidence_bins(rows: pd.DataFrame) -> NDArray[np.float64]:
-    """Return per bin of the confidence, from 0.5 to 1: pairs, summed confidence, summed accuracy (a tie is 0.5).
-
-    The label of a pair is its order, so its probability under the reward, sigmoid(margin), is folded at one half: the
-    confidence is sigmoid(|margin|), right where the margin is positive (Guo et al. 2017, arXiv:1706.04599, sec. 2).
-    """
-    main = rows[rows["split"] != LENBALANCED]
-    margin = _numbers(main, "reward_chosen") - _numbers(main, "reward_rejected")
-    margin = margin[np.isfinite(margin)]
-    confidence = expit(np.abs(margin))
-    bins = np.minimum(((confidence - 0.5) * 2 * CONFIDENCE_BINS).astype(int), CONFIDENCE_BINS - 1)
-    return _binned(bins, CONFIDENCE_BINS, confidence, (margin > 0) + 0.5 * (margin == 0))
 
 
 def _binned(bins: NDArray[np.int64], number: int, *values: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -155,38 +137,48 @@ def _frames(board: Board, ranked_by: str, cells: Sequence[_Cell]) -> Frames:
     ranked = [row for row in board.rows if row.rank is not None and row.status == "ok"]
     labels = [row.label for row in ranked]
     return Frames(
-        quartiles=_quartiles(ranked),
-        scores=_lines(labels, by_label, lambda cell: cell.scores, ("score", "percentile")),
-        reliability=_lines(labels, by_label, lambda cell: cell.reliability, ("confidence", "accuracy")),
+        quartiles=_quartiles(ranked, board.gap_edges),
+        scores=[row for label in labels for row in _scores(label, by_label[label])],
+        reliability=_reliability(ranked),
         curves=[row for label in labels for row in _curves(label, by_label[label])],
         spend=_spend(ranked, ranked_by),
         differences=_differences(board, ranked, ranked_by),
     )
 
 
-def _quartiles(rows: Iterable[Row]) -> Frame:
+def _quartiles(rows: Iterable[Row], edges: Sequence[float]) -> Frame:
+    ends = [f"{edge:.3g}" for edge in edges]
+    gaps = (
+        [f"up to {ends[0]}", f"{ends[0]} to {ends[1]}", f"{ends[1]} to {ends[2]}", f"over {ends[2]}"]
+        if ends
+        else [""] * 4
+    )
     return [
-        {"loss": row.label, "quartile": quartile, **_estimate(one), "n": one.n}
+        {"loss": row.label, "quartile": quartile, "gap": gap, **_estimate(one), "n": one.n}
         for row in rows
-        for quartile in (1, 2, 3, 4)
+        for quartile, gap in enumerate(gaps, start=1)
         if math.isfinite((one := row.metrics[f"pairwise_accuracy_gap_q{quartile}"]).value)
     ]
 
 
-def _lines(
-    labels: Iterable[str],
-    cells: Mapping[str, Sequence[_Cell]],
-    read: Callable[[_Cell], NDArray[np.float64]],
-    names: tuple[str, str],
-) -> Frame:
-    """Return the mean of two binned values over the examples of all cells of each loss; empty bins have no row."""
-    found = []
-    for label in labels:
-        total = np.sum([read(cell) for cell in cells[label]], axis=0) if cells[label] else np.zeros((0, 3))
-        found += [
-            {"loss": label, names[0]: short(x / n), names[1]: short(y / n), "n": int(n)} for n, x, y in total if n
-        ]
-    return found
+def _scores(label: str, cells: Sequence[_Cell]) -> Frame:
+    """Return the bins of a loss over the responses of all its cells; empty bins have no row."""
+    total = np.sum([cell.scores for cell in cells], axis=0) if cells else np.zeros((0, 3))
+    return [
+        {"loss": label, "score": short(score / n), "percentile": short(percentile / n), "n": int(n)}
+        for n, score, percentile in total
+        if n
+    ]
+
+
+def _reliability(rows: Iterable[Row]) -> Frame:
+    return [
+        {"loss": row.label, "confidence": short(each.confidence), "accuracy": short(each.accuracy),
+         "low": short(each.low), "high": short(each.high), "n": each.n}
+        for row in rows
+        for each in row.reliability
+        if each.n
+    ]  # fmt: skip
 
 
 def _curves(label: str, cells: Sequence[_Cell]) -> Frame:
