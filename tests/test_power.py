@@ -7,7 +7,7 @@ import pytest
 from scipy import stats as scipy_stats
 
 from harness.power import Variances, detectable, influence, needed_prompts, needed_seeds, variances
-from harness.stats import compare, resample_counts, resampled_means
+from harness.stats import compare, resample_counts, resampled_means, standard_errors
 
 
 def two_losses(
@@ -53,6 +53,19 @@ def test_influences_vary_as_the_mean_of_unequal_clusters_does() -> None:
     sums = np.bincount(prompt, weights=value)
     drawn = resampled_means(resample_counts(200, 4000), sums[None], sizes[None].astype(float))
     assert effect.var(ddof=1) / 200 == pytest.approx(drawn.var() * 200 / 199, rel=0.08)
+
+
+def test_the_error_is_the_one_that_boards_test_with() -> None:
+    """At the run's own prompts and seeds; power 0.5 asks for Student's quantile times the error and nothing more."""
+    for prompts, seeds in ((20, 3), (40, 6), (300, 1)):
+        value_KSP = two_losses(np.random.default_rng(4), 0.0, prompts, seeds, (0.1, 0.2, 0.6))
+        per_seed = value_KSP.mean(2)
+        found = variances(value_KSP - per_seed[:, :, None], per_seed)
+        apart = (value_KSP[0] - value_KSP[1]).mean(0)
+        bare = apart.var() / prompts  # what a bootstrap over prompts finds
+        error, freedom = standard_errors((per_seed[0] - per_seed[1])[:, None], np.array([bare]), prompts)
+        got = detectable(found, np.array([float(prompts)]), seeds, power=0.5)
+        assert got == pytest.approx(scipy_stats.t.ppf(0.975, freedom) * error, rel=1e-9)
 
 
 def test_one_source_of_variance_is_the_textbooks_paired_t_test() -> None:

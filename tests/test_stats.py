@@ -227,7 +227,9 @@ def test_the_chance_of_being_best_is_counted_over_resamples_and_ties_share() -> 
 @pytest.mark.parametrize("seeds", [1, 4])
 def test_the_chance_of_beating_one_other_is_the_normal_tail_of_the_difference(seeds: int) -> None:
     rng, prompts = RNG(12), 400
-    per_seed, drawn = simulated_board(rng, np.array([0.02, 0.0]), prompts, seeds, 0.02, 10_000)
+    per_seed, drawn = simulated_board(rng, np.zeros(2), prompts, seeds, 0.1, 10_000)
+    per_seed, drawn = per_seed - per_seed.mean(0), drawn - drawn.mean(0)
+    per_seed[:, 0], drawn[:, 0] = per_seed[:, 0] + 0.03, drawn[:, 0] + 0.03
     difference = per_seed[:, 0] - per_seed[:, 1]
     apart = drawn[:, 0] - drawn[:, 1]
     error = np.sqrt(apart.var() * prompts / (prompts - 1) + (difference.var(ddof=1) / seeds if seeds > 1 else 0))

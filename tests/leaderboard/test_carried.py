@@ -13,6 +13,7 @@ import pytest
 from scipy import stats as scipy_stats
 
 from harness.leaderboard import write
+from harness.leaderboard.evidence import Resampling, Unit, Values, differences, estimates, sample
 from harness.leaderboard.table import Row, build
 from harness.metrics import METRICS
 from harness.store import RECORD, read_records
@@ -99,6 +100,16 @@ def test_records_from_before_a_metric_was_there_are_shown_with_it_or_with_a_reas
         assert row["status"] != "ok" or missing == set(row["metric_reasons"])
     assert rows["good"]["metrics"]["brier"]["value"] is not None  # its rows are there to read it from
     assert rows["good"]["metric_reasons"]["spearman_true"]
+
+
+def test_the_interval_of_a_difference_is_that_of_the_differences() -> None:
+    rng = RNG(3)
+    one, other = rng.exponential(size=90), rng.normal(size=90)
+    units = {Unit("one", "m", 0): one, Unit("other", "m", 0): other, Unit("apart", "m", 0): one - other}
+    values = Values(prompt=np.arange(90) % 30, n_prompts=30, units=units)
+    found = sample(values, ("one", "other", "apart"), ("m",), (0,), Resampling(resamples=2000, seed=0))
+    apart, direct = differences(found, "other")["one"], estimates(found)["apart"]
+    assert (apart.value, apart.low, apart.high) == pytest.approx((direct.value, direct.low, direct.high), abs=1e-9)
 
 
 def test_a_one_seed_interval_is_scipys_bca_a_little_wider(small_run: Path) -> None:
