@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import rankdata
 
 from harness.leaderboard.evidence import Estimate
 from harness.leaderboard.table import Board, Row, Table
@@ -109,7 +108,8 @@ def _score_bins(responses: pd.DataFrame) -> NDArray[np.float64]:
     if not len(score):
         return np.zeros((SCORE_BINS, 3))
     edges = np.quantile(score, np.arange(1, SCORE_BINS) / SCORE_BINS)
-    percentile = (rankdata(reward) - 0.5) / len(reward) * 100
+    _, rank, count = np.unique(reward, return_inverse=True, return_counts=True)
+    percentile = (np.cumsum(count) - count / 2)[rank] / len(reward) * 100  # mid-ranks
     return _binned(np.searchsorted(edges, score, side="left"), SCORE_BINS, score, percentile)
 
 
