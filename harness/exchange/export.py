@@ -1,0 +1,113 @@
+"""A run folder -> the form another tool reads: lm-evaluation-harness results, a tidy CSV, a data set for the hub."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import tempfile
+from pathlib import Path
+
+from harness.api.errors import HarnessError
+from harness.exchange import hub, lm_eval
+from harness.exchange.derive import derive
+from harness.leaderboard.json import rounded
+from harness.leaderboard.table import Table
+from harness.metrics import METRICS
+from harness.store import Record, read_records, write_atomically
+
+FORMATS = ("lm-eval", "csv", "hf")
+COLUMNS = (
+    *("board", "model", "preset", "dataset", "budget", "learning_rate", "evaluated_on", "protocol"),
+    *("label", "loss", "kind", "options", "seeds", "status", "reason"),
+    *("metric", "unit", "direction", "value", "low", "high", "n", "why_missing"),
+)
+"""Of the CSV. `board` counts the boards from 1; `model` is `all` on the one over all models."""
+
+
+def run_export(run: Path, format: str, output: Path) -> tuple[str, int]:
+    """Return what `harness export RUN --format FORMAT --output PLACE` says, and its exit code, 0.
+
+    `output` is a file for `csv`, replaced if it is there; for `lm-eval` and `hf` a new folder, written whole or not at
+    all. Raises `HarnessError` for an unknown format, a folder that is there already, and a run without results.
+    """
+    if format not in FORMATS:
+        raise HarnessError(f"--format got '{format}', expected one of {', '.join(FORMATS)}")
+    records = read_records(run)
+    scored = [record for record in records if record.fields["status"] == "ok"]
+    if not scored:
+        raise HarnessError(f"got {run} with {len(records)} cells, none scored; expected one; finish the run first")
+    lost = len(records) - len(scored)
+    if format == "csv":
+        if output.is_dir():
+            raise HarnessError(f"--output got the folder {output}, expected a file; name one, such as {output}/run.csv")
+        text = as_csv(derive(run))
+        write_atomically(output, text)
+        return f"{output}: {text.count(chr(10)) - 1:,} lines, one a board, loss and metric", 0
+    if format == "lm-eval":
+        _write_folder(output, {lm_eval.file_name(record): lm_eval.render(record) for record in scored})
+        said = f"{output}: {len(scored)} files, one a cell, as lm-evaluation-harness writes results"
+        return said + (f"; {lost} cells that came to nothing have no file" if lost else ""), 0
+    return _export_hub(run, records, output), 0
+
+
+def as_csv(table: Table) -> str:
+    """Return a tidy table with a heading: a line a board, loss and metric, that says by itself what it is of."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    for number, board in enumerate(table.boards, start=1):
+        settings = [board.settings.get(name) for name in ("budget", "learning_rate", "evaluated_on")]
+        where = [number, board.model, board.preset, board.dataset, *settings, table.protocol]
+        for row in board.rows:
+            options, seeds = json.dumps(row.options, sort_keys=True), " ".join(map(str, row.seeds))
+            who = [row.label, row.loss, row.kind, options, seeds, row.status, row.reason]
+            for name, one in row.metrics.items():
+                numbers = [*rounded([one.value, one.low, one.high]), one.n]
+                metric = METRICS[name]
+                what = [name, metric.unit, metric.direction, *numbers, row.metric_reasons.get(name, "")]
+                writer.writerow([*where, *who, *what])
+    return text.getvalue()
+
+
+def _export_hub(run: Path, records: list[Record], output: Path) -> str:
+    texts, frames = hub.files(derive(run), records)
+    _check_new(output)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=output.parent, prefix=f".{output.name}.") as temporary:
+        folder = Path(temporary) / "folder"
+        for name, table in frames.items():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            table.to_parquet(folder / name, index=False)
+        _fill(folder, texts)
+        _move(folder, output)
+    counts = ", ".join(f"{name} ({len(table):,} rows)" for name, table in frames.items())
+    return (
+        f"{output}: {counts}, leaderboards and card. Set `license` in README.md, then push it: "
+        f"hf upload --repo-type dataset NAME/REPOSITORY {output}"
+    )
+
+
+def _write_folder(output: Path, texts: dict[str, str]) -> None:
+    _check_new(output)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=output.parent, prefix=f".{output.name}.") as temporary:
+        folder = Path(temporary) / "folder"
+        _fill(folder, texts)
+        _move(folder, output)
+
+
+def _check_new(output: Path) -> None:
+    if output.exists() and (not output.is_dir() or any(output.iterdir())):
+        raise HarnessError(f"--output got {output}, which is there already, expected a new folder; name another one")
+
+
+def _fill(folder: Path, texts: dict[str, str]) -> None:
+    for name, text in texts.items():
+        write_atomically(folder / name, text)
+
+
+def _move(folder: Path, output: Path) -> None:
+    if output.exists():  # empty: checked
+        output.rmdir()
+    folder.rename(output)

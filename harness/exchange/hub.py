@@ -1,0 +1,154 @@
+"""A run folder -> a data set folder for the Hugging Face hub: card, rows and responses of all cells, leaderboards.
+
+Its README's front matter declares two configurations, so `datasets.load_dataset(FOLDER, "responses")` finds them; the
+leaderboards are files beside them, because a data set's configurations must all be of one file format.
+Imports no torch, and not `datasets` either.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import harness
+from harness.leaderboard import markdown
+from harness.leaderboard.table import Table
+from harness.store import RESPONSE_COLUMNS, RESPONSES, ROW_COLUMNS, ROWS, Record
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+OF_THE_CELL: Mapping[str, str] = {
+    "cell": "the cell's key: loss with options, model and seed",
+    "model": "short name of the model",
+    "model_id": "the start checkpoint",
+    "loss": "name of the loss, or of a reference row (`base`, `longer-wins`)",
+    "label": "the loss with the options that were given",
+    "options": "all options of the loss, JSON",
+    "kind": "`loss` or `reference`",
+    "seed": "seed of the order of pairs; missing for reference rows",
+}
+"""Columns put before those of the tables, with their meaning."""
+MEANING: Mapping[str, str] = {
+    "pair_id": "the pair, the same in every cell",
+    "prompt_id": "the prompt; the unit that intervals resample",
+    "response_id": "the response, the same in every cell",
+    "split": "`test`, `dev`, or `test_lenbalanced`: pairs of like length",
+    "score_chosen, score_rejected, score": "annotation score, as the data has it",
+    "gap": "score_chosen - score_rejected",
+    "chosen_sum_logp, rejected_sum_logp, sum_logp": "summed log-prob under the trained model, nats, prompt excluded",
+    "chosen_tokens, rejected_tokens, tokens": "tokens of the response, end-of-turn included",
+    "ref_chosen_sum_logp, ref_rejected_sum_logp, ref_sum_logp": "the same under the start checkpoint, nats",
+    "reward_chosen, reward_rejected, reward": "the loss's own implicit reward, in its own scale",
+    "chosen_characters, rejected_characters, characters": "length of the response's text",
+    "true_chosen, true_rejected, true_quality": "true quality, known on simulated data only",
+    "chosen_response_id, rejected_response_id": "the responses of a pair",
+    "listwise": "whether the response is of the listwise data",
+}
+"""Columns of the tables, with their meaning."""
+SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"),
+         (10_000_000, "1M<n<10M"))  # fmt: skip
+
+
+def tables(records: Sequence[Record]) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return the rows and the responses of all scored cells, each with `OF_THE_CELL` before it, in the order given."""
+    import pandas as pd
+
+    scored = [record for record in records if record.fields["status"] == "ok"]
+    rows = [_labelled(record, record.rows()[list(ROW_COLUMNS)]) for record in scored]
+    responses = [_labelled(record, record.responses()[list(RESPONSE_COLUMNS)]) for record in scored]
+    return pd.concat(rows, ignore_index=True), pd.concat(responses, ignore_index=True)
+
+
+def _labelled(record: Record, table: pd.DataFrame) -> pd.DataFrame:
+    import pandas as pd
+
+    fields = record.fields
+    own = pd.DataFrame(
+        {
+            "cell": fields["key"],
+            "model": fields["model"]["name"],
+            "model_id": str(fields["model"].get("id") or ""),
+            "loss": fields["loss"]["name"],
+            "label": fields["label"],
+            "options": json.dumps(fields["loss"].get("options") or {}, sort_keys=True),
+            "kind": fields["kind"],
+            "seed": pd.array([fields.get("seed")] * len(table), dtype="Int64"),
+        },
+        index=table.index,
+    )
+    return pd.concat([own, table], axis=1)
+
+
+def card(table: Table, records: Sequence[Record], n_rows: int, n_responses: int) -> str:
+    """Return README.md: the front matter that the hub and `datasets` read, then what the data is, for people."""
+    size = next((name for bound, name in SIZES if n_rows + n_responses < bound), "n>10M")
+    data = sorted({str(record.fields["dataset"].get("name")) for record in records})
+    models = sorted({str(record.fields["model"].get("id") or record.fields["model"]["name"]) for record in records})
+    name = f"Preference losses on {', '.join(data)}"
+    front = [
+        "---",
+        f"pretty_name: {json.dumps(name, ensure_ascii=False)}",
+        "# license: choose one before you push; see License below",
+        "tags:",
+        *(f"- {tag}" for tag in ("preference-optimization", "leaderboard", "preference-harness")),
+        f"size_categories:\n- {size}",
+        "configs:",
+        "- config_name: rows\n  default: true\n  data_files: data/rows.parquet",
+        "- config_name: responses\n  data_files: data/responses.parquet",
+        "---",
+    ]
+    fingerprints = sorted({str(record.fields["dataset"].get("fingerprint")) for record in records})
+    lost = sorted(str(record.fields["key"]) for record in records if record.fields["status"] != "ok")
+    facts = [
+        f"Written by preference-harness {harness.__version__}, protocol {table.protocol}, from {len(records)} cells.",
+        f"Data: {', '.join(data)} (fingerprint {', '.join(fingerprints)}). Models: {', '.join(models)}.",
+        *([f"Without rows, because they came to nothing: {', '.join(lost)}."] if lost else []),
+        "No prompt and no response is in here, only their ids and numbers.",
+    ]
+    return "\n".join(
+        [
+            *front,
+            f"\n# {markdown_text(name)}\n",
+            "Held-out responses scored under models that were trained with different preference losses, everything "
+            "else alike, and the leaderboards that follow.\n",
+            "\n".join(markdown_text(fact) for fact in facts),
+            f"\n```python\n{_example()}\n```\n",
+            f"## Columns\n\n`rows`: {n_rows:,} held-out pairs; `responses`: {n_responses:,} held-out responses; "
+            "unknown numbers are NaN.\n",
+            *_columns(),
+            "\n## License\n\nNone is set: ids and scores come from the data set above, log-probs from the models "
+            "above. See what their licenses ask, then set `license` in the front matter.\n",
+            markdown.render(table).replace("\n## ", "\n### ").replace("# Leaderboard", "## Leaderboard", 1),
+        ]
+    )
+
+
+def markdown_text(text: str) -> str:
+    """Return text that Markdown shows as it is."""
+    return "".join(f"\\{sign}" if sign in "\\`*_{}[]<>#|~" else sign for sign in " ".join(text.split()))
+
+
+def _example() -> str:
+    return (
+        "from datasets import load_dataset\n\n"
+        'rows = load_dataset("THIS_REPOSITORY", "rows", split="train")  # every row was held out from training\n'
+        'responses = load_dataset("THIS_REPOSITORY", "responses", split="train")'
+    )
+
+
+def _columns() -> list[str]:
+    lines = ["| column | meaning |", "| --- | --- |"]
+    for names, meaning in {**OF_THE_CELL, **MEANING}.items():
+        lines.append(f"| {', '.join(f'`{name}`' for name in names.split(', '))} | {meaning} |")
+    return lines
+
+
+def files(table: Table, records: Sequence[Record]) -> tuple[dict[str, str], dict[str, Any]]:
+    """Return the folder's texts and its data frames, by path."""
+    from harness.exchange.derive import renders
+
+    rows, responses = tables(records)
+    texts = {"README.md": card(table, records, len(rows), len(responses)), **renders(table)}
+    return texts, {f"data/{ROWS}": rows, f"data/{RESPONSES}": responses}

@@ -1,0 +1,173 @@
+"""A scored cell -> results as lm-evaluation-harness writes them, one file a cell. Imports no torch.
+
+The shape is `EvalResults` of lm_eval/result_schema.py and the file's place that of
+lm_eval/loggers/evaluation_tracker.py (`save_results_aggregated`), both as of lm-evaluation-harness 0.4.13:
+<folder>/<model>/results_<date>.json with "<metric>,<filter>" and "<metric>_stderr,<filter>" for each task. Here the
+date is the seed, because a record has none and a second export is to give the same bytes.
+
+A task is a set of examples: pairs, pairs of a score-gap quartile, length-balanced pairs, responses, listwise prompts.
+A filter is how the reward is read: `none` by the loss's own rule, else by the yardstick `sum`, `mean` or `ratio`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from harness.leaderboard.json import rounded
+from harness.metrics import LISTWISE, METRICS, Examples, examples
+from harness.stats import cluster_sums
+from harness.store import Record
+
+RENAMED = {"pairwise_accuracy": "acc", "pairwise_accuracy_true": "acc_true"}
+LENBALANCED, QUARTILE = "pairwise_accuracy_lenbalanced", "pairwise_accuracy_gap_q"
+ON_RESPONSES = ("spearman", "kendall", "spearman_true")
+STDERR = "clustered by prompt: sqrt(P / (P - 1) * sum over prompts (sum over its examples (x - mean))^2) / n"
+
+
+def file_name(record: Record) -> str:
+    """Return the path of a cell's results in the exported folder."""
+    seed = record.fields.get("seed")
+    folder = re.sub(r"--seed-?\d+$", "", str(record.fields["key"]))
+    return f"{folder}/results_{'noseed' if seed is None else f'seed{seed}'}.json"
+
+
+def render(record: Record) -> str:
+    """Return the results of a scored cell as JSON, recomputed from its rows; metrics it lacks are left out."""
+    rows, responses = record.rows(), record.responses()
+    prefix = re.sub(r"\W", "_", f"preference_{record.fields['dataset'].get('name', '')}")
+    tasks: dict[str, dict[str, tuple[str, Examples]]] = {}
+    for name, found in examples(rows, responses).items():
+        task, metric = _place(name)
+        if np.isfinite(found.value).any():
+            tasks.setdefault(prefix + task, {})[metric] = (name, found)
+    content: dict[str, Any] = {
+        "results": {task: _results(task, metrics) for task, metrics in tasks.items()},
+        "group_subtasks": {task: [] for task in tasks},
+        "configs": {task: _config(record, task, metrics) for task, metrics in sorted(tasks.items())},
+        "versions": dict.fromkeys(sorted(tasks), record.fields["protocol"]),
+        "n-shot": dict.fromkeys(sorted(tasks), 0),
+        "higher_is_better": {task: _directions(metrics) for task, metrics in sorted(tasks.items())},
+        "n-samples": {task: _counts(metrics) for task, metrics in tasks.items()},
+        **_run(record),
+        "task_hashes": {task: _hash(metrics) for task, metrics in tasks.items()},
+    }
+    return json.dumps(rounded(content), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def standard_error(found: Examples) -> float | None:
+    """Return the standard error of the mean of the finite values, clustered by prompt; None below two prompts.
+
+    The linearised variance of a ratio of cluster totals (Cochran 1977, sec. 11.9 without the finite population factor).
+    With one example a prompt it is the sample standard deviation over sqrt(n).
+    """
+    kept = np.isfinite(found.value)
+    names, prompt = np.unique(found.prompt[kept].astype(str), return_inverse=True)
+    if len(names) < 2:
+        return None
+    value = found.value[kept]
+    sums, _ = cluster_sums(prompt.astype(np.int64), value - value.mean(), len(names))
+    return float(np.sqrt(len(names) / (len(names) - 1) * (sums**2).sum()) / len(value))
+
+
+def _place(name: str) -> tuple[str, str]:
+    """Return the end of the task's name and "<metric>,<filter>" of a metric."""
+    stem, _, yardstick = name.partition("@")
+    how = yardstick or "none"
+    if stem.startswith(QUARTILE):
+        return f"_gap_q{stem.removeprefix(QUARTILE)}", f"acc,{how}"
+    if stem == LENBALANCED:
+        return "_lenbalanced", f"acc,{how}"
+    task = "_listwise" if stem in LISTWISE else "_responses" if stem in ON_RESPONSES else ""
+    return task, f"{RENAMED.get(stem, stem)},{how}"
+
+
+def _results(task: str, metrics: Mapping[str, tuple[str, Examples]]) -> dict[str, Any]:
+    values: dict[str, Any] = {"name": task, "alias": task, "sample_len": _counts(metrics)["effective"]}
+    for key, (_, found) in metrics.items():
+        metric, _, how = key.partition(",")
+        error = standard_error(found)
+        values[key] = float(found.value[np.isfinite(found.value)].mean())
+        values[f"{metric}_stderr,{how}"] = "N/A" if error is None else error
+    return values
+
+
+def _counts(metrics: Mapping[str, tuple[str, Examples]]) -> dict[str, int]:
+    return {
+        "original": max(len(found.value) for _, found in metrics.values()),
+        "effective": max(int(np.isfinite(found.value).sum()) for _, found in metrics.values()),
+    }
+
+
+def _directions(metrics: Mapping[str, tuple[str, Examples]]) -> dict[str, bool | None]:
+    known = {"higher": True, "lower": False, "none": None}
+    return {key.partition(",")[0]: known[METRICS[name].direction] for key, (name, _) in metrics.items()}
+
+
+def _config(record: Record, task: str, metrics: Mapping[str, tuple[str, Examples]]) -> dict[str, Any]:
+    fields = record.fields
+    return {
+        "task": task,
+        "dataset_path": fields["dataset"].get("name"),
+        "test_split": (fields.get("board") or {}).get("evaluated_on"),
+        "output_type": "loglikelihood",
+        "num_fewshot": 0,
+        "metric_list": [
+            {"metric": key.partition(",")[0], "filter": key.partition(",")[2], "is": METRICS[name].summary}
+            for key, (name, _) in metrics.items()
+        ],
+        "metadata": {
+            "version": fields["protocol"],
+            "dataset_fingerprint": fields["dataset"].get("fingerprint"),
+            "tokens_fingerprint": fields.get("tokens_fingerprint"),
+            "stderr": STDERR,
+        },
+    }
+
+
+def _run(record: Record) -> dict[str, Any]:
+    """Return what the file says besides the tasks. `model_args` is all that tells this cell from others."""
+    fields, model = record.fields, record.fields["model"]
+    environment, scorer = fields.get("environment") or {}, fields.get("scorer") or {}
+    name = f"{model.get('id') or model['name']}+{fields['label']}"
+    return {
+        "config": {
+            "model": scorer.get("name"),
+            "model_args": {
+                "pretrained": model.get("id") or model["name"],
+                "loss": fields["loss"]["name"],
+                "loss_options": fields["loss"].get("options") or {},
+                "settings": fields.get("board") or {},
+            },
+            "model_num_parameters": model.get("parameters"),
+            "model_dtype": (fields.get("board") or {}).get("dtype"),
+            "model_revision": model.get("revision"),
+            "model_sha": model.get("fingerprint"),
+            "batch_size": None,
+            "batch_sizes": [],
+            "device": environment.get("device"),
+            "limit": (fields.get("board") or {}).get("limit"),
+            "bootstrap_iters": 0,
+            "gen_kwargs": None,
+            "random_seed": fields.get("seed"),
+        },
+        "transformers_version": environment.get("transformers"),
+        "preference_harness_version": environment.get("harness"),
+        "model_source": "preference-harness",
+        "model_name": name,
+        "model_name_sanitized": re.sub(r'["<>:/|\\?*\[\]]+', "__", name),
+        "system_instruction": None,
+        "chat_template": None,
+        **({"total_evaluation_time_seconds": str(scorer["seconds"])} if "seconds" in scorer else {}),
+    }
+
+
+def _hash(metrics: Mapping[str, tuple[str, Examples]]) -> str:
+    """Return the sha256 of the prompts of a task's examples, in order: equal where two cells answer the same."""
+    prompts = next(found.prompt.astype(str).tolist() for _, found in metrics.values())
+    return hashlib.sha256(json.dumps(prompts).encode()).hexdigest()

@@ -1,0 +1,83 @@
+"""Whether a run folder that somebody hands in is what it says: hashes, tables, metrics, data, board. Imports no torch.
+
+What this cannot find: log-probs that were made up. Rows, metrics and board would agree; only running the cell again
+tells.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness.exchange.across import check_board, check_fingerprints, check_pairs
+from harness.exchange.cells import find_cells
+from harness.exchange.checks import Check, check_hashes, check_metrics, check_records, check_tables
+from harness.store import CELLS
+
+PASSED, FAILED = 0, 3
+"""Exit codes; 2 is for a folder that is no run at all, as everywhere."""
+NOT_CHECKED = (
+    "Not checked: that the log-probs come from the training that the records tell of, and that the rewards are the "
+    "loss's own; run a cell again to see."
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verdict:
+    """What was checked of a run folder, and what is wrong with it."""
+
+    run: Path
+    checks: tuple[Check, ...]
+
+    @property
+    def problems(self) -> tuple[str, ...]:
+        """Everything that is wrong, as file, got, expected, do."""
+        return tuple(problem for check in self.checks for problem in check.problems)
+
+    @property
+    def exit_code(self) -> int:
+        """0: nothing is wrong; 3: something is."""
+        return FAILED if self.problems else PASSED
+
+    def text(self) -> str:
+        """Return the verdict for people: what was checked, counted, then each problem."""
+        number = len(self.problems)
+        head = f"{self.run}: {f'{number} problem' + 's' * (number != 1) if number else 'verified'}"
+        lines = [head]
+        for check in self.checks:
+            lines.append(f"  {'FAILED' if check.problems else 'ok    '}  {check.said}")
+            lines += [f"          - {problem}" for problem in check.problems]
+            lines += [f"          note: {note}" for note in check.notes]
+        return "\n".join([*lines, f"  {NOT_CHECKED}"])
+
+
+def verify(run: Path) -> Verdict:
+    """Return the verdict on a run folder; it is read, never written. Raises `HarnessError` for a folder that is none.
+
+    Whatever the folder holds, a problem with a cell does not keep the others from being checked. The board is derived
+    only where every record is sound.
+    """
+    found = find_cells(run)
+    inside = sorted(path.parent.relative_to(run) for path in run.glob(f"*/{CELLS}") if path.parent.is_dir())
+    checks = [
+        check_records(found),
+        check_hashes(found.cells),
+        check_tables(found),
+        check_metrics(found.whole),
+        check_pairs(found.whole),
+        check_fingerprints(run, found.cells),
+    ]
+    if found.problems or found.table_problems or not found.cells:
+        checks.append(Check(said="leaderboard", notes=("not derived: first the records must be sound",)))
+    else:
+        checks.append(check_board(run))
+    if inside:
+        names = ", ".join(map(str, inside))
+        checks.append(Check(said=f"{names}: not looked into, each a run folder of its own; verify it by itself"))
+    return Verdict(run=run, checks=tuple(checks))
+
+
+def run_verify(run: Path) -> tuple[str, int]:
+    """Return what `harness verify RUN` says, and its exit code: 0 nothing is wrong, 3 something is."""
+    verdict = verify(run)
+    return verdict.text(), verdict.exit_code
