@@ -20,7 +20,7 @@ ALSO = (
     ("pairwise_accuracy_lenbalanced", "length-balanced"),
 )
 """Metrics beside the one that ranks."""
-SPEND = (("seconds", "s"), ("flops", "FLOP"), ("tokens", "tokens"), ("peak_memory_bytes", "memory"))
+SPEND = (("seconds", "seconds"), ("flops", "FLOP"), ("tokens", "tokens"), ("peak_memory_bytes", "memory"))
 MISSING = '<td data-v="">–</td>'
 
 

@@ -91,16 +91,13 @@
   const pictures = source ? JSON.parse(source.textContent) : {};
   const drawn = new Map(); // place -> view
 
-  // The losses that the pictures of a board draw: none named means all.
-  const losses = (board) => {
-    const chips = all(".chip[data-label]", board);
-    const chosen = chips.filter((chip) => chip.getAttribute("aria-pressed") === "true" && !chip.hidden);
-    if (chosen.length === chips.length) return [];
-    return chosen.length ? chosen.map((chip) => chip.dataset.label) : [null];
-  };
-  const tell = (board) => all(".picture", board).forEach((place) => {
-    const view = drawn.get(place);
-    if (view && pictures[place.id].selectable) view.signal("shown", losses(board)).runAsync();
+  const losses = (board) => all(".chip[data-label]", board)
+    .filter((chip) => chip.getAttribute("aria-pressed") === "true" && !chip.hidden)
+    .map((chip) => chip.dataset.label);
+  const tell = (board) => all(".picture", board).filter((place) => pictures[place.id].selectable).forEach((place) => {
+    const shown = losses(board);
+    place.classList.toggle("empty", !shown.length); // to Vega an empty list means all of them
+    if (shown.length) drawn.get(place)?.signal("shown", shown).runAsync();
   });
   const colours = () => {
     const css = getComputedStyle(root), value = (name) => css.getPropertyValue(name).trim();
