@@ -29,6 +29,8 @@ MISTAKES = [
     (("--ranked-by", "beauty"), ("beauty", "pairwise_accuracy")),
     (("--batch-pairs", "0"), ("--batch-pairs", "0")),
     (("--batch-pairs", "16", "--micro-pairs", "3"), ("--micro-pairs", "divisor")),
+    (("--trials", "-1"), ("--trials", "-1", "greater than or equal to 0")),
+    (("--trials", "1.5"), ("--trials", "1.5", "integer")),
     (("--adapter", "qlora"), ("qlora", "lora")),
     (("--unknown-option", "3"), ("--unknown-option",)),
     (("no-such-file.toml",), ("no-such-file.toml", "cannot be read")),
@@ -72,7 +74,7 @@ def test_a_folder_with_another_run_is_refused_and_the_difference_named(small_run
 
 def test_a_dry_run_prints_the_plan_and_writes_nothing(harness: Any, tmp_path: Path) -> None:
     folder = tmp_path / "run"
-    done = harness("run", "--plugins", "all", "--models", "qwen,gemma", "--dry-run", "--output-dir", str(folder))
+    done = harness("run", "--plugins", "core", "--models", "qwen,gemma", "--dry-run", "--output-dir", str(folder))
     assert done.returncode == 0, done.stderr
     assert "estimates" in done.stdout
     assert "14 = 7 losses x 2 models x 1 seeds" in done.stdout
