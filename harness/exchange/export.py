@@ -5,12 +5,12 @@ from __future__ import annotations
 import csv
 import io
 import json
-import tempfile
 from pathlib import Path
 
 from harness.api.errors import HarnessError
 from harness.exchange import hub, lm_eval
 from harness.exchange.derive import derive
+from harness.exchange.place import check_new, new_folder
 from harness.leaderboard.json import rounded
 from harness.leaderboard.table import Table
 from harness.metrics import METRICS
@@ -44,8 +44,10 @@ def run_export(run: Path, format: str, output: Path) -> tuple[str, int]:
         text = as_csv(derive(run))
         write_atomically(output, text)
         return f"{output}: {text.count(chr(10)) - 1:,} lines, one a board, loss and metric", 0
+    check_new(output)  # before the work
     if format == "lm-eval":
-        _write_folder(output, {lm_eval.file_name(record): lm_eval.render(record) for record in scored})
+        with new_folder(output) as folder:
+            _fill(folder, {lm_eval.file_name(record): lm_eval.render(record) for record in scored})
         said = f"{output}: {len(scored)} files, one a cell, as lm-evaluation-harness writes results"
         return said + (f"; {lost} cells that came to nothing have no file" if lost else ""), 0
     return _export_hub(run, records, output), 0
@@ -72,15 +74,11 @@ def as_csv(table: Table) -> str:
 
 def _export_hub(run: Path, records: list[Record], output: Path) -> str:
     texts, frames = hub.files(derive(run), records)
-    _check_new(output)
-    output.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=output.parent, prefix=f".{output.name}.") as temporary:
-        folder = Path(temporary) / "folder"
+    with new_folder(output) as folder:
+        (folder / "data").mkdir()
         for name, table in frames.items():
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
             table.to_parquet(folder / name, index=False)
         _fill(folder, texts)
-        _move(folder, output)
     counts = ", ".join(f"{name} ({len(table):,} rows)" for name, table in frames.items())
     return (
         f"{output}: {counts}, leaderboards and card. Set `license` in README.md, then push it: "
@@ -88,26 +86,6 @@ def _export_hub(run: Path, records: list[Record], output: Path) -> str:
     )
 
 
-def _write_folder(output: Path, texts: dict[str, str]) -> None:
-    _check_new(output)
-    output.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=output.parent, prefix=f".{output.name}.") as temporary:
-        folder = Path(temporary) / "folder"
-        _fill(folder, texts)
-        _move(folder, output)
-
-
-def _check_new(output: Path) -> None:
-    if output.exists() and (not output.is_dir() or any(output.iterdir())):
-        raise HarnessError(f"--output got {output}, which is there already, expected a new folder; name another one")
-
-
 def _fill(folder: Path, texts: dict[str, str]) -> None:
     for name, text in texts.items():
         write_atomically(folder / name, text)
-
-
-def _move(folder: Path, output: Path) -> None:
-    if output.exists():  # empty: checked
-        output.rmdir()
-    folder.rename(output)

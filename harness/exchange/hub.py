@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import harness
+from harness.exchange.derive import renders
 from harness.leaderboard import markdown
 from harness.leaderboard.table import Table
 from harness.store import RESPONSE_COLUMNS, RESPONSES, ROW_COLUMNS, ROWS, Record
@@ -147,8 +148,6 @@ def _columns() -> list[str]:
 
 def files(table: Table, records: Sequence[Record]) -> tuple[dict[str, str], dict[str, Any]]:
     """Return the folder's texts and its data frames, by path."""
-    from harness.exchange.derive import renders
-
     rows, responses = tables(records)
     texts = {"README.md": card(table, records, len(rows), len(responses)), **renders(table)}
     return texts, {f"data/{ROWS}": rows, f"data/{RESPONSES}": responses}

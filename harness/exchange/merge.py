@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from harness.config import make_run
 from harness.exchange.across import check_pairs
 from harness.exchange.cells import find_cells, look_up
 from harness.exchange.checks import RESPONSE_KEYS
+from harness.exchange.place import check_new, new_folder
 from harness.exchange.verify import FAILED, PASSED, Verdict, verify
 from harness.leaderboard import write
 from harness.store import (
@@ -90,8 +90,7 @@ def merge(runs: Sequence[Path], into: Path) -> Merged:
     """
     if len(runs) < 2:
         raise HarnessError(f"got {len(runs)} runs, expected two or more to merge; name them all")
-    if into.exists() and (not into.is_dir() or any(into.iterdir())):
-        raise HarnessError(f"got {into}, which is there already, expected a new folder; name another one")
+    check_new(into)
     verdicts = [verify(run) for run in runs]
     if any(verdict.problems for verdict in verdicts):
         raise UnverifiedError(verdicts)
@@ -225,10 +224,7 @@ def _fields_apart(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[tupl
 
 
 def _write(merged: Merged, kept: Mapping[str, Record], manifests: Mapping[str, Mapping[str, Any]]) -> None:
-    """Write the folder beside its place and move it there whole."""
-    merged.into.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=merged.into.parent, prefix=f".{merged.into.name}.") as temporary:
-        run = Path(temporary) / "run"
+    with new_folder(merged.into) as run:
         for key, record in kept.items():
             (run / CELLS / key).mkdir(parents=True)
             for name in (name for name in FILES if (record.folder / name).is_file()):
@@ -241,9 +237,6 @@ def _write(merged: Merged, kept: Mapping[str, Record], manifests: Mapping[str, M
         if manifest["run"]:
             write_atomically(run / "run.toml", make_run(manifest["run"]).as_toml())
         write(run)
-        if merged.into.exists():  # empty: checked
-            merged.into.rmdir()
-        run.rename(merged.into)
 
 
 def _manifest(merged: Merged, manifests: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:

@@ -18,7 +18,7 @@ PASSED, FAILED = 0, 3
 """Exit codes; 2 is for a folder that is no run at all, as everywhere."""
 NOT_CHECKED = (
     "Not checked: that the log-probs come from the training that the records tell of, and that the rewards are the "
-    "loss's own; run a cell again to see."
+    "loss's own; run a cell again to see. leaderboard.html and plots/ are drawn anew by harness leaderboard."
 )
 
 
@@ -55,22 +55,21 @@ def verify(run: Path) -> Verdict:
     """Return the verdict on a run folder; it is read, never written. Raises `HarnessError` for a folder that is none.
 
     Whatever the folder holds, a problem with a cell does not keep the others from being checked. The board is derived
-    only where every record is sound.
+    only where every record and table is sound.
     """
     found = find_cells(run)
     inside = sorted(path.parent.relative_to(run) for path in run.glob(f"*/{CELLS}") if path.parent.is_dir())
+    records, tables = check_records(found), check_tables(found)
+    sound = not records.problems and not tables.problems
     checks = [
-        check_records(found),
+        records,
         check_hashes(found.cells),
-        check_tables(found),
+        tables,
         check_metrics(found.whole),
         check_pairs(found.whole),
         check_fingerprints(run, found.cells),
+        check_board(run) if sound else Check(said="leaderboard", notes=("not derived: first the cells must be sound",)),
     ]
-    if found.problems or found.table_problems or not found.cells:
-        checks.append(Check(said="leaderboard", notes=("not derived: first the records must be sound",)))
-    else:
-        checks.append(check_board(run))
     if inside:
         names = ", ".join(map(str, inside))
         checks.append(Check(said=f"{names}: not looked into, each a run folder of its own; verify it by itself"))

@@ -1,0 +1,30 @@
+"""A new folder, written beside its place and moved there whole: it is complete, or it never was."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from harness.api.errors import HarnessError
+
+
+def check_new(folder: Path) -> None:
+    """Raise `HarnessError` where the folder is there already; an empty one may be."""
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise HarnessError(f"got {folder}, which is there already, expected a new folder; name another one")
+
+
+@contextmanager
+def new_folder(folder: Path) -> Iterator[Path]:
+    """Yield an empty folder to fill, which becomes `folder` at the end; after an error nothing is left of it."""
+    check_new(folder)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as temporary:
+        filling = Path(temporary) / folder.name  # a folder in it, because its own can be read by its owner only
+        filling.mkdir()
+        yield filling
+        if folder.exists():
+            folder.rmdir()
+        filling.rename(folder)
