@@ -99,13 +99,64 @@ def run(
 @click.argument("run", type=click.Path(path_type=Path))
 @click.option("--ranked-by", default=None, help="Rank by another metric  [what the run says]")
 def leaderboard(run: Path, ranked_by: str | None) -> None:
-    """Rebuild leaderboard.json, .md and .csv of a RUN folder from its records. Needs no torch."""
+    """Rebuild leaderboard.json, .md, .csv and .html of a RUN folder from its records. Needs no torch."""
     from harness.execute.progress import printable
     from harness.leaderboard import write
     from harness.leaderboard.terminal import render
 
     table = write(run, ranked_by) if ranked_by else write(run)
     click.echo(printable(render(table, width=_console().width)))
+
+
+@cli.command()
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option("--port", type=click.IntRange(0, 65535), default=8000, show_default=True, help="0 takes a free one.")
+def view(folder: Path, port: int) -> None:
+    """Serve the pages of a run, or of a FOLDER of runs, on this machine alone. Needs no torch."""
+    from harness.execute.view import view as serve
+
+    serve(folder, port, click.echo)
+
+
+@cli.command()
+@click.argument("run", type=click.Path(path_type=Path))
+@click.option("--difference", type=float, required=True, help="The difference to find, such as 0.02.")
+@click.option("--ranked-by", default=None, help="In another metric  [what the run says]")
+def power(run: Path, difference: float, ranked_by: str | None) -> None:
+    """Say how many pairs and seeds it takes to find a difference, by the variances of a finished RUN."""
+    from harness.power import power_page
+
+    click.echo(power_page(run, difference, ranked_by))
+
+
+@cli.command()
+@click.argument("run", type=click.Path(path_type=Path))
+def verify(run: Path) -> int:
+    """Check a RUN folder: hashes, metrics recomputed from the rows, boards derived again. Exit code 3 for problems."""
+    from harness.exchange.verify import run_verify
+
+    return _said(*run_verify(run))
+
+
+@cli.command()
+@click.argument("runs", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--into", type=click.Path(path_type=Path), required=True, help="The new folder.")
+def merge(runs: tuple[Path, ...], into: Path) -> int:
+    """Put the cells of several RUNS into one folder, each verified first. Exit code 3 where one is not sound."""
+    from harness.exchange.merge import run_merge
+
+    return _said(*run_merge(runs, into))
+
+
+@cli.command()
+@click.argument("run", type=click.Path(path_type=Path))
+@click.option("--format", "form", required=True, help="lm-eval, csv or hf (a data-set folder ready for the hub)")
+@click.option("--output", type=click.Path(path_type=Path), required=True, help="A file for csv, else a new folder.")
+def export(run: Path, form: str, output: Path) -> int:
+    """Write the results of a RUN for other programs."""
+    from harness.exchange.export import run_export
+
+    return _said(*run_export(run, form, output))
 
 
 @cli.group()
@@ -187,6 +238,12 @@ def doctor() -> None:
     from harness.execute.listing import doctor_page
 
     click.echo(doctor_page())
+
+
+def _said(text: str, code: int) -> int:
+    """Print what a verb says and return its exit code."""
+    click.echo(text)
+    return code
 
 
 def _console() -> Any:
