@@ -104,7 +104,7 @@
     const ink = value("--text"), line = value("--line"), faint = value("--faint");
     return {
       background: null, font: getComputedStyle(document.body).fontFamily,
-      axis: { labelColor: faint, titleColor: ink, gridColor: line, domainColor: faint, tickColor: faint, titleFontWeight: 500 },
+      axis: { labelColor: faint, titleColor: ink, gridColor: line, domainColor: faint, tickColor: faint, titleFontWeight: 500, labelFlush: false },
       legend: { labelColor: faint, titleColor: ink, orient: "bottom" }, view: { stroke: line },
     };
   };

@@ -30,6 +30,7 @@ def runs(tmp_path: Path) -> Path:
     (page / "plots" / "all-scores.svg").write_text("<svg/>", encoding="utf-8")
     (page / "cells" / "a" / "record.json").write_text("{}", encoding="utf-8")
     (page / "manifest.json").write_text("{}", encoding="utf-8")
+    (tmp_path / "cells").mkdir()  # a run of its own, outside the folder that is served
     (tmp_path / "leaderboard.json").write_text("outside", encoding="utf-8")
     (page / "leaderboard.md").symlink_to(tmp_path / "leaderboard.json")
     return folder

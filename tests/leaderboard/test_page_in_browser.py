@@ -97,7 +97,8 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Open]:
     (run / "leaderboard.html").write_text(_text(tmp_path_factory.mktemp("cache")), encoding="utf-8")
     options = webdriver.ChromeOptions()
     options.binary_location = str(programs["chromium"])
-    for argument in ("headless=new", "no-sandbox", "disable-gpu", "disable-dev-shm-usage", "window-size=1400,1000"):
+    quiet = ("disable-background-networking", "disable-component-update", "disable-sync", "no-first-run")
+    for argument in ("headless=new", "no-sandbox", "disable-gpu", "disable-dev-shm-usage", *quiet):
         options.add_argument(f"--{argument}")
     options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
     driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(str(programs["chromedriver"])))
