@@ -27,7 +27,7 @@ from harness.columns import prepare_columns
 from harness.data.collate import collate
 from harness.grid import Cell
 from harness.inputs import TrainingData
-from harness.job import Job, Tell, cell_folder, record_failure
+from harness.job import Job, Tell, cell_folder, learning_rate, record_failure
 from harness.job import trained as is_trained
 from harness.logps import response_logps
 from harness.models.load import load_model, save_merged
@@ -116,7 +116,10 @@ def train_cell(bench: Bench, cell: Cell, tell: Tell) -> None:
         data,
         spending,
         Recipe(
-            learning_rate=settings.learning_rate, micro_pairs=settings.micro_pairs, seed=cell.seed, dtype=settings.dtype
+            learning_rate=learning_rate(job, cell.system),
+            micro_pairs=settings.micro_pairs,
+            seed=cell.seed,
+            dtype=settings.dtype,
         ),
         folder / "scratch",
         lambda step: tell("step", key=cell.key, step=step, steps=spending.steps),
@@ -225,7 +228,7 @@ def score_cell(bench: Bench, cell: Cell, engine: Any, canary: Any, base: np.ndar
         return
     tell("scoring", key=cell.key)
     trained = json.loads((folder / "trained.json").read_text())
-    fields = record_fields(bench, cell.system.loss, cell.system.label, cell.seed) | trained
+    fields = record_fields(bench, cell) | trained
     if trained["status"] != "ok":
         record_failure(job, cell, trained["status"], trained["reason"], fields)
     else:

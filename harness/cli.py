@@ -38,6 +38,7 @@ def _seeds(context: Any, option: Any, value: str | None) -> tuple[int, ...] | No
 @click.option("--preset", help="nano (made on the spot, CPU) or paper (the papers' checkpoints, GPU)  [nano]")
 @click.option("--budget", help="pairs=N, tokens=N, steps=N, flops=N or seconds=N, the same for every loss")
 @click.option("--seeds", callback=_seeds, help="Orders of the pairs, such as 0,1,2  [0]")
+@click.option("--trials", type=int, help="Equal tuning: so many trials a loss, chosen on dev, on boards apart  [0]")
 @click.option("--scorer", help="auto (vllm where it imports), vllm or transformers  [auto]")
 @click.option("--adapter", help="full or lora  [full]")
 @click.option("--start", help="A tuned checkpoint to start from instead of the SFT stage.")
@@ -67,22 +68,24 @@ def run(
     RUN_FILE is a TOML file with the same names as the options; options win. Running the same command again computes
     only what is missing.
     """
-    from harness.execute.campaign import carry_out, resolve, run_values
+    from harness.execute.campaign import resolve, run_values
     from harness.execute.plan import plan_text, warnings
     from harness.execute.progress import RunProgress, printable
+    from harness.execute.tuning import carry_out_all, tuning_of
     from harness.leaderboard import write
     from harness.leaderboard.terminal import render
 
     console = _console()
     campaign = resolve(run_values(run_file, flags), output_dir, keep_checkpoints)
+    tuning = tuning_of(campaign)
     for line in warnings(campaign):
         click.echo(printable(line), err=True)
     if dry_run or not quiet:
-        click.echo(printable(plan_text(campaign)))
+        click.echo(printable(plan_text(campaign, tuning)))
     if dry_run:
         return 0
-    with RunProgress(campaign, console, quiet) as progress:
-        trouble = carry_out(campaign, progress)
+    with RunProgress(campaign, console, quiet, tuning) as progress:
+        trouble, complete = carry_out_all(campaign, tuning, progress, progress.stage)
     table = write(campaign.folder)
     click.echo(printable(render(table, width=console.width)))
     if not quiet:
@@ -92,7 +95,7 @@ def run(
         )
     for line in trouble:
         click.echo(f"Error: {printable(line)}", err=True)
-    return 6 if trouble or campaign.todo else 0
+    return 0 if complete and not trouble else 6
 
 
 @cli.command()

@@ -9,14 +9,18 @@ import os
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
 from harness.api import HarnessError
 
 PROTOCOL = 1
 """The rules under which numbers may stand in one table. Raised whenever a change of ours changes what is measured."""
+RATE_FACTOR = 4.0
+"""Trials draw the learning rate from 1 / 4 to 4 times the shared one, log-uniform: the same range for every loss."""
+TUNING, TUNED = "tuning", "tuned-"
+"""Folders inside a run, each a run folder of its own: the trials, and `tuned-<trials>`, what was chosen from them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,7 +89,7 @@ class Run(BaseModel):
     preset: Literal["nano", "paper"] = "nano"
     budget: str | None = None
     """`pairs=N`, `tokens=N`, `steps=N`, `flops=N` or `seconds=N`; None: the preset's."""
-    seeds: tuple[int, ...] = (0,)
+    seeds: tuple[Annotated[int, Field(ge=0)], ...] = (0,)
     """Each seed is another order of pairs from the same start checkpoint."""
     scorer: str = "auto"
     """`auto` (vllm where it imports, else transformers), or the name of one."""
@@ -100,6 +104,8 @@ class Run(BaseModel):
     dtype: Literal["float32", "bfloat16"] | None = None
     evaluate_on: Literal["test", "dev"] = "test"
     """The split that is scored; `dev` is for choosing settings."""
+    trials: int = Field(default=0, ge=0)
+    """Configurations tried for every loss on every model, chosen from on dev and trained anew; 0: no tuning."""
     control: Literal["none", "shuffled-labels"] = "none"
     """`shuffled-labels` swaps chosen and rejected of half of the visited training pairs: nothing is left to learn."""
     lenient: bool = False
@@ -119,6 +125,13 @@ class Run(BaseModel):
         if len(set(values)) != len(values):
             raise ValueError("expected no value twice")
         return values
+
+    @field_validator("trials")
+    @classmethod
+    def _chosen_on_dev_and_reported_on_test(cls, trials: int, before: ValidationInfo) -> int:
+        if trials and before.data.get("evaluate_on") == "dev":
+            raise ValueError("expected 0 with --evaluate-on dev, the split that trials are chosen on")
+        return trials
 
     @property
     def settings(self) -> Preset:
@@ -141,8 +154,17 @@ class Run(BaseModel):
             note=preset.note,
         )
 
+    @property
+    def trial_learning_rates(self) -> tuple[float, float]:
+        """The lowest and the highest learning rate of a trial, the same for every loss."""
+        shared = self.settings.learning_rate
+        return shared / RATE_FACTOR, shared * RATE_FACTOR
+
     def decisive(self) -> dict[str, Any]:
-        """Return what decides a result, resolved, JSON-ready: the board's key besides losses, models and seeds."""
+        """Return what decides a result, resolved, JSON-ready: the board's key besides losses, models and seeds.
+
+        `trials` is not in it: they add boards to a run and change nothing about its default board.
+        """
         settings = self.settings
         return {
             "protocol": PROTOCOL,
@@ -176,6 +198,37 @@ class Run(BaseModel):
             if value is not None:
                 lines.append(f"{name.replace('_', '-')} = {_toml(value)}")
         return "\n".join(lines) + "\n"
+
+
+class TrialRun(Run):
+    """The trials of a run: every configuration on the dev split, with one seed."""
+
+    @classmethod
+    def of(cls, run: Run) -> TrialRun:
+        """Return the run of the trials of `run`."""
+        return cls(**run.model_dump() | {"evaluate_on": "dev", "seeds": run.seeds[:1], "trials": 0})
+
+    def decisive(self) -> dict[str, Any]:
+        """Return the run's, with the range of the learning rates and the seed in place of the shared rate."""
+        return _searched(super().decisive(), self)
+
+
+class TunedRun(Run):
+    """What was chosen from the trials of a run, trained for all its seeds and scored on its test split."""
+
+    @classmethod
+    def of(cls, run: Run) -> TunedRun:
+        """Return the run of what is chosen from the trials of `run`."""
+        return cls(**run.model_dump())
+
+    def decisive(self) -> dict[str, Any]:
+        """Return the run's, with the trials and the metric that chose in place of the shared learning rate."""
+        return _searched(super().decisive(), self) | {"trials": self.trials, "tuned_by": self.ranked_by}
+
+
+def _searched(decisive: dict[str, Any], run: Run) -> dict[str, Any]:
+    kept = {name: value for name, value in decisive.items() if name != "learning_rate"}
+    return kept | {"trial_learning_rates": list(run.trial_learning_rates), "tuning_seed": run.seeds[0]}
 
 
 def make_run(values: dict[str, Any]) -> Run:

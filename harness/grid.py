@@ -16,12 +16,34 @@ CORE = ("simpo", "cpo", "ipo", "alphapo", "gapo", "gappo", "dpo")
 
 
 @dataclass(frozen=True, kw_only=True)
+class Trial:
+    """Where the options of a tuned system come from."""
+
+    system: str
+    """Label of the system whose options were sampled."""
+    number: int
+    """From 0, in the order of the sampler."""
+    options: Mapping[str, float]
+    """Those that were sampled; the learning rate is the system's."""
+    trials: int | None = None
+    """How many it was chosen from; None for a trial itself."""
+    dev: float | None = None
+    """Its value on the dev split, by which it was chosen; None where no trial had one, or it is not chosen yet."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class System:
     """One loss with its options, as one row of a board."""
 
     loss: Loss
     label: str
     """The loss's name with the options that were given; unique within a run."""
+    given: tuple[str, ...] = ()
+    """The options that were given: tuning leaves them alone."""
+    learning_rate: float | None = None
+    """None: the run's."""
+    trial: Trial | None = None
+    """None: the options are the loss's defaults or were given."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,7 +82,7 @@ def select(text: str, known: Sequence[str], resolve: Callable[[str, Mapping[str,
             if colon:
                 _set_option(chosen[-1][1], first, name)
     systems = [
-        System(loss=resolve(name, options), label=label(name, options))
+        System(loss=resolve(name, options), label=label(name, options), given=tuple(sorted(options)))
         for name, options in chosen
         if name not in removed
     ]
@@ -88,7 +110,7 @@ def label(name: str, options: Mapping[str, Any]) -> str:
 def cells(models: Sequence[str], systems: Sequence[System], seeds: Sequence[int]) -> list[Cell]:
     """Return the grid, model by model, seed by seed."""
     return [
-        Cell(key=cell_key(model, system.label, _exact(system.loss), seed), model=model, system=system, seed=seed)
+        Cell(key=cell_key(model, system.label, _identity(system), seed), model=model, system=system, seed=seed)
         for model in models
         for seed in seeds
         for system in systems
@@ -100,6 +122,11 @@ def cell_key(model: str, label: str, identity: str, seed: int | None) -> str:
     readable = re.sub(r"[^A-Za-z0-9.=-]+", "_", f"{model.rstrip('/').rpartition('/')[2]}--{label}").strip("_")
     exact = hashlib.sha256(json.dumps([model, identity]).encode()).hexdigest()[:6]
     return f"{readable[:80]}--{exact}" + ("" if seed is None else f"--seed{seed}")
+
+
+def _identity(system: System) -> str:
+    exact = _exact(system.loss)
+    return exact if system.learning_rate is None else json.dumps([exact, system.learning_rate])
 
 
 def _exact(loss: Loss) -> str:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from harness.api import Dataset, Loss, ScorerSource
 from harness.config import PROTOCOL, Run
-from harness.grid import Cell
+from harness.grid import Cell, System
 from harness.manager import Owner
 from harness.store import write_record
 
@@ -70,6 +70,18 @@ def loss_fields(job: Job, loss: Loss) -> dict[str, Any]:
     }
 
 
+def system_fields(job: Job, system: System) -> dict[str, Any]:
+    """Return what a record says of the system: its loss, its learning rate and, where it was tuned, how."""
+    trial, rate = system.trial, learning_rate(job, system)
+    fields = {"label": system.label, "loss": loss_fields(job, system.loss), "learning_rate": rate}
+    return fields if trial is None else fields | {"tuning": asdict(trial)}
+
+
+def learning_rate(job: Job, system: System) -> float:
+    """Return the system's own learning rate, or the run's."""
+    return job.run.settings.learning_rate if system.learning_rate is None else system.learning_rate
+
+
 def board(job: Job) -> dict[str, Any]:
     """Return the board's key: what must be the same for two records to stand in one table."""
     return job.run.decisive() | {"scorer": job.scorer.name}
@@ -78,13 +90,11 @@ def board(job: Job) -> dict[str, Any]:
 def record_failure(job: Job, cell: Cell, status: str, reason: str, fields: Mapping[str, Any]) -> None:
     """Write the record of a cell that has no scores. Needs nothing but the job, so that the parent can write it too."""
     folder = cell_folder(job, cell.key)
-    loss = cell.system.loss
     known = {
         "protocol": PROTOCOL,
         "kind": "loss",
         "key": cell.key,
-        "label": cell.system.label,
-        "loss": loss_fields(job, loss),
+        **system_fields(job, cell.system),
         "model": {"name": job.model, "preset": job.run.preset},
         "dataset": {"name": job.dataset.name, "fingerprint": job.dataset.fingerprint},
         "seed": cell.seed,

@@ -15,8 +15,8 @@ from harness.api import HarnessError, Loss, ResponseLogps
 from harness.bench import Bench, visit_flops
 from harness.budget import Plan
 from harness.config import PROTOCOL
-from harness.grid import cell_key
-from harness.job import board, cell_folder, loss_fields
+from harness.grid import Cell, cell_key
+from harness.job import board, cell_folder, system_fields
 from harness.metrics import summarise
 from harness.reference import Reference
 from harness.store import write_record
@@ -93,7 +93,7 @@ def write_reference_rows(bench: Bench, base: np.ndarray, parity: float | None) -
     characters = bench.held_out.responses["characters"].to_numpy(dtype=np.float64)
     nothing = np.full(len(base), np.nan)
     for name, sums, reward in (("base", base, nothing), ("longer-wins", nothing, characters)):
-        fields = record_fields(bench, None, name, None)
+        fields = record_fields(bench, None) | {"label": name, "loss": {"name": name, "options": {}}}
         fields["scorer"] |= {"parity_max_abs_nats": parity if name == "base" else None}
         key = cell_key(bench.job.model, name, name, None)
         finish(
@@ -101,19 +101,16 @@ def write_reference_rows(bench: Bench, base: np.ndarray, parity: float | None) -
         )
 
 
-def record_fields(bench: Bench, loss: Loss | None, label: str, seed: int | None) -> dict[str, Any]:
-    """Return what a record says besides its numbers."""
+def record_fields(bench: Bench, cell: Cell | None) -> dict[str, Any]:
+    """Return what a record says besides its numbers; without a cell, of a reference row, who it is is left to say."""
     job, start = bench.job, bench.start
     return {
         "protocol": PROTOCOL,
         "status": "ok",
         "reason": "",
-        "kind": "loss" if loss else "reference",
-        "label": label,
-        "key": ""
-        if loss is None
-        else next(cell.key for cell in job.cells if (cell.system.label, cell.seed) == (label, seed)),
-        "loss": loss_fields(job, loss) if loss else {"name": label, "options": {}},
+        "kind": "loss" if cell else "reference",
+        "key": cell.key if cell else "",
+        **(system_fields(job, cell.system) if cell else {}),
         "model": {
             "name": job.model,
             "preset": start.preset,
@@ -134,7 +131,7 @@ def record_fields(bench: Bench, loss: Loss | None, label: str, seed: int | None)
             "notes": list(job.dataset.notes),
         },
         "tokens_fingerprint": f"{bench.tokens.fingerprint}-{bench.held_out.fingerprint}",
-        "seed": seed,
+        "seed": cell.seed if cell else None,
         "board": board(job),
         "spend": {},
         "scorer": {"name": job.scorer.name, "version": job.scorer.version(), "note": job.scorer_note},

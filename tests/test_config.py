@@ -37,6 +37,10 @@ def test_an_unknown_key_names_its_neighbour(tmp_path: Path) -> None:
         ({"models": []}, "--models got .*expected at least one"),
         ({"seeds": [1, 1]}, "--seeds got .*no value twice"),
         ({"learning_rate": -1.0}, "--learning-rate got -1.0"),
+        ({"seeds": [-1]}, "--seeds got -1: expected greater than or equal to 0"),
+        ({"trials": -1}, "--trials got -1: expected greater than or equal to 0"),
+        ({"trials": 1.5}, "--trials got 1.5: expected a valid integer"),
+        ({"trials": 2, "evaluate_on": "dev"}, "--trials got 2: expected 0 with --evaluate-on dev"),
         ({"adapter": "qlora"}, "--adapter got 'qlora': expected 'full' or 'lora'"),
     ],
 )
@@ -57,3 +61,4 @@ def test_what_decides_a_result_decides_the_hash() -> None:
     assert run.short_hash() == make_run({"budget": run.settings.budget}).short_hash()
     assert run.short_hash() != make_run({"budget": "pairs=64"}).short_hash()
     assert run.short_hash() == make_run({"micro_pairs": 4}).short_hash()  # micro-batching changes no result
+    assert run.short_hash() == make_run({"trials": 4}).short_hash()  # trials add boards to the same run

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from harness.api import HarnessError
@@ -61,6 +63,21 @@ def test_every_cell_has_a_key_of_its_own() -> None:
     systems = select("simpo,simpo:beta=4,dpo", KNOWN, resolver(MANAGER))
     grid = cells(["qwen", "org/qwen"], systems, [0, 1])
     assert len({cell.key for cell in grid}) == len(grid) == 12
+
+
+def test_a_learning_rate_of_its_own_is_another_cell_and_none_leaves_the_key_as_it_is() -> None:
+    (system,) = select("simpo", KNOWN, resolver(MANAGER))
+    keys = [cells(["qwen"], [replace(system, learning_rate=rate)], [0])[0].key for rate in (None, 0.001, 0.002)]
+    assert len(set(keys)) == 3
+    # sha256 of '["qwen", "[\\"simpo\\", {\\"beta\\": 2.0, \\"gamma\\": 0.5}]"]' begins with 5ca962: as without tuning
+    assert keys[0] == "qwen--simpo--5ca962--seed0"
+
+
+def test_the_options_that_were_given_are_known() -> None:
+    assert [each.given for each in select("simpo:gamma=1,beta=2.5,dpo", KNOWN, resolver(MANAGER))] == [
+        ("beta", "gamma"),
+        (),
+    ]
 
 
 def test_the_seven_shipped_losses_are_found() -> None:

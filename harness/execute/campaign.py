@@ -9,10 +9,10 @@ import os
 import platform
 import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +39,8 @@ class Campaign:
     jobs: tuple[Job, ...]
     """One a model."""
     manager: Manager
+    search: Mapping[str, Any] = field(default_factory=dict)
+    """What its trials search, JSON-ready; empty without trials."""
 
     @property
     def dataset(self) -> Dataset:
@@ -72,7 +74,6 @@ def resolve(run: Run, output: Path | None, keep_checkpoints: bool) -> Campaign:
         raise HarnessError(f"--ranked-by got '{run.ranked_by}', expected one of {', '.join(ranking)}")
     data = load(run.dataset, LoadOptions(lenient=run.lenient, seed=run.data_seed), datasets(manager))
     data = limited(data, run.limit)
-    _check_data(data, run)
     for system in systems:  # a budget or batch that cannot work is said now, not by the first worker
         plan(
             budget,
@@ -86,16 +87,23 @@ def resolve(run: Run, output: Path | None, keep_checkpoints: bool) -> Campaign:
             "of a step (--batch-pairs)"
         )
     folder = output or Path("runs") / run.short_hash()
+    return assemble(run, folder, cells(run.models, systems, run.seeds), data, manager, keep_checkpoints)
+
+
+def assemble(
+    run: Run, folder: Path, grid: Sequence[Cell], data: Dataset, manager: Manager, keep_checkpoints: bool
+) -> Campaign:
+    """Return the run of these cells. Raises `HarnessError` where data, scorer or folder cannot serve it."""
+    _check_data(data, run)
     scorer, note = choose_scorer(run.scorer, scorers(manager))
     _check_folder(folder, run, data, scorer.name)
-    grid = cells(run.models, systems, run.seeds)
     canary = scorers(manager)["transformers"]
     jobs = tuple(
         Job(
             run=run,
             model=model,
             cells=tuple(cell for cell in grid if cell.model == model),
-            owners={system.loss.name: loss_owner(manager, system.loss.name) for system in systems},
+            owners={name: loss_owner(manager, name) for name in dict.fromkeys(cell.system.loss.name for cell in grid)},
             dataset=data,
             scorer=scorer,
             canary=None if scorer.name == "transformers" else canary,
@@ -233,6 +241,7 @@ def manifest(campaign: Campaign) -> dict[str, Any]:
         "run": campaign.run.model_dump(mode="json"),
         "decisive": campaign.run.decisive(),
         "scorer": campaign.jobs[0].scorer.name,
+        "search": dict(campaign.search) or earlier.get("search", {}),
         "models": list(dict.fromkeys([*earlier.get("models", []), *campaign.run.models])),
         "cells": sorted([list(cell) for cell in {*map(tuple, earlier.get("cells", [])), *asked}]),
         "dataset": {

@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 import os
 import re
+from collections.abc import Sequence
 
 from harness.config import PRESETS, cache_folder
 from harness.execute.campaign import Campaign, planned, workers
 from harness.execute.progress import clock
+from harness.execute.tuning import Tuning
+from harness.grid import Cell
 
 NANO_PARAMETERS = 1_000_000
 NAMED_PARAMETERS = {"qwen": 494_000_000, "gemma": 2_614_000_000, "mistral": 7_242_000_000}
@@ -19,7 +22,7 @@ RUNTIME_BYTES = 1.2e9
 """What torch, transformers and the engine take before any weights."""
 
 
-def plan_text(campaign: Campaign) -> str:
+def plan_text(campaign: Campaign, tuning: Tuning | None = None) -> str:
     """Return the plan as text: what will be computed, and what it is estimated to take."""
     run, settings = campaign.run, campaign.run.settings
     labels = list(dict.fromkeys(cell.system.label for cell in campaign.cells))
@@ -39,7 +42,26 @@ def plan_text(campaign: Campaign) -> str:
     ]
     if run.control != "none":
         lines.append(f"Control   {run.control}: this run is a control, its board ranks nothing")
-    return "\n".join([*lines, *_estimates(campaign)])
+    if tuning is not None:
+        trials, tuned = tuning.left
+        lines += _tuning(tuning, trials, tuned)
+        todo = [*todo, *trials, *tuned]
+    return "\n".join([*lines, *_estimates(campaign, todo)])
+
+
+def _tuning(tuning: Tuning, trials: Sequence[Cell], tuned: Sequence[Cell]) -> list[str]:
+    """Return what tuning adds: so many trials, chosen so, and the cells of what is chosen."""
+    run, asked = tuning.run.run, tuning.trials
+    losses, models = len({cell.system.label for cell in tuning.run.cells}), len(run.models)
+    low, high = run.trial_learning_rates
+    return [
+        f"Trials    {len(asked.cells)} = {losses} losses x {models} models x {run.trials} trials, the budget of a cell "
+        f"each; {len(asked.cells) - len(trials)} have their result, {len(trials)} to compute",
+        f"          learning rate {low:g} to {high:g} and each loss's own space; chosen by {run.ranked_by} on "
+        f"{len(asked.dataset.dev)} dev pairs, seed {run.seeds[0]}",
+        f"Tuned     {len(tuning.run.cells)} = {losses} losses x {models} models x {len(run.seeds)} seeds with what is "
+        f"chosen, on a board of their own; {len(tuned)} to compute",
+    ]
 
 
 def warnings(campaign: Campaign) -> list[str]:
@@ -54,8 +76,8 @@ def warnings(campaign: Campaign) -> list[str]:
     return lines
 
 
-def _estimates(campaign: Campaign) -> list[str]:
-    todo, settings = campaign.todo, campaign.run.settings
+def _estimates(campaign: Campaign, todo: Sequence[Cell]) -> list[str]:
+    settings = campaign.run.settings
     if not todo:
         return []
     sizes = {model: parameters_of(model, campaign.run.preset) for model in campaign.run.models}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from typing import Any
 
 from rich.console import Console
@@ -10,6 +11,8 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
 from harness.execute.campaign import Campaign
 from harness.execute.local import unfinished
+from harness.execute.tuning import Tuning
+from harness.grid import Cell
 
 START, TRAIN, ENGINE, SCORE = 3.0, 4.0, 2.0, 1.0
 """Rough weights of making a start checkpoint, training a cell, starting an engine, scoring a cell; for the ETA only."""
@@ -18,19 +21,32 @@ START, TRAIN, ENGINE, SCORE = 3.0, 4.0, 2.0, 1.0
 class RunProgress:
     """Told of every event; prints it. Use as a context manager around the run."""
 
-    def __init__(self, campaign: Campaign, console: Console, quiet: bool) -> None:
+    def __init__(self, campaign: Campaign, console: Console, quiet: bool, tuning: Tuning | None = None) -> None:
         self.console, self.quiet = console, quiet
-        self.labels = {cell.key: f"{cell.system.label}" for cell in campaign.cells}
-        self.seeds = {cell.key: cell.seed for cell in campaign.cells} if len(campaign.run.seeds) > 1 else {}
-        self.left = {job.model: unfinished(job) for job in campaign.jobs}
-        self.total = sum(START + ENGINE + (TRAIN + SCORE) * len(cells) for cells in self.left.values() if cells)
+        later = tuning.left if tuning else ([], [])
+        self.total = _units(campaign.todo) + sum(map(_units, later))
+        self.ahead = 0.0
+        """Units of this stage and those before it."""
         self.done = 0.0
-        self.partial = dict.fromkeys(self.left, 0.0)
-        self.trained = dict.fromkeys(self.left, 0)
-        self.scored = dict.fromkeys(self.left, 0)
         self.began = time.monotonic()
         self.bar: Progress | None = None
         self.task: TaskID | None = None
+        self._begin(campaign)
+
+    def _begin(self, campaign: Campaign) -> None:
+        self.labels = {cell.key: f"{cell.system.label}" for cell in campaign.cells}
+        self.seeds = {cell.key: cell.seed for cell in campaign.cells} if len(campaign.run.seeds) > 1 else {}
+        self.left = {job.model: unfinished(job) for job in campaign.jobs}
+        self.done, self.ahead = self.ahead, self.ahead + _units(campaign.todo)
+        self.total = max(self.total, self.ahead)
+        self.partial = dict.fromkeys(self.left, 0.0)
+        self.trained = dict.fromkeys(self.left, 0)
+        self.scored = dict.fromkeys(self.left, 0)
+
+    def stage(self, campaign: Campaign, text: str) -> None:
+        """Go on to the next run of a tuned one."""
+        self._begin(campaign)
+        self._line(text)
 
     def __enter__(self) -> RunProgress:
         if self.console.is_terminal and not self.quiet and self.total:
@@ -111,6 +127,11 @@ class RunProgress:
     def _line(self, text: str, always: bool = False) -> None:
         if always or not self.quiet:
             self.console.print(printable(text.rstrip("; ")), markup=False, highlight=False, soft_wrap=True)
+
+
+def _units(cells: Sequence[Cell]) -> float:
+    """Return the weight of unfinished cells."""
+    return (START + ENGINE) * len({cell.model for cell in cells}) + (TRAIN + SCORE) * len(cells)
 
 
 def printable(text: str) -> str:

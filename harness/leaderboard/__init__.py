@@ -2,35 +2,62 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+from harness.config import TUNED
 from harness.leaderboard import csv, json, markdown
+from harness.leaderboard.group import only
 from harness.leaderboard.page import write_page
 from harness.leaderboard.table import Table, build
-from harness.store import MANIFEST, read_manifest, read_records, write_atomically
+from harness.store import CELLS, MANIFEST, RECORD, Record, read_manifest, read_records, write_atomically
 
-__all__ = ["Table", "build", "write"]
+__all__ = ["Table", "build", "table_of", "write"]
 
 
 def write(
     run: Path, ranked_by: str | None = None, *, draw: bool = False, say: Callable[[str], object] = print
 ) -> Table:
-    """Write leaderboard.json, .md, .csv and .html of a run folder and return the table.
+    """Write leaderboard.json, .md, .csv and .html of a run folder and return the table, tuned boards last.
 
     `ranked_by`: a metric's name; by default the one the run was started with. `draw`: with the pictures, in the page
     and in plots/; where they cannot be drawn, `say` gets the line that says why, as does the page.
     Raises `HarnessError` for a folder that is no run, a run without a finished cell, and records that may not stand in
     one table.
     """
-    records = read_records(run)
+    table, records = table_of(run, ranked_by)
     manifest = read_manifest(run) if (run / MANIFEST).is_file() else {}
-    wanted = ranked_by or (manifest.get("run") or {}).get("ranked_by") or "pairwise_accuracy"
-    models = [str(model) for model in manifest.get("models") or []]
-    asked = [(str(label), int(seed)) for label, _, seed in manifest.get("cells") or []]
-    table = build(records, ranked_by=wanted, models=models, asked=asked)
     for name, render in (("json", json.render), ("md", markdown.render), ("csv", csv.render)):
         write_atomically(run / f"leaderboard.{name}", render(table))
     if note := write_page(run, table, records, manifest, draw):
         say(note)
     return table
+
+
+def table_of(run: Path, ranked_by: str | None = None) -> tuple[Table, list[Record]]:
+    """Return the table of a run folder, tuned boards last, and the records that it was made from. Writes nothing.
+
+    Raises `HarnessError` as `write` does.
+    """
+    records = read_records(run)
+    manifest = read_manifest(run) if (run / MANIFEST).is_file() else {}
+    wanted = ranked_by or (manifest.get("run") or {}).get("ranked_by") or "pairwise_accuracy"
+    table = build(records, ranked_by=wanted, **_asked(manifest))
+    for folder in sorted(run.glob(f"{TUNED}*/"), key=lambda each: (len(each.name), each.name)):
+        if any(folder.glob(f"{CELLS}/*/{RECORD}")):
+            more = read_records(folder)
+            tuned = build(more, ranked_by=wanted, **_asked(read_manifest(folder)))
+            table = replace(table, boards=(*table.boards, *tuned.boards))
+            records += more
+    only(records, "protocol", lambda record: record.fields.get("protocol"))
+    return table, records
+
+
+def _asked(manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the models of a run, in order, and the label and seed of every system that it was started with."""
+    return {
+        "models": [str(model) for model in manifest.get("models") or []],
+        "asked": [(str(label), int(seed)) for label, _, seed in manifest.get("cells") or []],
+    }

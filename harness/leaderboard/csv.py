@@ -10,7 +10,7 @@ from harness.leaderboard.table import Table
 
 COLUMNS = (
     *("model", "preset", "dataset", "rank", "rank_low", "rank_high", "tier", "label", "loss", "status", "reason"),
-    *("metric", "value", "low", "high", "n", "p_best"),
+    *("metric", "value", "low", "high", "n", "p_best", "trials"),
 )
 
 
@@ -33,6 +33,6 @@ def render(table: Table) -> str:
             )
             for metric, one in row.metrics.items():
                 numbers = rounded([one.value, one.low, one.high])
-                chance = rounded(row.p_best)
-                writer.writerow([board.model, board.preset, board.dataset, *system, metric, *numbers, one.n, chance])
+                numbers += [one.n, rounded(row.p_best), board.settings.get("trials", 0)]
+                writer.writerow([board.model, board.preset, board.dataset, *system, metric, *numbers])
     return text.getvalue()

@@ -23,7 +23,10 @@ def identity(group: Group, label: str, models: Sequence[str]) -> dict[str, Any]:
         "label": label,
         "loss": str(first["loss"]["name"]),
         "kind": "reference" if label in group.references else "loss",
-        "options": first["loss"].get("options", {}),
+        "options": _shared(
+            [fields["loss"].get("options", {}) for fields in mine] or [first["loss"].get("options", {})]
+        ),
+        "tuned": {str(fields["model"]["name"]): _choice(fields) for fields in mine if fields.get("tuning")},
         "reference_based": bool(first["loss"].get("needs_reference")),
         "tags": tuple(map(str, first["loss"].get("tags") or ())),
         "seeds": tuple(sorted({fields["seed"] for fields in mine if fields.get("seed") is not None})),
@@ -35,6 +38,18 @@ def identity(group: Group, label: str, models: Sequence[str]) -> dict[str, Any]:
             "parity_max_abs_nats": max(parity) if parity else float("nan"),
         },
     }
+
+
+def _shared(options: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return the options that all cells have alike: tuned ones may differ between models."""
+    return {name: value for name, value in options[0].items() if all(each.get(name) == value for each in options)}
+
+
+def _choice(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what tuning chose for a cell, and from what."""
+    tuning = fields["tuning"]
+    kept = {"trial": tuning["number"], "trials": tuning["trials"], "dev": tuning["dev"]}
+    return {"options": tuning["options"], "learning_rate": fields["learning_rate"], **kept}
 
 
 def _prepared(fields: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, float]]:

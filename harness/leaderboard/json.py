@@ -64,6 +64,7 @@ def _row(row: Row) -> dict[str, Any]:
         "loss": row.loss,
         "kind": row.kind,
         "options": row.options,
+        "tuned": row.tuned,
         "reference_based": row.reference_based,
         "status": row.status,
         "reason": row.reason,

@@ -7,6 +7,7 @@ import re
 
 from harness.leaderboard.evidence import Estimate
 from harness.leaderboard.table import Board, Row, Table
+from harness.leaderboard.wording import choice
 from harness.metrics import METRICS
 
 LENBALANCED = "pairwise_accuracy_lenbalanced"
@@ -67,6 +68,9 @@ def _board(board: Board, ranked_by: str) -> str:
         f"{board.n_pairs} pairs, {board.n_prompts} prompts."
         + (f" Smallest difference this run could have detected: {detectable:.3f}." if math.isfinite(detectable) else "")
     )
+    if len(board.models) == 1 and (found := [row for row in board.rows if row.tuned]):
+        lines += ["", "Chosen on the development split:", ""]
+        lines += [f"- {_escape(row.label)}: {_escape(choice(row.tuned[board.model]))}" for row in found]
     lost = [row for row in board.rows if row.status != "ok"]
     if lost:
         lines += ["", "Came to nothing:", ""]

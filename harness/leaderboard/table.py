@@ -56,8 +56,11 @@ class Row(Standing):
     kind: str
     """`loss` or `reference`."""
     options: Mapping[str, Any]
+    """Those that are the same on all models of the board."""
     reference_based: bool
     """Whether its reward is relative to a reference: comparable within a prompt only (it leaves out beta log Z(x))."""
+    tuned: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """What tuning chose, by model: `options` and `learning_rate`, the `trial` of `trials`, and its value on `dev`."""
     tags: tuple[str, ...]
     """What the loss says of itself, where its record has it."""
     status: str

@@ -12,6 +12,7 @@ from rich.text import Text
 
 from harness.leaderboard.evidence import Estimate
 from harness.leaderboard.table import Board, Row, Table
+from harness.leaderboard.wording import choice
 
 NARROW = 118
 """On a narrower terminal the columns that matter least are left to the Markdown; no number is ever cut."""
@@ -32,6 +33,9 @@ def render(table: Table, width: int = 120) -> str:
         for row in board.rows:
             if row.status != "ok":
                 console.print(Text(f"  {row.label}: {row.status}: {row.reason}"), soft_wrap=True)
+        for row in board.rows:
+            if len(board.models) == 1 and row.tuned:
+                console.print(Text(f"  {row.label}: {choice(row.tuned[board.model])}"), soft_wrap=True)
         if not math.isnan(board.minimum_detectable_difference):
             console.print(
                 Text(f"  Smallest difference this run could have detected: {board.minimum_detectable_difference:.3f}"),

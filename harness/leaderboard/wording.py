@@ -20,7 +20,7 @@ def title(records: Sequence[Mapping[str, Any]], models: Sequence[str], seeds: Se
         models[0] if len(models) == 1 else f"all of {', '.join(models)}",
         f"{settings.get('preset') or records[0]['model'].get('preset', 'unknown')} preset",
         str(records[0].get("dataset", {}).get("name", "unknown data")),
-        rate if isinstance(rate, str) else "shared learning rate, untuned",
+        rate if isinstance(rate, str) else _tuned(settings) or "shared learning rate, untuned",
         f"budget {_budget(settings.get('budget'))}",
         f"seed{'' if len(seeds) == 1 else 's'} {', '.join(map(str, seeds)) or 'none'}",
         *(["LoRA"] if settings.get("adapter") == "lora" else []),
@@ -40,6 +40,13 @@ def disclaimers(
         said.append(NANO)
     if settings.get("evaluated_on") == "dev":
         said.append("Scored on the development split, which choices may have been made on: not a test result.")
+    if settings.get("trials"):
+        low, high = settings["trial_learning_rates"]
+        said.append(
+            f"Equal tuning: every loss had {_trials(settings)} on each model, the budget of a cell each, over its "
+            f"declared space and learning rates from {low:g} to {high:g}; the best by {settings['tuned_by']} on the "
+            f"development split (seed {settings['tuning_seed']}) was trained anew. What trials spent is not in the row."
+        )
     if _controlled(settings):
         said.append(f"Control run ({settings['control']}): shows what the harness finds where nothing can be learnt.")
     if len(seeds) == 1:
@@ -57,6 +64,22 @@ def disclaimers(
     if beside > 1:
         said.append(f"Seconds are wall-clock, with {beside} models computed side by side.")
     return tuple(dict.fromkeys([*said, *_scorers(records), *_data(records)]))
+
+
+def choice(tuned: Mapping[str, Any]) -> str:
+    """Return what tuning chose for one system on one model, as a row has it."""
+    options = [f"{name} = {value:.4g}" for name, value in tuned["options"].items()]
+    dev = "no trial had a value on dev" if tuned["dev"] is None else f"{tuned['dev']:.3f} on dev"
+    rate = f"learning rate {tuned['learning_rate']:.4g}"
+    return f"{', '.join([*options, rate])} (trial {tuned['trial']}, {dev})"
+
+
+def _tuned(settings: Mapping[str, Any]) -> str:
+    return f"equal tuning: {_trials(settings)} a loss, chosen on dev" if settings.get("trials") else ""
+
+
+def _trials(settings: Mapping[str, Any]) -> str:
+    return f"{settings['trials']} trial{'' if settings['trials'] == 1 else 's'}"
 
 
 def _scorers(records: Sequence[Mapping[str, Any]]) -> list[str]:
