@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -59,9 +60,16 @@ def _seeds(context: Any, option: Any, value: str | None) -> tuple[int, ...] | No
 @click.option("--output-dir", type=click.Path(path_type=Path), help="Where the run goes  [runs/<hash of the run>]")
 @click.option("--keep-checkpoints", is_flag=True, help="Keep the trained weights after they are scored.")
 @click.option("--dry-run", is_flag=True, help="Print the plan with estimates and stop.")
+@click.option("--no-pictures", is_flag=True, help="Leave the pictures out of the page.")
 @click.option("--quiet", is_flag=True, help="Print the leaderboards only.")
 def run(
-    run_file: Path | None, output_dir: Path | None, keep_checkpoints: bool, dry_run: bool, quiet: bool, **flags: Any
+    run_file: Path | None,
+    output_dir: Path | None,
+    keep_checkpoints: bool,
+    dry_run: bool,
+    no_pictures: bool,
+    quiet: bool,
+    **flags: Any,
 ) -> int:
     """Train, score and rank: every loss on every model, the same budget for all.
 
@@ -86,11 +94,11 @@ def run(
         return 0
     with RunProgress(campaign, console, quiet, tuning) as progress:
         trouble, complete = carry_out_all(campaign, tuning, progress, progress.stage)
-    table = write(campaign.folder)
+    table = write(campaign.folder, draw=not no_pictures, say=partial(click.echo, err=True))
     click.echo(printable(render(table, width=console.width)))
     if not quiet:
         click.echo(
-            f"Written: {campaign.folder / 'leaderboard.md'}, .json, .csv; "
+            f"Written: {campaign.folder / 'leaderboard.html'}, .md, .json, .csv; "
             f"records and rows in {campaign.folder / 'cells'}"
         )
     for line in trouble:
@@ -101,13 +109,14 @@ def run(
 @cli.command()
 @click.argument("run", type=click.Path(path_type=Path))
 @click.option("--ranked-by", default=None, help="Rank by another metric  [what the run says]")
-def leaderboard(run: Path, ranked_by: str | None) -> None:
+@click.option("--no-pictures", is_flag=True, help="Leave the pictures out of the page: faster.")
+def leaderboard(run: Path, ranked_by: str | None, no_pictures: bool) -> None:
     """Rebuild leaderboard.json, .md, .csv and .html of a RUN folder from its records. Needs no torch."""
     from harness.execute.progress import printable
     from harness.leaderboard import write
     from harness.leaderboard.terminal import render
 
-    table = write(run, ranked_by) if ranked_by else write(run)
+    table = write(run, ranked_by, draw=not no_pictures, say=partial(click.echo, err=True))
     click.echo(printable(render(table, width=_console().width)))
 
 

@@ -65,6 +65,7 @@ def loss_fields(job: Job, loss: Loss) -> dict[str, Any]:
         "name": loss.name,
         "options": loss.options(),
         "needs_reference": loss.needs_reference,
+        "tags": [loss.comparison, "averaged" if loss.length_normalised else "summed"],
         "plugin": owner.distribution,
         "version": owner.version,
     }

@@ -30,11 +30,14 @@ def environment(cache: Path) -> dict[str, str]:
 
 @pytest.fixture(scope="session")
 def harness(environment: dict[str, str]) -> Harness:
-    """Run `harness ...` and return what it printed and its exit code."""
+    """Run `harness ...` and return what it printed and its exit code; pictures, which take seconds, where asked for."""
 
-    def call(*arguments: str, timeout: float = 300, **variables: str) -> subprocess.CompletedProcess[str]:
+    def call(
+        *arguments: str, timeout: float = 300, pictures: bool = False, **variables: str
+    ) -> subprocess.CompletedProcess[str]:
+        plain = [] if pictures or arguments[:1] != ("run",) else ["--no-pictures"]
         return subprocess.run(
-            [sys.executable, "-m", "harness", *arguments],
+            [sys.executable, "-m", "harness", *arguments, *plain],
             capture_output=True,
             text=True,
             timeout=timeout,
@@ -49,6 +52,6 @@ def harness(environment: dict[str, str]) -> Harness:
 def small_run(harness: Harness, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a finished small run of simpo, dpo and gappo."""
     folder = tmp_path_factory.mktemp("runs") / "small"
-    done = harness("run", "--plugins", "simpo,dpo,gappo", *SMALL, "--output-dir", str(folder))
+    done = harness("run", "--plugins", "simpo,dpo,gappo", *SMALL, "--output-dir", str(folder), pictures=True)
     assert done.returncode == 0, done.stdout + done.stderr
     return folder

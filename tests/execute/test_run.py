@@ -47,6 +47,11 @@ def test_a_run_leaves_boards_records_and_rows(small_run: Path) -> None:
         assert set(rows["chosen_response_id"]) <= set(responses["response_id"])
 
 
+def test_a_run_leaves_a_page_with_pictures(small_run: Path) -> None:
+    assert "vega" in (small_run / "leaderboard.html").read_text(encoding="utf-8")
+    assert {path.suffix for path in (small_run / "plots").iterdir()} == {".svg", ".png"}
+
+
 def test_a_printed_accuracy_can_be_counted_again_from_the_rows(small_run: Path) -> None:
     row = next(
         r for r in json.loads((small_run / "leaderboard.json").read_text())["boards"][0]["rows"] if r["loss"] == "dpo"
