@@ -141,6 +141,50 @@ def power(run: Path, difference: float, ranked_by: str | None) -> None:
     click.echo(power_page(run, difference, ranked_by))
 
 
+@cli.command("compare")
+@click.argument("base", type=click.Path(path_type=Path))
+@click.argument("new", type=click.Path(path_type=Path))
+@click.option("--metric", default="pairwise_accuracy", show_default=True, help="What is compared.")
+@click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write the differences there too.")
+def compare_runs(base: Path, new: Path, metric: str, json_file: Path | None) -> int:
+    """Print the paired differences NEW - BASE of two runs on the same pairs, with intervals."""
+    from harness.compare import run_compare
+
+    return _said(*run_compare(base, new, metric, json_file))
+
+
+@cli.command()
+@click.argument("runs", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--margin", type=float, default=0.01, show_default=True, help="How much worse is too much.")
+@click.option("--metric", default="pairwise_accuracy", show_default=True, help="What is judged.")
+@click.option("--calibrate", is_flag=True, help="Measure the noise of repeated RUNS instead, beside the first.")
+@click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write the verdict as JSON.")
+@click.option("--junit", "junit_file", type=click.Path(path_type=Path), help="Write it as JUnit XML.")
+@click.option("--markdown", "markdown_file", type=click.Path(path_type=Path), help="Write it for a CI summary.")
+def gate(
+    runs: tuple[Path, ...],
+    margin: float,
+    metric: str,
+    calibrate: bool,
+    json_file: Path | None,
+    junit_file: Path | None,
+    markdown_file: Path | None,
+) -> int:
+    """Judge NEW against BASE (RUNS: BASE NEW): is any loss worse by the margin?
+
+    Exit codes: 0 pass, 2 not comparable, 3 regression, 4 inconclusive, 5 no baseline, 6 failed or diverged cells.
+    """
+    from harness.api import HarnessError
+    from harness.compare import run_calibrate, run_gate
+
+    if calibrate:
+        return _said(*run_calibrate(runs, metric, json_file))
+    if len(runs) != 2:
+        raise HarnessError(f"got {len(runs)} runs, expected two, BASE and NEW; or give --calibrate for repeated runs")
+    reports = {"json_file": json_file, "junit_file": junit_file, "markdown_file": markdown_file}
+    return _said(*run_gate(runs[0], runs[1], margin, metric, **reports))
+
+
 @cli.command()
 @click.argument("run", type=click.Path(path_type=Path))
 def verify(run: Path) -> int:

@@ -1,0 +1,119 @@
+"""The noise floor: what runs of the same code differ by, as measured, and its file beside the baseline.
+
+gate.json: {"schema": 1, "protocol", "metric", "dataset_fingerprint", "settings": the board's key, "runs": how many,
+"seeds": of each run, "smallest_margin", "share": 0.95, "cells": [{"model", "label", "sd": of one run, "freedom",
+"largest_difference": between two of the runs}], "overall": the same without model and label}.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from harness.api.errors import HarnessError
+from harness.compare.runs import Cell, Side
+from harness.leaderboard.json import rounded
+
+FILE = "gate.json"
+SCHEMA = 1
+SHARE = 0.95
+"""The share of gates between two runs of the same code that pass at the smallest margin."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Spread:
+    """How far repeated runs lie apart."""
+
+    sd: float
+    """Standard deviation of one run's value; the average over cells where the own one is smaller."""
+    freedom: float
+    """Its degrees of freedom."""
+    largest: float
+    """The largest difference between two of the runs."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class NoiseFloor:
+    """What a gate between two runs of the same code has to put up with."""
+
+    protocol: int
+    metric: str
+    dataset_fingerprint: str
+    settings: Mapping[str, Any]
+    runs: int
+    seeds: int
+    """Seeds of each run."""
+    cells: Mapping[Cell, Spread]
+    overall: Spread
+    smallest_margin: float
+    """Gates between two runs of the same code pass with this margin in `SHARE` of cases."""
+
+    def unfit_for(self, side: Side, metric: str, seeds: int | None) -> str:
+        """Return why it says nothing about a comparison with this baseline; empty where it does."""
+        if metric != self.metric:
+            return f"it was measured for {self.metric}"
+        if side.must_match["dataset fingerprint"] != self.dataset_fingerprint:
+            return "it was measured on other data"
+        names = {*self.settings, *side.board}
+        other = sorted(name for name in names if self.settings.get(name) != side.board.get(name))
+        if other:
+            return f"it was measured with another {', '.join(other)}"
+        if seeds is not None and seeds != self.seeds:
+            return f"it was measured with {self.seeds} seeds a run, here are {seeds}"
+        return ""
+
+
+def render_noise(noise: NoiseFloor) -> str:
+    """Return the text of gate.json."""
+
+    def spread(one: Spread) -> dict[str, float]:
+        return {"sd": one.sd, "freedom": one.freedom, "largest_difference": one.largest}
+
+    content = {
+        "schema": SCHEMA,
+        "protocol": noise.protocol,
+        "metric": noise.metric,
+        "dataset_fingerprint": noise.dataset_fingerprint,
+        "settings": noise.settings,
+        "runs": noise.runs,
+        "seeds": noise.seeds,
+        "smallest_margin": noise.smallest_margin,
+        "share": SHARE,
+        "cells": [{"model": cell.model, "label": cell.label} | spread(one) for cell, one in noise.cells.items()],
+        "overall": spread(noise.overall),
+    }
+    return json.dumps(rounded(content), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def read_noise(folder: Path) -> NoiseFloor | None:
+    """Return the noise floor that lies beside a baseline; None where there is none."""
+    path = folder / FILE
+    if not path.is_file():
+        return None
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if content["schema"] != SCHEMA:
+            raise ValueError(f"schema {content['schema']}")
+        return NoiseFloor(
+            protocol=int(content["protocol"]),
+            metric=str(content["metric"]),
+            dataset_fingerprint=content["dataset_fingerprint"],
+            settings=dict(content["settings"]),
+            runs=int(content["runs"]),
+            seeds=int(content["seeds"]),
+            cells={Cell(str(one["model"]), str(one["label"])): _spread(one) for one in content["cells"]},
+            overall=_spread(content["overall"]),
+            smallest_margin=float(content["smallest_margin"]),
+        )
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise HarnessError(
+            f"{path}: got {type(error).__name__} {error}, expected what `harness gate --calibrate` writes (schema "
+            f"{SCHEMA}); measure it again, or delete it"
+        ) from None
+
+
+def _spread(one: Mapping[str, Any]) -> Spread:
+    return Spread(sd=float(one["sd"]), freedom=float(one["freedom"]), largest=float(one["largest_difference"]))

@@ -1,0 +1,243 @@
+"""Both sides of cells, example by example -> differences NEW - BASE with intervals, a cell and over all cells.
+
+Legend of shapes: C cells, K columns (the cells, then the overall), S seeds, R resamples, P prompts, n examples.
+
+The same resampled prompts serve both sides, all seeds and all cells. Two intervals a column, both 95 %: one of its own,
+and one that holds for all columns together (single-step max-t over the same resamples, each tail 2.5 %), which a
+search through many cells needs. A cell is a model and a loss with its options; its seeds are matched.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import ndtr, stdtrit
+
+from harness.compare.noise import NoiseFloor, Spread
+from harness.compare.runs import Cell, Values, check_same_keys
+from harness.stats import (
+    Floats,
+    cluster_sums,
+    interval,
+    resample_counts,
+    resampled_means,
+    standard_errors,
+    t_interval,
+)
+
+OVERALL = Cell("all models", "overall")
+TAIL = 0.025
+"""Each end of an interval is missed this often."""
+NAN = float("nan")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Difference:
+    """NEW - BASE of one cell, or over all of them."""
+
+    cell: Cell
+    seeds: tuple[int, ...]
+    """Those of both sides."""
+    base: float
+    new: float
+    value: float
+    low: float
+    high: float
+    """The 95 % interval of this difference alone; NaN with fewer than 2 prompts."""
+    family_low: float
+    family_high: float
+    """The interval that holds for all differences together with 95 %; never inside the one above."""
+    n: int
+    """Examples that count on both sides in every seed."""
+    n_prompts: int
+    identical: bool
+    """Whether rewards and log-probs are the same to the last bit."""
+    changed: int
+    """Examples whose value differs between the sides, in any seed."""
+    lost: int
+    """Examples that have a value in BASE and none in NEW."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Paired:
+    """Both sides of a cell, example by example."""
+
+    seeds: tuple[int, ...]
+    prompt: NDArray[np.object_]
+    """(n,)"""
+    base: Floats
+    """(S, n); NaN where an example does not count."""
+    new: Floats
+    """(S, n)"""
+    identical: bool
+
+
+def differences(
+    pairs: Mapping[Cell, Paired], noise: NoiseFloor | None = None, resamples: int = 10_000, seed: int = 0
+) -> tuple[tuple[Difference, ...], Difference | None]:
+    """Return the difference of every cell, in order, and the overall one."""
+    kept: dict[Cell, NDArray[np.bool_]] = {
+        cell: np.isfinite(np.concatenate([both.base, both.new])).all(0) for cell, both in pairs.items()
+    }
+    having = [cell for cell in pairs if kept[cell].any()]
+    bare = {cell: _bare(cell, pairs[cell], kept[cell]) for cell in pairs}
+    if not having:
+        return tuple(bare.values()), None
+    names, index = np.unique(np.concatenate([pairs[cell].prompt[kept[cell]] for cell in having]), return_inverse=True)
+    starts = np.cumsum([0, *(int(kept[cell].sum()) for cell in having)])
+    sums, sizes, per_seed = [], [], []
+    for k, cell in enumerate(having):
+        apart = (pairs[cell].new - pairs[cell].base)[:, kept[cell]]
+        clusters = cluster_sums(index[starts[k] : starts[k + 1]], apart.mean(0), len(names))
+        sums.append(clusters[0])
+        sizes.append(clusters[1])
+        per_seed.append(apart.mean(1))
+    resampled = resampled_means(_counts(len(names), resamples, seed), np.array(sums), np.array(sizes))
+    columns = list(having)
+    if len({pairs[cell].seeds for cell in having}) == 1:
+        weight = cell_weights(having)
+        columns.append(OVERALL)
+        per_seed.append(weight @ np.array(per_seed))
+        resampled = np.column_stack([resampled, resampled @ weight])
+        bare[OVERALL] = _over_all([bare[cell] for cell in having], weight, len(names))
+    spreads = [None if noise is None or bare[cell].identical else _spread_of(noise, cell) for cell in columns]
+    ends = _intervals(per_seed, resampled, len(names), spreads, len(having), seed)
+    low, high, family_low, family_high = ([float(end) for end in each] for each in ends)
+    found = {
+        cell: replace(bare[cell], low=low[k], high=high[k], family_low=family_low[k], family_high=family_high[k])
+        for k, cell in enumerate(columns)
+    }
+    return tuple(found.get(cell, bare[cell]) for cell in pairs), found.get(OVERALL)
+
+
+def _spread_of(noise: NoiseFloor, cell: Cell) -> Spread:
+    """Return what runs vary by; a loss that was not calibrated counts as the noisiest that was."""
+    if cell == OVERALL:
+        return noise.overall
+    return noise.cells.get(cell) or max(noise.cells.values(), key=lambda one: one.sd)
+
+
+def _intervals(
+    per_seed: Sequence[Floats],
+    resampled: Floats,
+    n_prompts: int,
+    spreads: Sequence[Spread | None],
+    cells: int,
+    seed: int,
+) -> tuple[Floats, Floats, Floats, Floats]:
+    """Return low, high, family low and family high of each column, (K,). `per_seed`: (S,) each; `resampled` (R, K)."""
+    value = np.array([each.mean() for each in per_seed])
+    if n_prompts < 2:
+        nothing = np.full(value.shape, NAN)
+        return nothing, nothing, nothing, nothing
+    variance = np.nanvar(resampled, axis=0)
+    low, high = t_interval(value, *_errors(per_seed, variance, n_prompts, spreads, cells, pooled=False), 1 - 2 * TAIL)
+    bare = np.array([len(each) == 1 and spread is None for each, spread in zip(per_seed, spreads, strict=True)])
+    if bare.any():
+        low[bare], high[bare] = interval(resampled[:, bare], value[bare], 1 - 2 * TAIL)
+    errors, freedom = _errors(per_seed, variance, n_prompts, spreads, cells, pooled=True)
+    scale = n_prompts / (n_prompts - 1)
+    apart = np.nan_to_num(resampled - value) * np.sqrt(scale)  # NaN: no example of the column was drawn
+    added = np.sqrt(np.maximum(errors**2 - variance * scale, 0.0))
+    if added.any():
+        apart += np.random.default_rng(seed).standard_normal(apart.shape) * added
+    apart = np.divide(apart, errors, out=np.zeros_like(apart), where=errors > 0)
+    reach = [stdtrit(freedom, ndtr(np.quantile(side.max(1), 1 - TAIL))) * errors for side in (apart, -apart)]
+    return low, high, np.minimum(low, value - reach[0]), np.maximum(high, value + reach[1])
+
+
+def _errors(
+    per_seed: Sequence[Floats],
+    variance: Floats,
+    n_prompts: int,
+    spreads: Sequence[Spread | None],
+    cells: int,
+    pooled: bool,
+) -> tuple[Floats, Floats]:
+    """Return the standard error and the degrees of freedom of each column, (K,) each.
+
+    One seed: prompts, and what reruns vary by where that is known. Several: prompts and seeds; `pooled` takes what
+    seeds vary by from all cells together where the own estimate is smaller: by chance some of many are tiny among few
+    seeds. The overall column, from `cells` on, is not pooled with its own parts.
+    """
+    errors, freedom = np.empty(len(per_seed)), np.empty(len(per_seed))
+    kinds = [(len(each), k < cells) for k, each in enumerate(per_seed)]
+    for kind in sorted(set(kinds)):
+        group = [k for k, its in enumerate(kinds) if its == kind]
+        pool = len(group) if pooled else 1
+        errors[group], freedom[group] = standard_errors(
+            np.array([per_seed[k] for k in group]).T, variance[group], n_prompts, pool
+        )
+    for k, spread in enumerate(spreads):
+        if spread is not None and spread.sd > 0 and len(per_seed[k]) == 1:
+            prompts, reruns = errors[k] ** 2, 2 * spread.sd**2
+            freedom[k] = (prompts + reruns) ** 2 / (prompts**2 / freedom[k] + reruns**2 / spread.freedom)
+            errors[k] = np.sqrt(prompts + reruns)
+    return errors, freedom
+
+
+def pair(one: Values, other: Values, seeds: tuple[int, ...], first: str, second: str) -> Paired:
+    """Return two sides of a cell as one. Raises `HarnessError` where they are not of the same pairs."""
+    check_same_keys(one, other, first, second)
+    return Paired(
+        seeds=seeds,
+        prompt=one.prompt,
+        base=one.value,
+        new=other.value,
+        identical=np.array_equal(one.scores, other.scores, equal_nan=True),
+    )
+
+
+def _bare(cell: Cell, both: Paired, kept: NDArray[np.bool_]) -> Difference:
+    """Return the difference without its intervals."""
+    base, new = (float(side[:, kept].mean()) if kept.any() else NAN for side in (both.base, both.new))
+    return Difference(
+        cell=cell,
+        seeds=both.seeds,
+        base=base,
+        new=new,
+        value=float((both.new - both.base)[:, kept].mean()) if kept.any() else NAN,
+        low=NAN,
+        high=NAN,
+        family_low=NAN,
+        family_high=NAN,
+        n=int(kept.sum()),
+        n_prompts=len(np.unique(both.prompt[kept])),
+        identical=both.identical,
+        changed=int((both.new != both.base)[:, kept].any(0).sum()),
+        lost=int((np.isfinite(both.base).all(0) & ~np.isfinite(both.new).all(0)).sum()),
+    )
+
+
+def _over_all(cells: Sequence[Difference], weight: Floats, n_prompts: int) -> Difference:
+    return Difference(
+        cell=OVERALL,
+        seeds=cells[0].seeds,
+        base=float(weight @ [one.base for one in cells]),
+        new=float(weight @ [one.new for one in cells]),
+        value=float(weight @ [one.value for one in cells]),
+        low=NAN,
+        high=NAN,
+        family_low=NAN,
+        family_high=NAN,
+        n=sum(one.n for one in cells),
+        n_prompts=n_prompts,
+        identical=all(one.identical for one in cells),
+        changed=sum(one.changed for one in cells),
+        lost=sum(one.lost for one in cells),
+    )
+
+
+def cell_weights(cells: Sequence[Cell]) -> Floats:
+    """Return the weight of each cell, (C,): every model the same, and within a model every loss."""
+    losses = {model: sum(cell.model == model for cell in cells) for model in {cell.model for cell in cells}}
+    return np.array([1 / len(losses) / losses[cell.model] for cell in cells])
+
+
+@lru_cache(maxsize=2)
+def _counts(n_prompts: int, resamples: int, seed: int) -> NDArray[np.uint16]:
+    return resample_counts(n_prompts, resamples, seed)

@@ -1,0 +1,168 @@
+"""Repeated runs of the same code -> the noise floor of a gate."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+from scipy.special import stdtr, stdtrit
+
+from harness.api.errors import HarnessError
+from harness.compare.noise import SHARE, NoiseFloor, Spread
+from harness.compare.paired import OVERALL, Difference, cell_weights, differences, pair
+from harness.compare.runs import Cell, Side, Values, check_pairable, differing_settings, read_side, read_values
+from harness.metrics import METRICS
+from harness.stats import Floats
+
+
+def calibrate(
+    runs: Sequence[Path], metric: str = "pairwise_accuracy", *, resamples: int = 10_000, seed: int = 0
+) -> NoiseFloor:
+    """Return what runs of the same code differ by, and the smallest margin at which gates between them pass.
+
+    `runs`: at least two run folders made by the same code with the same settings, with other seeds, or the same seeds
+    again; the noise is that of whatever was repeated. Five or more give a floor that is not needlessly high.
+    """
+    metric_of_use(metric)
+    sides = [read_side(run) for run in runs]
+    cells, seeds = _same_grid(sides)
+    values = [{cell: read_values(list(side.records[cell].values()), metric) for cell in cells} for side in sides]
+    floor = _measured(sides[0], metric, len(runs), seeds, _means(values, cells))
+    together = [
+        {
+            cell: pair(one[cell], other[cell], tuple(range(seeds)), str(before.folder), str(after.folder))
+            for cell in cells
+        }
+        for (before, after), (one, other) in zip(pairwise(sides), pairwise(values), strict=True)
+    ]
+    found = [differences(each, floor, resamples, seed) for each in together]
+    reaches = {
+        cell: float(np.mean([one.value - one.low for one in each]))
+        for cell, each in zip([*cells, OVERALL], zip(*(_columns(*each) for each in found), strict=True), strict=True)
+    }
+    return _with_margin(floor, reaches)
+
+
+def smallest_margin(sd: Floats, freedom: Floats, reach: Floats) -> float:
+    """Return the margin at which `SHARE` of same-code gates pass. All (K,), one a column.
+
+    Such a gate passes where difference - reach > -margin in every column. The difference has mean 0 and standard
+    deviation sqrt(2) sd, with `freedom` from which sd was estimated; columns are taken as independent, which errs on
+    the high side where they go together.
+    """
+    scale = np.sqrt(2) * sd
+    if not scale.any():
+        return float(reach.max())
+    low = float(reach.max())
+    high = float((reach + scale * stdtrit(freedom, SHARE ** (1 / len(sd)))).max())
+    for _ in range(100):  # bisection: the share that passes rises with the margin
+        middle = (low + high) / 2
+        over = middle - reach
+        passing = np.where(scale > 0, stdtr(freedom, over / np.where(scale > 0, scale, 1.0)), over >= 0).prod()
+        low, high = (low, middle) if passing >= SHARE else (middle, high)
+    return high
+
+
+def metric_of_use(metric: str) -> None:
+    """Raise `HarnessError` for a metric of which neither way is better."""
+    judged = [name for name, one in METRICS.items() if one.direction != "none"]
+    if metric not in judged:
+        raise HarnessError(f"got --metric {metric}, expected one of {', '.join(judged)}; name one of them")
+
+
+def _columns(cells: tuple[Difference, ...], overall: Difference | None) -> tuple[Difference, ...]:
+    assert overall is not None, "the grids were checked to be the same"
+    return (*cells, overall)
+
+
+def _same_grid(sides: Sequence[Side]) -> tuple[list[Cell], int]:
+    """Return the cells and the number of seeds that all runs have, or refuse them."""
+    if len(sides) < 2:
+        raise HarnessError(f"got {len(sides)} run to calibrate with, expected at least 2 of the same code; name more")
+    first = sides[0]
+    for side in sides:
+        check_pairable(first, side)
+        settings = differing_settings(first, side)
+        if settings:
+            said = ", ".join(f"{name} {one!r} and {other!r}" for name, (one, other) in settings.items())
+            raise HarnessError(
+                f"{first.folder} and {side.folder} are no repeats: got {said}; expected the same settings; calibrate "
+                "with repeats of one run"
+            )
+        if side.troubles:
+            lost = side.troubles[0]
+            raise HarnessError(
+                f"{side.folder}: got {lost.cell.label} on {lost.cell.model}, seed {lost.seed}, {lost.status} "
+                f"({lost.reason}); expected every cell scored; finish the run first"
+            )
+        if side.options != first.options:
+            raise HarnessError(
+                f"{first.folder} and {side.folder} are no repeats: got other losses, options or models; expected the "
+                "same; calibrate with repeats of one run"
+            )
+    counts = {len(by_seed) for side in sides for by_seed in side.records.values()}
+    if len(counts) != 1:
+        raise HarnessError(
+            f"got cells with {' and '.join(map(str, sorted(counts)))} seeds, expected the same number in every cell of "
+            "every run; run the missing ones"
+        )
+    return list(first.records), counts.pop()
+
+
+def _means(values: Sequence[Mapping[Cell, Values]], cells: Sequence[Cell]) -> Floats:
+    """Return the value of each cell in each run, (runs, C), over the examples that count in all runs."""
+    kept = {cell: np.isfinite(np.concatenate([run[cell].value for run in values])).all(0) for cell in cells}
+    empty = [cell for cell in cells if not kept[cell].any()]
+    if empty:
+        raise HarnessError(
+            f"got no value of the metric for {empty[0].label} on {empty[0].model}, expected one in every run; name "
+            "another metric"
+        )
+    return np.array([[run[cell].value[:, kept[cell]].mean() for cell in cells] for run in values])
+
+
+def _measured(first: Side, metric: str, runs: int, seeds: int, means_RC: Floats) -> NoiseFloor:
+    """Return the floor without its margin; spreads of cells are pooled from below, as those of seeds are."""
+    variance = means_RC.var(0, ddof=1)
+    cells = len(variance)
+    overall = means_RC @ cell_weights(list(first.records))
+    widest = np.ptp(means_RC, axis=0)
+    return NoiseFloor(
+        protocol=int(first.must_match["protocol"] or 0),
+        metric=metric,
+        dataset_fingerprint=str(first.must_match["dataset fingerprint"]),
+        settings=first.board,
+        runs=runs,
+        seeds=seeds,
+        cells={
+            cell: Spread(
+                sd=float(np.sqrt(max(variance[k], variance.mean()))),
+                freedom=float(cells * (runs - 1)),
+                largest=float(widest[k]),
+            )
+            for k, cell in enumerate(first.records)
+        },
+        overall=Spread(
+            sd=float(np.sqrt(max(overall.var(ddof=1), variance.mean() / cells))),
+            freedom=float(runs - 1),
+            largest=float(np.ptp(overall)),
+        ),
+        smallest_margin=float("nan"),
+    )
+
+
+def _with_margin(floor: NoiseFloor, reaches: Mapping[Cell, float]) -> NoiseFloor:
+    columns = list(floor.cells.items())
+    if len(columns) > 1:  # of one cell the overall is the same number
+        columns.append((OVERALL, floor.overall))
+    return replace(
+        floor,
+        smallest_margin=smallest_margin(
+            np.array([spread.sd for _, spread in columns]),
+            np.array([spread.freedom for _, spread in columns]),
+            np.array([reaches[cell] for cell, _ in columns]),
+        ),
+    )

@@ -1,0 +1,83 @@
+"""What the verbs `compare` and `gate` do: read, judge, write the reports, hand back the text and the exit code."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from harness.api.errors import HarnessError
+from harness.compare import json, junit, markdown, text
+from harness.compare.comparison import compare
+from harness.compare.noise import FILE, render_noise
+from harness.compare.repeats import calibrate
+from harness.compare.runs import has_records, read_side
+from harness.compare.verdict import Verdict, check_margin, gate, no_baseline, not_comparable
+from harness.store import write_atomically
+
+
+class Said(NamedTuple):
+    """What a verb prints and ends with."""
+
+    text: str
+    exit_code: int
+
+
+def run_compare(base: Path, new: Path, metric: str = "pairwise_accuracy", json_file: Path | None = None) -> Said:
+    """Return the paired differences of two runs as text; exit code 0. Raises `HarnessError` as `compare` does."""
+    comparison = compare(base, new, metric)
+    if json_file is not None:
+        write_atomically(json_file, json.render_comparison(comparison))
+    return Said(text.render_comparison(comparison), 0)
+
+
+def run_gate(
+    base: Path,
+    new: Path,
+    margin: float,
+    metric: str = "pairwise_accuracy",
+    *,
+    json_file: Path | None = None,
+    junit_file: Path | None = None,
+    markdown_file: Path | None = None,
+) -> Said:
+    """Return the verdict as text with its exit code, and write the reports asked for.
+
+    Raises `HarnessError` where the runs may not be compared; the reports then say so, so that none is left from before.
+    """
+    check_margin(margin, metric)
+    try:
+        missing = _no_baseline(base)
+        verdict = no_baseline(margin, missing) if missing else gate(compare(base, new, metric), margin)
+    except HarnessError as error:
+        _write(not_comparable(margin, str(error)), json_file, junit_file, markdown_file)
+        raise
+    _write(verdict, json_file, junit_file, markdown_file)
+    return Said(text.render_verdict(verdict), verdict.exit_code)
+
+
+def run_calibrate(runs: Sequence[Path], metric: str = "pairwise_accuracy", out: Path | None = None) -> Said:
+    """Measure the noise floor of repeated runs and write it beside the first one, or to `out`; exit code 0."""
+    noise = calibrate(runs, metric)
+    path = out or runs[0] / FILE
+    write_atomically(path, render_noise(noise))
+    return Said(text.render_calibration(noise, str(path)), 0)
+
+
+def _no_baseline(base: Path) -> str:
+    """Return why the folder is no baseline; empty where it is one."""
+    if not base.is_dir():
+        return f"{base} is not there"
+    if not has_records(base):
+        return f"{base} has no finished cell"
+    return "" if read_side(base).records else f"{base} has no scored cell of a loss"
+
+
+def _write(verdict: Verdict, json_file: Path | None, junit_file: Path | None, markdown_file: Path | None) -> None:
+    for path, render in (
+        (json_file, json.render_verdict),
+        (junit_file, junit.render),
+        (markdown_file, markdown.render),
+    ):
+        if path is not None:
+            write_atomically(path, render(verdict))

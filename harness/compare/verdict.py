@@ -1,0 +1,248 @@
+"""A comparison and a margin -> the verdict of the gate and its exit code.
+
+In terms of the gain, NEW - BASE of a metric that is better when higher (the other way round otherwise), with 95 %
+intervals, of which each end is missed 2.5 % of the time:
+
+- a cell passes where the lower end of its own interval lies above -margin (non-inferiority); of a share of which fewer
+  than 20 examples changed, the exact (Poisson) bound must too: what never happened in few examples may still be likely;
+- it regresses where the upper end of the interval that holds for all cells together lies below -margin;
+- else it is inconclusive: more prompts or seeds, or a wider margin, would tell.
+
+The gate passes where every cell and the overall difference pass. For that no adjustment is due: if any of them is worse
+by the margin or more, the gate passes with at most 2.5 % whatever the others are (intersection-union test, Berger
+1982). It says regression where any regresses: if none is worse by more than the margin, at most 2.5 % of gates say so,
+however many cells there are (simultaneous intervals). What is promised is over prompts; over training seeds too where
+there are several seeds; and over reruns with one seed where the noise floor was measured.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from enum import Enum
+
+from scipy.special import gammaincinv
+
+from harness.api.errors import HarnessError
+from harness.compare.comparison import Comparison
+from harness.compare.paired import TAIL, Difference
+from harness.compare.repeats import metric_of_use
+from harness.compare.runs import Trouble
+from harness.metrics import METRICS
+from harness.stats import FEWEST_CLUSTERS, MIN_PROMPTS
+
+RARE = 20
+"""With fewer changed examples the bootstrap of a share is too sure."""
+
+
+class Status(Enum):
+    """What a gate, or one line of it, comes to."""
+
+    PASS = "pass"
+    NOT_COMPARABLE = "not comparable"
+    REGRESSION = "regression"
+    INCONCLUSIVE = "inconclusive"
+    NO_BASELINE = "no baseline"
+    FAILED = "failed cells"
+
+    @property
+    def exit_code(self) -> int:
+        """The exit code of a gate that ends so."""
+        return {
+            "pass": 0,
+            "not comparable": 2,
+            "regression": 3,
+            "inconclusive": 4,
+            "no baseline": 5,
+            "failed cells": 6,
+        }[self.value]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Judged:
+    """One line of the gate."""
+
+    difference: Difference
+    status: Status
+    """`PASS`, `REGRESSION` or `INCONCLUSIVE`."""
+    reason: str
+    """One sentence without the cell's name."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verdict:
+    """What the gate says."""
+
+    status: Status
+    headline: str
+    """One sentence."""
+    margin: float
+    comparison: Comparison | None = None
+    """None where there was nothing to compare."""
+    cells: tuple[Judged, ...] = ()
+    overall: Judged | None = None
+    troubles: tuple[Trouble, ...] = ()
+    """What came to nothing in NEW, examples that lost their value included."""
+    smallest_margin: float = math.nan
+    """Any margin above it would have passed; NaN where none would."""
+    notes: tuple[str, ...] = ()
+
+    @property
+    def exit_code(self) -> int:
+        """0 pass, 2 not comparable, 3 regression, 4 inconclusive, 5 no baseline, 6 failed or diverged cells."""
+        return self.status.exit_code
+
+
+def gate(comparison: Comparison, margin: float) -> Verdict:
+    """Return the verdict on NEW: it must not be worse than BASE by `margin` or more, in any cell and overall.
+
+    Cells that came to nothing in NEW decide before all else. Raises `HarnessError` for a margin that is none, for a
+    metric of which neither way is better, and for runs with other settings or with other options of a loss.
+    """
+    check_margin(margin, comparison.metric)
+    _check_same(comparison)
+    troubles = (*comparison.troubles, *_lost(comparison))
+    cells = tuple(_judge(one, margin, comparison.metric) for one in comparison.cells)
+    overall = None if comparison.overall is None else _judge(comparison.overall, margin, comparison.metric)
+    lines = [*cells, *([overall] if overall else [])]
+    if troubles:
+        status = Status.FAILED
+    elif not cells:
+        status = Status.NO_BASELINE
+    elif any(line.status is Status.REGRESSION for line in lines):
+        status = Status.REGRESSION
+    elif overall is None or any(line.status is Status.INCONCLUSIVE for line in lines):
+        status = Status.INCONCLUSIVE
+    else:
+        status = Status.PASS
+    return Verdict(
+        status=status,
+        headline=_headline(status, comparison, margin, lines, troubles),
+        margin=margin,
+        comparison=comparison,
+        cells=cells,
+        overall=overall,
+        troubles=troubles,
+        smallest_margin=_smallest_margin(lines, comparison.metric),
+        notes=tuple(_notes(comparison, margin)),
+    )
+
+
+def no_baseline(margin: float, reason: str) -> Verdict:
+    """Return the verdict where there is nothing to compare with."""
+    return Verdict(status=Status.NO_BASELINE, headline=f"No baseline: {reason}.", margin=margin)
+
+
+def not_comparable(margin: float, reason: str) -> Verdict:
+    """Return the verdict where the runs may not be compared."""
+    return Verdict(status=Status.NOT_COMPARABLE, headline=f"Not comparable: {reason}.", margin=margin)
+
+
+def check_margin(margin: float, metric: str) -> None:
+    """Raise `HarnessError` for a margin that no gate can have, and for a metric that no gate can judge."""
+    metric_of_use(metric)
+    bounded = METRICS[metric].unit in ("share", "correlation")
+    if not (0 < margin < (1 if bounded else math.inf)):
+        hint = f"below 1 (the {METRICS[metric].unit} itself, not percent), such as 0.01" if bounded else "such as 0.01"
+        raise HarnessError(f"got --margin {margin:g}, expected a number above 0 and {hint}; give another margin")
+
+
+def _gain(one: Difference, metric: str) -> tuple[float, float]:
+    """Return the lower end of the gain, and the upper end that holds for all cells together.
+
+    The gain is the difference turned so that more is better. Of n values that each may fall by 1, of which `changed`
+    did change, no more than the Poisson bound would have been expected to (97.5 %); the bootstrap does not know that.
+    """
+    sign = 1 if METRICS[metric].direction == "higher" else -1
+    low, family_high = (one.low, one.family_high) if sign == 1 else (-one.high, -one.family_low)
+    if METRICS[metric].unit == "share" and one.changed < RARE and not one.identical:
+        unseen = float(gammaincinv(one.changed + 1, 1 - TAIL)) - one.changed
+        low = min(low, sign * one.value - unseen / max(one.n, 1))
+    return low, family_high
+
+
+def _judge(one: Difference, margin: float, metric: str) -> Judged:
+    low, family_high = _gain(one, metric)
+    if not one.n:
+        return Judged(difference=one, status=Status.INCONCLUSIVE, reason="No example of it has a value.")
+    if family_high < -margin and one.n_prompts >= FEWEST_CLUSTERS:
+        return Judged(difference=one, status=Status.REGRESSION, reason=f"Worse by more than the margin {margin:g}.")
+    if one.identical:
+        return Judged(difference=one, status=Status.PASS, reason="Identical to the last bit.")
+    if one.n_prompts < MIN_PROMPTS:
+        reason = f"{one.n_prompts} prompts; fewer than {MIN_PROMPTS} do not show that nothing was lost."
+        return Judged(difference=one, status=Status.INCONCLUSIVE, reason=reason)
+    if low > -margin:
+        return Judged(difference=one, status=Status.PASS, reason=f"Not worse by the margin {margin:g}.")
+    reason = f"The interval reaches the margin; it would pass from a margin of {-low:.4g} on."
+    return Judged(difference=one, status=Status.INCONCLUSIVE, reason=reason)
+
+
+def _check_same(comparison: Comparison) -> None:
+    changed = [f"{name} {one!r} and {other!r}" for name, (one, other) in comparison.settings.items()]
+    changed += [f"{one.cell.label} on {one.cell.model} ({one.reason})" for one in comparison.unmatched if one.changed]
+    if changed:
+        raise HarnessError(
+            f"{comparison.base} and {comparison.new} cannot be gated: got {'; '.join(changed)}; expected the same "
+            "settings and options; run NEW with those of BASE, or make a new baseline"
+        )
+
+
+def _lost(comparison: Comparison) -> list[Trouble]:
+    return [
+        Trouble(
+            cell=one.cell,
+            seed=one.seeds[0],
+            status="unscored",
+            reason=f"{one.lost} examples have a value in BASE and none in NEW",
+        )
+        for one in comparison.cells
+        if one.lost
+    ]
+
+
+def _smallest_margin(lines: list[Judged], metric: str) -> float:
+    """Return the margin above which every line passes."""
+    if not lines or any(line.difference.n_prompts < MIN_PROMPTS and not line.difference.identical for line in lines):
+        return math.nan
+    return max(0.0, *(-_gain(line.difference, metric)[0] for line in lines))
+
+
+def _headline(
+    status: Status, comparison: Comparison, margin: float, lines: list[Judged], troubles: tuple[Trouble, ...]
+) -> str:
+    what = f"{comparison.metric}, NEW against BASE, margin {margin:g}"
+    cells = [line for line in lines if line.difference is not comparison.overall]
+    bad = [line for line in lines if line.status is Status.REGRESSION]
+    bad = [line for line in bad if line.difference is not comparison.overall] or bad
+    names = "; ".join(f"{line.difference.cell.label} on {line.difference.cell.model}" for line in bad[:3])
+    more = f" and {len(bad) - 3} more" if len(bad) > 3 else ""
+    if status is Status.FAILED:
+        also = f" {names}{more} regressed." if bad else ""
+        count = len({(one.cell, one.seed) for one in troubles})
+        return f"Failed cells: {count} of NEW came to nothing.{also}"
+    if status is Status.NO_BASELINE:
+        return "No baseline: BASE has a scored cell for none of those in NEW."
+    if status is Status.REGRESSION:
+        return f"Regression: {names}{more} ({what})."
+    if status is Status.INCONCLUSIVE:
+        open_ = sum(line.status is Status.INCONCLUSIVE for line in cells)
+        return f"Inconclusive: {open_} of {len(cells)} cells cannot be told from a regression ({what})."
+    return f"Pass: none of {len(cells)} cell{'' if len(cells) == 1 else 's'} is worse ({what})."
+
+
+def _notes(comparison: Comparison, margin: float) -> list[str]:
+    said = []
+    noise = comparison.noise
+    if noise and margin < noise.smallest_margin:
+        said.append(
+            f"The margin {margin:g} is below the noise floor {noise.smallest_margin:.4g}: two runs of the same code "
+            f"pass less often than 95 % (measured from {noise.runs} runs)."
+        )
+    alone = any(len(one.seeds) == 1 and not one.identical for one in comparison.cells)
+    if noise is None and alone:
+        said.append(
+            "One seed and no measured noise floor: the intervals know the choice of prompts, not what another run of "
+            "the same code would change; `harness gate --calibrate` measures that."
+        )
+    return said + list(comparison.notes)
