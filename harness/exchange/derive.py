@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from harness.leaderboard import csv, json, markdown
-from harness.leaderboard.table import Table, build
-from harness.store import MANIFEST, read_manifest, read_records
+from harness.leaderboard import csv, json, markdown, table_of
+from harness.leaderboard.table import Table
 
 
 def derive(run: Path, ranked_by: str | None = None) -> Table:
@@ -16,13 +15,7 @@ def derive(run: Path, ranked_by: str | None = None) -> Table:
     Raises `HarnessError` for a folder that is no run, one without a finished cell, and records that may not stand in
     one table.
     """
-    manifest = read_manifest(run) if (run / MANIFEST).is_file() else {}
-    return build(
-        read_records(run),
-        ranked_by=ranked_by or (manifest.get("run") or {}).get("ranked_by") or "pairwise_accuracy",
-        models=[str(model) for model in manifest.get("models") or []],
-        asked=[(str(label), int(seed)) for label, _, seed in manifest.get("cells") or []],
-    )
+    return table_of(run, ranked_by)[0]
 
 
 def renders(table: Table) -> Mapping[str, str]:

@@ -20,7 +20,7 @@ PROTOCOL = (
 FLAGS = {
     **{name: f"--{name.replace('_', '-')}" for name in ("dataset", "preset", "budget", "adapter", "start")},
     **{name: f"--{name.replace('_', '-')}" for name in ("learning_rate", "batch_pairs", "max_length", "max_prompt")},
-    **{name: f"--{name.replace('_', '-')}" for name in ("dtype", "scorer", "control", "limit", "data_seed")},
+    **{name: f"--{name.replace('_', '-')}" for name in ("dtype", "scorer", "control", "limit", "data_seed", "trials")},
     "evaluated_on": "--evaluate-on",
 }
 """A board's setting -> the option of `harness run` that gives it."""

@@ -218,7 +218,7 @@ def test_the_command_of_a_row_gives_the_settings_of_its_board_back() -> None:
     words = shlex.split(command(replace(board, settings=settings), board.rows[1]))
     assert words[:4] == ["harness", "run", "--plugins", "loss1:beta=2.5"]
     flags = cli.commands["run"].make_context("run", words[2:]).params
-    not_of_the_run = ("run_file", "output_dir", "keep_checkpoints", "dry_run", "quiet")
+    not_of_the_run = ("run_file", "output_dir", "keep_checkpoints", "dry_run", "no_pictures", "quiet")
     run = run_values(None, {name: value for name, value in flags.items() if name not in not_of_the_run})
     assert run.decisive() == settings
     assert (run.plugins, run.models, run.seeds) == ("loss1:beta=2.5", ("qwen", "gemma"), (0,))
