@@ -17,13 +17,12 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
-
-import torch
-from torch import Tensor
-from torch.nn.functional import logsigmoid
+from typing import TYPE_CHECKING, ClassVar
 
 from harness.api import Limit, Loss, PairLogps, Range, ResponseLogps, Terms, hookimpl, require
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,6 +62,8 @@ class AlphaPO(Loss):
 
     def terms(self, pairs: PairLogps) -> Terms:
         """Return the loss of each pair, (B,)."""
+        from torch.nn.functional import logsigmoid
+
         return Terms.of(
             -logsigmoid(self._shaped(pairs.chosen.mean()) - self._shaped(pairs.rejected.mean()) - self.gamma)
         )
@@ -72,6 +73,8 @@ class AlphaPO(Loss):
         return self._shaped(response.sum / response.length)
 
     def _shaped(self, mean: Tensor) -> Tensor:
+        import torch
+
         if abs(self.alpha) < 1e-6:  # the quotient loses its digits; the limit is exact to alpha * A^2 / 2
             return self.beta * mean
         cap = 0.4 * math.log(torch.finfo(mean.dtype).max)

@@ -18,13 +18,12 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
-
-import torch
-from torch import Tensor
-from torch.nn.functional import logsigmoid
+from typing import TYPE_CHECKING, ClassVar
 
 from harness.api import Loss, PairLogps, Range, ResponseLogps, Terms, hookimpl, require, stop_gradient
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +44,9 @@ class AMaPO(Loss):
 
     def terms(self, pairs: PairLogps) -> Terms:
         """Return the loss of each pair of the step, (B,)."""
+        import torch
+        from torch.nn.functional import logsigmoid
+
         chosen, rejected = pairs.chosen.mean(), pairs.rejected.mean()
         gap = chosen - rejected
         rounding = 8 * torch.finfo(gap.dtype).eps * torch.maximum(chosen.abs().max(), rejected.abs().max())
@@ -52,6 +54,8 @@ class AMaPO(Loss):
 
     def _margin(self, gap: Tensor, rounding: Tensor) -> Tensor:
         """Return the margin of each pair, (B,), in the dtype of `gap`; 0 where the gaps spread by rounding only."""
+        import torch
+
         precise = gap.double()
         mean = precise.mean()
         spread = ((precise - mean).square().sum() / max(len(gap) - 1, 1)).sqrt()

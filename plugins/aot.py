@@ -16,13 +16,12 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
-
-import torch
-from torch import Tensor
-from torch.nn.functional import logsigmoid
+from typing import TYPE_CHECKING, ClassVar
 
 from harness.api import Loss, PairLogps, Range, ResponseLogps, Terms, hookimpl, require
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +42,9 @@ class AOT(Loss):
 
     def terms(self, pairs: PairLogps) -> Terms:
         """Return the loss of each pair of the step, (B,), at the place of the pair that holds the policy difference."""
+        import torch
+        from torch.nn.functional import logsigmoid
+
         assert pairs.ref_chosen is not None, "aot needs the trait needs_reference"
         assert pairs.ref_rejected is not None
         policy, reference = pairs.chosen.sum() - pairs.rejected.sum(), pairs.ref_chosen - pairs.ref_rejected

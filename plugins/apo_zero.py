@@ -15,12 +15,12 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, ClassVar
 
 from harness.api import Loss, PairLogps, Range, ResponseLogps, Terms, hookimpl, require
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +41,8 @@ class APOZero(Loss):
 
     def terms(self, pairs: PairLogps) -> Terms:
         """Return the loss of each pair, (B,)."""
+        import torch
+
         chosen, rejected = (self.beta * ratio.to(pairs.chosen.token.dtype) for ratio in pairs.log_ratios())
         return Terms.of(torch.sigmoid(-chosen) + torch.sigmoid(rejected))
 

@@ -21,14 +21,14 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
-import torch
-from torch import Tensor
-from torch.nn.functional import logsigmoid
 
 from harness.api import Limit, Loss, PairLogps, Range, ResponseLogps, State, Terms, hookimpl, require, stop_gradient
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 LEAST_BETA = 1e-3
 
@@ -80,10 +80,15 @@ class BetaDPO(Loss):
 
     def initial_state(self) -> State:
         """Return the running "mean" and "std" of h in nats, () float64 each."""
+        import torch
+
         return {"mean": torch.zeros((), dtype=torch.float64), "std": torch.zeros((), dtype=torch.float64)}
 
     def step(self, pairs: PairLogps, state: State, rng: np.random.Generator) -> tuple[Tensor, State]:
         """Return the loss of each pair of the step, (B,), 0 where it is left out, and the new averages."""
+        import torch
+        from torch.nn.functional import logsigmoid
+
         chosen, rejected = pairs.log_ratios()
         h = (chosen - rejected).to(pairs.chosen.token.dtype)
         gaps = stop_gradient(h).double().cpu()
@@ -97,6 +102,8 @@ class BetaDPO(Loss):
         return weight * -logsigmoid(beta * h), {"mean": mean, "std": std}
 
     def _picked(self, offset: np.ndarray, std: float, rng: np.random.Generator) -> Tensor:
+        import torch
+
         kept = max(1, int(len(offset) * (1 - self.mode_weight)))
         noise = rng.gumbel(size=len(offset))
         keys = noise - 0.5 * (offset / std) ** 2 if std > 0 else noise

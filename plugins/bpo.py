@@ -19,24 +19,32 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Literal
-
-import torch
-from torch import Tensor
-from torch.nn.functional import logsigmoid
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from harness.api import Loss, PairLogps, Range, ResponseLogps, Terms, hookimpl, require
 from harness.api.loss import Comparison
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+def logistic(margin: Tensor) -> Tensor:
+    """Return -log sigmoid(margin)."""
+    from torch.nn.functional import logsigmoid
+
+    return -logsigmoid(margin)
+
 
 def exponential(margin: Tensor) -> Tensor:
     """Return exp(-margin), and its tangent where that grows too large."""
+    import torch
+
     exponent = (-margin).clamp(max=0.4 * math.log(torch.finfo(margin.dtype).max))
     return exponent.exp() * (1 + (-margin - exponent))
 
 
 FUNCTIONS: Mapping[str, Callable[[Tensor], Tensor]] = {
-    "logistic": lambda margin: -logsigmoid(margin),
+    "logistic": logistic,
     "hinge": lambda margin: (1 - margin).relu(),
     "square": lambda margin: (margin - 1).square(),
     "exponential": exponential,

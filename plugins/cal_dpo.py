@@ -18,12 +18,12 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
-
-from torch import Tensor
-from torch.nn.functional import logsigmoid
+from typing import TYPE_CHECKING, ClassVar
 
 from harness.api import Limit, Loss, PairLogps, Range, ResponseLogps, Terms, hookimpl, require
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,6 +59,8 @@ class CalDPO(Loss):
 
     def terms(self, pairs: PairLogps) -> Terms:
         """Return the loss of each pair, (B,); the calibration holds both responses to their labels: a preference."""
+        from torch.nn.functional import logsigmoid
+
         chosen, rejected = (ratio.to(pairs.chosen.token.dtype) for ratio in pairs.log_ratios())
         target = 1 / (2 * self.beta)
         calibration = (chosen - target).square() + (rejected + target).square()

@@ -14,12 +14,12 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Literal
-
-from torch import Tensor
-from torch.nn.functional import logsigmoid
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from harness.api import Loss, PairLogps, Range, ResponseLogps, Terms, hookimpl, require
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,6 +60,8 @@ class CPO(Loss):
 
     def terms(self, pairs: PairLogps) -> Terms:
         """Return the logistic term and the weighted NLL of each pair, (B,) each."""
+        from torch.nn.functional import logsigmoid
+
         logits = self.beta * (pairs.chosen.sum() - pairs.rejected.sum())
         flipped = self.label_smoothing
         preference = -(1 - flipped) * logsigmoid(logits) - flipped * logsigmoid(-logits)

@@ -20,13 +20,12 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
-
-import torch
-from torch import Tensor
-from torch.nn.functional import logsigmoid
+from typing import TYPE_CHECKING, ClassVar
 
 from harness.api import Loss, PairLogps, Range, ResponseLogps, Terms, hookimpl, require
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,6 +55,9 @@ class DiscoPOP(Loss):
 
     def terms(self, pairs: PairLogps) -> Terms:
         """Return the loss of each pair, (B,)."""
+        import torch
+        from torch.nn.functional import logsigmoid
+
         chosen, rejected = pairs.log_ratios()
         logits = self.beta * (chosen - rejected).to(pairs.chosen.token.dtype)
         blend = logits / self.temperature

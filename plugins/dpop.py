@@ -16,12 +16,12 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
-
-from torch import Tensor
-from torch.nn.functional import logsigmoid, relu
+from typing import TYPE_CHECKING, ClassVar
 
 from harness.api import Limit, Loss, PairLogps, Range, ResponseLogps, Terms, hookimpl, require
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +51,8 @@ class DPOP(Loss):
 
     def terms(self, pairs: PairLogps) -> Terms:
         """Return the loss of each pair, (B,)."""
+        from torch.nn.functional import logsigmoid, relu
+
         chosen, rejected = pairs.log_ratios()
         margin = (chosen - rejected) - self.penalty * relu(-chosen)
         return Terms.of(-logsigmoid(self.beta * margin.to(pairs.chosen.token.dtype)))

@@ -15,12 +15,12 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
-
-from torch import Tensor
-from torch.nn.functional import logsigmoid
+from typing import TYPE_CHECKING, ClassVar
 
 from harness.api import Loss, PairLogps, Range, ResponseLogps, Terms, hookimpl, require
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +47,8 @@ class EXO(Loss):
 
     def terms(self, pairs: PairLogps) -> Terms:
         """Return the loss of each pair, (B,)."""
+        from torch.nn.functional import logsigmoid
+
         chosen, rejected = pairs.log_ratios()
         logits = self.beta * (chosen - rejected).to(pairs.chosen.token.dtype)
         agree = logits.sigmoid() * (logsigmoid(logits) - math.log1p(-self.smoothing))

@@ -20,13 +20,12 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Literal
-
-import torch
-from torch import Tensor
-from torch.nn.functional import logsigmoid
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from harness.api import Limit, Loss, PairLogps, Range, ResponseLogps, Terms, hookimpl, require
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 DIVERGENCES = ("forward_kl", "js", "alpha")
 
@@ -61,6 +60,8 @@ class FDPO(Loss):
 
     def terms(self, pairs: PairLogps) -> Terms:
         """Return the loss of each pair, (B,)."""
+        from torch.nn.functional import logsigmoid
+
         chosen, rejected = (self._score(ratio.to(pairs.chosen.token.dtype)) for ratio in pairs.log_ratios())
         return Terms.of(-logsigmoid(self.beta * (chosen - rejected)))
 
@@ -71,6 +72,9 @@ class FDPO(Loss):
 
     def _score(self, ratio: Tensor) -> Tensor:
         """Return g of the summed log-ratios, (B,)."""
+        import torch
+        from torch.nn.functional import logsigmoid
+
         if self.divergence == "js":
             return math.log(2) + logsigmoid(ratio)
         power = -1.0 if self.divergence == "forward_kl" else self.coefficient - 1

@@ -21,13 +21,9 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
-import pandas as pd
-import torch
-from torch import Tensor
-from torch.nn.functional import logsigmoid
 
 from harness.api import (
     Limit,
@@ -44,6 +40,10 @@ from harness.api import (
     stop_gradient,
     wraps,
 )
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from torch import Tensor
 
 QUEUE = 2048
 """Past gaps that are remembered."""
@@ -104,10 +104,15 @@ class GammaPO(Wrapper):
 
     def initial_state(self) -> State:
         """Return an empty "queue" of past gaps in reward units, (0,) float64."""
+        import torch
+
         return {"queue": torch.zeros(0, dtype=torch.float64)}
 
     def step(self, pairs: PairLogps, state: State, rng: np.random.Generator) -> tuple[Tensor, State]:
         """Return the loss of each pair of the step, (B,), and the queue with the step's gaps at its end."""
+        import torch
+        from torch.nn.functional import logsigmoid
+
         chosen = self._reward(pairs.chosen, pairs.ref_chosen)
         q = (chosen - self._reward(pairs.rejected, pairs.ref_rejected)).to(pairs.chosen.token.dtype)
         gaps, queue = stop_gradient(q).double().cpu(), state["queue"]
@@ -126,6 +131,8 @@ class GammaPO(Wrapper):
 
 def margins(gaps: Tensor, gamma0: float, tau: float) -> Tensor:
     """Return gamma0 * n * p of each gap, (n,), by exponentiated-gradient steps on p from the uniform distribution."""
+    import torch
+
     count, rate = len(gaps), min(0.5 / tau, 1.0)
     share = torch.full_like(gaps, 1 / count)
     for _ in range(ROUNDS - 1):  # the authors' 20th update is never read

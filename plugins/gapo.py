@@ -22,14 +22,15 @@ import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar, Literal, get_args
+from typing import TYPE_CHECKING, ClassVar, Literal, get_args
 
 import numpy as np
-import pandas as pd
-from torch import Tensor
-from torch.nn.functional import logsigmoid
 
 from harness.api import HarnessError, Limit, Loss, PairLogps, Range, ResponseLogps, Terms, hookimpl, require
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from torch import Tensor
 
 Similarity = Literal["jaccard", "rouge1", "rouge2", "rougeL", "bertscore_p", "bertscore_r", "bertscore_f1"]
 Mapper = Literal["one_minus", "one_minus_square", "one_minus_sqrt", "log"]
@@ -111,6 +112,8 @@ class GaPO(Loss):
 
     def terms(self, pairs: PairLogps) -> Terms:
         """Return the loss of each pair, (B,)."""
+        from torch.nn.functional import logsigmoid
+
         gap = pairs.chosen.mean() - pairs.rejected.mean()
         margin = pairs.columns["margin"].to(gap) * (self.beta if self.margin_units == "ratio" else 1.0)
         return Terms.of(-logsigmoid(self.beta * gap - margin))

@@ -18,13 +18,14 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
-import pandas as pd
-import torch
 
 from harness.api import HarnessError, Limit, Loss, PairLogps, Range, Terms, Wrapper, hookimpl, require, wraps
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,6 +88,8 @@ class GapPO(Wrapper):
 
     def terms(self, pairs: PairLogps) -> Terms:
         """Return the weighted preference term and the base's own auxiliary term, (B,) each."""
+        import torch
+
         preference, auxiliary = self.base.terms(pairs)
         weight = pairs.columns["weight"].to(preference)
         if self.normalise == "batch_mean":

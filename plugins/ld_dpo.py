@@ -15,12 +15,12 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
-
-from torch import Tensor
-from torch.nn.functional import logsigmoid
+from typing import TYPE_CHECKING, ClassVar
 
 from harness.api import Limit, Logps, Loss, PairLogps, Range, ResponseLogps, Terms, hookimpl, require
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +51,8 @@ class LDDPO(Loss):
 
     def terms(self, pairs: PairLogps) -> Terms:
         """Return the loss of each pair, (B,)."""
+        from torch.nn.functional import logsigmoid
+
         assert pairs.ref_tokens is not None, "ld-dpo needs the reference's log-probs a token"
         shared = pairs.chosen.mask.sum(-1).minimum(pairs.rejected.mask.sum(-1))
         chosen = self._weighted(pairs.chosen, shared) - self._weighted(pairs.ref_tokens[0], shared)

@@ -20,14 +20,15 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
-import pandas as pd
-from torch import Tensor
-from torch.nn.functional import logsigmoid
 
 from harness.api import Limit, Loss, PairLogps, Range, ResponseLogps, Terms, hookimpl, require
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from torch import Tensor
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,6 +95,8 @@ class MADPO(Loss):
 
     def terms(self, pairs: PairLogps) -> Terms:
         """Return the weighted loss of each pair, (B,)."""
+        from torch.nn.functional import logsigmoid
+
         chosen, rejected = pairs.log_ratios()
         logits = self.beta * (chosen - rejected).to(pairs.chosen.token.dtype)
         return Terms.of(pairs.columns["weight"].to(logits) * -logsigmoid(logits))

@@ -19,12 +19,9 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
-import pandas as pd
-from torch import Tensor
-from torch.nn.functional import logsigmoid
 
 from harness.api import (
     HarnessError,
@@ -40,6 +37,10 @@ from harness.api import (
     require,
     wraps,
 )
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from torch import Tensor
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,6 +99,8 @@ class ODPO(Wrapper):
 
     def terms(self, pairs: PairLogps) -> Terms:
         """Return the logistic term with the offset and the base's own auxiliary term, (B,) each."""
+        from torch.nn.functional import logsigmoid
+
         logits = self._reward(pairs.chosen, pairs.ref_chosen) - self._reward(pairs.rejected, pairs.ref_rejected)
         logits = (logits - pairs.columns["offset"].to(logits)).to(pairs.chosen.token.dtype)
         return Terms(-logsigmoid(logits), self.base.terms(pairs).auxiliary)

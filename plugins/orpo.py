@@ -17,13 +17,12 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Literal
-
-import torch
-from torch import Tensor
-from torch.nn.functional import logsigmoid
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from harness.api import Limit, Loss, PairLogps, Range, ResponseLogps, Terms, hookimpl, require
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,6 +56,8 @@ class ORPO(Loss):
 
     def terms(self, pairs: PairLogps) -> Terms:
         """Return the weighted odds-ratio term and the NLL of each pair, (B,) each."""
+        from torch.nn.functional import logsigmoid
+
         odds_ratio = _log_odds(pairs.chosen.mean()) - _log_odds(pairs.rejected.mean())
         preference = -self.weight * logsigmoid(odds_ratio)
         if self.nll_reduction == "sequence":
@@ -71,6 +72,8 @@ class ORPO(Loss):
 
 def _log_odds(mean: Tensor) -> Tensor:
     # log(-expm1(A)) has all digits near A = 0; far below it, where log1p(-exp(A)) has more, the term vanishes beside A
+    import torch
+
     mean = mean.clamp(max=-torch.finfo(mean.dtype).eps)
     return mean - torch.log(-torch.expm1(mean))
 

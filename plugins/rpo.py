@@ -17,12 +17,12 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Literal
-
-from torch import Tensor
-from torch.nn.functional import logsigmoid
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from harness.api import Limit, Loss, PairLogps, Range, ResponseLogps, Terms, hookimpl, require
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,6 +61,8 @@ class RPO(Loss):
 
     def terms(self, pairs: PairLogps) -> Terms:
         """Return the logistic term and the weighted NLL of each pair, (B,) each."""
+        from torch.nn.functional import logsigmoid
+
         chosen, rejected = pairs.log_ratios()
         preference = -logsigmoid(self.beta * (chosen - rejected).to(pairs.chosen.token.dtype))
         if self.nll_reduction == "sequence":

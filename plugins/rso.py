@@ -18,12 +18,12 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Literal
-
-from torch import Tensor
-from torch.nn.functional import logsigmoid
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from harness.api import Limit, Loss, PairLogps, Range, ResponseLogps, Terms, hookimpl, require
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 KINDS = ("hinge_norm", "hinge", "sigmoid_norm")
 
@@ -56,6 +56,8 @@ class RSO(Loss):
 
     def terms(self, pairs: PairLogps) -> Terms:
         """Return the loss of each pair, (B,)."""
+        from torch.nn.functional import logsigmoid
+
         chosen, rejected = pairs.log_ratios() if self.needs_reference else (pairs.chosen.sum(), pairs.rejected.sum())
         margin = self.gamma * (chosen - rejected).to(pairs.chosen.token.dtype)
         return Terms.of(-logsigmoid(margin) if self.kind == "sigmoid_norm" else (1 - margin).relu())

@@ -13,12 +13,12 @@ lets long answers weigh more and is batch-coupled. Response tokens only.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from harness.api import Loss, PairLogps, ResponseLogps, Terms, hookimpl, require
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +47,8 @@ class SFT(Loss):
 
     def terms(self, pairs: PairLogps) -> Terms:
         """Return zeros and the NLL of each chosen response, (B,) each."""
+        import torch
+
         if self.nll_reduction == "sequence":
             nll = -pairs.chosen.mean()
         else:  # the mean over the step's pairs is then the mean over its tokens

@@ -15,12 +15,12 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
-
-from torch import Tensor
-from torch.nn.functional import logsigmoid
+from typing import TYPE_CHECKING, ClassVar
 
 from harness.api import Loss, PairLogps, Range, ResponseLogps, Terms, hookimpl, require
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +45,8 @@ class SimPO(Loss):
 
     def terms(self, pairs: PairLogps) -> Terms:
         """Return the loss of each pair, (B,)."""
+        from torch.nn.functional import logsigmoid
+
         gap = pairs.chosen.mean() - pairs.rejected.mean()
         return Terms.of(-logsigmoid(self.beta * gap - self.gamma))
 

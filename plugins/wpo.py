@@ -19,13 +19,12 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
-
-import torch
-from torch import Tensor
-from torch.nn.functional import logsigmoid
+from typing import TYPE_CHECKING, ClassVar
 
 from harness.api import Logps, Loss, PairLogps, Range, ResponseLogps, Terms, hookimpl, require, stop_gradient
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +48,8 @@ class WPO(Loss):
 
     def terms(self, pairs: PairLogps) -> Terms:
         """Return the weighted loss of each pair, (B,)."""
+        from torch.nn.functional import logsigmoid
+
         chosen, rejected = pairs.log_ratios()
         logits = self.beta * (chosen - rejected).to(pairs.chosen.token.dtype)
         exponent = (_alignment(pairs.chosen) + _alignment(pairs.rejected)).clamp(max=0.0 if self.clamp else 30.0)
@@ -62,6 +63,8 @@ class WPO(Loss):
 
 def _alignment(side: Logps) -> Tensor:
     """Return the mean over the response tokens of log p(y_t) - log sum_v p(v)^2, (B,) float64."""
+    import torch
+
     assert side.log_sum_sq is not None, "wpo needs the trait needs_log_sum_sq"
     excess = torch.where(side.mask, side.token.double() - side.log_sum_sq.double(), 0.0)
     return excess.sum(-1) / side.mask.sum(-1).clamp(min=1)
