@@ -4,7 +4,8 @@ Legend of shapes: C cells, K columns (the cells, then the overall), S seeds, R r
 
 The same resampled prompts serve both sides, all seeds and all cells. Two intervals a column, both 95 %: one of its own,
 and one that holds for all columns together (single-step max-t over the same resamples, each tail 2.5 %), which a
-search through many cells needs. A cell is a model and a loss with its options; its seeds are matched.
+search through many cells needs. The first is the one a leaderboard has of a difference: BCa with expanded tails for one
+seed, Student's t for several. A cell is a model and a loss with its options; its seeds are matched.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from harness.compare.noise import NoiseFloor, Spread
 from harness.compare.runs import Cell, Values, check_same_keys
 from harness.stats import (
     Floats,
+    acceleration,
     cluster_sums,
     interval,
     resample_counts,
@@ -97,15 +99,17 @@ def differences(
         sizes.append(clusters[1])
         per_seed.append(apart.mean(1))
     resampled = resampled_means(_counts(len(names), resamples, seed), np.array(sums), np.array(sizes))
+    left_out = _left_out(np.array(sums), np.array(sizes))
     columns = list(having)
     if len({pairs[cell].seeds for cell in having}) == 1:
         weight = cell_weights(having)
         columns.append(OVERALL)
         per_seed.append(weight @ np.array(per_seed))
         resampled = np.column_stack([resampled, resampled @ weight])
+        left_out = np.vstack([left_out, weight @ left_out])
         bare[OVERALL] = _over_all([bare[cell] for cell in having], weight, len(names))
     spreads = [None if noise is None or bare[cell].identical else _spread_of(noise, cell) for cell in columns]
-    ends = _intervals(per_seed, resampled, len(names), spreads, len(having), seed)
+    ends = _intervals(per_seed, resampled, left_out, spreads, len(having), seed)
     low, high, family_low, family_high = ([float(end) for end in each] for each in ends)
     found = {
         cell: replace(bare[cell], low=low[k], high=high[k], family_low=family_low[k], family_high=family_high[k])
@@ -124,13 +128,16 @@ def _spread_of(noise: NoiseFloor, cell: Cell) -> Spread:
 def _intervals(
     per_seed: Sequence[Floats],
     resampled: Floats,
-    n_prompts: int,
+    left_out: Floats,
     spreads: Sequence[Spread | None],
     cells: int,
     seed: int,
 ) -> tuple[Floats, Floats, Floats, Floats]:
-    """Return low, high, family low and family high of each column, (K,). `per_seed`: (S,) each; `resampled` (R, K)."""
-    value = np.array([each.mean() for each in per_seed])
+    """Return low, high, family low and family high of each column, (K,).
+
+    `per_seed`: (S,) each; `resampled` (R, K); `left_out` (K, P).
+    """
+    value, n_prompts = np.array([each.mean() for each in per_seed]), left_out.shape[1]
     if n_prompts < 2:
         nothing = np.full(value.shape, NAN)
         return nothing, nothing, nothing, nothing
@@ -138,7 +145,7 @@ def _intervals(
     low, high = t_interval(value, *_errors(per_seed, variance, n_prompts, spreads, cells, pooled=False), 1 - 2 * TAIL)
     bare = np.array([len(each) == 1 and spread is None for each, spread in zip(per_seed, spreads, strict=True)])
     if bare.any():
-        low[bare], high[bare] = interval(resampled[:, bare], value[bare], 1 - 2 * TAIL)
+        low[bare], high[bare] = _of_one_seed(resampled[:, bare], value[bare], left_out[bare])
     errors, freedom = _errors(per_seed, variance, n_prompts, spreads, cells, pooled=True)
     scale = n_prompts / (n_prompts - 1)
     apart = np.nan_to_num(resampled - value) * np.sqrt(scale)  # NaN: no example of the column was drawn
@@ -148,6 +155,26 @@ def _intervals(
     apart = np.divide(apart, errors, out=np.zeros_like(apart), where=errors > 0)
     reach = [stdtrit(freedom, ndtr(np.quantile(side.max(1), 1 - TAIL))) * errors for side in (apart, -apart)]
     return low, high, np.minimum(low, value - reach[0]), np.maximum(high, value + reach[1])
+
+
+def _left_out(sums: Floats, sizes: Floats) -> Floats:
+    """Return the mean of each cell without each prompt, (C, P); NaN where nothing is left. `sums`, `sizes`: (C, P)."""
+    left = sizes.sum(1, keepdims=True) - sizes
+    means: Floats = np.divide(sums.sum(1, keepdims=True) - sums, left, out=np.full(sums.shape, NAN), where=left > 0)
+    return means
+
+
+def _of_one_seed(resampled: Floats, value: Floats, left_out: Floats) -> tuple[Floats, Floats]:
+    """Return (low, high), (K,) each, as leaderboards have them: BCa, or percentiles where there is nothing to correct.
+
+    The acceleration depends on the jackknife values alone: sums of -left_out with one example a prompt have the same.
+    """
+    n_prompts = left_out.shape[1]
+    low, high = interval(resampled, value, 1 - 2 * TAIL, n_prompts=n_prompts)
+    accelerations = acceleration(-left_out, np.ones(left_out.shape))
+    corrected = interval(resampled, value, 1 - 2 * TAIL, "bca", accelerations, n_prompts)
+    usable = np.isfinite(corrected).all(0)
+    return np.where(usable, corrected[0], low), np.where(usable, corrected[1], high)
 
 
 def _errors(

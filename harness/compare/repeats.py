@@ -11,10 +11,10 @@ import numpy as np
 from scipy.special import stdtr, stdtrit
 
 from harness.api.errors import HarnessError
+from harness.compare.gain import gain, metric_of_use
 from harness.compare.noise import SHARE, NoiseFloor, Spread
 from harness.compare.paired import OVERALL, Difference, cell_weights, differences, pair
 from harness.compare.runs import Cell, Side, Values, check_pairable, differing_settings, read_side, read_values
-from harness.metrics import METRICS
 from harness.stats import Floats
 
 
@@ -40,7 +40,7 @@ def calibrate(
     ]
     found = [differences(each, floor, resamples, seed) for each in together]
     reaches = {
-        cell: float(np.mean([one.value - one.low for one in each]))
+        cell: float(np.mean([_reach(one, metric) for one in each]))
         for cell, each in zip([*cells, OVERALL], zip(*(_columns(*each) for each in found), strict=True), strict=True)
     }
     return _with_margin(floor, reaches)
@@ -66,11 +66,10 @@ def smallest_margin(sd: Floats, freedom: Floats, reach: Floats) -> float:
     return high
 
 
-def metric_of_use(metric: str) -> None:
-    """Raise `HarnessError` for a metric of which neither way is better."""
-    judged = [name for name, one in METRICS.items() if one.direction != "none"]
-    if metric not in judged:
-        raise HarnessError(f"got --metric {metric}, expected one of {', '.join(judged)}; name one of them")
+def _reach(one: Difference, metric: str) -> float:
+    """Return how far the gain's interval reaches down; 0 where nothing differs."""
+    value, low, _ = gain(one, metric)
+    return value - low
 
 
 def _columns(cells: tuple[Difference, ...], overall: Difference | None) -> tuple[Difference, ...]:

@@ -21,18 +21,13 @@ import math
 from dataclasses import dataclass
 from enum import Enum
 
-from scipy.special import gammaincinv
-
 from harness.api.errors import HarnessError
 from harness.compare.comparison import Comparison
-from harness.compare.paired import TAIL, Difference
-from harness.compare.repeats import metric_of_use
+from harness.compare.gain import gain, metric_of_use
+from harness.compare.paired import Difference
 from harness.compare.runs import Trouble
 from harness.metrics import METRICS
 from harness.stats import FEWEST_CLUSTERS, MIN_PROMPTS
-
-RARE = 20
-"""With fewer changed examples the bootstrap of a share is too sure."""
 
 
 class Status(Enum):
@@ -147,22 +142,8 @@ def check_margin(margin: float, metric: str) -> None:
         raise HarnessError(f"got --margin {margin:g}, expected a number above 0 and {hint}; give another margin")
 
 
-def _gain(one: Difference, metric: str) -> tuple[float, float]:
-    """Return the lower end of the gain, and the upper end that holds for all cells together.
-
-    The gain is the difference turned so that more is better. Of n values that each may fall by 1, of which `changed`
-    did change, no more than the Poisson bound would have been expected to (97.5 %); the bootstrap does not know that.
-    """
-    sign = 1 if METRICS[metric].direction == "higher" else -1
-    low, family_high = (one.low, one.family_high) if sign == 1 else (-one.high, -one.family_low)
-    if METRICS[metric].unit == "share" and one.changed < RARE and not one.identical:
-        unseen = float(gammaincinv(one.changed + 1, 1 - TAIL)) - one.changed
-        low = min(low, sign * one.value - unseen / max(one.n, 1))
-    return low, family_high
-
-
 def _judge(one: Difference, margin: float, metric: str) -> Judged:
-    low, family_high = _gain(one, metric)
+    _, low, family_high = gain(one, metric)
     if not one.n:
         return Judged(difference=one, status=Status.INCONCLUSIVE, reason="No example of it has a value.")
     if family_high < -margin and one.n_prompts >= FEWEST_CLUSTERS:
@@ -205,7 +186,7 @@ def _smallest_margin(lines: list[Judged], metric: str) -> float:
     """Return the margin above which every line passes."""
     if not lines or any(line.difference.n_prompts < MIN_PROMPTS and not line.difference.identical for line in lines):
         return math.nan
-    return max(0.0, *(-_gain(line.difference, metric)[0] for line in lines))
+    return max(0.0, *(-gain(line.difference, metric)[1] for line in lines))
 
 
 def _headline(
