@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from harness.api import HarnessError, Loss, Pair
-from harness.budget import pair_flops
+from harness.budget import loss_flops, uses_reference
 from harness.config import PROTOCOL
 from harness.data.collate import Group, collate
 from harness.data.heldout import HeldOut, held_out
@@ -140,20 +140,10 @@ def _cached_pass(
     )
 
 
-def uses_reference(loss: Loss) -> bool:
-    """Return whether the start checkpoint is run over the training pairs for this loss."""
-    return loss.needs_reference or loss.needs_reference_tokens or loss.needs_kl
-
-
 def visit_flops(
     bench: Bench, loss: Loss, tokens: Sequence[int], mismatched_tokens: Sequence[int] | None
 ) -> list[float]:
     """Return what visits of pairs with so many tokens cost under `loss`, reference and extra passes included."""
     settings = bench.job.run.settings
-    return pair_flops(
-        tokens,
-        bench.start.parameters,
-        reference=uses_reference(loss),
-        coupled=loss.batch_coupled and settings.micro_pairs < settings.batch_pairs,
-        mismatched=mismatched_tokens if loss.needs_kl else None,
-    )
+    in_parts = settings.micro_pairs < settings.batch_pairs
+    return loss_flops(loss, tokens, bench.start.parameters, in_parts=in_parts, mismatched=mismatched_tokens)

@@ -9,7 +9,7 @@ from typing import Literal, cast, get_args
 
 import numpy as np
 
-from harness.api import HarnessError
+from harness.api import HarnessError, Loss
 
 Currency = Literal["pairs", "tokens", "steps", "flops", "seconds"]
 CURRENCIES: tuple[str, ...] = get_args(Currency)
@@ -72,6 +72,28 @@ def pair_flops(
     a_token = parameters * (6 + 2 * reference + 2 * coupled)
     beside = [0] * len(tokens) if mismatched is None else mismatched
     return [float(a_token * count + 4 * parameters * other) for count, other in zip(tokens, beside, strict=True)]
+
+
+def uses_reference(loss: Loss) -> bool:
+    """Return whether the start checkpoint is run over the training pairs for this loss."""
+    return loss.needs_reference or loss.needs_reference_tokens or loss.needs_kl
+
+
+def loss_flops(
+    loss: Loss, tokens: Sequence[int], parameters: int, *, in_parts: bool, mismatched: Sequence[int] | None
+) -> list[float]:
+    """Return what visits of pairs with so many tokens cost under `loss`, reference and extra passes included.
+
+    `in_parts`: an optimiser step is computed in several micro-batches, for which a batch-coupled loss needs its extra
+    forward; `mismatched` as in `pair_flops`, read only for a loss that wants them.
+    """
+    return pair_flops(
+        tokens,
+        parameters,
+        reference=uses_reference(loss),
+        coupled=loss.batch_coupled and in_parts,
+        mismatched=mismatched if loss.needs_kl else None,
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

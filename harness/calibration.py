@@ -12,7 +12,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import expit, stdtrit
 
 from harness.stats import Floats, cluster_sums
 
@@ -43,6 +42,8 @@ def wins(margin: Floats) -> Floats:
 
 def brier_examples(margin: Floats) -> Floats:
     """Return (1 - sigmoid(margin))^2 a pair, (n,), in squared probability (Brier 1950): 0.25 for no opinion."""
+    from scipy.special import expit
+
     return np.asarray(expit(-margin) ** 2)
 
 
@@ -91,12 +92,16 @@ def reliability(prompt: NDArray[np.int64], margin: Floats, n_prompts: int) -> tu
 
 def _read(margin: Floats) -> tuple[Floats, Floats, NDArray[np.int64]]:
     """Return confidence, right and the number of the bin of each pair, (n,) each."""
+    from scipy.special import expit
+
     confidence = expit(np.abs(margin))
     place = np.clip(np.floor((np.nan_to_num(confidence, nan=0.5) - 0.5) * 2 * BINS), 0, BINS - 1).astype(np.int64)
     return confidence, wins(margin), place
 
 
 def _wilson(prompt: NDArray[np.int64], right: Floats, n_prompts: int) -> tuple[float, float]:
+    from scipy.special import stdtrit
+
     if not len(right):
         return float("nan"), float("nan")
     share, n = float(right.mean()), len(right)

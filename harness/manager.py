@@ -20,6 +20,14 @@ KINDS: Mapping[str, type] = {"harness_losses": Loss, "harness_datasets": Dataset
 TRAITS = tuple(name for name, value in vars(Loss).items() if isinstance(value, property))
 """What a loss says of itself: properties of `Loss`."""
 
+RESERVED: Mapping[str, str] = {
+    "all": "--plugins takes for every loss",
+    "core": "--plugins takes for a selection",
+    "base": "a board gives its untrained reference row",
+    "longer-wins": "a board gives its reference row by length",
+}
+"""Names that no loss may have, and what they stand for."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Owner:
@@ -216,4 +224,6 @@ def _checked(hook: str, answer: Any) -> list[Any]:
             raise HarnessError(f"{hook} returned {item!r}, expected harness.api.{kind.__name__}; mend the plugin")
         if not isinstance(getattr(item, "name", None), str):
             raise HarnessError(f"{hook} returned {item!r}, which has no name; give it one")
+        if kind is Loss and item.name in RESERVED:
+            raise HarnessError(f"got a loss called '{item.name}', a name that {RESERVED[item.name]}; choose another")
     return list(answer)

@@ -14,7 +14,6 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import ndtr, ndtri, stdtr, stdtrit
 
 Floats = NDArray[np.float64]
 CHUNK = 1000
@@ -84,6 +83,8 @@ def interval(
     `n_prompts` widens the interval as Student's t and the factor P / (P - 1) would (expanded percentiles, Hesterberg
     2015, sec. 5.3). Simulated with 50 prompts, an accuracy of 0.9: percentiles cover 92-93 %, expanded BCa 94 %.
     """
+    from scipy.special import ndtr, ndtri, stdtrit
+
     tails = np.array([(1 - level) / 2, (1 + level) / 2])
     if n_prompts is not None and n_prompts > 1:
         tails = ndtr(np.sqrt(n_prompts / (n_prompts - 1)) * stdtrit(float(n_prompts - 1), tails))
@@ -130,6 +131,8 @@ def standard_errors(per_seed: Floats, prompt_variance: Floats, n_prompts: int, p
 
 def t_interval(estimate: Floats, error: Floats, freedom: Floats, level: float = 0.95) -> tuple[Floats, Floats]:
     """Return (low, high), (K,) each: estimate -+ the Student quantile times the standard error. For several seeds."""
+    from scipy.special import stdtrit
+
     half = stdtrit(freedom, (1 + level) / 2) * error
     return estimate - half, estimate + half
 
@@ -142,6 +145,8 @@ def step_down(differences: Floats, deviations: Floats, errors: Floats, freedom: 
     `deviations` (R, D): resampled minus estimated difference. Each statistic is first brought from Student's t with its
     own degrees of freedom to the normal scale, so that comparisons with few seeds are not read too boldly.
     """
+    from scipy.special import ndtri, stdtr
+
     size = np.abs(differences)
     equal = size <= 1e-12
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -179,6 +184,8 @@ def compare(
     over the comparisons from below: by chance some of many are tiny among few seeds, and each would be a false find
     (six equal systems, three seeds that matter: 29 % of boards with a false find unpooled, 3-4 % pooled, simulated).
     """
+    from scipy.special import stdtrit
+
     systems, seeds = per_seed.shape[1], len(per_seed)
     first, second = np.triu_indices(systems, 1)
     p, wins = np.ones((systems, systems)), np.zeros((systems, systems), bool)

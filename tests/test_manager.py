@@ -125,6 +125,18 @@ def test_two_data_sets_of_one_name_name_both_owners(install: Install) -> None:
         datasets(manager)
 
 
+@pytest.mark.parametrize("name", ["all", "core", "base", "longer-wins"])
+def test_a_loss_that_takes_a_name_of_ours_is_refused_in_one_line_with_its_distribution(
+    name: str, install: Install
+) -> None:
+    manager = plugin_manager([install("thief", LOSS.format(name=name)), install("works", LOSS.format(name="works"))])
+    assert set(losses(manager)) == {"works"}
+    said = manager.broken["thief"]
+    assert said.startswith(f"plugin 'thief' of thief-dist 1.2 failed: HarnessError: got a loss called '{name}', a name")
+    assert said.endswith("; choose another")
+    assert "\n" not in said
+
+
 def test_two_entry_points_of_one_module_are_one_plugin(install: Install) -> None:
     entry = install("works", LOSS.format(name="works"))
     manager = plugin_manager([entry, EntryPoint(name="again", value=entry.value, group="harness")])

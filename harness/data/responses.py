@@ -8,7 +8,7 @@ length, so that neither a response's length nor how predictable its words are gi
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -46,8 +46,8 @@ class Quality:
 
     def true(self) -> float:
         """Return the true quality from 1 to 5: 1 + 4 * the sum of weight * part."""
-        parts: dict[str, float] = asdict(self)
-        return 1.0 + 4.0 * sum(weight * parts[part] for part, weight in WEIGHTS.items())
+        total: float = sum(weight * getattr(self, part) for part, weight in WEIGHTS.items())
+        return 1.0 + 4.0 * total
 
 
 def draw(rng: np.random.Generator) -> Quality:

@@ -18,9 +18,10 @@ from typing import Any
 
 import harness
 from harness.api import Dataset, HarnessError, LoadOptions, ScorerSource
-from harness.budget import Budget, Cost, Plan, pair_flops, plan
+from harness.budget import Budget
 from harness.config import PROTOCOL, Run, cache_folder, make_run, read_run
 from harness.data.sources import load
+from harness.execute.estimates import estimates, visits
 from harness.execute.local import Report, execute, unfinished
 from harness.grid import Cell, cells, select
 from harness.job import Job
@@ -28,6 +29,9 @@ from harness.manager import Manager, datasets, loss_owner, losses, plugin_manage
 from harness.metrics import METRICS
 from harness.models.families import FAMILIES
 from harness.store import read_manifest, write_atomically, write_manifest
+
+GPU_FILES = ("nvidia*", "nvhost*", "nvgpu*", "dxg", "kfd")
+"""What a machine with a GPU that torch can use has in /dev: NVIDIA's, its boards', Windows' own, AMD's."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,26 +72,21 @@ def resolve(run: Run, output: Path | None, keep_checkpoints: bool) -> Campaign:
     systems = select(run.plugins, list(known), resolver(manager))
     for model in run.models:
         _check_model(model)
-    budget = Budget.parse(run.settings.budget)
+    Budget.parse(run.settings.budget)
     if run.ranked_by not in METRICS or METRICS[run.ranked_by].direction != "higher":
         ranking = [name for name, metric in METRICS.items() if metric.direction == "higher"]
         raise HarnessError(f"--ranked-by got '{run.ranked_by}', expected one of {', '.join(ranking)}")
     data = load(run.dataset, LoadOptions(lenient=run.lenient, seed=run.data_seed), datasets(manager))
     data = limited(data, run.limit)
-    for system in systems:  # a budget or batch that cannot work is said now, not by the first worker
-        plan(
-            budget,
-            batch_pairs=run.settings.batch_pairs,
-            seed=0,
-            cost=estimated_cost(data, 1_000_000, system.loss.needs_reference, system.loss.batch_coupled),
-        )
     if run.settings.batch_pairs % run.settings.micro_pairs:
         raise HarnessError(
             f"--micro-pairs got {run.settings.micro_pairs}, expected a divisor of the {run.settings.batch_pairs} pairs "
             "of a step (--batch-pairs)"
         )
+    grid = cells(run.models, systems, run.seeds)
+    estimates(run, visits(data), ((cell, 1_000_000) for cell in grid))  # a budget or batch that cannot work is said now
     folder = output or Path("runs") / run.short_hash()
-    return assemble(run, folder, cells(run.models, systems, run.seeds), data, manager, keep_checkpoints)
+    return assemble(run, folder, grid, data, manager, keep_checkpoints)
 
 
 def assemble(
@@ -153,26 +152,6 @@ def limited(data: Dataset, limit: int | None) -> Dataset:
     )
 
 
-def estimated_cost(data: Dataset, parameters: int, reference: bool, coupled: bool) -> Cost:
-    """Return what pairs cost by an estimate of 3.5 characters a token."""
-    tokens = [
-        int((2 * sum(len(turn.content) for turn in pair.context) + len(pair.chosen) + len(pair.rejected)) / 3.5) + 8
-        for pair in data.train
-    ]
-    return Cost(tokens=tokens, flops=pair_flops(tokens, parameters, reference=reference, coupled=coupled))
-
-
-def planned(campaign: Campaign, cell: Cell, parameters: int) -> tuple[Plan, int, float]:
-    """Return the plan of a cell with its tokens and FLOPs, by the same estimate."""
-    loss, settings = cell.system.loss, campaign.run.settings
-    coupled = loss.batch_coupled and settings.micro_pairs < settings.batch_pairs
-    cost = estimated_cost(campaign.dataset, parameters, loss.needs_reference, coupled)
-    spending = plan(Budget.parse(settings.budget), batch_pairs=settings.batch_pairs, seed=cell.seed, cost=cost)
-    visits = (spending.steps or 0) * settings.batch_pairs
-    mean_tokens, mean_flops = sum(cost.tokens) / len(cost.tokens), sum(cost.flops) / len(cost.flops)
-    return spending, int(visits * mean_tokens), visits * mean_flops
-
-
 def carry_out(campaign: Campaign, report: Report) -> list[str]:
     """Compute every unfinished cell; return what went wrong with whole models, a line each.
 
@@ -223,6 +202,8 @@ def workers(run: Run) -> int:
 
 
 def _has_gpu() -> bool:
+    if os.environ.get("CUDA_VISIBLE_DEVICES") == "" or not any(any(Path("/dev").glob(name)) for name in GPU_FILES):
+        return False  # known without torch, whose import takes longer than all the rest of a plan
     import torch
 
     return torch.cuda.is_available()
@@ -242,6 +223,7 @@ def manifest(campaign: Campaign) -> dict[str, Any]:
         "decisive": campaign.run.decisive(),
         "scorer": campaign.jobs[0].scorer.name,
         "search": dict(campaign.search) or earlier.get("search", {}),
+        **{fact: earlier[fact] for fact in ("sources",) if fact in earlier},  # where a merged folder's cells are from
         "models": list(dict.fromkeys([*earlier.get("models", []), *campaign.run.models])),
         "cells": sorted([list(cell) for cell in {*map(tuple, earlier.get("cells", [])), *asked}]),
         "dataset": {

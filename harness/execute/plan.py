@@ -8,7 +8,8 @@ import re
 from collections.abc import Sequence
 
 from harness.config import PRESETS, cache_folder
-from harness.execute.campaign import Campaign, planned, workers
+from harness.execute.campaign import Campaign, workers
+from harness.execute.estimates import CHARACTERS_PER_TOKEN, estimates, visits
 from harness.execute.progress import clock
 from harness.execute.tuning import Tuning
 from harness.grid import Cell
@@ -82,13 +83,14 @@ def _estimates(campaign: Campaign, todo: Sequence[Cell]) -> list[str]:
         return []
     sizes = {model: parameters_of(model, campaign.run.preset) for model in campaign.run.models}
     known = [cell for cell in todo if sizes[cell.model]]
-    plans = [planned(campaign, cell, sizes[cell.model] or NANO_PARAMETERS) for cell in known]
-    if not plans:
+    tokens_of = visits(campaign.dataset)
+    found = estimates(campaign.run, tokens_of, ((cell, sizes[cell.model] or NANO_PARAMETERS) for cell in known))
+    if not found:
         return ["Estimate  none: the size of these models is not known before they are loaded"]
-    epochs = plans[0][0].epochs
+    epochs = found[0].plan.epochs
     again = epochs is not None and epochs > 1
     lines = [f"Epochs    {epochs:.2f}: the budget visits pairs again"] if again else []
-    tokens, flops = sum(tokens for _, tokens, _ in plans), sum(flops for _, _, flops in plans)
+    tokens, flops = sum(one.tokens for one in found), sum(one.flops for one in found)
     largest = max(sizes[cell.model] or 0 for cell in known)
     a_parameter = 16 if campaign.run.adapter == "full" else 4
     side_by_side = workers(campaign.run)
@@ -104,7 +106,7 @@ def _estimates(campaign: Campaign, todo: Sequence[Cell]) -> list[str]:
         f"Estimate  about {tokens / 1e6:.2f} M tokens, {flops:.2g} FLOPs, "
         f"{clock(flops / rate / min(side_by_side, os.cpu_count() or 1))} of training ({source}), "
         f"{memory / 1e9:.1f} GB of memory and activations; "
-        "estimates, from 3.5 characters a token"
+        f"estimates, from {CHARACTERS_PER_TOKEN} characters a token"
     )
     return lines
 
