@@ -23,9 +23,10 @@ def write_cell(
     model: str = "qwen",
     seed: int = 0,
     per_prompt: int = 1,
+    responses: bool = True,
     **changed: Any,
 ) -> None:
-    """Write a cell whose pairs have these reward margins; without margins it has no tables.
+    """Write a cell whose pairs have these reward margins; without margins it has no tables, or no `responses`.
 
     Pair i is of prompt i // per_prompt; its rejected response has reward -20. `changed` overrides fields of the record.
     """
@@ -47,7 +48,7 @@ def write_cell(
         write_record(folder, fields)
         return
     margins = np.asarray(margins, float)
-    write_record(folder, fields, rows_of(margins, per_prompt), responses_of(margins, per_prompt))
+    write_record(folder, fields, rows_of(margins, per_prompt), responses_of(margins, per_prompt) if responses else None)
 
 
 def rows_of(margins: np.ndarray, per_prompt: int) -> pd.DataFrame:
@@ -100,7 +101,7 @@ def responses_of(margins: np.ndarray, per_prompt: int) -> pd.DataFrame:
 
 @pytest.fixture(name="write_cell")
 def write_cell_fixture() -> Callable[..., None]:
-    """`write_cell(run, label, margins, model=, seed=, per_prompt=, **changed)`."""
+    """`write_cell(run, label, margins, model=, seed=, per_prompt=, responses=, **changed)`."""
     return write_cell
 
 

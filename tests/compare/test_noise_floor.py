@@ -1,0 +1,177 @@
+"""`harness gate --calibrate`: what runs of the same code differ by, as measured, and what a gate makes of it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy import stats as scipy_stats
+
+from harness.__main__ import main
+from harness.api import HarnessError
+from harness.compare import NoiseFloor, calibrate, compare, gate, read_noise, run_calibrate, run_gate
+from harness.compare.noise import FILE, Spread
+from harness.compare.paired import Paired, differences
+from harness.compare.repeats import smallest_margin
+from harness.compare.runs import Cell
+
+Write = Callable[..., None]
+RNG = np.random.default_rng
+
+
+def noisy_runs(rng: np.random.Generator, runs: int, cells: int, n: int = 1000) -> np.ndarray:
+    """Return right or wrong of every pair, (runs, cells, n): runs differ by 0.015 (sd) in accuracy."""
+    latent = rng.normal(size=n)
+    level = scipy_stats.norm.ppf(0.7 + 0.015 * rng.normal(size=(runs, cells, 1)))
+    return (np.sqrt(0.97) * latent + np.sqrt(0.03) * rng.normal(size=(runs, cells, n)) < level).astype(float)
+
+
+def write_runs(tmp_path: Path, write_cell: Write, right: np.ndarray, start: int = 0) -> list[Path]:
+    folders = [tmp_path / f"run{start + r}" for r in range(len(right))]
+    for r, folder in enumerate(folders):
+        for k in range(right.shape[1]):
+            write_cell(folder, f"loss{k}", np.where(right[r, k] > 0, 1.0, -1.0), seed=start + r)
+    return folders
+
+
+def test_the_noise_floor_counted_by_hand(tmp_path: Path, write_cell: Write) -> None:
+    right = np.arange(1000)
+    values = np.array([0.70, 0.72, 0.71])
+    runs = [tmp_path / f"run{r}" for r in range(3)]
+    for run, value in zip(runs, values, strict=True):
+        write_cell(run, "one", np.where(right < 1000 * value, 1.0, -1.0))
+    floor = calibrate(runs)
+    spread = floor.cells[Cell("qwen", "one")]
+    assert spread.sd == pytest.approx(values.std(ddof=1))  # 0.01
+    assert (spread.freedom, spread.largest) == (2, pytest.approx(0.02))
+    # it must cover the difference of two runs, sd 0.01 * sqrt(2), at the Student quantile of 2 degrees of freedom
+    assert floor.smallest_margin > 0.01 * np.sqrt(2) * scipy_stats.t.ppf(0.95, 2)
+
+
+def test_the_smallest_margin_of_one_column_is_a_student_quantile() -> None:
+    got = smallest_margin(np.array([0.01]), np.array([4.0]), np.array([0.03]))
+    assert got == pytest.approx(0.03 + 0.01 * np.sqrt(2) * scipy_stats.t.ppf(0.95, 4))
+    two = smallest_margin(np.array([0.01, 0.01]), np.array([4.0, 4.0]), np.array([0.03, 0.03]))
+    assert two == pytest.approx(0.03 + 0.01 * np.sqrt(2) * scipy_stats.t.ppf(np.sqrt(0.95), 4))
+    assert smallest_margin(np.zeros(2), np.ones(2), np.array([0.0, 0.02])) == 0.02
+
+
+def test_the_noise_floor_lies_beside_the_baseline_and_a_margin_below_it_is_told(
+    tmp_path: Path, write_cell: Write
+) -> None:
+    folders = write_runs(tmp_path, write_cell, noisy_runs(RNG(0), 6, 2))
+    text, code = run_calibrate(folders[:5])
+    assert code == 0
+    floor = read_noise(folders[0])
+    assert floor is not None
+    assert (floor.runs, floor.seeds, len(floor.cells)) == (5, 1, 2)
+    assert f"Noise floor of pairwise_accuracy: {floor.smallest_margin:.4g}" in text
+    again = tmp_path / "again"
+    for k in range(2):
+        write_cell(again, f"loss{k}", np.where(noisy_runs(RNG(1), 1, 2)[0, k] > 0, 1.0, -1.0), seed=0)
+    said = run_gate(folders[0], again, 0.001).text
+    assert "The margin 0.001 is below the noise floor" in said
+    assert "noise floor" not in run_gate(folders[0], again, 0.9).text
+    wide, bare = compare(folders[0], again), compare(folders[5], folders[5])
+    assert wide.noise == floor
+    assert bare.noise is None
+
+
+def test_with_a_noise_floor_the_interval_covers_reruns(tmp_path: Path, write_cell: Write) -> None:
+    cell = Cell("qwen", "loss0")
+    right = noisy_runs(RNG(0), 2, 1)
+    prompt = np.arange(1000).astype(str).astype(object)
+    pairs = {cell: Paired(seeds=(0,), prompt=prompt, base=right[0], new=right[1], identical=False)}
+    spread = Spread(sd=0.015, freedom=1e6, largest=0.0)
+    floor = NoiseFloor(
+        protocol=1,
+        metric="pairwise_accuracy",
+        dataset_fingerprint="d",
+        settings={},
+        runs=5,
+        seeds=1,
+        cells={cell: spread},
+        overall=spread,
+        smallest_margin=0.05,
+    )
+    narrow, wide = differences(pairs)[0][0], differences(pairs, floor)[0][0]
+    prompts = (narrow.high - narrow.low) / 2 / 1.96
+    assert (wide.high - wide.low) / 2 == pytest.approx(1.96 * np.sqrt(prompts**2 + 2 * 0.015**2), rel=0.03)
+
+
+@pytest.mark.parametrize(
+    ("changed", "why"),
+    [
+        ({"metric": "spearman"}, "it was measured for spearman"),
+        ({"dataset_fingerprint": "else"}, "it was measured on other data"),
+        ({"settings": {"budget": "pairs=1"}}, "it was measured with another budget"),
+        ({"seeds": 3}, "it was measured with 3 seeds a run, here are 1"),
+    ],
+)
+def test_a_noise_floor_of_other_runs_is_not_used_and_told(
+    tmp_path: Path, write_cell: Write, changed: dict[str, object], why: str
+) -> None:
+    folders = write_runs(tmp_path, write_cell, noisy_runs(RNG(0), 2, 1, n=100))
+    run_calibrate(folders)
+    path = folders[0] / FILE
+    path.write_text(json.dumps(json.loads(path.read_text()) | changed))
+    text, _ = run_gate(folders[0], folders[0], 0.01)
+    assert f"The noise floor beside BASE is not used: {why}" in text.replace("budget, ", "budget")[:10_000]
+
+
+def test_a_broken_noise_floor_and_runs_that_are_no_repeats_are_refused(tmp_path: Path, write_cell: Write) -> None:
+    folders = write_runs(tmp_path, write_cell, noisy_runs(RNG(0), 2, 2, n=100))
+    (folders[0] / FILE).write_text('{"schema": 9}')
+    with pytest.raises(HarnessError, match="schema 9, expected what `harness gate --calibrate` writes"):
+        run_gate(folders[0], folders[0], 0.01)
+    with pytest.raises(HarnessError, match="got 1 run to calibrate with"):
+        calibrate(folders[:1])
+    write_cell(folders[1], "loss0", status="failed", reason="out of memory", seed=1)
+    with pytest.raises(HarnessError, match="loss0 on qwen, seed 1, failed"):
+        calibrate(folders)
+
+
+def test_a_metric_that_is_better_when_lower_reaches_the_other_way(tmp_path: Path, write_cell: Write) -> None:
+    """The Brier score is skewed, so its interval reaches further to one side; a gate is failed by the upper one."""
+    rng = RNG(2)
+    runs = [tmp_path / f"run{k}" for k in range(3)]
+    truth = rng.normal(1, 2, 200)
+    for run in runs:
+        write_cell(run, "one", truth + rng.normal(0, 0.5, 200) - 6 * (rng.random(200) < 0.02))
+    floor = calibrate(runs, "brier")
+    repeats = [
+        compare(one, other, "brier", noise=floor).cells[0] for one, other in ((runs[0], runs[1]), (runs[1], runs[2]))
+    ]
+    reach = np.mean([one.high - one.value for one in repeats])
+    spread = floor.cells[Cell("qwen", "one")]
+    expected = reach + np.sqrt(2) * spread.sd * scipy_stats.t.ppf(0.95, spread.freedom)
+    assert floor.smallest_margin == pytest.approx(expected)
+
+
+def test_calibrating_by_the_command_writes_beside_the_first_run(
+    tmp_path: Path, write_cell: Write, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folders = write_runs(tmp_path, write_cell, noisy_runs(RNG(0), 2, 1, n=100))
+    monkeypatch.setattr("sys.argv", ["harness", "gate", "--calibrate", *map(str, folders)])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert (ended.value.code or 0) == 0
+    floor = read_noise(folders[0])
+    assert floor is not None
+    assert f"Noise floor of pairwise_accuracy: {floor.smallest_margin:.4g}" in capsys.readouterr().out
+    assert "Five runs or more give a floor that is not needlessly high" in run_calibrate(folders).text
+
+
+def test_a_gate_at_the_smallest_margin_between_two_of_the_repeats_passes(tmp_path: Path, write_cell: Write) -> None:
+    folders = write_runs(tmp_path, write_cell, noisy_runs(RNG(5), 6, 2))
+    for run in folders:  # the same seed again: reruns, not other orders
+        for path in run.glob("cells/*/record.json"):
+            path.write_text(json.dumps(json.loads(path.read_text()) | {"seed": 0}))
+    run_calibrate(folders[:5])
+    floor = read_noise(folders[0])
+    assert floor is not None
+    assert gate(compare(folders[0], folders[5]), floor.smallest_margin).exit_code == 0
+    assert gate(compare(folders[0], folders[5]), 0.0001).exit_code == 4
