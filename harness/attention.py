@@ -1,8 +1,9 @@
 """Attention of a packed row: each response sees its prompt and itself, never another response.
 
-Everything but attention runs on the packed row, where a prompt stands once and nothing is padding. Here queries, keys
-and values are laid out as one row a response, its prompt's in front, padded on the right: causal attention as always,
-which needs no mask. transformers calls this through its registry of attention functions: no model is patched, and a
+Everything but attention runs on the packed row, where a prompt stands once and nothing is padding. On an accelerator,
+and for long rows, queries, keys and values are laid out as one row a response, its prompt's in front, padded on the
+right: causal attention as always, which needs no mask. On a CPU each response is attended to where it lies
+(`harness.segments`). transformers calls this through its registry of attention functions: no model is patched, and a
 model with this attention builds no mask of its own.
 
 Legend of shapes: L packed tokens, N responses, S tokens of the longest prompt + response, H heads, d head width.
@@ -18,6 +19,7 @@ from torch import Tensor
 from torch.nn.functional import embedding, scaled_dot_product_attention
 
 from harness.data.collate import Batch
+from harness.segments import LONGEST, Segment, Shape, attend
 
 NAME = "preference_harness_packed"
 FAMILIES = ("qwen2", "gemma2", "mistral", "llama", "qwen3")
@@ -31,6 +33,8 @@ class Layout:
     row_NS: Tensor
     """int64 index into L; the padding repeats token 0, which no query of interest can see."""
     home_L: Tensor
+    segments: list[Segment] | None
+    """Each response with its prompt, where they are attended to in place; None: as rows."""
     masks: dict[tuple[int | None, torch.dtype], Tensor] = field(default_factory=dict)
     """Additive masks made so far, by window and dtype: the same for every layer and row."""
 
@@ -47,7 +51,24 @@ class Layout:
 
 def layout_of(batch: Batch) -> Layout:
     """Return the layout of a batch."""
-    return Layout(row_NS=batch.row_NS.clamp(min=0), home_L=batch.home_L)
+    width = batch.row_NS.shape[1]
+    in_place = batch.row_NS.device.type == "cpu" and width <= LONGEST
+    segments = _segments(batch) if in_place else None
+    return Layout(row_NS=batch.row_NS.clamp(min=0), home_L=batch.home_L, segments=segments)
+
+
+def _segments(batch: Batch) -> list[Segment]:
+    """Return what each response's queries are: with its prompt where it is the first to have it, else alone."""
+    segments, met = [], set()
+    ends = (batch.row_NS >= 0).sum(1).tolist()
+    for row, start, end in zip(batch.row_NS.numpy(), batch.start_N.tolist(), ends, strict=True):
+        prompt, own = int(row[0]), slice(int(row[start]), int(row[end - 1]) + 1)
+        if prompt in met:
+            segments.append(Segment(slice(prompt, prompt + start), own))
+        else:  # a prompt's first response stands directly behind it
+            met.add(prompt)
+            segments.append(Segment(slice(prompt, prompt), slice(prompt, own.stop)))
+    return segments
 
 
 def use_packed_attention(model: Any) -> None:
@@ -80,6 +101,9 @@ def packed_attention(
 ) -> tuple[Tensor, None]:
     """Return the attention output of a packed row, (1, L, H, d); called by transformers with (1, H, L, d) tensors."""
     assert dropout == 0.0, "the protocol trains without dropout"
+    if layout.segments is not None:
+        shape = Shape(scaling, sliding_window, softcap)
+        return attend(query[0], key[0], value[0], layout.segments, shape)[None], None
     heads = query.shape[1] // key.shape[1]
     query_NHSd = _rows(query, layout)
     key_NHSd = _rows(key, layout).repeat_interleave(heads, dim=1)

@@ -19,7 +19,7 @@ from harness.data.heldout import HeldOut, held_out
 from harness.data.mismatch import fingerprint, mismatched
 from harness.data.tokens import Limits, TokenisedPairs, tokenise
 from harness.job import Job, Tell
-from harness.logps import response_logps
+from harness.logps import plain_logps, response_logps
 from harness.models.load import StartCheckpoint, load_tokenizer, start_checkpoint
 from harness.reference import Pass, Ragged, Reference, reference_pass
 
@@ -120,16 +120,17 @@ def _cached_pass(
     bench: Bench, model: Any, groups: Sequence[Group], visited: np.ndarray, *, name: str = "", tokens: bool = False
 ) -> Pass:
     dtype, weight = bench.job.run.settings.dtype, next(model.parameters())
+    plain = bench.job.run.reference_path
 
     def compute(indices: Sequence[int]) -> list[Ragged]:
         batch = collate([groups[i] for i in indices]).to(weight.device)
         with torch.no_grad(), torch.autocast(weight.device.type, torch.bfloat16, enabled=dtype == "bfloat16"):
-            logps = response_logps(model, batch)
+            logps = (plain_logps if plain else response_logps)(model, batch)
         rows = zip(logps.token.cpu().numpy(), logps.mask.cpu().numpy(), strict=True)
         responses = [token[mask] for token, mask in rows]  # all first ones, then all second ones
         return [responses[start : start + len(indices)] for start in range(0, len(responses), len(indices))]
 
-    kind = f"{dtype}-{str(weight.dtype).removeprefix('torch.')}-{weight.device.type}"
+    kind = f"{dtype}-{str(weight.dtype).removeprefix('torch.')}-{weight.device.type}{'-plain' * plain}"
     return reference_pass(
         bench.job.cache / "reference",
         f"{bench.start.fingerprint}-{bench.tokens.fingerprint}-{kind}-protocol{PROTOCOL}{name}",

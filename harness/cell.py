@@ -108,7 +108,8 @@ def train_cell(bench: Bench, cell: Cell, tell: Tell) -> None:
     dtype = "float32" if job.run.adapter == "full" else settings.dtype
     model = load_model(bench.start.folder, dtype, job.run.adapter, job.run.trust_remote_code, cell.seed)
     model.to("cuda" if torch.cuda.is_available() else "cpu")
-    check_hot_path(bench, model)
+    if not job.run.reference_path:
+        check_hot_path(bench, model)
     data = training_data(bench, loss, model, visited, cell.seed)
     trained = train(
         model,
@@ -120,6 +121,7 @@ def train_cell(bench: Bench, cell: Cell, tell: Tell) -> None:
             micro_pairs=settings.micro_pairs,
             seed=cell.seed,
             dtype=settings.dtype,
+            plain=job.run.reference_path,
         ),
         folder / "scratch",
         lambda step: tell("step", key=cell.key, step=step, steps=spending.steps),

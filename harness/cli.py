@@ -55,6 +55,7 @@ def _seeds(context: Any, option: Any, value: str | None) -> tuple[int, ...] | No
 @click.option("--limit", type=int, help="At most this many pairs a split, for trying things out.")
 @click.option("--data-seed", type=int, help="Seed of the simulator and of derived splits  [0]")
 @click.option("--cell-timeout", type=float, help="Seconds after which a cell counts as hung.")
+@click.option("--reference-path", is_flag=True, default=None, help="Train the plain way, to check the fast one: slow.")
 @click.option("--lenient", is_flag=True, default=None, help="Skip defective rows and count them by reason.")
 @click.option("--trust-remote-code", is_flag=True, default=None, help="Let a model repository run its own code.")
 @click.option("--output-dir", type=click.Path(path_type=Path), help="Where the run goes  [runs/<hash of the run>]")
@@ -84,7 +85,7 @@ def run(
     from harness.leaderboard.terminal import render
 
     console = _console()
-    campaign = resolve(run_values(run_file, flags), output_dir, keep_checkpoints)
+    campaign = resolve(run_values(run_file, flags), output_dir, keep_checkpoints, dry=dry_run)
     tuning = tuning_of(campaign)
     for line in warnings(campaign):
         click.echo(printable(line), err=True)

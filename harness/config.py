@@ -108,6 +108,8 @@ class Run(BaseModel):
     """Configurations tried for every loss on every model, chosen from on dev and trained anew; 0: no tuning."""
     control: Literal["none", "shuffled-labels"] = "none"
     """`shuffled-labels` swaps chosen and rejected of half of the visited training pairs: nothing is left to learn."""
+    reference_path: bool = False
+    """Train by padded rows and full logits, the plain way that the fast path equals; for checking it."""
     lenient: bool = False
     limit: int | None = Field(default=None, ge=1)
     """At most this many training pairs and this many held-out pairs a split; for trying things out."""
@@ -189,6 +191,8 @@ class Run(BaseModel):
     def short_hash(self) -> str:
         """Return 10 hex digits over all that decides the run's content."""
         content = {**self.decisive(), "plugins": self.plugins, "models": self.models, "seeds": self.seeds}
+        if self.reference_path:  # no other numbers, but a run of its own to compare with
+            content["reference_path"] = True
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:10]
 
     def as_toml(self) -> str:

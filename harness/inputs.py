@@ -16,7 +16,7 @@ from torch import Tensor
 from harness.api import Logps, Loss, Pair, PairLogps, ResponseLogps
 from harness.data.collate import Batch, collate
 from harness.data.tokens import TokenPair
-from harness.logps import response_logps
+from harness.logps import plain_logps, response_logps
 from harness.reference import Reference
 
 
@@ -36,8 +36,9 @@ class TrainingData:
 class LossInputs:
     """Makes the `PairLogps` of one loss; what the loss did not declare is neither computed nor there."""
 
-    def __init__(self, loss: Loss, data: TrainingData, dtype: str) -> None:
+    def __init__(self, loss: Loss, data: TrainingData, dtype: str, *, plain: bool = False) -> None:
         self.loss, self.data, self.dtype = loss, data, dtype
+        self.path = plain_logps if plain else response_logps
         self.mismatched_tokens = 0
         """Prompt + response tokens of the mismatched responses evaluated so far."""
 
@@ -90,7 +91,7 @@ class LossInputs:
     def _logps(self, model: Any, batch: Batch, *, log_sum_sq: bool = False) -> Logps:
         # an autocast of its own for every pass: its cache of weights must not carry one without gradient to the next
         with torch.autocast(batch.ids_L.device.type, torch.bfloat16, enabled=self.dtype == "bfloat16"):
-            return response_logps(model, batch, log_sum_sq=log_sum_sq)
+            return self.path(model, batch, log_sum_sq=log_sum_sq)
 
 
 def as_response(logps: Logps, reference: Tensor | None) -> ResponseLogps:

@@ -2,10 +2,10 @@
 
 A prompt goes through the model once for all its responses, in one packed row without padding (models in
 `harness.attention.FAMILIES`; others run padded rows, which are also the oracle of the tests). Only positions that
-predict a response token reach the output head, and in chunks whose logits are recomputed in the backward pass, so that
-no tensor of tokens x vocabulary outlives its chunk.
+predict a response token reach the output head, and in chunks (`harness.head`): no tensor of tokens x vocabulary
+outlives its chunk.
 
-Legend of shapes: L packed tokens, N responses, S row length (padded), D hidden width, V vocabulary, T response tokens
+Legend of shapes: L packed tokens, N responses, S row length (padded), D hidden width, T response tokens
 (padded), R response tokens of all rows.
 """
 
@@ -15,14 +15,12 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.checkpoint import checkpoint
 
 from harness.api import Logps
 from harness.attention import is_packed, layout_of
 from harness.data.collate import Batch
-
-CHUNK_ELEMENTS = 2**24
-"""Logits held at a time: 64 MiB in fp32."""
+from harness.gemm import FastLinear
+from harness.head import label_logps
 
 
 def response_logps(model: Any, batch: Batch, *, log_sum_sq: bool = False) -> Logps:
@@ -30,20 +28,34 @@ def response_logps(model: Any, batch: Batch, *, log_sum_sq: bool = False) -> Log
 
     `log_sum_sq` adds log sum_v p(v)^2 a token, detached (WPO).
     """
-    hidden_RD = _packed_hidden(model, batch) if is_packed(model) else _padded_hidden(model, batch)
-    head = model.get_output_embeddings()
+    with FastLinear():
+        hidden_RD = _packed_hidden(model, batch) if is_packed(model) else _padded_hidden(model, batch)
     softcap = model.config.to_dict().get("final_logit_softcapping")
-    rows = max(1, CHUNK_ELEMENTS // head.weight.shape[0])
-    parts = [
-        _chunk(hidden, label, head, softcap, log_sum_sq)
-        for hidden, label in zip(torch.split(hidden_RD, rows), torch.split(batch.label_R, rows), strict=True)
-    ]
-    token = torch.zeros(batch.mask_NT.shape, dtype=torch.float32, device=hidden_RD.device)
-    token = token.masked_scatter(batch.mask_NT, torch.cat([part[0] for part in parts]))
-    if not log_sum_sq:
-        return Logps(token=token, mask=batch.mask_NT)
-    square = torch.zeros_like(token).masked_scatter(batch.mask_NT, torch.cat([part[1] for part in parts]).detach())
-    return Logps(token=token, mask=batch.mask_NT, log_sum_sq=square)
+    head = model.get_output_embeddings()
+    token_R, square_R = label_logps(hidden_RD, batch.label_R, head, softcap, log_sum_sq=log_sum_sq)
+    token, square = (
+        torch.zeros(batch.mask_NT.shape, dtype=torch.float32, device=hidden_RD.device).masked_scatter(
+            batch.mask_NT, values_R
+        )
+        for values_R in (token_R, square_R)
+    )
+    return Logps(token=token, mask=batch.mask_NT, log_sum_sq=square if log_sum_sq else None)
+
+
+def plain_logps(model: Any, batch: Batch, *, log_sum_sq: bool = False) -> Logps:
+    """Return the same as `response_logps`, the plain way: padded rows, full logits, automatic differentiation.
+
+    What the fast path is checked against (`--reference-path`); `model` has the attention of its own family.
+    """
+    attention_NS = (batch.row_NS >= 0).long()
+    ids_NS = batch.ids_L[batch.row_NS.clamp(min=0)] * attention_NS
+    logp_NSV = model(input_ids=ids_NS, attention_mask=attention_NS, use_cache=False).logits.float().log_softmax(-1)
+    column_NT = batch.start_N[:, None] - 1 + torch.arange(batch.mask_NT.shape[1], device=ids_NS.device)
+    logp_NTV = logp_NSV.take_along_dim(column_NT.clamp(max=ids_NS.shape[1] - 1)[..., None], dim=1)
+    label_NT = torch.zeros_like(column_NT).masked_scatter(batch.mask_NT, batch.label_R)
+    token_NT = logp_NTV.gather(-1, label_NT[..., None]).squeeze(-1) * batch.mask_NT
+    square_NT = (2 * logp_NTV.detach()).logsumexp(-1) * batch.mask_NT if log_sum_sq else None
+    return Logps(token=token_NT, mask=batch.mask_NT, log_sum_sq=square_NT)
 
 
 def _packed_hidden(model: Any, batch: Batch) -> Tensor:
@@ -67,21 +79,3 @@ def backbone(model: Any) -> Any:
     """Return the decoder without its output head; LoRA layers, which sit inside it, stay in force."""
     inner = model.get_base_model() if model.__class__.__module__.startswith("peft") else model
     return inner.get_decoder()
-
-
-def _chunk(
-    hidden_RD: Tensor, label_R: Tensor, head: Any, softcap: float | None, log_sum_sq: bool
-) -> tuple[Tensor, Tensor]:
-    def log_probs(hidden_RD: Tensor, weight_VD: Tensor) -> tuple[Tensor, Tensor]:
-        logits_RV = torch.nn.functional.linear(hidden_RD, weight_VD, head.bias).float()
-        if softcap is not None:
-            logits_RV = softcap * torch.tanh(logits_RV / softcap)
-        total_R = logits_RV.logsumexp(-1)
-        token_R = logits_RV.gather(-1, label_R[:, None]).squeeze(-1) - total_R
-        with torch.no_grad():
-            square_R = (2 * logits_RV).logsumexp(-1) - 2 * total_R if log_sum_sq else token_R.detach()
-        return token_R, square_R
-
-    if torch.is_grad_enabled() and hidden_RD.shape[0] * head.weight.shape[0] >= CHUNK_ELEMENTS // 2:
-        return checkpoint(log_probs, hidden_RD, head.weight, use_reentrant=False)  # type: ignore[no-any-return]
-    return log_probs(hidden_RD, head.weight)

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 import harness
+from harness import gemm
 from harness.api import HarnessError, Loss, ResponseLogps
 from harness.bench import Bench, visit_flops
 from harness.budget import Plan
@@ -135,7 +136,8 @@ def record_fields(bench: Bench, cell: Cell | None) -> dict[str, Any]:
         "board": board(job),
         "spend": {},
         "scorer": {"name": job.scorer.name, "version": job.scorer.version(), "note": job.scorer_note},
-        "environment": environment() | {"models_side_by_side": job.side_by_side},
+        "environment": environment()
+        | {"models_side_by_side": job.side_by_side, "path": "plain" if job.run.reference_path else "fast"},
     }
 
 
@@ -152,6 +154,7 @@ def environment() -> dict[str, Any]:
         "platform": platform.platform(),
         "device": device,
         "threads": torch.get_num_threads(),
+        "gemm": gemm.library(),
     }
 
 

@@ -51,6 +51,8 @@ class Recipe:
     seed: int
     dtype: str
     """`float32` or `bfloat16`: of the forward pass, by autocast; log-probs, losses and the optimiser are fp32."""
+    plain: bool = False
+    """Padded rows and full logits instead of the fast path: the same numbers up to rounding."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,7 +128,7 @@ class PreferenceTrainer(Trainer):
         self.visited_pairs = self.visited_tokens = 0
         self.step_log: list[dict[str, float]] = []
         self._sums: dict[str, float] = {}
-        self.inputs = LossInputs(loss, data, recipe.dtype)
+        self.inputs = LossInputs(loss, data, recipe.dtype, plain=recipe.plain)
         self._step_loss = StepLoss(loss, recipe.seed)
         self._shares: deque[Share] = deque()
         self._began = time.perf_counter() - (data.reference.seconds if data.reference else 0.0)

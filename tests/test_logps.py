@@ -8,10 +8,9 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-import harness.logps
 from harness.attention import use_packed_attention
 from harness.data.collate import Group, collate
-from harness.logps import response_logps
+from harness.logps import plain_logps, response_logps
 from harness.models.families import FAMILIES
 
 LONG = tuple(range(2, 60))
@@ -22,6 +21,23 @@ GROUPS: list[Group] = [
     (LONG[:40], (LONG[:30], LONG[10:58])),  # prompt + response outgrow the sliding windows
 ]
 ROWS = [(prompt, responses[k]) for k in (0, 1) for prompt, responses in GROUPS]
+PATHS = {
+    "in place": {},
+    "in place, in blocks of 8 queries": {"harness.segments.BLOCK": 8},
+    "as rows": {"harness.attention.LONGEST": 0},
+    "through oneDNN": {"harness.gemm.by_onednn": lambda: True},
+    "in chunks": {"harness.head.CHUNK_ELEMENTS": 1024},  # sixteen rows of logits
+    "padded": None,
+}
+"""Every way from hidden states to log-probs, and what makes the code take it."""
+
+
+@pytest.fixture(params=PATHS)
+def packed(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
+    """Take one of the ways; False where the model is to run padded rows."""
+    for name, value in (PATHS[request.param] or {}).items():
+        monkeypatch.setattr(name, value)
+    return PATHS[request.param] is not None
 
 
 def tiny(family: str, *, packed: bool) -> Any:
@@ -44,7 +60,6 @@ def plain(model: Any, prompt: Any, response: Any) -> torch.Tensor:
     return torch.stack([logp[len(prompt) - 1 + i, token] for i, token in enumerate(response)])
 
 
-@pytest.mark.parametrize("packed", [True, False], ids=["packed", "padded"])
 @pytest.mark.parametrize("family", list(FAMILIES))
 def test_token_log_probs_equal_a_plain_forward_with_full_logits(family: str, packed: bool) -> None:
     logps = response_logps(tiny(family, packed=packed), collate(GROUPS))
@@ -57,18 +72,28 @@ def test_token_log_probs_equal_a_plain_forward_with_full_logits(family: str, pac
         assert logps.mask[row].sum() == len(response)
 
 
-@pytest.mark.parametrize("packed", [True, False], ids=["packed", "padded"])
 @pytest.mark.parametrize("family", list(FAMILIES))
-def test_gradients_equal_those_of_a_plain_forward_also_in_recomputed_chunks(
-    family: str, packed: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(harness.logps, "CHUNK_ELEMENTS", 1024)  # sixteen rows of logits a chunk
+def test_gradients_equal_those_of_a_plain_forward(family: str, packed: bool) -> None:
     model, oracle = tiny(family, packed=packed), tiny(family, packed=False)
     response_logps(model, collate(GROUPS)).token.sum().backward()
     torch.stack([plain(oracle, prompt, response).sum() for prompt, response in ROWS]).sum().backward()
     for (name, ours), theirs in zip(model.named_parameters(), oracle.parameters(), strict=True):
         largest = float((ours.grad - theirs.grad).abs().max() / theirs.grad.abs().max())
-        assert largest < 2e-5, name
+        assert largest < 1e-5, name
+
+
+@pytest.mark.parametrize("family", list(FAMILIES))
+def test_the_plain_path_gives_the_same_as_full_logits_of_each_sequence_alone(family: str) -> None:
+    logps = plain_logps(tiny(family, packed=False), collate(GROUPS), log_sum_sq=True)
+    fast = response_logps(tiny(family, packed=True), collate(GROUPS), log_sum_sq=True)
+    oracle = tiny(family, packed=False)
+    for row, (prompt, response) in enumerate(ROWS):
+        expected = plain(oracle, prompt, response)
+        torch.testing.assert_close(logps.token[row, : len(response)], expected, rtol=1e-4, atol=1e-4)
+    assert (logps.token[~logps.mask] == 0).all()
+    assert logps.log_sum_sq is not None
+    assert fast.log_sum_sq is not None
+    torch.testing.assert_close(logps.log_sum_sq, fast.log_sum_sq, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("family", ["gemma", "mistral"])
