@@ -21,7 +21,7 @@ from harness.data.tokens import Limits, TokenisedPairs, tokenise
 from harness.job import Job, Tell
 from harness.logps import plain_logps, response_logps
 from harness.models.load import StartCheckpoint, load_tokenizer, start_checkpoint
-from harness.reference import Pass, Ragged, Reference, reference_pass
+from harness.reference import BLOCKS, Pass, Ragged, Reference, reference_pass
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,6 +136,7 @@ def _cached_pass(
         f"{bench.start.fingerprint}-{bench.tokens.fingerprint}-{kind}-protocol{PROTOCOL}{name}",
         visited,
         compute,
+        block_pairs=BLOCKS.get(weight.device.type, 16),
         lengths=np.array([[len(response) for response in responses] for _, responses in groups]).T,
         tokens=tokens,
     )

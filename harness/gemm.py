@@ -1,7 +1,9 @@
 """Matrix products in fp32 on a CPU: by the library that is faster on this chip.
 
-torch sends fp32 products to its BLAS (MKL), which is slow on chips of another maker than its own: oneDNN, which comes
-with torch too, is about twice as fast there and as exact. On accelerators, in bf16 and without oneDNN nothing changes.
+torch sends fp32 products to its BLAS, on x86 MKL, which is slow on chips of another maker than its own: oneDNN, which
+comes with torch too, is about twice as fast there (AMD Zen 5) and as exact. On accelerators, in bf16 and without oneDNN
+nothing changes. The maker decides, not a measurement: last digits depend on the library, and a machine that is busy
+for a moment must not give another board. `tests/benchmarks/floor.py` measures both.
 
 Legend of shapes: R rows, D inputs, V outputs.
 """
@@ -9,7 +11,7 @@ Legend of shapes: R rows, D inputs, V outputs.
 from __future__ import annotations
 
 import functools
-import time
+import platform
 from collections.abc import Callable
 from typing import Any
 
@@ -17,22 +19,22 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-FASTER = 1.4
-"""oneDNN is taken where it is faster by this factor: so far from 1 that a busy machine does not change the choice."""
-PROBE = (1024, 512, 1024)
-REPEATS = 5
-
 
 @functools.cache
 def by_onednn() -> bool:
-    """Return whether fp32 products go through oneDNN on this machine; measured once a process, some 50 ms."""
-    if not hasattr(torch.ops.mkldnn, "_linear_pointwise"):  # a build without oneDNN
-        return False
-    rows, inputs, outputs = PROBE
-    left, right = torch.ones(rows, inputs), torch.ones(outputs, inputs)
-    with torch.no_grad():
-        usual = _best(lambda: torch.mm(left, right.t()))
-        return usual > FASTER * _best(lambda: _onednn(left, right))
+    """Return whether fp32 products go through oneDNN here: where torch's BLAS is MKL and the chip is AMD's."""
+    mkl = bool(torch.backends.mkl.is_available())  # type: ignore[no-untyped-call]  # torch's own
+    return mkl and hasattr(torch.ops.mkldnn, "_linear_pointwise") and _maker() == "AuthenticAMD"
+
+
+def _maker() -> str:
+    """Return the maker of the CPU as x86 chips give it, or what the platform says."""
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as lines:
+            return next((line.split(":")[1].strip() for line in lines if line.startswith("vendor_id")), "")
+    except OSError:  # not Linux
+        processor = platform.processor()
+        return "AuthenticAMD" if "AuthenticAMD" in processor else processor
 
 
 def library() -> str:
@@ -109,12 +111,3 @@ class _Linear(torch.autograd.Function):
 def _onednn(rows: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     product: Tensor = torch.ops.mkldnn._linear_pointwise(rows, weight, bias, "none", [], "")
     return product
-
-
-def _best(work: Callable[[], Tensor]) -> float:
-    times = []
-    for _ in range(REPEATS):
-        began = time.perf_counter()
-        work()
-        times.append(time.perf_counter() - began)
-    return min(times)

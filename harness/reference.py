@@ -10,8 +10,10 @@ from pathlib import Path
 
 import numpy as np
 
-BLOCK = 16
-"""Pairs computed together. Blocks are fixed by index, so a value does not depend on which run asked for it first."""
+BLOCKS = {"cpu": 1}
+"""Pairs computed together, by device; elsewhere 16. Blocks are fixed by index, so a value does not depend on which run
+asked for it first. On a CPU one pair alone costs little more than its share of a block, and a block of 16 would compute
+nearly all pairs of a data set for a run that visits a sixth of them."""
 
 Ragged = Sequence[np.ndarray]
 """The token log-probs of each response, float32, nats; NaN where nobody asked yet."""
@@ -70,11 +72,13 @@ def reference_pass(
     compute: Callable[[Sequence[int]], Sequence[Ragged]],
     *,
     lengths: np.ndarray,
+    block_pairs: int,
     tokens: bool = False,
 ) -> Pass:
     """Return the log-probs of the pairs `wanted`, computing what `folder` does not hold yet under `key`.
 
-    `lengths`, (responses a pair, pairs), counts the tokens of every response. `compute(indices)` returns, for each
+    `lengths`, (responses a pair, pairs), counts the tokens of every response; `block_pairs` neighbours are computed
+    together. `compute(indices)` returns, for each
     response of a pair, the token log-probs of those pairs. Sums lie in `<key>.npz`, token log-probs, only where they
     are asked for, in `<key>-tokens.npz`.
     """
@@ -86,9 +90,9 @@ def reference_pass(
     unknown = np.isnan(table[0, wanted])
     if flat is not None:
         unknown |= np.isnan(flat[(ends - lengths.ravel())[wanted]])
-    missing = np.unique(wanted[unknown] // BLOCK)
+    missing = np.unique(wanted[unknown] // block_pairs)
     for block in missing:
-        indices = range(block * BLOCK, min((block + 1) * BLOCK, n_pairs))
+        indices = range(block * block_pairs, min((block + 1) * block_pairs, n_pairs))
         began = time.perf_counter()
         for response, rows in enumerate(compute(indices)):
             table[response, indices] = [row.sum(dtype=np.float64) for row in rows]

@@ -8,6 +8,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
+from harness import gemm
 from harness.attention import use_packed_attention
 from harness.data.collate import Group, collate
 from harness.logps import plain_logps, response_logps
@@ -151,3 +152,11 @@ def test_an_architecture_that_scales_its_logits_is_refused_before_it_is_trained(
     with pytest.raises(HarnessError, match=r"granite.*not supported"):
         check_hot_path(bench, model)
     check_hot_path(bench, tiny("gemma", packed=False))
+
+
+@pytest.mark.parametrize(("vendor", "expected"), [("AuthenticAMD", True), ("GenuineIntel", False)])
+def test_fp32_products_go_through_onednn_on_chips_that_mkl_is_slow_on(
+    vendor: str, expected: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("harness.gemm._maker", lambda: vendor)
+    assert gemm.by_onednn.__wrapped__() is expected
