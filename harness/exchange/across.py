@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.api.errors import HarnessError
+from harness.config import TUNING
 from harness.exchange.cells import Cell, Whole, look_up
 from harness.exchange.checks import PAIR_KEYS, RESPONSE_KEYS, Check, differing
 from harness.exchange.derive import derive, renders
-from harness.store import MANIFEST, RECORD, RESPONSES, ROWS, read_manifest
+from harness.store import CELLS, MANIFEST, RECORD, RESPONSES, ROWS, read_manifest
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -100,6 +101,8 @@ def check_fingerprints(run: Path, cells: Sequence[Cell]) -> Check:
 def check_board(run: Path) -> Check:
     """The leaderboards in the folder are, byte for byte, what its records give."""
     there = [name for name in BOARDS if (run / name).is_file()]
+    if not there and run.name == TUNING and (run.parent / CELLS).is_dir():
+        return Check(said="trials have no leaderboard: one is chosen for each loss, and ranked elsewhere")
     try:
         main = run / "leaderboard.json"
         ranked_by = json.loads(main.read_text("utf-8")).get("ranked_by") if main.is_file() else None

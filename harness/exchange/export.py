@@ -6,34 +6,37 @@ import csv
 import io
 import json
 from pathlib import Path
+from typing import Any
 
 from harness.api.errors import HarnessError
 from harness.exchange import hub, lm_eval
-from harness.exchange.derive import derive
+from harness.exchange.derive import derive, ranked_records
 from harness.exchange.place import check_new, new_folder
 from harness.leaderboard.json import rounded
-from harness.leaderboard.table import Table
+from harness.leaderboard.table import Board, Row, Table
 from harness.metrics import METRICS
-from harness.store import Record, read_records, write_atomically
+from harness.store import Record, write_atomically
 
 FORMATS = ("lm-eval", "csv", "hf")
 COLUMNS = (
     *("board", "model", "preset", "dataset", "budget", "learning_rate", "evaluated_on", "protocol"),
-    *("label", "loss", "kind", "options", "seeds", "status", "reason"),
+    *("trials", "label", "loss", "kind", "options", "tuned", "seeds", "status", "reason"),
     *("metric", "unit", "direction", "value", "low", "high", "n", "why_missing"),
 )
-"""Of the CSV. `board` counts the boards from 1; `model` is `all` on the one over all models."""
+"""Of the CSV. `board` counts the boards from 1; `model` is `all` on the one over all models. `trials` is 0 on boards of
+untuned losses; `tuned` has, by model, what was chosen from how many trials, as JSON."""
 
 
 def run_export(run: Path, format: str, output: Path) -> tuple[str, int]:
     """Return what `harness export RUN --format FORMAT --output PLACE` says, and its exit code, 0.
 
     `output` is a file for `csv`, replaced if it is there; for `lm-eval` and `hf` a new folder, written whole or not at
-    all. Raises `HarnessError` for an unknown format, a folder that is there already, and a run without results.
+    all. Tuned losses are in all three, marked with their number of trials.
+    Raises `HarnessError` for an unknown format, a folder that is there already, and a run without results.
     """
     if format not in FORMATS:
         raise HarnessError(f"--format got '{format}', expected one of {', '.join(FORMATS)}")
-    records = read_records(run)
+    records = ranked_records(run)
     scored = [record for record in records if record.fields["status"] == "ok"]
     if not scored:
         raise HarnessError(f"got {run} with {len(records)} cells, none scored; expected one; finish the run first")
@@ -59,17 +62,25 @@ def as_csv(table: Table) -> str:
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(COLUMNS)
     for number, board in enumerate(table.boards, start=1):
-        settings = [board.settings.get(name) for name in ("budget", "learning_rate", "evaluated_on")]
-        where = [number, board.model, board.preset, board.dataset, *settings, table.protocol]
+        where = [number, board.model, board.preset, board.dataset]
+        trials = board.settings.get("trials", 0)
         for row in board.rows:
-            options, seeds = json.dumps(row.options, sort_keys=True), " ".join(map(str, row.seeds))
-            who = [row.label, row.loss, row.kind, options, seeds, row.status, row.reason]
+            settings = [board.settings.get("budget"), _rate(board, row), board.settings.get("evaluated_on")]
+            options, tuned = (json.dumps(rounded(each), sort_keys=True) for each in (row.options, row.tuned))
+            who = [trials, row.label, row.loss, row.kind, options, tuned if row.tuned else ""]
+            who += [" ".join(map(str, row.seeds)), row.status, row.reason]
             for name, one in row.metrics.items():
                 numbers = [*rounded([one.value, one.low, one.high]), one.n]
                 metric = METRICS[name]
                 what = [name, metric.unit, metric.direction, *numbers, row.metric_reasons.get(name, "")]
-                writer.writerow([*where, *who, *what])
+                writer.writerow([*where, *settings, table.protocol, *who, *what])
     return text.getvalue()
+
+
+def _rate(board: Board, row: Row) -> Any:
+    """Return the learning rate of a row: the board's, or the one chosen where it is the same on all models."""
+    chosen = {choice["learning_rate"] for choice in row.tuned.values()}
+    return chosen.pop() if len(chosen) == 1 else board.settings.get("learning_rate")
 
 
 def _export_hub(run: Path, records: list[Record], output: Path) -> str:

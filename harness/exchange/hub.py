@@ -11,8 +11,10 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 import harness
-from harness.exchange.derive import renders
+from harness.exchange.derive import renders, trials_of
 from harness.leaderboard import markdown
 from harness.leaderboard.table import Table
 from harness.store import RESPONSE_COLUMNS, RESPONSES, ROW_COLUMNS, ROWS, Record
@@ -27,6 +29,8 @@ OF_THE_CELL: Mapping[str, str] = {
     "loss": "name of the loss, or of a reference row (`base`, `longer-wins`)",
     "label": "the loss with the options that were given",
     "options": "all options of the loss, JSON",
+    "learning_rate": "of the training; missing for reference rows",
+    "trials": "from how many trials on the development split options and learning rate were chosen; 0: not tuned",
     "kind": "`loss` or `reference`",
     "seed": "seed of the order of pairs; missing for reference rows",
 }
@@ -74,6 +78,8 @@ def _labelled(record: Record, table: pd.DataFrame) -> pd.DataFrame:
             "loss": fields["loss"]["name"],
             "label": fields["label"],
             "options": json.dumps(fields["loss"].get("options") or {}, sort_keys=True),
+            "learning_rate": np.nan if (rate := fields.get("learning_rate")) is None else float(rate),
+            "trials": trials_of(record),
             "kind": fields["kind"],
             "seed": pd.array([fields.get("seed")] * len(table), dtype="Int64"),
         },

@@ -19,6 +19,8 @@ from typing import Any
 
 import numpy as np
 
+from harness.config import TUNED
+from harness.exchange.derive import trials_of
 from harness.leaderboard.json import rounded
 from harness.metrics import LISTWISE, METRICS, Examples, examples
 from harness.stats import cluster_sums
@@ -33,7 +35,7 @@ STDERR = "clustered by prompt: sqrt(P / (P - 1) * sum over prompts (sum over its
 def file_name(record: Record) -> str:
     """Return the path of a cell's results in the exported folder."""
     seed = record.fields.get("seed")
-    folder = re.sub(r"--seed-?\d+$", "", str(record.fields["key"]))
+    folder = re.sub(r"--seed-?\d+$", "", str(record.fields["key"])) + _tuned(record, "--")
     return f"{folder}/results_{'noseed' if seed is None else f'seed{seed}'}.json"
 
 
@@ -134,7 +136,7 @@ def _run(record: Record) -> dict[str, Any]:
     """Return what the file says besides the tasks. `model_args` is all that tells this cell from others."""
     fields, model = record.fields, record.fields["model"]
     environment, scorer = fields.get("environment") or {}, fields.get("scorer") or {}
-    name = f"{model.get('id') or model['name']}+{fields['label']}"
+    name = f"{model.get('id') or model['name']}+{fields['label']}{_tuned(record, '+')}"
     return {
         "config": {
             "model": scorer.get("name"),
@@ -142,6 +144,8 @@ def _run(record: Record) -> dict[str, Any]:
                 "pretrained": model.get("id") or model["name"],
                 "loss": fields["loss"]["name"],
                 "loss_options": fields["loss"].get("options") or {},
+                "learning_rate": fields.get("learning_rate"),
+                "tuning": fields.get("tuning"),
                 "settings": fields.get("board") or {},
             },
             "model_num_parameters": model.get("parameters"),
@@ -165,6 +169,12 @@ def _run(record: Record) -> dict[str, Any]:
         "chat_template": None,
         **({"total_evaluation_time_seconds": str(scorer["seconds"])} if "seconds" in scorer else {}),
     }
+
+
+def _tuned(record: Record, before: str) -> str:
+    """Return the mark of a cell of a tuned run, such as `--tuned-4`; empty for others."""
+    trials = trials_of(record)
+    return f"{before}{TUNED}{trials}" if trials else ""
 
 
 def _hash(metrics: Mapping[str, tuple[str, Examples]]) -> str:

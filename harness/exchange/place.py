@@ -1,4 +1,4 @@
-"""A new folder, written beside its place and moved there whole: it is complete, or it never was."""
+"""Where things lie: the runs inside a run, and a new folder that is complete or never was."""
 
 from __future__ import annotations
 
@@ -8,6 +8,14 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from harness.api.errors import HarnessError
+from harness.config import TUNED, TUNING
+from harness.store import CELLS, RECORD
+
+
+def runs_inside(run: Path) -> list[Path]:
+    """Return the folders of a run's trials and of what was chosen from them, fewest trials first."""
+    found = [folder for folder in (run / TUNING, *run.glob(f"{TUNED}*")) if any(folder.glob(f"{CELLS}/*/{RECORD}"))]
+    return sorted(found, key=lambda folder: (folder.name != TUNING, len(folder.name), folder.name))
 
 
 def check_new(folder: Path) -> None:

@@ -1,8 +1,8 @@
 """What the gate promises, over simulated gates: false alarms, and passes of what is worse. `tox -e stats` runs all.
 
 Two runs of the same code: each cell has the same truth in both and noise of its own in each, on the same prompts. Of
-both, half the variance is the prompt's, which has eight pairs. Three models with four losses each, so that multiplicity is in it.
-The margin is next to nothing, the least favourable case: with a margin of 0.01 hardly any of these gates alarms.
+both, half the variance is the prompt's, which has eight pairs. Three models with four losses each, so that multiplicity
+is in it. The margin is next to nothing, the least favourable case: at 0.01 hardly any of these gates alarms.
 """
 
 from __future__ import annotations
@@ -129,10 +129,10 @@ def test_what_is_worse_by_the_margin_seldom_passes(cells: int) -> None:
 @pytest.mark.stats
 def test_with_one_seed_a_measured_noise_floor_keeps_the_promise_over_reruns(tmp_path: Path, write_cell: Write) -> None:
     """Reruns move all margins of a cell together, which prompts do not show: only the floor knows it."""
-    rng, gates, alarms, unaware, passed = np.random.default_rng(4), 200, 0, 0, 0
+    rng, gates, alarms, unaware, passed = np.random.default_rng(4), 100, 0, 0, 0
     folders = [tmp_path / str(k) for k in range(7)]
     for _ in range(gates):
-        margins = runs_of_the_same_code(rng, 7, cells=4, shift=0.1)
+        margins = runs_of_the_same_code(rng, 7, cells=2, shift=0.2)
         for folder, run in zip(folders, margins, strict=True):
             write_run(folder, write_cell, run)
         (folders[5] / "gate.json").unlink(missing_ok=True)

@@ -12,9 +12,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from harness.execute.search import chosen, outcomes, trials_csv
 from harness.leaderboard import write
 from harness.metrics import summarise
-from harness.store import write_manifest, write_record
+from harness.store import read_records, write_manifest, write_record
 
 PAIRS, PROMPTS = 24, 8
 SHIFT: Mapping[str, int] = {"base": 1, "simpo": 2, "dpo(beta=0.2)": 3, "ipo": 4, "longer-wins": 0}
@@ -69,12 +70,17 @@ def tables(label: str) -> tuple[pd.DataFrame, pd.DataFrame]:
 
 def key_of(label: str, seed: int = 0) -> str:
     """Return the folder of a cell."""
-    name = f"qwen--{label.replace('(', '_').replace(')', '')}--abc123"
+    name = f"qwen--{label.replace('(', '_').replace(')', '').replace(' ', '_')}--abc123"
     return name if label in ("base", "longer-wins") else f"{name}--seed{seed}"
 
 
 def add_cell(
-    run: Path, label: str, found: tuple[pd.DataFrame, pd.DataFrame] | None, seed: int = 0, **changed: Any
+    run: Path,
+    label: str,
+    found: tuple[pd.DataFrame, pd.DataFrame] | None,
+    /,
+    seed: int = 0,
+    **changed: Any,
 ) -> None:
     """Write a cell with these tables; without any it failed. `changed` overrides fields of the record."""
     reference = label in ("base", "longer-wins")
@@ -99,10 +105,10 @@ def add_cell(
     if found:
         metrics, reasons = summarise(*found)
         fields |= {"metrics": metrics, "metric_reasons": reasons}
-    write_record(run / "cells" / key_of(label, seed), fields | changed, *(found or (None, None)))
+    write_record(run / "cells" / changed.get("key", key_of(label, seed)), fields | changed, *(found or (None, None)))
 
 
-def complete(run: Path, labels: tuple[str, ...], board: bool = True, **facts: Any) -> None:
+def complete(run: Path, labels: tuple[str, ...], /, board: bool = True, **facts: Any) -> None:
     """Write the manifest and, if asked, the leaderboards."""
     losses = [label for label in labels if label not in ("base", "longer-wins")]
     asked = {"cells": [[label, "qwen", 0] for label in losses], "models": ["qwen"]}
@@ -131,6 +137,54 @@ def make_run(run: Path, *labels: str, board: bool = True, changed: Mapping[str, 
         add_cell(run, label, tables(label), **(changed or {}))
     complete(run, labels, board)
     return run
+
+
+def add_tuned(run: Path, *labels: str, trials: int = 2) -> Path:
+    """Write what `harness run --trials 2` adds to a run of these losses: all trials, and the last of each as chosen."""
+    untuned = {name: value for name, value in BOARD.items() if name != "learning_rate"}
+    searched = untuned | {"trial_learning_rates": [0.00025, 0.004], "tuning_seed": 0}
+    tuned = {"board": searched | {"trials": trials, "tuned_by": "pairwise_accuracy"}}
+    for folder, changed in ((run / "tuning", {"board": searched | {"evaluated_on": "dev"}}),
+                            (run / f"tuned-{trials}", tuned)):  # fmt: skip
+        add_cell(folder, "base", on_split(tables("base"), changed["board"]["evaluated_on"]), **changed)
+    for label in labels:
+        facts = {"system": label, "options": {"beta": 0.3}}
+        for number in range(trials):
+            trial = facts | {"number": number, "trials": None, "dev": None}
+            fields = {"label": f"{label} trial {number}", "key": key_of(f"{label} trial {number}"), "tuning": trial}
+            fields |= {"learning_rate": 0.001 * (number + 1), "loss": {"name": label, "options": {"beta": 0.3}}}
+            fields |= {"board": searched | {"evaluated_on": "dev"}}
+            add_cell(run / "tuning", label, on_split(tables(label), "dev"), **fields)
+        fields |= {"label": label, "key": key_of(label), "tuning": trial | {"trials": trials, "dev": 0.75}}
+        add_cell(run / f"tuned-{trials}", label, tables(label), **fields | tuned)
+    search = {"trials": trials, "sampler": "Sobol", "space": {label: {"beta": [0.1, 1.0, "log"]} for label in labels}}
+    asked = json.loads((run / "manifest.json").read_text())["run"] | {"trials": trials}
+    complete(run, labels, board=False, search=search, run=asked)
+    complete(run / f"tuned-{trials}", labels, board=False, search=search, run=asked)
+    cells = [[f"{label} trial {number}", "qwen", 0] for label in labels for number in range(trials)]
+    complete(run / "tuning", labels, board=False, search=search, run=asked | {"trials": 0}, cells=cells)
+    write_trials(run)
+    return run
+
+
+def write_trials(run: Path) -> str:
+    """Write trials.csv as the harness does, and return it."""
+    found = outcomes([record.fields for record in read_records(run / "tuning")], "pairwise_accuracy")
+    text = trials_csv(found, chosen(found, 2), "pairwise_accuracy")
+    (run / "tuning" / "trials.csv").write_text(text)
+    return text
+
+
+def on_split(found: tuple[pd.DataFrame, pd.DataFrame], split: str) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return the tables, as if their pairs were of this split."""
+    rows, responses = found
+    return rows.assign(split=split), responses.assign(split=split)
+
+
+@pytest.fixture(name="add_tuned")
+def add_tuned_fixture() -> Callable[..., Path]:
+    """`add_tuned(run, *labels, trials=)`."""
+    return add_tuned
 
 
 @pytest.fixture(name="make_run")

@@ -180,3 +180,37 @@ def test_what_cannot_be_written_is_refused(whole_run: Path, exported: dict[str, 
     (tmp_path / "cells").mkdir()
     with pytest.raises(HarnessError, match="none scored; expected one"):
         run_export(tmp_path, "csv", tmp_path / "x.csv")
+
+
+def test_tuned_losses_are_in_every_format_marked_with_their_trials(
+    make_run: Make, add_tuned: Callable[..., Path], tmp_path: Path
+) -> None:
+    run = add_tuned(make_run(tmp_path / "run", "base", "simpo", board=False), "simpo")
+    for form in ("csv", "lm-eval", "hf"):
+        run_export(run, form, tmp_path / form)
+    lines = [line for line in csv.DictReader(io.StringIO((tmp_path / "csv").read_text())) if line["label"] == "simpo"]
+    chosen = {line["trials"]: (line["learning_rate"], json.loads(line["tuned"] or "null")) for line in lines}
+    assert chosen["0"] == ("0.001", None)
+    rate, facts = chosen["2"]
+    assert (rate, facts["qwen"]["trial"], facts["qwen"]["trials"]) == ("0.002", 1, 2)
+    assert facts["qwen"]["options"] == {"beta": 0.3}
+
+    files = {path.parent.name: json.loads(path.read_text()) for path in (tmp_path / "lm-eval").rglob("*.json")}
+    assert set(files) == {
+        "qwen--base--abc123", "qwen--simpo--abc123", "qwen--base--abc123--tuned-2", "qwen--simpo--abc123--tuned-2",
+    }  # fmt: skip
+    tuned = files["qwen--simpo--abc123--tuned-2"]
+    assert tuned["model_name"] == "nano-qwen+simpo+tuned-2"
+    assert (tuned["config"]["model_args"]["learning_rate"], tuned["config"]["model_args"]["tuning"]["trials"]) == (
+        0.002,
+        2,
+    )
+    assert files["qwen--simpo--abc123"]["model_name"] == "nano-qwen+simpo"
+
+    rows = pd.read_parquet(tmp_path / "hf" / "data" / "rows.parquet")
+    assert rows.groupby(["label", "trials"]).size().to_dict() == {
+        ("base", 0): 24, ("base", 2): 24, ("simpo", 0): 24, ("simpo", 2): 24,
+    }  # fmt: skip
+    assert set(rows.loc[(rows["label"] == "simpo") & (rows["trials"] == 2), "learning_rate"]) == {0.002}
+    assert "equal tuning: 2 trials a loss" in (tmp_path / "hf" / "README.md").read_text()
+    assert not (rows["split"] == "dev").any()  # the trials themselves stay behind

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from harness.api import HarnessError
 from harness.config import read_run
 from harness.exchange.merge import merge, run_merge
 from harness.exchange.verify import Verdict, verify
+from harness.execute.search import chosen, outcomes, trials_csv
 from harness.store import read_manifest, read_records
 
 Make = Callable[..., Path]
@@ -171,3 +173,54 @@ def test_the_place_must_be_new_and_the_runs_several(whole_run: Path, tmp_path: P
         merge([whole_run], tmp_path / "into")
     with pytest.raises(HarnessError, match="which is there already, expected a new folder"):
         merge([whole_run, whole_run], whole_run)
+
+
+def test_tuned_boards_and_their_trials_are_carried_each_verified(
+    make_run: Make, add_tuned: Make, tmp_path: Path
+) -> None:
+    runs = [add_tuned(make_run(tmp_path / name, "base", label, board=False), label) for name, label in
+            (("a", "ipo"), ("b", "simpo"))]  # fmt: skip
+    into = tmp_path / "into"
+    text, code = run_merge(runs, into)
+    assert code == 0, text
+    assert text.splitlines()[-2:] == ["  tuning: 5 cells from a, b", "  tuned-2: 3 cells from a, b"]
+    for folder in (into, into / "tuning", into / "tuned-2"):
+        assert verify(folder).problems == ()
+    boards = json.loads((into / "leaderboard.json").read_text())["boards"]
+    assert [board["settings"].get("trials", 0) for board in boards] == [0, 2]
+    assert {row["label"] for row in boards[1]["rows"]} == {"base", "ipo", "simpo"}
+    records = [record.fields for record in read_records(into / "tuning")]
+    found = outcomes(records, "pairwise_accuracy")
+    expected = trials_csv(found, chosen(found, 2), "pairwise_accuracy")
+    assert (into / "tuning" / "trials.csv").read_text() == expected  # as the harness writes it of all records
+    manifest = read_manifest(into / "tuning")
+    assert manifest["run"]["plugins"] == "ipo,simpo"
+    assert list(manifest["search"]["space"]) == ["ipo", "simpo"]
+    assert read_run(into / "run.toml")["trials"] == 2
+
+
+def test_a_run_without_trials_may_join_and_other_numbers_of_trials_may_not(
+    make_run: Make, add_tuned: Make, tmp_path: Path
+) -> None:
+    plain = make_run(tmp_path / "plain", "base", "ipo", board=False)
+    two = add_tuned(make_run(tmp_path / "two", "base", "simpo", board=False), "simpo")
+    merged = merge([plain, two], tmp_path / "into")
+    assert [one.into.name for one in merged.inner] == ["tuning", "tuned-2"]
+    assert read_run(tmp_path / "into" / "run.toml")["trials"] == 2
+    three = add_tuned(plain, "ipo", trials=3)
+    with pytest.raises(HarnessError, match="got 2 trials a loss in two and 3 in plain; expected the same") as caught:
+        merge([three, two], tmp_path / "other")
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "other").exists()
+
+
+def test_tuned_cells_that_are_not_sound_may_not_join(
+    make_run: Make, add_tuned: Make, edit: Any, tmp_path: Path
+) -> None:
+    runs = [add_tuned(make_run(tmp_path / name, "base", label, board=False), label) for name, label in
+            (("a", "ipo"), ("b", "simpo"))]  # fmt: skip
+    edit(runs[1] / "tuned-2" / "cells" / "qwen--simpo--abc123--seed0", metrics={"pairwise_accuracy": 1.0})
+    text, code = run_merge(runs, tmp_path / "into")
+    assert code == 3
+    assert f"{runs[1] / 'tuned-2'}: 1 problem" in text
+    assert not (tmp_path / "into").exists()
