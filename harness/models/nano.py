@@ -16,6 +16,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from harness.api import Dataset, Message
 from harness.data.tokens import Limits, encode_many
 from harness.models.families import Family
@@ -25,8 +27,10 @@ from harness.torchvision_guard import hide_broken_torchvision
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-FORMAT = 1
+FORMAT = 2
 """Raise it when a change to this file or to sft.py makes other weights from the same inputs."""
+TOKENIZER_EXAMPLES = 20_000
+"""Examples that the tokenizer is trained on, drawn from those of larger data."""
 SFT_SEQUENCES = 2000
 SFT_LEARNING_RATE = 4e-3
 SFT_BATCH_SIZE = 16
@@ -81,7 +85,8 @@ def make_nano(
 ) -> StartCheckpoint:
     """Return a fine-tuned model of about 1M parameters of `family`, made from the training split or found in `cache`.
 
-    The same inputs and versions give the same weights, bit for bit, on the same machine.
+    What is fine-tuned on is drawn before it is tokenised: large data cost no more than small. The same inputs and
+    versions give the same weights, bit for bit, on the same machine.
     """
     recipe = recipe or NanoRecipe()
     config = family.nano_config(recipe.vocabulary)
@@ -101,6 +106,8 @@ def make_nano(
         from transformers import AutoModelForCausalLM
 
         examples = sft_examples(dataset)
+        order = np.random.default_rng([seed, 1]).permutation(len(examples))  # not the order that sft.py draws
+        examples = [examples[index] for index in order[:TOKENIZER_EXAMPLES]]
         texts = [turn.content for context, _ in examples for turn in context] + [response for _, response in examples]
         tokenizer = train_tokenizer(family, texts, recipe.vocabulary)
         with torch.random.fork_rng(devices=[]):
@@ -108,7 +115,8 @@ def make_nano(
             attention = "eager" if family.model_type == "gemma2" else "sdpa"  # sdpa drops soft-capping
             model = AutoModelForCausalLM.from_config(config, attn_implementation=attention, dtype=torch.float32)
         sequences: list[Example] = [
-            (row.prompt_ids, row.response_ids) for row in encode_many(tokenizer, examples, limits)
+            (row.prompt_ids, row.response_ids)
+            for row in encode_many(tokenizer, examples[: recipe.sft.sequences or None], limits)
         ]
         visited = min(recipe.sft.sequences, MOST_EPOCHS * len(sequences))  # a trial on few pairs is a short one
         report = fine_tune(model, sequences, replace(recipe.sft, sequences=visited), seed, progress)

@@ -1,6 +1,7 @@
 """Supervised fine-tuning: the start checkpoint that every loss shares. A straight loop, the same for every family.
 
-Only response positions go through the language-model head: prompts cost no logits.
+Log-probs come from `harness.logps`, as in the training of a loss: packed rows, and only positions that predict a
+response token reach the output head.
 """
 
 from __future__ import annotations
@@ -9,20 +10,18 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from harness.api import HarnessError
 
 if TYPE_CHECKING:
-    import torch
     from torch import Tensor
     from transformers import PreTrainedModel
 
 Example = tuple[tuple[int, ...], tuple[int, ...]]
 """(prompt ids, response ids)."""
-IGNORED = -100
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,27 +69,48 @@ def fine_tune(
     On an accelerator the forward runs in bf16. Raises `HarnessError` where there is nothing to train on or the loss
     is not finite.
     """
-    import torch
-
     if not sequences:
         raise HarnessError(
             "got no sequences to fine-tune on, expected at least one; give the data set a training split"
         )
+    from harness.attention import use_packed_attention
+
     started = time.monotonic()
     rng = np.random.default_rng(seed)
     batches = _batches([len(prompt) + len(response) for prompt, response in sequences], recipe, rng)
+    own_attention = model.config._attn_implementation
+    use_packed_attention(model)
+    try:
+        losses = _train(model, [[sequences[index] for index in batch] for batch in batches], recipe, progress)
+    finally:
+        model.set_attn_implementation(own_attention)  # what is saved and used from here on is the model as it came
+    tenth = max(1, len(losses) // 10)
+    return Report(
+        sequences=sum(map(len, batches)),
+        tokens=sum(len(sequences[index][0]) + len(sequences[index][1]) for batch in batches for index in batch),
+        first_loss=float(np.mean(losses[:tenth])),
+        last_loss=float(np.mean(losses[-tenth:])),
+        seconds=time.monotonic() - started,
+    )
+
+
+def _train(
+    model: PreTrainedModel, batches: Sequence[Sequence[Example]], recipe: Recipe, progress: Callable[[str], None]
+) -> list[float]:
+    """Return the loss of every step, nats a response token."""
+    import torch
+
     optimizer = torch.optim.AdamW(
         model.parameters(), lr=recipe.learning_rate, betas=(0.9, 0.95), weight_decay=recipe.weight_decay, fused=True
     )
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _cosine(step, len(batches), recipe.warmup))
     losses: list[float] = []
     model.train()
-    for step, batch in enumerate(batches):
-        rows = [sequences[index] for index in batch]
+    for step, rows in enumerate(batches):
         labels = sum(len(response) for _, response in rows)
         total = 0.0
         for micro in _micro_batches(rows, recipe.micro_tokens):
-            loss = response_nll(model, micro) / labels
+            loss = _response_nll(model, micro) / labels
             loss.backward()  # type: ignore[no-untyped-call]  # torch's own stub
             total += float(loss.detach())
         if not math.isfinite(total):
@@ -106,44 +126,20 @@ def fine_tune(
         if (step + 1) % max(1, len(batches) // 10) == 0:
             progress(f"fine-tuning: step {step + 1} of {len(batches)}, {total:.3f} nats a response token")
     model.eval()
-    tenth = max(1, len(losses) // 10)
-    return Report(
-        sequences=sum(map(len, batches)),
-        tokens=sum(len(sequences[index][0]) + len(sequences[index][1]) for batch in batches for index in batch),
-        first_loss=float(np.mean(losses[:tenth])),
-        last_loss=float(np.mean(losses[-tenth:])),
-        seconds=time.monotonic() - started,
-    )
+    return losses
 
 
-def response_nll(model: PreTrainedModel, rows: Sequence[Example]) -> Tensor:
-    """Return the summed negative log-prob of all response tokens of `rows`, a scalar in nats."""
+def _response_nll(model: PreTrainedModel, rows: Sequence[Example]) -> Tensor:
+    """Return the summed negative log-prob of all response tokens of `rows`, a scalar in nats, fp64."""
     import torch
-    from torch.nn import functional
+
+    from harness.data.collate import collate
+    from harness.logps import response_logps
 
     device = next(model.parameters()).device
-    width = max(len(prompt) + len(response) for prompt, response in rows)
-    ids = torch.zeros(len(rows), width, dtype=torch.long)
-    labels = torch.full((len(rows), width), IGNORED)
-    for row, (prompt, response) in enumerate(rows):
-        end = len(prompt) + len(response)
-        ids[row, :end] = torch.tensor([*prompt, *response])
-        labels[row, len(prompt) - 1 : end - 1] = torch.tensor(response)  # a position predicts the next token
-    ids, labels = ids.to(device), labels.to(device)
+    batch = collate([(prompt, (response,)) for prompt, response in rows]).to(device)
     with torch.autocast(device.type, torch.bfloat16, enabled=device.type != "cpu"):
-        # padding stands on the right and attention is causal, so no response position sees it: no mask is needed
-        hidden = _body(model)(input_ids=ids, use_cache=False).last_hidden_state[labels != IGNORED]
-        logits = model.get_output_embeddings()(hidden).float()
-    cap = model.config.to_dict().get("final_logit_softcapping")
-    if cap is not None:
-        logits = cap * torch.tanh(logits / cap)
-    return functional.cross_entropy(logits, labels[labels != IGNORED], reduction="sum")
-
-
-def _body(model: PreTrainedModel) -> torch.nn.Module:
-    body: Any = model.base_model
-    assert body is not model, "a causal language model has a body below its head"
-    return body  # type: ignore[no-any-return]  # transformers is not typed
+        return -response_logps(model, batch).sum().sum()
 
 
 def _cosine(step: int, steps: int, warmup: float) -> float:

@@ -14,9 +14,10 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from harness.api import Dataset, HarnessError, Message, Pair
 from harness.data.tokens import Limits, encode
+from harness.models import nano
 from harness.models.families import FAMILIES
 from harness.models.nano import NanoRecipe, fingerprint, make_nano, sft_examples, train_tokenizer
-from harness.models.sft import Example, Recipe, fine_tune, response_nll
+from harness.models.sft import Recipe
 
 LIMITS = Limits(max_length=96, max_prompt=48)
 RECIPE = NanoRecipe(sft=Recipe(sequences=48, learning_rate=3e-3, batch_size=8))
@@ -117,51 +118,20 @@ def test_fine_tuning_takes_the_sft_split_or_every_response_once() -> None:
     assert [response for _, response in twice] == ["Number 0 is red.", "It is blue."]
 
 
-# -- sft ---------------------------------------------------------------------------------------------------------------
-ROWS: list[Example] = [((3, 4, 5), (6, 7, 1)), ((3, 9), (8, 7, 6, 5, 1)), ((11,), (1,)), ((3, 4, 5), (9, 1))]
-
-
-def fresh(family: str) -> Any:
-    torch.manual_seed(0)
-    attention = "eager" if family == "gemma" else "sdpa"
-    return AutoModelForCausalLM.from_config(FAMILIES[family].nano_config(64), attn_implementation=attention)
-
-
-@pytest.mark.parametrize("family", list(FAMILIES))
-def test_the_loss_is_that_of_transformers_on_labels_that_leave_out_the_prompt(family: str) -> None:
-    model = fresh(family)
-    with torch.no_grad():
-        model.get_output_embeddings().weight.mul_(20)  # so that Gemma's cap on the logits bites
-        expected = 0.0
-        for prompt, response in ROWS:
-            labels = torch.tensor([[-100] * len(prompt) + list(response)])
-            loss = model(input_ids=torch.tensor([[*prompt, *response]]), labels=labels).loss
-            expected += float(loss) * len(response)
-        assert float(response_nll(model, ROWS)) == pytest.approx(expected, rel=1e-5)
-
-
-def test_the_size_of_micro_batches_changes_no_weight_beyond_rounding() -> None:
-    weights = []
-    for tokens in (8, 10_000):
-        model = fresh("qwen")
-        fine_tune(model, ROWS, Recipe(sequences=8, batch_size=4, learning_rate=1e-3, micro_tokens=tokens))
-        weights.append(model.model.layers[0].mlp.up_proj.weight.detach())
-    torch.testing.assert_close(weights[0], weights[1], atol=5e-5, rtol=1e-3)
-
-
-def test_fine_tuning_learns_the_responses() -> None:
-    report = fine_tune(fresh("mistral"), ROWS, Recipe(sequences=200, batch_size=4, learning_rate=3e-3))
-    assert report.sequences == 200
-    assert report.last_loss < 0.4 * report.first_loss
-    assert report.tokens == 50 * sum(len(prompt) + len(response) for prompt, response in ROWS)
-
-
-def test_a_loss_that_is_not_finite_is_an_error() -> None:
-    model = fresh("qwen")
-    with torch.no_grad():
-        model.model.norm.weight.fill_(float("nan"))
-    with pytest.raises(HarnessError, match="got loss nan at step 1"):
-        fine_tune(model, ROWS, Recipe(sequences=4, batch_size=4))
+def test_only_what_is_visited_is_tokenised(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    taken: list[int] = []
+    plain_encode, plain_train = nano.encode_many, nano.train_tokenizer
+    monkeypatch.setattr(nano, "TOKENIZER_EXAMPLES", 15)
+    monkeypatch.setattr(
+        nano, "encode_many", lambda t, rows, limits: taken.append(len(rows)) or plain_encode(t, rows, limits)
+    )
+    monkeypatch.setattr(
+        nano, "train_tokenizer", lambda f, texts, v: taken.append(len(texts)) or plain_train(f, texts, v)
+    )
+    recipe = NanoRecipe(sft=replace(RECIPE.sft, sequences=8))
+    make_nano(FAMILIES["qwen"], DATA, LIMITS, tmp_path, recipe=recipe)
+    assert len(sft_examples(DATA)) == 60
+    assert taken == [30, 8]  # a question and an answer each of 15 examples; 8 sequences
 
 
 def test_weights_are_stored_in_fp32_and_tied_ones_once(made: Any) -> None:
