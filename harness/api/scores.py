@@ -49,6 +49,10 @@ class OpenScorer(Protocol):
         """Free the memory."""
 
 
+def _tried() -> bool:
+    return False
+
+
 @dataclass(frozen=True, kw_only=True)
 class ScorerSource:
     """A named scorer that a plugin brings."""
@@ -58,5 +62,7 @@ class ScorerSource:
     """The version of the library that scores."""
     why_not: Callable[[], str | None]
     """Why this scorer cannot run here, or None where it can."""
+    untried: Callable[[], bool] = _tried
+    """Whether `why_not` would now try it, which takes seconds: a dry run of a new folder then takes it as it is."""
     open: Callable[[Path, ScorerOptions], OpenScorer]
     """Start the scorer with the checkpoint in this folder."""

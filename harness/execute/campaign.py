@@ -62,9 +62,10 @@ class Campaign:
         return [cell for job in self.jobs for cell in unfinished(job)]
 
 
-def resolve(run: Run, output: Path | None, keep_checkpoints: bool) -> Campaign:
+def resolve(run: Run, output: Path | None, keep_checkpoints: bool, *, dry: bool = False) -> Campaign:
     """Return the run, checked: plugins, models, budget, data and folder. Nothing is written.
 
+    `dry`: it is only planned; a scorer whose first try takes seconds is not tried then, unless the folder has results.
     Raises `HarnessError`, one line, for the first thing that is off.
     """
     manager = plugin_manager()
@@ -86,15 +87,22 @@ def resolve(run: Run, output: Path | None, keep_checkpoints: bool) -> Campaign:
     grid = cells(run.models, systems, run.seeds)
     estimates(run, visits(data), ((cell, 1_000_000) for cell in grid))  # a budget or batch that cannot work is said now
     folder = output or Path("runs") / run.short_hash()
-    return assemble(run, folder, grid, data, manager, keep_checkpoints)
+    scorer = choose_scorer(run.scorer, scorers(manager), dry=dry and not (folder / "manifest.json").exists())
+    return assemble(run, folder, grid, data, manager, keep_checkpoints, scorer)
 
 
 def assemble(
-    run: Run, folder: Path, grid: Sequence[Cell], data: Dataset, manager: Manager, keep_checkpoints: bool
+    run: Run,
+    folder: Path,
+    grid: Sequence[Cell],
+    data: Dataset,
+    manager: Manager,
+    keep_checkpoints: bool,
+    chosen: tuple[ScorerSource, str],
 ) -> Campaign:
-    """Return the run of these cells. Raises `HarnessError` where data, scorer or folder cannot serve it."""
+    """Return the run of these cells. Raises `HarnessError` where data or folder cannot serve it."""
     _check_data(data, run)
-    scorer, note = choose_scorer(run.scorer, scorers(manager))
+    scorer, note = chosen
     _check_folder(folder, run, data, scorer.name)
     canary = scorers(manager)["transformers"]
     jobs = tuple(
@@ -118,16 +126,23 @@ def assemble(
     return Campaign(run=run, folder=folder, jobs=jobs, manager=manager)
 
 
-def choose_scorer(name: str, known: dict[str, ScorerSource]) -> tuple[ScorerSource, str]:
-    """Return the scorer asked for, and what must be said where it is not the product's own choice."""
+def choose_scorer(name: str, known: dict[str, ScorerSource], *, dry: bool = False) -> tuple[ScorerSource, str]:
+    """Return the scorer asked for, and what must be said where it is not the product's own choice.
+
+    `dry`: one that has never been tried here is not tried now.
+    """
+
+    def why_not(source: ScorerSource) -> str | None:
+        return None if dry and source.untried() else source.why_not()
+
     if name == "auto":
-        trouble = known["vllm"].why_not()
+        trouble = why_not(known["vllm"])
         if trouble is None:
             return known["vllm"], ""
         return known["transformers"], f"scored by transformers, because vLLM cannot run here: {trouble}"
     if name not in known:
         raise HarnessError(f"--scorer got '{name}', expected auto or one of {', '.join(known)}")
-    trouble = known[name].why_not()
+    trouble = why_not(known[name])
     if trouble is not None:
         raise HarnessError(f"--scorer got '{name}', which cannot run here: {trouble}; install it or pass --scorer auto")
     return known[name], "scored by transformers, as asked for" if name == "transformers" else ""

@@ -37,7 +37,8 @@ def plan_text(campaign: Campaign, tuning: Tuning | None = None) -> str:
         *(f"          {note}" for note in campaign.dataset.notes),
         f"Budget    {settings.budget} a cell, {settings.batch_pairs} pairs a step, "
         f"learning rate {settings.learning_rate:g} for every loss, {run.adapter} fine-tuning, {settings.dtype}",
-        f"Scorer    {campaign.jobs[0].scorer.name}",
+        f"Scorer    {campaign.jobs[0].scorer.name}"
+        + (" (installed; tried when the run starts)" if campaign.jobs[0].scorer.untried() else ""),
         f"Cells     {len(campaign.cells)} = {len(labels)} losses x {len(run.models)} models x {len(run.seeds)} seeds; "
         f"{len(campaign.cells) - len(todo)} have their result, {len(todo)} to compute",
     ]

@@ -47,6 +47,7 @@ class Tuning:
             job.dataset,
             self.run.manager,
             job.keep_checkpoints,
+            (job.scorer, job.scorer_note),
         )
         return replace(tuned, search=self.run.search)
 
@@ -92,7 +93,8 @@ def tuning_of(campaign: Campaign) -> Tuning | None:
     sampled = [trial for system in systems for trial in trials_of(system, run, resolve)]
     nested = TrialRun.of(run)
     grid = cells(nested.models, sampled, nested.seeds)
-    trials = assemble(nested, campaign.folder / TUNING, grid, campaign.dataset, campaign.manager, False)
+    scorer = (campaign.jobs[0].scorer, campaign.jobs[0].scorer_note)
+    trials = assemble(nested, campaign.folder / TUNING, grid, campaign.dataset, campaign.manager, False, scorer)
     tuning = Tuning(run=replace(campaign, search=search), trials=replace(trials, search=search))
     _ = tuning.tuned  # its folder is checked now, not after the trials
     return tuning

@@ -236,9 +236,7 @@ def why_not() -> str | None:
         return NOT_INSTALLED
     if "vllm" in sys.modules:
         return import_trouble()
-    installed = [spec.origin, os.stat(spec.origin).st_mtime_ns, importlib.metadata.version("torch"), sys.executable]
-    name = hashlib.sha256(json.dumps(installed).encode()).hexdigest()[:16]
-    remembered = cache_folder() / "vllm-imports" / name
+    remembered = _remembered(spec.origin)
     if remembered.exists():
         return None
     code = "from harness.score.vllm import import_trouble; print('\\n' + (import_trouble() or 'it imports'))"
@@ -253,6 +251,19 @@ def why_not() -> str | None:
     remembered.parent.mkdir(parents=True, exist_ok=True)
     remembered.touch()
     return None
+
+
+def untried() -> bool:
+    """Return whether vLLM is installed and has not been imported here yet, as far as the cache folder knows."""
+    spec = importlib.util.find_spec("vllm")
+    return spec is not None and spec.origin is not None and not _remembered(spec.origin).exists()
+
+
+def _remembered(origin: str) -> Path:
+    """Return the file that says that this vLLM imports beside this torch."""
+    installed = [origin, os.stat(origin).st_mtime_ns, importlib.metadata.version("torch"), sys.executable]
+    name = hashlib.sha256(json.dumps(installed).encode()).hexdigest()[:16]
+    return cache_folder() / "vllm-imports" / name
 
 
 def import_trouble() -> str | None:
@@ -281,4 +292,4 @@ def version() -> str:
 @hookimpl
 def harness_scorers() -> list[ScorerSource]:
     """Return the vLLM scorer."""
-    return [ScorerSource(name="vllm", version=version, why_not=why_not, open=open_vllm)]
+    return [ScorerSource(name="vllm", version=version, why_not=why_not, untried=untried, open=open_vllm)]

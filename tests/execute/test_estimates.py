@@ -11,11 +11,13 @@ from typing import ClassVar
 
 import pytest
 
-from harness.api import Dataset, Loss, Message, Pair, PairLogps, ResponseLogps, Terms
+from harness.api import Dataset, Loss, Message, Pair, PairLogps, ResponseLogps, ScorerSource, Terms
 from harness.config import make_run
+from harness.execute.campaign import choose_scorer, manifest, resolve
 from harness.execute.estimates import Visits, estimates, visits
 from harness.grid import Cell, System
 from harness.manager import plugin_manager, resolver
+from harness.store import write_manifest
 
 
 def pair(name: str, prompt: int, chosen: int, rejected: int) -> Pair:
@@ -117,3 +119,23 @@ except SystemExit as left:
     )
     said = json.loads(done.stderr.splitlines()[-1])
     assert said == {"code": 0, "loaded": []}
+
+
+def test_a_dry_run_does_not_try_a_scorer_that_was_never_tried_here() -> None:
+    tried: list[str] = []
+    source = ScorerSource(
+        name="vllm", version=str, why_not=lambda: tried.append("vllm"), untried=lambda: True, open=lambda *_: None
+    )  # type: ignore[func-returns-value,arg-type]
+    assert choose_scorer("auto", {"vllm": source}, dry=True)[0] is source
+    assert choose_scorer("vllm", {"vllm": source}, dry=True)[0] is source
+    assert tried == []
+    choose_scorer("auto", {"vllm": source})
+    assert tried == ["vllm"]
+
+
+def test_a_run_that_goes_on_in_a_merged_folder_keeps_where_its_cells_are_from(tmp_path: Path) -> None:
+    run = make_run({"plugins": "simpo", "scorer": "transformers", "limit": 20})
+    first = manifest(resolve(run, tmp_path, False))
+    assert "sources" not in first
+    write_manifest(tmp_path, first | {"sources": {"here": {"cells": ["one"]}}})
+    assert manifest(resolve(run, tmp_path, False))["sources"] == {"here": {"cells": ["one"]}}
