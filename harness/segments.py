@@ -5,8 +5,8 @@ Here each response of a packed row is attended to where it lies: the first with 
 the prompt's keys and values copied beside their own; a prompt's own queries are computed once. The weights are kept for
 the backward pass, which makes this the right form for rows of up to `LONGEST` tokens.
 
-Legend of shapes: L packed tokens, H query heads, K key heads, G = H / K query heads a key head, d head width, S tokens
-of a prompt and a response, B queries of a block.
+Legend of shapes: L packed tokens, H query heads, K key heads, d head width, S tokens of a prompt and a response, B
+queries of a block.
 """
 
 from __future__ import annotations
@@ -63,51 +63,78 @@ class _Attend(torch.autograd.Function):
         ctx: Any, query_HLd: Tensor, key_KLd: Tensor, value_KLd: Tensor, segments: list[Segment], shape: Shape
     ) -> Tensor:
         heads, length, width = query_HLd.shape
-        out_LKGd = query_HLd.new_empty(length, len(key_KLd), heads // len(key_KLd), width)
-        kept = []
+        groups = heads // len(key_KLd)
+        key_HLd, value_HLd = (each.repeat_interleave(groups, dim=0) for each in (key_KLd, value_KLd))
+        scaled_HLd = query_HLd * (shape.scale / (shape.softcap or 1.0))
+        out_HLd = query_HLd.new_empty(length, heads, width).transpose(0, 1)
+        kept, masks = [], _Masks(shape.window)
         for segment in segments:
-            keys_KSd, values_KSd = _gather(key_KLd, segment), _gather(value_KLd, segment)
+            keys, values = _gather(key_HLd, segment), _gather(value_HLd, segment)
             for block in _blocks(segment, shape.window):
-                scores, tanh = _scores(_grouped(query_HLd, block, len(key_KLd)), keys_KSd[:, block.keys], block, shape)
+                scores = torch.bmm(scaled_HLd[:, block.queries], keys[:, block.keys].transpose(1, 2))
+                tanh = None
+                if shape.softcap is not None:
+                    tanh = scores.tanh_()
+                    scores = tanh * shape.softcap
+                masks.apply(scores, block)
                 weights = scores.softmax(-1, dtype=torch.float32).to(query_HLd.dtype)
-                _put(out_LKGd, block, torch.bmm(weights, values_KSd[:, block.keys]))
+                out_HLd[:, block.queries] = torch.bmm(weights, values[:, block.keys])
                 if any(ctx.needs_input_grad):
-                    kept.append((weights, tanh))
-        out_LHd = out_LKGd.view(length, heads, width)
+                    kept.append((block, weights, tanh, keys, values))
         ctx.kept, ctx.segments, ctx.shape = kept, segments, shape
-        ctx.save_for_backward(query_HLd, key_KLd, value_KLd, out_LHd)
-        return out_LHd
+        ctx.save_for_backward(scaled_HLd, key_KLd, out_HLd)
+        return out_HLd.transpose(0, 1)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        query_HLd, key_KLd, value_KLd, out_LHd = ctx.saved_tensors
+        scaled_HLd, key_KLd, out_HLd = ctx.saved_tensors
         grad_HLd = gradients[0].transpose(0, 1)
-        n_keys, groups = len(key_KLd), len(query_HLd) // len(key_KLd)
-        delta_HL1 = (gradients[0] * out_LHd).sum(-1, keepdim=True).transpose(0, 1)
-        query_LKGd = out_LHd.new_empty(out_LHd.shape[0], n_keys, groups, out_LHd.shape[2])
-        sums_KLd = (
-            torch.zeros_like(key_KLd, memory_format=torch.contiguous_format),
-            torch.zeros(key_KLd.shape, dtype=value_KLd.dtype, device=value_KLd.device),
-        )
+        delta_HL1 = (grad_HLd * out_HLd).sum(-1, keepdim=True)
+        query_grad = torch.empty_like(scaled_HLd)
+        key_grad, value_grad = torch.zeros_like(out_HLd), torch.zeros_like(out_HLd)
         kept = iter(ctx.kept)
         for segment in ctx.segments:
-            keys_KSd, values_KSd = _gather(key_KLd, segment), _gather(value_KLd, segment)
-            key_sum, value_sum = (_gather(total, segment, zero=True) for total in sums_KLd)
-            for block in _blocks(segment, ctx.shape.window):
-                weights, tanh = next(kept)
-                grad = _grouped(grad_HLd, block, n_keys)
+            key_sum, value_sum = _zeros(key_grad, segment), _zeros(value_grad, segment)
+            for _ in _blocks(segment, ctx.shape.window):
+                block, weights, tanh, keys, values = next(kept)
+                grad = grad_HLd[:, block.queries]
                 value_sum[:, block.keys].baddbmm_(weights.transpose(1, 2), grad)
-                scores = torch.bmm(grad, values_KSd[:, block.keys].transpose(1, 2))
-                scores.sub_(_grouped(delta_HL1, block, n_keys)).mul_(weights)
-                if tanh is not None:
+                scores = torch.bmm(grad, values[:, block.keys].transpose(1, 2))
+                scores.sub_(delta_HL1[:, block.queries]).mul_(weights)
+                if tanh is not None:  # d (c tanh(x / c)) / dx = 1 - tanh^2
                     scores.mul_(1 - tanh * tanh)
-                scores.mul_(ctx.shape.scale)
-                _put(query_LKGd, block, torch.bmm(scores, keys_KSd[:, block.keys]))
-                key_sum[:, block.keys].baddbmm_(scores.transpose(1, 2), _grouped(query_HLd, block, n_keys))
-            if segment.prompt.stop > segment.prompt.start:
-                _scatter(sums_KLd[0], segment, key_sum)
-                _scatter(sums_KLd[1], segment, value_sum)
-        return query_LKGd.view(out_LHd.shape).transpose(0, 1), *sums_KLd, None, None
+                query_grad[:, block.queries] = torch.bmm(scores, keys[:, block.keys])
+                key_sum[:, block.keys].baddbmm_(scores.transpose(1, 2), scaled_HLd[:, block.queries])
+            _add(key_grad, segment, key_sum)
+            _add(value_grad, segment, value_sum)
+        grouped = (len(key_KLd), -1, *out_HLd.shape[1:])
+        softcap = ctx.shape.softcap or 1.0  # the queries kept are those times scale / softcap
+        return (
+            query_grad.mul_(ctx.shape.scale),
+            key_grad.view(grouped).sum(1).mul_(softcap),
+            value_grad.view(grouped).sum(1),
+            None,
+            None,
+        )
+
+
+class _Masks:
+    """Which keys the queries of a block may not see; most blocks of a layer share theirs."""
+
+    def __init__(self, window: int | None) -> None:
+        self.window = window
+        self._later: dict[int, Tensor] = {}
+
+    def apply(self, scores_HBS: Tensor, block: Block) -> None:
+        """Set to -inf what lies behind a query, and what its window has left."""
+        count, behind = scores_HBS.shape[1], block.first - block.keys.start  # keys in front of the first query
+        if count not in self._later:
+            self._later[count] = torch.ones(count, count, dtype=torch.bool, device=scores_HBS.device).triu_(1)
+        scores_HBS[..., behind:].masked_fill_(self._later[count], float("-inf"))
+        if self.window is not None and scores_HBS.shape[2] > self.window:
+            query, key = (torch.arange(size, device=scores_HBS.device) for size in scores_HBS.shape[1:])
+            left = behind + query[:, None] - key[None, :] >= self.window
+            scores_HBS.masked_fill_(left, float("-inf"))
 
 
 def _blocks(segment: Segment, window: int | None) -> Iterator[Block]:
@@ -119,48 +146,24 @@ def _blocks(segment: Segment, window: int | None) -> Iterator[Block]:
         yield Block(slice(start, stop), slice(low, first + stop - start), first)
 
 
-def _scores(query: Tensor, key: Tensor, block: Block, shape: Shape) -> tuple[Tensor, Tensor | None]:
-    """Return the masked scores of a block, (K, G B, keys), and tanh of the capped ones where they are capped."""
-    scores = torch.bmm(query, key.transpose(1, 2))
-    tanh = None
-    if shape.softcap is None:
-        scores.mul_(shape.scale)
-    else:
-        tanh = scores.mul_(shape.scale / shape.softcap).tanh_()
-        scores = tanh * shape.softcap
-    count = block.queries.stop - block.queries.start
-    view = scores.view(len(scores), -1, count, scores.shape[-1])
-    behind = block.first - block.keys.start  # keys in front of the first query
-    later = torch.ones(count, count, dtype=torch.bool, device=scores.device).triu_(1)
-    view[..., behind:].masked_fill_(later, float("-inf"))
-    if shape.window is not None and block.keys.stop - block.keys.start > shape.window:
-        places = torch.arange(scores.shape[-1], device=scores.device)
-        distance = behind + torch.arange(count, device=scores.device)[:, None] - places[None, :]
-        view.masked_fill_(distance >= shape.window, float("-inf"))
-    return scores, tanh
-
-
-def _grouped(packed: Tensor, block: Block, n_keys: int) -> Tensor:
-    """Return a block of (H, L, d) with the query heads of a key head side by side, (K, G B, d)."""
-    return packed[:, block.queries].reshape(n_keys, -1, packed.shape[2])
-
-
-def _put(packed_LKGd: Tensor, block: Block, values: Tensor) -> None:
-    rows = packed_LKGd[block.queries]
-    rows.copy_(values.view(rows.shape[1], rows.shape[2], rows.shape[0], rows.shape[3]).permute(2, 0, 1, 3))
-
-
-def _gather(packed: Tensor, segment: Segment, *, zero: bool = False) -> Tensor:
-    """Return the keys or values of a segment, (K, S, d): a view where they lie side by side, else a copy or zeros."""
+def _gather(packed: Tensor, segment: Segment) -> Tensor:
+    """Return the keys or values of a segment, (H, S, d): a view where they lie side by side, else a copy."""
     if segment.prompt.stop == segment.prompt.start:
         return packed[:, segment.own]
-    if zero:
-        length = segment.prompt.stop - segment.prompt.start + segment.own.stop - segment.own.start
-        return packed.new_zeros(packed.shape[0], length, packed.shape[2])
     return torch.cat([packed[:, segment.prompt], packed[:, segment.own]], dim=1)
 
 
-def _scatter(packed: Tensor, segment: Segment, values: Tensor) -> None:
+def _zeros(packed: Tensor, segment: Segment) -> Tensor:
+    """Return where a segment's gradients add up, (H, S, d): in place where they lie side by side, else in zeros."""
     offset = segment.prompt.stop - segment.prompt.start
-    packed[:, segment.prompt] += values[:, :offset]
-    packed[:, segment.own] += values[:, offset:]
+    if not offset:
+        return packed[:, segment.own]
+    return packed.new_zeros(len(packed), offset + segment.own.stop - segment.own.start, packed.shape[2])
+
+
+def _add(packed: Tensor, segment: Segment, values: Tensor) -> None:
+    """Add what `_zeros` did not leave in its place."""
+    offset = segment.prompt.stop - segment.prompt.start
+    if offset:
+        packed[:, segment.prompt] += values[:, :offset]
+        packed[:, segment.own] += values[:, offset:]

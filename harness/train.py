@@ -276,7 +276,7 @@ def _arguments(plan: Plan, recipe: Recipe, scratch: Path) -> TrainingArguments:
         learning_rate=recipe.learning_rate,
         weight_decay=0.0,
         max_grad_norm=MAX_GRAD_NORM,
-        optim="adamw_torch",
+        optim="adamw_torch_fused",
         seed=recipe.seed,
         logging_steps=1,
         logging_nan_inf_filter=False,
