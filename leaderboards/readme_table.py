@@ -1,0 +1,81 @@
+"""Write the over-all-models table of leaderboards/nano into the README, between its two markers.
+
+Run by `tox -e board`; by hand: python leaderboards/readme_table.py
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).resolve().parent
+BOARD = HERE / "nano" / "leaderboard.json"
+README = HERE.parent / "README.md"
+BEGIN, END = "<!-- board: python leaderboards/readme_table.py -->", "<!-- /board -->"
+HEADING = ("rank", "loss", "accuracy", "accuracy@mean", "over base")
+YARDSTICK = "pairwise_accuracy@mean"
+OF_THE_MACHINE = ("Seconds ", "Data: ")
+"""Disclaimers that begin so belong to columns that the short table has not, or stand on the whole board."""
+
+
+def section(leaderboard: Mapping[str, Any]) -> str:
+    """Return the board over all models as Markdown: title, disclaimers, table, smallest difference."""
+    board = next(each for each in leaderboard["boards"] if each["model"] == "all")
+    said = [sentence for sentence in board["disclaimers"] if not sentence.startswith(OF_THE_MACHINE)]
+    lines = [
+        f"**{board['title']}**",
+        "",
+        *(f"> {sentence}  " for sentence in said),
+        "",
+        _line(HEADING),
+        _line(["---"] * len(HEADING)),
+        *(_line(_cells(row, leaderboard["ranked_by"])) for row in board["rows"]),
+        "",
+        f"{board['n_pairs']} held-out pairs of {board['n_prompts']} prompts. In brackets: the ranks that the data "
+        "leave open, 95 % intervals. accuracy: by the loss's own reward; accuracy@mean: by the log-prob a token, for "
+        "all alike; over base: the gain in it over the untrained checkpoint. Smallest difference this run could have "
+        f"detected: {_number(board['minimum_detectable_difference'])}.",
+    ]
+    return "\n".join(lines)
+
+
+def with_table(readme: str, leaderboard: Mapping[str, Any]) -> str:
+    """Return the README with the board of today between its markers."""
+    found = re.compile(f"{re.escape(BEGIN)}\n.*?{re.escape(END)}", re.DOTALL)
+    if len(found.findall(readme)) != 1:
+        raise SystemExit(f"{README.name}: got no or several tables, expected one between '{BEGIN}' and '{END}'")
+    return found.sub(lambda _: f"{BEGIN}\n{section(leaderboard)}\n{END}", readme)
+
+
+def _cells(row: Mapping[str, Any], ranked_by: str) -> list[str]:
+    own, mean, gain = row["metrics"].get(ranked_by), row["metrics"].get(YARDSTICK), row["vs_base"].get(YARDSTICK)
+    return [
+        "–" if row["rank"] is None else f"{row['rank']} [{row['rank_low']}–{row['rank_high']}]",
+        re.sub(r"([\\`*_|<>])", r"\\\1", row["label"]),
+        _estimate(own) if row["status"] == "ok" else row["status"],
+        "–" if mean is None else _number(mean["value"]),
+        "–" if row["loss"] == "base" else _estimate(gain, "+.3f"),
+    ]
+
+
+def _estimate(one: Mapping[str, Any] | None, form: str = ".3f") -> str:
+    if one is None or one["value"] is None:
+        return "–"
+    ends = "" if one["low"] is None else f" [{one['low']:{form}}, {one['high']:{form}}]"
+    return f"{one['value']:{form}}{ends}"
+
+
+def _number(value: float | None) -> str:
+    return "–" if value is None else f"{value:.3f}"
+
+
+def _line(cells: Any) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+if __name__ == "__main__":
+    text = with_table(README.read_text(encoding="utf-8"), json.loads(BOARD.read_text(encoding="utf-8")))
+    README.write_text(text, encoding="utf-8", newline="\n")
