@@ -10,6 +10,7 @@ from html import escape
 from harness.leaderboard import forest
 from harness.leaderboard.evidence import Estimate
 from harness.leaderboard.table import Board, Row
+from harness.leaderboard.wording import choice
 from harness.metrics import METRICS, YARDSTICKS
 
 COMMON = "pairwise_accuracy@mean"
@@ -36,8 +37,11 @@ class Column:
     """Sorted as text rather than as numbers."""
 
 
-def columns(ranked_by: str) -> list[Column]:
-    """Return the table's columns, in order; the one after the value is the forest plot."""
+def columns(ranked_by: str, tuned: bool = False) -> list[Column]:
+    """Return the table's columns, in order; the one after the value is the forest plot.
+
+    `tuned`: with what was chosen for each row, sorted by the learning rate.
+    """
     return [
         Column(title="rank"),
         Column(title="loss", words=True),
@@ -50,6 +54,7 @@ def columns(ranked_by: str) -> list[Column]:
         *(Column(title=name, group="rank if read by") for name in YARDSTICKS),
         *(Column(title=title, group="spend of a cell") for _, title in SPEND),
         *(Column(title=title, group="also", first="descending") for _, title in ALSO),
+        *([Column(title="chosen on dev")] if tuned else []),
     ]
 
 
@@ -70,17 +75,18 @@ def table(board: Board, ranked_by: str, place: str) -> str:
         f"{METRICS[ranked_by].summary}. In brackets: ranks that the data leave open, and 95 % intervals."
         + (f" Smallest difference this run could have detected: {detectable:.3f}." if math.isfinite(detectable) else "")
     )
-    rows = "\n".join(_row(row, ranked_by, axis) for row in board.rows)
+    tuned = any(row.tuned for row in board.rows)
+    rows = "\n".join(_row(row, ranked_by, axis, tuned) for row in board.rows)
     return (
         f'<div class="scroll" role="region" aria-labelledby="{place}-caption" tabindex="0">\n<table>\n'
-        f'<caption id="{place}-caption"><span>{escape(caption)}</span></caption>\n{_head(ranked_by, axis)}\n'
+        f'<caption id="{place}-caption"><span>{escape(caption)}</span></caption>\n{_head(ranked_by, axis, tuned)}\n'
         f"<tbody>\n{rows}\n</tbody>\n</table>\n</div>"
     )
 
 
-def _head(ranked_by: str, axis: forest.Scale) -> str:
+def _head(ranked_by: str, axis: forest.Scale, tuned: bool) -> str:
     upper, lower = [], []
-    shown = columns(ranked_by)
+    shown = columns(ranked_by, tuned)
     for k, column in enumerate(shown):
         sort = f'<button type="button" data-column="{k}" data-first="{column.first}"{" data-words" * column.words}>'
         text = f"{sort}{escape(column.title)}</button>"
@@ -98,7 +104,7 @@ def _head(ranked_by: str, axis: forest.Scale) -> str:
     return f"<thead>\n<tr>{''.join(upper)}</tr>\n<tr>{''.join(lower)}</tr>\n</thead>"
 
 
-def _row(row: Row, ranked_by: str, axis: forest.Scale) -> str:
+def _row(row: Row, ranked_by: str, axis: forest.Scale, tuned: bool) -> str:
     one = row.metrics.get(ranked_by, Estimate())
     kind = "reference" if row.kind == "reference" else "lost" if row.status != "ok" else "sound"
     tags = escape(json.dumps(families(row), ensure_ascii=False), quote=True)
@@ -116,9 +122,20 @@ def _row(row: Row, ranked_by: str, axis: forest.Scale) -> str:
             _number(row.metrics.get(name, Estimate()), "†" * (name == "spearman" and row.reference_based))
             for name, _ in ALSO
         ),
+        *([_chosen(row)] if tuned else []),
     ]
     attributes = f'class="{kind}" data-label="{escape(row.label)}" data-kind="{escape(row.kind)}" data-tags="{tags}"'
     return f"<tr {attributes}>{''.join(cells)}</tr>"
+
+
+def _chosen(row: Row) -> str:
+    """Return what tuning chose; by model where there are several."""
+    if not row.tuned:
+        return MISSING
+    several = len(row.tuned) > 1
+    said = [f"{model}: {choice(one)}" if several else choice(one) for model, one in row.tuned.items()]
+    rate = max(one["learning_rate"] for one in row.tuned.values())
+    return f'<td class="words" data-v="{_sortable(rate)}">{"<br>".join(map(escape, said))}</td>'
 
 
 def _breakable(label: str) -> str:

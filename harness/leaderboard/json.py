@@ -50,6 +50,7 @@ def _board(board: Board) -> dict[str, Any]:
         "minimum_detectable_difference": board.minimum_detectable_difference,
         "gap_edges": board.gap_edges,
         "rows": [_row(row) for row in board.rows],
+        "p_values": board.p_values,
     }
 
 
@@ -73,6 +74,7 @@ def _row(row: Row) -> dict[str, Any]:
         "metric_reasons": row.metric_reasons,
         "yardstick_ranks": row.yardstick_ranks,
         "vs_base": {name: _estimate(estimate) for name, estimate in row.vs_base.items()},
+        "vs_leader": _estimate(row.vs_leader),
         "spend": row.spend,
         "scorer": row.scorer,
         "reliability": [asdict(one) for one in row.reliability],

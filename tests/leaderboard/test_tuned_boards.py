@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -103,6 +104,55 @@ def test_every_render_says_what_was_chosen_or_that_it_was(run: Path) -> None:
     places = [(line["model"], line["trials"], line["label"], line["metric"]) for line in lines]
     assert len(places) == len(set(places))
     assert "equal tuning: 4 trials a loss" in (run / "leaderboard.html").read_text()
+
+
+def test_the_page_says_beside_each_tuned_row_what_was_chosen(run: Path) -> None:
+    write(run)
+    page = (run / "leaderboard.html").read_text()
+    found = re.findall(r'id="board-(\d)".*?(<table>.*?</table>)', page, flags=re.DOTALL)
+    tables = {int(number): table for number, table in found}
+    assert [k for k in sorted(tables) if "chosen on dev" in tables[k]] == [3, 4, 5]
+    rows = {
+        name: re.search(rf'<tr [^>]*data-label="{name}".*?</tr>', tables[3], flags=re.DOTALL)
+        for name in ("good", "base")
+    }
+    assert rows["good"] is not None
+    assert rows["base"] is not None
+    assert rows["good"][0].endswith(
+        '<td class="words" data-v="0.002">beta = 2.5, learning rate 0.002 (trial 3, 0.750 on dev)</td></tr>'
+    )
+    assert rows["base"][0].endswith('<td data-v="">–</td></tr>')
+    over_all = "gemma: beta = 4, learning rate 0.002 (trial 3, 0.750 on dev)<br>qwen: beta = 2.5, learning rate 0.002"
+    assert over_all in tables[5]
+
+
+def test_names_of_options_are_escaped_on_the_page(run: Path) -> None:
+    for path in (run / "tuned-4").glob("cells/*--good--*/record.json"):
+        fields = json.loads(path.read_text())
+        fields["tuning"]["options"] = {"<b>": 1.0}
+        path.write_text(json.dumps(fields))
+    write(run)
+    page = (run / "leaderboard.html").read_text()
+    assert "&lt;b&gt; = 1, learning rate" in page
+    assert "<b>" not in page
+
+
+def test_the_json_has_the_difference_to_the_leader_and_the_tests_behind_the_ranks(run: Path) -> None:
+    write(run)
+    table = table_of(run)[0]
+    for content, board in zip(json.loads((run / "leaderboard.json").read_text())["boards"], table.boards, strict=True):
+        first, second = content["rows"][:2]
+        assert first["vs_leader"] == {"value": 0.0, "low": 0.0, "high": 0.0}
+        leading = first["metrics"]["pairwise_accuracy"]["value"]
+        apart = second["metrics"]["pairwise_accuracy"]["value"] - leading
+        assert second["vs_leader"]["value"] == pytest.approx(apart)
+        assert second["vs_leader"]["low"] < apart < second["vs_leader"]["high"]
+        base = next(each for each in content["rows"] if each["loss"] == "base")
+        assert base["vs_leader"] == {"value": None, "low": None, "high": None}  # it has no reward of its own
+        p = content["p_values"]
+        assert p["good"]["fair"] == p["fair"]["good"] == pytest.approx(board.p_values["good"]["fair"])
+        assert p["good"]["good"] == 1
+        assert (second["tier"] == 2) == (p["good"]["fair"] <= 0.05)
 
 
 def test_tuned_records_of_another_protocol_are_refused(run: Path) -> None:
