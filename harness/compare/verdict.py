@@ -12,7 +12,8 @@ The gate passes where every cell and the overall difference pass. For that no ad
 by the margin or more, the gate passes with at most 2.5 % whatever the others are (intersection-union test, Berger
 1982). It says regression where any regresses: if none is worse by more than the margin, at most 2.5 % of gates say so,
 however many cells there are (simultaneous intervals). What is promised is over prompts; over training seeds too where
-there are several seeds; and over reruns with one seed where the noise floor was measured. docs/gate.md has it with simulations.
+there are several seeds; and over reruns with one seed where the noise floor was measured. docs/gate.md has it with
+simulations.
 """
 
 from __future__ import annotations
