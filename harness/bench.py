@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -33,6 +34,10 @@ class Bench:
     pairs: tuple[Pair, ...]
     tokens: TokenisedPairs
     held_out: HeldOut
+    start_seconds: float = 0.0
+    """Making or finding the start checkpoint."""
+    token_seconds: float = 0.0
+    """Turning all text into ids."""
 
     @cached_property
     def mismatched(self) -> tuple[tuple[int, ...], ...]:
@@ -44,7 +49,7 @@ class Bench:
 
 def prepare(job: Job, tell: Tell) -> Bench:
     """Return the start checkpoint and the data as ids."""
-    run, settings = job.run, job.run.settings
+    run, settings, began = job.run, job.run.settings, time.perf_counter()
     limits = Limits(max_length=settings.max_length, max_prompt=settings.max_prompt)
     start = start_checkpoint(
         job.model,
@@ -57,14 +62,18 @@ def prepare(job: Job, tell: Tell) -> Bench:
         progress=lambda text: tell("phase", text=text),
     )
     require_same_start(job, start)
+    made = time.perf_counter()
     tokenizer = load_tokenizer(start.folder, run.trust_remote_code)
     pairs = job.dataset.train
+    tokens, held = tokenise(tokenizer, pairs, limits), held_out(tokenizer, job.dataset, run.evaluate_on, limits)
     return Bench(
         job=job,
         start=start,
         pairs=pairs,
-        tokens=tokenise(tokenizer, pairs, limits),
-        held_out=held_out(tokenizer, job.dataset, run.evaluate_on, limits),
+        tokens=tokens,
+        held_out=held,
+        start_seconds=made - began,
+        token_seconds=time.perf_counter() - made,
     )
 
 

@@ -31,7 +31,15 @@ from harness.job import Job, Tell, cell_folder, learning_rate, record_failure
 from harness.job import trained as is_trained
 from harness.logps import response_logps
 from harness.models.load import load_model, save_merged
-from harness.records import column_summaries, finish, own_rewards, record_fields, spend, write_reference_rows
+from harness.records import (
+    column_summaries,
+    finish,
+    own_rewards,
+    record_fields,
+    shared_work,
+    spend,
+    write_reference_rows,
+)
 from harness.store import write_atomically
 from harness.train import Recipe, train
 
@@ -210,11 +218,14 @@ def score_cells(bench: Bench, tell: Tell) -> None:
     )
     # the canary first: vLLM takes most of the accelerator's free memory
     canary = job.canary.open(bench.start.folder, options) if job.canary else None
+    began = time.perf_counter()
     engine = job.scorer.open(bench.start.folder, options)
+    shared = shared_work(bench, time.perf_counter() - began)
+    tell("shared", **shared)
     try:
         tell("scoring", key="base")
         base = engine.score(requests)
-        write_reference_rows(bench, base, canary_parity(bench, canary, base))
+        write_reference_rows(bench, base, canary_parity(bench, canary, base), shared)
         for cell in job.cells:
             attempt(job, cell, tell, partial(score_cell, bench, cell, engine, canary, base, tell))
     finally:

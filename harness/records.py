@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import platform
 from collections.abc import Mapping
 from pathlib import Path
@@ -38,6 +39,30 @@ def spend(bench: Bench, loss: Loss, trained: Trained, reference: Reference | Non
         "epochs": trained.pairs / spending.n_pairs,
         "reference_seconds": charged,
         "reference_cached": bool(reference and reference.cached),
+    }
+
+
+def shared_work(bench: Bench, engine_seconds: float) -> dict[str, float]:
+    """Return what the cells of a model had once for all of them, in seconds, and what it would have cost each alone.
+
+    `saved`: the start checkpoint, the ids and the engine for every cell but one, and the reference passes that came
+    from the cache.
+    """
+    spends = [
+        json.loads(path.read_text(encoding="utf-8"))["spend"]
+        for cell in bench.job.cells
+        if (path := cell_folder(bench.job, cell.key) / "trained.json").exists()
+    ]
+    once = bench.start_seconds + bench.token_seconds + engine_seconds
+    return {
+        "cells": len(spends),
+        "start_seconds": bench.start_seconds,
+        "token_seconds": bench.token_seconds,
+        "engine_seconds": engine_seconds,
+        "reference_cells": sum(spend["reference_seconds"] > 0 for spend in spends),
+        "reference_seconds": sum(spend["reference_seconds"] for spend in spends if not spend["reference_cached"]),
+        "saved_seconds": once * max(0, len(spends) - 1)
+        + sum(spend["reference_seconds"] for spend in spends if spend["reference_cached"]),
     }
 
 
@@ -89,13 +114,14 @@ def finish(
     write_record(folder, fields | {"metrics": metrics, "metric_reasons": reasons}, rows, responses)
 
 
-def write_reference_rows(bench: Bench, base: np.ndarray, parity: float | None) -> None:
+def write_reference_rows(bench: Bench, base: np.ndarray, parity: float | None, shared: Mapping[str, float]) -> None:
     """Write the records of `base`, the start checkpoint itself, and `longer-wins`, whose reward is characters."""
     characters = bench.held_out.responses["characters"].to_numpy(dtype=np.float64)
     nothing = np.full(len(base), np.nan)
     for name, sums, reward in (("base", base, nothing), ("longer-wins", nothing, characters)):
         fields = record_fields(bench, None) | {"label": name, "loss": {"name": name, "options": {}}}
         fields["scorer"] |= {"parity_max_abs_nats": parity if name == "base" else None}
+        fields["environment"] |= {"shared": dict(shared)} if name == "base" else {}
         key = cell_key(bench.job.model, name, name, None)
         finish(
             bench, cell_folder(bench.job, key), fields | {"key": key}, sums, base if name == "base" else nothing, reward

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
@@ -95,6 +95,8 @@ class RunProgress:
             end = "" if details["status"] == "ok" else f" -- DIVERGED: {details['reason']}"
             said = f"{details['seconds']:.1f} s, last loss {details['loss']:.4g}{end}"
             self._line(f"[{model}] trained {self.trained[model]}/{count} {name}: {said}; {self.eta()}")
+        elif event == "shared" and details["cells"] > 1:
+            self._line(f"[{model}] {shared_text(details)}")
         elif event == "scoring":
             if name == "base":
                 self._advance(model, ENGINE)
@@ -127,6 +129,20 @@ class RunProgress:
     def _line(self, text: str, always: bool = False) -> None:
         if always or not self.quiet:
             self.console.print(printable(text.rstrip("; ")), markup=False, highlight=False, soft_wrap=True)
+
+
+def shared_text(details: Mapping[str, Any]) -> str:
+    """Return what the cells of a model had once, and the seconds that this saved."""
+    parts = [
+        f"start checkpoint {clock(details['start_seconds'])}",
+        f"ids {clock(details['token_seconds'])}",
+        f"scoring engine {clock(details['engine_seconds'])}",
+    ]
+    if details["reference_cells"]:
+        parts.append(
+            f"reference log-probs {clock(details['reference_seconds'])} for {details['reference_cells']} of them"
+        )
+    return f"once for {details['cells']} cells: {', '.join(parts)}; saved {clock(details['saved_seconds'])}"
 
 
 def _units(cells: Sequence[Cell]) -> float:
