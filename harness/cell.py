@@ -135,7 +135,7 @@ def train_cell(bench: Bench, cell: Cell, tell: Tell) -> None:
         lambda step: tell("step", key=cell.key, step=step, steps=spending.steps),
     )
     shutil.rmtree(folder / "scratch", ignore_errors=True)
-    trained.log.to_parquet(folder / "train.parquet", index=False)
+    trained.log.to_parquet(folder / "train.parquet", index=False, compression="zstd")
     if trained.status == "ok":
         save_merged(model, folder / "weights")
     spent = spend(bench, loss, trained, data.reference, spending)

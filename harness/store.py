@@ -89,7 +89,7 @@ def write_record(
             (folder / name).unlink(missing_ok=True)
             continue
         _check_columns(folder / name, list(table.columns), columns)
-        table.to_parquet(folder / name, index=False)
+        table.to_parquet(folder / name, index=False, compression="zstd")
     text = _dump({**fields, "files": {path.name: file_hash(path) for path in sorted(folder.glob("*.parquet"))}})
     write_atomically(folder / RECORD, text)
     return Record(folder=folder, fields=json.loads(text))
