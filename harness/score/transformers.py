@@ -1,6 +1,7 @@
-"""The transformers scorer: a plain forward, the cross-check of the vLLM scorer and the fallback where it cannot run.
+"""The transformers scorer: the cross-check of the vLLM scorer and the fallback where it cannot run.
 
-Legend of shapes: B sequences, L tokens (padded), D hidden size, N response tokens of a batch, V vocabulary.
+A prompt goes through the model once for all its responses, and only response positions reach the output head: see
+`harness.logps`.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ import importlib.metadata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -23,76 +24,54 @@ from harness.score.checkpoint import (
 )
 from harness.torchvision_guard import hide_broken_torchvision
 
-if TYPE_CHECKING:
-    from torch import Tensor
-
 TOKENS_PER_BATCH = 4096
-"""Padded tokens a forward, which bounds its memory."""
-LOGITS_PER_CHUNK = 2**24
-"""Logits held at a time, 64 MiB in fp32."""
+"""Tokens a forward, each response counted with its prompt and as long as the longest: bounds its memory."""
 
 
 def sequence_log_probs(model: Any, requests: Sequence[ScoreRequest]) -> np.ndarray:
     """Return the summed log-prob of each response in nats, (len(requests),) float64, in the order asked.
 
-    `model` is a causal language model of transformers. Only response positions reach the output head; the log-softmax
-    is taken in fp32 and sums in fp64, whatever the dtype of the model.
+    `model` is a causal language model of transformers. The log-softmax is taken in fp32 and sums in fp64, whatever the
+    dtype of the model.
     """
     import torch
 
+    from harness.data.collate import collate
+    from harness.logps import response_logps
+
     sums = np.empty(len(requests), dtype=np.float64)
     with torch.inference_mode():
-        for indices in _batches(requests):
-            sums[indices] = _batch_log_probs(model, [requests[index] for index in indices])
+        for rows in _batches(requests):
+            groups = [(requests[row[0]].prompt, [requests[index].response for index in row]) for row in rows]
+            logps = response_logps(model, collate(groups).to(model.device))
+            sums[np.array(rows).T.ravel()] = logps.token.double().sum(-1).cpu().numpy()  # first responses first
     return sums
 
 
-def _batches(requests: Sequence[ScoreRequest]) -> Iterator[list[int]]:
-    """Yield indices into `requests`, longest first, as many at a time as the token budget allows."""
-    lengths = [len(request.prompt) + len(request.response) for request in requests]
-    order = sorted(range(len(requests)), key=lambda index: -lengths[index])
-    while order:
-        size = max(1, TOKENS_PER_BATCH // lengths[order[0]])
-        yield order[:size]
-        order = order[size:]
+def _batches(requests: Sequence[ScoreRequest]) -> Iterator[list[list[int]]]:
+    """Yield one forward at a time: a row a prompt, of indices into `requests`; all rows of a batch equally long.
 
+    Longest first, as many at a time as the token budget allows, which may split the responses to a prompt.
+    """
 
-def _batch_log_probs(model: Any, requests: Sequence[ScoreRequest]) -> np.ndarray:
-    """Return the summed log-prob of each response, (B,) float64, from one forward."""
-    import torch
+    def length(row: Sequence[int]) -> int:
+        return max(len(requests[index].prompt) + len(requests[index].response) for index in row)
 
-    sequences = [torch.tensor(request.prompt + request.response) for request in requests]
-    ids_BL = torch.nn.utils.rnn.pad_sequence(sequences, batch_first=True)
-    position_L = torch.arange(ids_BL.shape[1])
-    start_B1 = torch.tensor([[len(request.prompt)] for request in requests])
-    end_B1 = torch.tensor([[len(sequence)] for sequence in sequences])
-    ids_BL = ids_BL.to(model.device)
-    # No attention mask: padding is on the right, where a causal model never looks; a mask would leave padded rows of
-    # a sliding window with nothing to attend to, which is NaN in some attention implementations.
-    hidden_BLD = model.base_model(input_ids=ids_BL, use_cache=False).last_hidden_state
-    # the hidden state at position t predicts token t + 1
-    predicts_BL = ((position_L >= start_B1) & (position_L < end_B1))[:, 1:].to(model.device)
-    logp_N = _token_log_probs(model, hidden_BLD[:, :-1][predicts_BL], ids_BL[:, 1:][predicts_BL])
-    row_N = predicts_BL.nonzero()[:, 0]
-    sum_B = torch.zeros(len(requests), dtype=torch.float64).index_add_(0, row_N.cpu(), logp_N.double().cpu())
-    result: np.ndarray = sum_B.numpy()
-    return result
-
-
-def _token_log_probs(model: Any, hidden_ND: Tensor, labels_N: Tensor) -> Tensor:
-    """Return log p(label), (N,) fp32; logits are made for a bounded number of positions at a time."""
-    import torch
-
-    head = model.get_output_embeddings()
-    cap = model.config.get_text_config().to_dict().get("final_logit_softcapping")
-    rows = max(1, LOGITS_PER_CHUNK // head.weight.shape[0])
-    parts = []
-    for start in range(0, len(labels_N), rows):
-        logits_NV = head(hidden_ND[start : start + rows]).float()
-        if cap is not None:
-            logits_NV = torch.tanh(logits_NV / cap) * cap
-        parts.append(-torch.nn.functional.cross_entropy(logits_NV, labels_N[start : start + rows], reduction="none"))
-    return torch.cat(parts)
+    by_prompt: dict[tuple[int, ...], list[int]] = {}
+    for index in sorted(range(len(requests)), key=lambda index: -length([index])):
+        by_prompt.setdefault(requests[index].prompt, []).append(index)
+    by_count: dict[int, list[list[int]]] = {}
+    for indices in by_prompt.values():
+        most = max(1, TOKENS_PER_BATCH // length(indices))
+        for start in range(0, len(indices), most):
+            row = indices[start : start + most]
+            by_count.setdefault(len(row), []).append(row)
+    for count, rows in by_count.items():
+        rows.sort(key=length, reverse=True)
+        while rows:
+            size = max(1, TOKENS_PER_BATCH // (count * length(rows[0])))
+            yield rows[:size]
+            rows = rows[size:]
 
 
 @dataclass(kw_only=True)
@@ -141,6 +120,8 @@ def open_transformers(checkpoint: Path, options: ScorerOptions) -> OpenScorer:
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
 
+    from harness.attention import use_packed_attention
+
     opened = read_checkpoint(checkpoint)
     config = AutoConfig.from_pretrained(checkpoint, trust_remote_code=options.trust_remote_code)
     # sdpa leaves Gemma-2's attention soft-capping out
@@ -153,6 +134,7 @@ def open_transformers(checkpoint: Path, options: ScorerOptions) -> OpenScorer:
         trust_remote_code=options.trust_remote_code,
     )
     model.eval().to("cuda" if torch.cuda.is_available() else "cpu")
+    use_packed_attention(model)
     return TransformersScorer(opened=opened, current=checkpoint, max_length=options.max_length, model=model)
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from harness import head
 from harness.api import HarnessError, ScoreRequest, ScorerOptions
 from harness.score import transformers as scorer
 
@@ -40,8 +41,61 @@ def test_sums_do_not_depend_on_how_requests_are_batched(
     live = opened(make_checkpoint("gemma"))
     together = live.score(requests)
     monkeypatch.setattr(scorer, "TOKENS_PER_BATCH", 1)
-    monkeypatch.setattr(scorer, "LOGITS_PER_CHUNK", 7 * 300)
+    monkeypatch.setattr(head, "CHUNK_ELEMENTS", 7 * 300)
     assert_same_nats(live.score(requests), together)
+
+
+def shared_prompts() -> list[ScoreRequest]:
+    """Prompts with 1, 2, 3 and 3 responses, in no order; the longest outgrow the sliding windows."""
+    rng = np.random.default_rng(1)
+
+    def ids(count: int) -> tuple[int, ...]:
+        return tuple(int(token) for token in rng.integers(3, 300, count))
+
+    prompts = ids(1), ids(60), ids(30), ids(7)
+    shared = [ScoreRequest(prompt=prompts[k], response=ids(n)) for k, n in enumerate((5, 60, 33, 2))]
+    shared += [ScoreRequest(prompt=prompts[k], response=ids(n)) for k, n in ((3, 50), (1, 1), (2, 8), (3, 1), (2, 40))]
+    return shared
+
+
+@pytest.mark.parametrize("budget", [4096, 200])  # one forward a number of responses; and responses of a prompt apart
+@pytest.mark.parametrize("family", FAMILIES)
+def test_responses_to_one_prompt_score_as_alone(
+    family: str,
+    budget: int,
+    make_checkpoint: Make,
+    plain_log_probs: Plain,
+    assert_same_nats: Same,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(scorer, "TOKENS_PER_BATCH", budget)
+    checkpoint, asked = make_checkpoint(family), shared_prompts()
+    assert_same_nats(opened(checkpoint).score(asked), plain_log_probs(checkpoint, asked))
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_prompt_goes_through_the_model_once_and_nothing_is_padding(family: str, make_checkpoint: Make) -> None:
+    live, asked = opened(make_checkpoint(family)), shared_prompts()
+    seen: list[int] = []
+    live.model.get_input_embeddings().register_forward_hook(lambda module, ids, out: seen.append(ids[0].numel()))
+    live.score(asked)
+    assert sum(seen) == (1 + 60 + 30 + 7) + (5 + 60 + 33 + 2 + 50 + 1 + 8 + 1 + 40)
+
+
+def test_an_architecture_without_packed_rows_is_scored_on_padded_ones(
+    tmp_path: Path, plain_log_probs: Plain, assert_same_nats: Same
+) -> None:
+    import torch
+    from transformers import Starcoder2Config, Starcoder2ForCausalLM
+
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2, "num_attention_heads": 2}
+    config = Starcoder2Config(
+        vocab_size=300, num_key_value_heads=1, sliding_window=32, max_position_embeddings=256, **sizes
+    )
+    Starcoder2ForCausalLM(config).save_pretrained(tmp_path)
+    asked = shared_prompts()
+    assert_same_nats(opened(tmp_path).score(asked), plain_log_probs(tmp_path, asked))
 
 
 @pytest.mark.parametrize(
