@@ -5,7 +5,6 @@ from __future__ import annotations
 import difflib
 import hashlib
 import json
-import os
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,13 +13,14 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
 from harness.api import HarnessError
+from harness.folders import TUNED as TUNED
+from harness.folders import TUNING as TUNING
+from harness.folders import cache_folder as cache_folder
 
 PROTOCOL = 1
 """The rules under which numbers may stand in one table. Raised whenever a change of ours changes what is measured."""
 RATE_FACTOR = 4.0
 """Trials draw the learning rate from 1 / 4 to 4 times the shared one, log-uniform: the same range for every loss."""
-TUNING, TUNED = "tuning", "tuned-"
-"""Folders inside a run, each a run folder of its own: the trials, and `tuned-<trials>`, what was chosen from them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -260,14 +260,6 @@ def read_run(path: Path) -> dict[str, Any]:
     except tomllib.TOMLDecodeError as error:
         raise HarnessError(f"run file {path}: not valid TOML ({error})") from None
     return {name.replace("-", "_"): value for name, value in values.items()}
-
-
-def cache_folder() -> Path:
-    """Return where nano models and reference log-probs are kept: HARNESS_CACHE, or the user's cache folder."""
-    named = os.environ.get("HARNESS_CACHE")
-    if named:
-        return Path(named)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "preference-harness"
 
 
 def _toml(value: Any) -> str:

@@ -11,6 +11,9 @@ from numpy.typing import NDArray
 
 from harness.stats import Floats
 
+FEW = 100
+"""Up to so many different values on one side, concordance is counted in a table."""
+
 
 def spearman_examples(x: Floats, y: Floats) -> Floats:
     """Return pseudo-values (n,) whose mean is Spearman's correlation of `x` and `y` with mid-ranks for ties.
@@ -86,10 +89,14 @@ def _normalised(xy: Floats, xx: Floats, yy: Floats, degree: int) -> Floats:
 def _concordance(rank_x: NDArray[np.int64], rank_y: NDArray[np.int64]) -> Floats:
     """Return, for each example i, the sum over j of sign(x_i - x_j) * sign(y_i - y_j), (n,), in O(n log^2 n).
 
-    Two ranks differ first at some binary digit: digit by digit, examples that agree in all higher digits are compared,
-    those with a 1 (larger x) against those with a 0, by counting smaller and larger y in their sorted order.
+    Where one side has few values, by a table. Else: two ranks differ first at some binary digit; digit by digit,
+    examples that agree in all higher digits are compared, those with a 1 (larger x) against those with a 0, by counting
+    smaller and larger y in their sorted order.
     """
     n = len(rank_x)
+    few, many = (rank_x, rank_y) if rank_x.max(initial=0) < rank_y.max(initial=0) else (rank_y, rank_x)
+    if few.max(initial=0) < FEW:
+        return _concordance_of_few(few, many)
     x: NDArray[np.integer] = rank_x.astype(np.uint16) if n < 2**16 else rank_x  # 16-bit integers are sorted by radix
     total, by_y = np.zeros(n), np.argsort(rank_y, kind="stable")
     for digit in range(int(rank_x.max(initial=0)).bit_length()):
@@ -104,6 +111,16 @@ def _concordance(rank_x: NDArray[np.int64], rank_y: NDArray[np.int64]) -> Floats
             smaller, larger = seen[tie_start] - seen[group_start], seen[group_end] - seen[tie_end]
             total[order] += np.where(others, 0, sign * (smaller - larger))
     return total
+
+
+def _concordance_of_few(few: NDArray[np.int64], many: NDArray[np.int64]) -> Floats:
+    """Return the same, (n,), by a table with a row a value of `many` and a column a value of `few`."""
+    rows, columns = int(many.max(initial=0)) + 1, int(few.max(initial=0)) + 1
+    table = np.bincount(many * columns + few, minlength=rows * columns).reshape(rows, columns)
+    lower = np.cumsum(table, axis=0)  # how many of each column have a value of `many` up to this row's
+    signs = 2 * lower - table - lower[-1]  # less those above: the sum of the signs of a row against a column
+    left = np.cumsum(signs, axis=1)
+    return np.asarray((2 * left - signs - left[:, -1:])[many, few], dtype=np.float64)
 
 
 def _runs(starts: NDArray[np.bool_]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

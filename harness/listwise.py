@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.stats import Floats
+from harness.stats import Floats, numbered
 
 MIN_LIST = 3
 """Fewer scored responses of one prompt give no rank correlation within it."""
@@ -33,7 +33,7 @@ class Lists:
 def lists(prompt: NDArray[np.object_], reward: Floats, score: Floats) -> Lists:
     """Return the lists of responses, from `prompt`, `reward` and `score` a response, (n,) each."""
     usable = np.isfinite(score) & np.isfinite(reward)
-    names, of_all = np.unique(prompt.astype(str), return_inverse=True)
+    names, of_all = numbered(prompt)
     which = of_all[usable]
     sizes = np.bincount(which, minlength=len(names))
     order = np.argsort(which, kind="stable")
@@ -43,7 +43,7 @@ def lists(prompt: NDArray[np.object_], reward: Floats, score: Floats) -> Lists:
         table_PL = np.full((len(names), int(sizes.max(initial=0))), np.nan)
         table_PL[which[order], place] = values[order]
         padded.append(table_PL)
-    return Lists(prompt=names.astype(object), reward_PL=padded[0], score_PL=padded[1], sizes=sizes)
+    return Lists(prompt=np.array(names, dtype=object), reward_PL=padded[0], score_PL=padded[1], sizes=sizes)
 
 
 def correlations(one: Lists) -> tuple[Floats, Floats]:

@@ -17,6 +17,7 @@ from harness.calibration import brier_examples, ece_examples, wins
 from harness.correlations import kendall_examples, slope_examples, spearman_examples
 from harness.listwise import MIN_LIST, best_of_n, correlations, lists, ndcg
 from harness.stats import Floats
+from harness.store import Columns, columns_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -24,6 +25,15 @@ if TYPE_CHECKING:
 YARDSTICKS = ("sum", "mean", "ratio")
 """Rewards common to all losses: summed log-prob, log-prob a token, summed log-prob over the reference's."""
 LENBALANCED = "test_lenbalanced"
+PAIRS_READ = (
+    *("split", "prompt_id", "gap", "true_chosen", "true_rejected", "reward_chosen", "reward_rejected"),
+    *(f"{side}_{what}" for side in ("chosen", "rejected") for what in ("sum_logp", "tokens", "characters")),
+    *("ref_chosen_sum_logp", "ref_rejected_sum_logp"),
+)
+RESPONSES_READ = (
+    *("split", "prompt_id", "sum_logp", "tokens", "ref_sum_logp", "reward", "score", "true_quality", "listwise"),
+)
+"""What the metrics read of a cell's two tables."""
 LISTWISE = ("spearman_within_prompt", "kendall_within_prompt", "ndcg", "best_of_n")
 """One value a prompt of the listwise data."""
 ON_REFERENCE = ("chosen_logp_drift", "rejected_logp_drift", "likelihood_displacement")
@@ -129,93 +139,95 @@ METRICS: Mapping[str, Metric] = _registry()
 """Every metric by name, in the order of the board."""
 
 
-def gap_edges(rows: pd.DataFrame) -> Floats:
+def gap_edges(rows: pd.DataFrame | Columns) -> Floats:
     """Return the three quartile edges of the score gap over the pairs of the main split; NaN where no gap is known."""
-    gaps = _main(rows)["gap"].to_numpy(np.float64, na_value=np.nan)
+    gaps = _main(columns_of(rows, ("split", "gap")))["gap"]
     gaps = gaps[np.isfinite(gaps)]
     return np.quantile(gaps, [0.25, 0.5, 0.75]) if len(gaps) else np.full(3, np.nan)
 
 
-def pair_values(rows: pd.DataFrame, edges: Floats | None = None) -> dict[str, Floats]:
+def pair_values(rows: pd.DataFrame | Columns, edges: Floats | None = None) -> dict[str, Floats]:
     """Return per-pair values of the pairwise metrics, each over its split's pairs in the order of `rows`.
 
     Metrics of the length-balanced split have one value a row of that split, all others one a row of the main split.
     `edges`: the quartile edges of the score gap, (3,); by default those of `rows`. A pair on an edge is in the quartile
     below it.
     """
-    main, balanced = _main(rows), rows[rows["split"] == LENBALANCED]
-    edges = gap_edges(rows) if edges is None else edges
+    columns = columns_of(rows, PAIRS_READ)
+    main, balanced = _main(columns), _balanced(columns)
+    edges = gap_edges(columns) if edges is None else edges
+    margins = _margins(main)
     values: dict[str, Floats] = {}
-    for suffix, margin in _margins(main).items():
+    for suffix, margin in margins.items():
         values[f"pairwise_accuracy{suffix}"] = wins(margin)
-    own = _margins(main)[""]
-    gap = _column(main, "gap")
+    own, gap = margins[""], main["gap"]
     quartile = np.where(np.isfinite(gap), np.searchsorted(edges, gap, side="left") + 1, 0)
     for q in (1, 2, 3, 4):
         values[f"pairwise_accuracy_gap_q{q}"] = np.where(quartile == q, wins(own), np.nan)
     for suffix, margin in _margins(balanced).items():
         values[f"pairwise_accuracy_lenbalanced{suffix}"] = wins(margin)
-    truth = np.sign(_column(main, "true_chosen") - _column(main, "true_rejected"))
+    truth = np.sign(main["true_chosen"] - main["true_rejected"])
     values["pairwise_accuracy_true"] = np.where(truth == 0, np.nan, wins(own * truth))
     values |= {"brier": brier_examples(own), "ece": ece_examples(own), "margin": own}
     for side in ("chosen", "rejected"):
-        values[f"{side}_logp_drift"] = _column(main, f"{side}_sum_logp") - _column(main, f"ref_{side}_sum_logp")
+        values[f"{side}_logp_drift"] = main[f"{side}_sum_logp"] - main[f"ref_{side}_sum_logp"]
     drift = values["chosen_logp_drift"]
     values["likelihood_displacement"] = np.where(np.isnan(drift), np.nan, drift < 0)
-    values["length_slope"] = _length_slope(
-        own, _column(main, "chosen_characters"), _column(main, "rejected_characters")
-    )
+    values["length_slope"] = _length_slope(own, main["chosen_characters"], main["rejected_characters"])
     return values
 
 
-def examples(rows: pd.DataFrame, responses: pd.DataFrame, edges: Floats | None = None) -> dict[str, Examples]:
+def examples(
+    rows: pd.DataFrame | Columns, responses: pd.DataFrame | Columns, edges: Floats | None = None
+) -> dict[str, Examples]:
     """Return the examples of every metric in `METRICS`, in its order."""
-    prompts = {False: _prompts(_main(rows)), True: _prompts(rows[rows["split"] == LENBALANCED])}
+    pairs, main = columns_of(rows, PAIRS_READ), _main(columns_of(responses, RESPONSES_READ))
+    prompts = {False: _main(pairs)["prompt_id"], True: _balanced(pairs)["prompt_id"]}
     found = {
         name: Examples(prompt=prompts[name.startswith("pairwise_accuracy_lenbalanced")], value=value)
-        for name, value in pair_values(rows, edges).items()
+        for name, value in pair_values(pairs, edges).items()
     }
-    main = _main(responses)
-    rewards, score = _rewards(main), _column(main, "score")
+    rewards, score = _rewards(main), main["score"]
     pooled = [(f"spearman{suffix}", spearman_examples, reward, score) for suffix, reward in rewards.items()]
     pooled += [(f"kendall{suffix}", kendall_examples, reward, score) for suffix, reward in rewards.items()]
-    pooled.append(("spearman_true", spearman_examples, rewards[""], _column(main, "true_quality")))
+    pooled.append(("spearman_true", spearman_examples, rewards[""], main["true_quality"]))
     for name, correlate, reward, truth in pooled:
         usable = np.isfinite(truth) & np.isfinite(reward)
-        value = np.full(len(main), np.nan)
+        value = np.full(len(score), np.nan)
         value[usable] = correlate(reward[usable], truth[usable])
-        found[name] = Examples(prompt=_prompts(main), value=value)
-    found |= _listwise(main[main["listwise"].to_numpy(bool)])
+        found[name] = Examples(prompt=main["prompt_id"], value=value)
+    found |= _listwise(_where(main, main["listwise"]))
     return {name: found[name] for name in METRICS}
 
 
 def summarise(rows: pd.DataFrame, responses: pd.DataFrame) -> tuple[dict[str, float], dict[str, str]]:
     """Return every metric of one cell and, for those that are NaN, why."""
     metrics, reasons = {}, {}
-    for name, found in examples(rows, responses).items():
+    pairs, answers = columns_of(rows, PAIRS_READ), columns_of(responses, RESPONSES_READ)
+    for name, found in examples(pairs, answers).items():
         value = found.value[np.isfinite(found.value)]
         metrics[name] = float(value.mean()) if len(value) else float("nan")
         if not len(value):
-            reasons[name] = _why_missing(name, rows, responses)
+            reasons[name] = _why_missing(name, pairs, answers)
     return metrics, reasons
 
 
-def _why_missing(name: str, rows: pd.DataFrame, responses: pd.DataFrame) -> str:
+def _why_missing(name: str, rows: Columns, responses: Columns) -> str:
     stem, _, yardstick = name.partition("@")
     on_responses = stem.startswith(("spearman", "kendall")) or stem in LISTWISE
     table, kind = (_main(responses) if on_responses else _main(rows)), "data"
     if stem == "pairwise_accuracy_lenbalanced":
-        table, kind = rows[rows["split"] == LENBALANCED], "length-balanced pairs"
+        table, kind = _balanced(rows), "length-balanced pairs"
     if stem in LISTWISE:
-        table, kind = table[table["listwise"].to_numpy(bool)], "listwise data"
-    if not len(table):
+        table, kind = _where(table, table["listwise"]), "listwise data"
+    if not len(table["split"]):
         return f"the split has no {kind}"
     if stem in ON_REFERENCE:
         return "the reference's log-probs are not known"
     if not np.isfinite((_rewards if on_responses else _margins)(table)[f"@{yardstick}" if yardstick else ""]).any():
         return f"the {yardstick} yardstick's log-probs are not known" if yardstick else "no reward is known"
     needed = _needed(stem, on_responses)
-    if needed and not np.isfinite(_column(table, needed)).any():
+    if needed and not np.isfinite(table[needed]).any():
         return f"the data has no {needed}"
     if "_gap_" in stem:
         return "no pair falls into this quartile"
@@ -235,9 +247,9 @@ def _needed(stem: str, on_responses: bool) -> str | None:
     return "score" if on_responses else "gap" if "_gap_" in stem else None
 
 
-def _listwise(responses: pd.DataFrame) -> dict[str, Examples]:
+def _listwise(responses: Columns) -> dict[str, Examples]:
     """Return the metrics that have one value a prompt."""
-    found = lists(_prompts(responses), _column(responses, "reward"), _column(responses, "score"))
+    found = lists(responses["prompt_id"], responses["reward"], responses["score"])
     spearman, kendall = correlations(found)
     values = dict(zip(LISTWISE, (spearman, kendall, ndcg(found), best_of_n(found)), strict=True))
     return {name: Examples(prompt=found.prompt, value=value) for name, value in values.items()}
@@ -257,36 +269,35 @@ def _length_slope(margin: Floats, chosen: Floats, rejected: Floats) -> Floats:
     return value
 
 
-def _margins(pairs: pd.DataFrame) -> dict[str, Floats]:
+def _margins(pairs: Columns) -> dict[str, Floats]:
     """Return reward of chosen minus rejected, (n,): under the own reward "" and "@sum", "@mean", "@ratio"."""
-    chosen, rejected = _column(pairs, "chosen_sum_logp"), _column(pairs, "rejected_sum_logp")
+    chosen, rejected = pairs["chosen_sum_logp"], pairs["rejected_sum_logp"]
     return {
-        "": _column(pairs, "reward_chosen") - _column(pairs, "reward_rejected"),
+        "": pairs["reward_chosen"] - pairs["reward_rejected"],
         "@sum": chosen - rejected,
-        "@mean": chosen / _column(pairs, "chosen_tokens") - rejected / _column(pairs, "rejected_tokens"),
-        "@ratio": (chosen - _column(pairs, "ref_chosen_sum_logp"))
-        - (rejected - _column(pairs, "ref_rejected_sum_logp")),
+        "@mean": chosen / pairs["chosen_tokens"] - rejected / pairs["rejected_tokens"],
+        "@ratio": (chosen - pairs["ref_chosen_sum_logp"]) - (rejected - pairs["ref_rejected_sum_logp"]),
     }
 
 
-def _rewards(responses: pd.DataFrame) -> dict[str, Floats]:
+def _rewards(responses: Columns) -> dict[str, Floats]:
     """Return the reward of each response, (n,), under the same keys as `_margins`."""
-    total = _column(responses, "sum_logp")
+    total = responses["sum_logp"]
     return {
-        "": _column(responses, "reward"),
+        "": responses["reward"],
         "@sum": total,
-        "@mean": total / _column(responses, "tokens"),
-        "@ratio": total - _column(responses, "ref_sum_logp"),
+        "@mean": total / responses["tokens"],
+        "@ratio": total - responses["ref_sum_logp"],
     }
 
 
-def _main(table: pd.DataFrame) -> pd.DataFrame:
-    return table[table["split"] != LENBALANCED]
+def _main(table: Columns) -> Columns:
+    return _where(table, table["split"] != LENBALANCED)
 
 
-def _column(table: pd.DataFrame, name: str) -> Floats:
-    return table[name].to_numpy(np.float64, na_value=np.nan)
+def _balanced(table: Columns) -> Columns:
+    return _where(table, table["split"] == LENBALANCED)
 
 
-def _prompts(table: pd.DataFrame) -> NDArray[np.object_]:
-    return table["prompt_id"].to_numpy(object)
+def _where(table: Columns, rows: NDArray[np.bool_]) -> Columns:
+    return {name: values[rows] for name, values in table.items()}

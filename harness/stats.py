@@ -40,10 +40,23 @@ def resample_counts(n_prompts: int, resamples: int = 10_000, seed: int = 0) -> N
 
 
 def cluster_sums(prompt: NDArray[np.int64], values: Floats, n_prompts: int) -> tuple[Floats, Floats]:
-    """Return per prompt the sum and the number of the finite `values`, (P,) each; `prompt` (n,) indexes the prompts."""
-    finite = np.isfinite(values)
-    sums = np.bincount(prompt[finite], weights=values[finite], minlength=n_prompts).astype(np.float64)
-    return sums, np.bincount(prompt[finite], minlength=n_prompts).astype(np.float64)
+    """Return per prompt the sum and the number of the finite `values`, (P,) each, or (K, P) for `values` (K, n).
+
+    `prompt` (n,) indexes the prompts.
+    """
+    shape = (*values.shape[:-1], n_prompts)
+    finite, cells = np.isfinite(values), int(np.prod(shape))
+    place = (prompt + n_prompts * np.arange(cells // max(n_prompts, 1))[:, None]).reshape(values.shape)[finite]
+    sums = np.bincount(place, weights=values[finite], minlength=cells).astype(np.float64)
+    return sums.reshape(shape), np.bincount(place, minlength=cells).astype(np.float64).reshape(shape)
+
+
+def numbered(names: NDArray[np.object_]) -> tuple[list[str], NDArray[np.int64]]:
+    """Return the distinct names, sorted, and the place of each of `names` among them, (n,)."""
+    texts = [str(name) for name in names.tolist()]
+    distinct = sorted(set(texts))
+    places = {name: place for place, name in enumerate(distinct)}
+    return distinct, np.fromiter((places[text] for text in texts), dtype=np.int64, count=len(texts))
 
 
 def means(sums: Floats, sizes: Floats) -> Floats:
@@ -52,14 +65,17 @@ def means(sums: Floats, sizes: Floats) -> Floats:
 
 
 def resampled_means(counts: NDArray[np.uint16], sums: Floats, sizes: Floats) -> Floats:
-    """Return the mean of each column in each resample, (R, K), as a ratio of sums. `sums`, `sizes`: (K, P)."""
-    distinct, which = np.unique(sizes, axis=0, return_inverse=True)
-    stacked = np.concatenate([sums, distinct]).T
-    result = np.empty((len(counts), len(sums)))
+    """Return the mean of each column in each resample, (R, K), as a ratio of sums. `sums`, `sizes`: (K, P).
+
+    The resamples of a column lie side by side in memory: intervals sort them.
+    """
+    alike = bool((sizes == sizes[:1]).all())
+    stacked = np.concatenate([sums, sizes[:1] if alike else sizes])
+    result = np.empty((len(sums), len(counts)))
     for start in range(0, len(counts), CHUNK):
-        totals = counts[start : start + CHUNK].astype(np.float64) @ stacked
-        result[start : start + CHUNK] = _ratio(totals[:, : len(sums)], totals[:, len(sums) :][:, which.ravel()])
-    return result
+        totals = stacked @ counts[start : start + CHUNK].astype(np.float64).T
+        result[:, start : start + CHUNK] = _ratio(totals[: len(sums)], totals[len(sums) :])
+    return result.T
 
 
 def acceleration(sums: Floats, sizes: Floats) -> Floats:
@@ -88,23 +104,38 @@ def interval(
     tails = np.array([(1 - level) / 2, (1 + level) / 2])
     if n_prompts is not None and n_prompts > 1:
         tails = ndtr(np.sqrt(n_prompts / (n_prompts - 1)) * stdtrit(float(n_prompts - 1), tails))
+    ordered = np.sort(resampled.T, axis=1)  # (K, R), NaN last
     if method == "percentile":
-        low, high = np.quantile(resampled, tails, axis=0)
-        holes = np.isnan(resampled).any(0) & np.isfinite(estimate)
+        low, high = _quantiles(ordered, np.broadcast_to(tails[:, None], (2, len(ordered))))
+        holes = np.isnan(ordered[:, -1]) & np.isfinite(estimate)
         if holes.any():  # resamples without a single example of the metric
             low[holes], high[holes] = np.nanquantile(resampled[:, holes], tails, axis=0)
         return low, high
     assert accelerations is not None, "BCa needs the accelerations"
-    below = ((resampled < estimate).mean(0) + (resampled <= estimate).mean(0)) / 2
-    bias = ndtri(below)
+    fewer, more = (
+        np.count_nonzero(side, axis=1) for side in (ordered < estimate[:, None], ordered <= estimate[:, None])
+    )
+    bias = ndtri((fewer + more) / (2 * len(resampled)))
     shifted = bias + ndtri(tails)[:, None]
     with np.errstate(invalid="ignore"):
         levels = ndtr(bias + shifted / (1 - accelerations * shifted))
-    ends = [
-        np.quantile(resampled[:, k], levels[:, k]) if np.isfinite(levels[:, k]).all() else np.full(2, np.nan)
-        for k in range(resampled.shape[1])
-    ]
-    return np.array([end[0] for end in ends]), np.array([end[1] for end in ends])
+    low, high = _quantiles(ordered, np.where(np.isfinite(levels).all(0), levels, np.nan))
+    return low, high
+
+
+def _quantiles(ordered: Floats, levels: Floats) -> Floats:
+    """Return the quantiles of each row of `ordered`, (K, R) ascending, at its `levels` (L, K): (L, K).
+
+    Interpolated linearly, as by `np.quantile`; NaN for a level that is NaN and for a row that has one.
+    """
+    last = ordered.shape[1] - 1
+    place = np.nan_to_num(levels) * last
+    before = np.floor(place).astype(np.int64)
+    row, share = np.arange(len(ordered)), place - before
+    first, second = ordered[row, before], ordered[row, np.minimum(before + 1, last)]
+    apart = second - first
+    found = np.where(share >= 0.5, second - apart * (1 - share), first + apart * share)
+    return np.where(np.isnan(levels) | np.isnan(ordered[:, -1]), np.nan, found)
 
 
 def standard_errors(per_seed: Floats, prompt_variance: Floats, n_prompts: int, pool: int = 1) -> tuple[Floats, Floats]:
@@ -151,13 +182,15 @@ def step_down(differences: Floats, deviations: Floats, errors: Floats, freedom: 
     equal = size <= 1e-12
     with np.errstate(divide="ignore", invalid="ignore"):
         t = np.where(equal, 0.0, size / errors)
-        null = np.where(errors > 0, np.abs(deviations) / errors, 0.0)
     z = -ndtri(np.maximum(stdtr(freedom, -t), 1e-300))
     order = np.argsort(-z, kind="stable")
-    largest = np.maximum.accumulate(null[:, order[::-1]], axis=1)[:, ::-1]  # over this comparison and all smaller ones
-    reached = (largest >= z[order] * (1 - 1e-12)).sum(0)
+    largest, reached = np.zeros(len(deviations)), np.empty(len(size))
+    for k in order[::-1]:  # the largest over this comparison and all smaller ones
+        if errors[k] > 0:
+            np.maximum(largest, np.abs(deviations[:, k]) / errors[k], out=largest)
+        reached[k] = np.count_nonzero(largest >= z[k] * (1 - 1e-12))
     adjusted = np.empty(len(size))
-    adjusted[order] = np.maximum.accumulate((1 + reached) / (1 + len(null)))
+    adjusted[order] = np.maximum.accumulate((1 + reached[order]) / (1 + len(deviations)))
     return np.where(equal, 1.0, adjusted)
 
 
@@ -192,15 +225,15 @@ def compare(
     if not len(first):
         return Comparison(better=wins, p=p, detectable=float("nan"))
     estimate = per_seed.mean(0)
-    apart = resampled - estimate
-    deviations = apart[:, first] - apart[:, second]
+    apart = np.ascontiguousarray((resampled - estimate).T)
+    deviations = (apart[first] - apart[second]).T  # (R, D), the resamples of a comparison side by side in memory
     variance = deviations.var(0)
     errors, freedom = standard_errors(per_seed[:, first] - per_seed[:, second], variance, n_prompts, systems - 1)
     deviations *= np.sqrt(n_prompts / max(n_prompts - 1, 1))
     if seeds > 1:
-        draws = np.random.default_rng(seed).standard_normal(resampled.shape)
+        draws = np.ascontiguousarray(np.random.default_rng(seed).standard_normal(resampled.shape).T)
         added = np.maximum(errors**2 - variance * n_prompts / max(n_prompts - 1, 1), 0.0)
-        deviations += (draws[:, first] - draws[:, second]) * np.sqrt(added / 2)
+        deviations += (draws[first] - draws[second]).T * np.sqrt(added / 2)
     adjusted = step_down(estimate[first] - estimate[second], deviations, errors, freedom)
     p[first, second] = p[second, first] = adjusted
     if n_prompts >= FEWEST_CLUSTERS:

@@ -55,6 +55,26 @@ def test_a_resampled_mean_is_the_mean_of_the_examples_drawn() -> None:
     assert np.isnan(drawn[2, 0])
 
 
+def test_the_sums_of_several_columns_are_those_of_each() -> None:
+    prompt, values = RNG(3).integers(0, 7, 50), RNG(4).normal(size=(2, 3, 50))
+    values[0, 1, :20] = np.nan
+    sums, sizes = cluster_sums(prompt, values, 7)
+    for place in np.ndindex(2, 3):
+        one = cluster_sums(prompt, values[place], 7)
+        np.testing.assert_array_equal([sums[place], sizes[place]], one)
+
+
+def test_percentiles_are_numpys_and_resamples_without_an_example_are_left_out() -> None:
+    drawn = np.round(RNG(5).normal(size=(999, 4)), 1)
+    drawn[:200, 1] = np.nan
+    drawn[:, 2] = np.nan
+    drawn[:, 3] = 0.5
+    low, high = interval(drawn, np.array([0.0, 0.0, np.nan, 0.5]), level=0.9)
+    for k, known in ((0, drawn[:, 0]), (1, drawn[200:, 1]), (3, drawn[:, 3])):
+        np.testing.assert_allclose([low[k], high[k]], np.quantile(known, [0.05, 0.95]), rtol=1e-15)
+    assert np.isnan([low[2], high[2]]).all()
+
+
 @pytest.mark.parametrize("method", ["percentile", "bca"])
 def test_intervals_from_the_same_resamples_are_scipys(method: str) -> None:
     prompt, value = clustered(RNG(0), 60)

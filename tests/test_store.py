@@ -34,6 +34,33 @@ def test_a_record_is_read_back_with_its_tables(tmp_path: Path) -> None:
     pd.testing.assert_frame_equal(first.responses(), RESPONSES, check_dtype=False)
 
 
+def test_columns_read_without_pandas_are_those_of_the_tables(tmp_path: Path) -> None:
+    rows = pd.concat([ROWS, ROWS, ROWS], ignore_index=True).assign(
+        pair_id=["p", "é", ""], gap=[1.5, np.nan, -0.0], reward_chosen=np.nan, chosen_tokens=[3, 2**40, 1]
+    )
+    responses = pd.concat([RESPONSES, RESPONSES], ignore_index=True).assign(listwise=[True, False])
+    record = write_record(tmp_path, {"key": "a"}, rows, responses)
+    found = record.columns("rows.parquet", ("pair_id", "gap", "reward_chosen", "chosen_tokens"))
+    assert found["pair_id"].tolist() == ["p", "é", ""]
+    for name in ("gap", "reward_chosen", "chosen_tokens"):
+        np.testing.assert_array_equal(found[name], rows[name].to_numpy(float))
+        assert found[name].dtype == np.float64
+    (listwise,) = record.columns("responses.parquet", ["listwise"]).values()
+    assert (listwise.dtype, listwise.tolist()) == (np.bool_, [True, False])
+    none = write_record(tmp_path, {"key": "a"}, rows[:0], responses)
+    assert none.columns("rows.parquet", ["gap", "split"])["gap"].shape == (0,)
+
+
+def test_columns_of_a_table_that_lacks_one_or_is_none_are_refused(tmp_path: Path) -> None:
+    record = write_record(tmp_path, {"key": "a"}, ROWS, RESPONSES)
+    ROWS.drop(columns="gap").to_parquet(tmp_path / "rows.parquet")
+    with pytest.raises(HarnessError, match=r"got no column gap, expected all of"):
+        record.columns("rows.parquet", ["split"])
+    (tmp_path / "rows.parquet").write_bytes(b"version https://git-lfs")
+    with pytest.raises(HarnessError, match=r"rows\.parquet: got .*expected a parquet table"):
+        record.columns("rows.parquet", ["split"])
+
+
 def test_a_record_has_the_hash_of_every_table_in_its_folder(tmp_path: Path) -> None:
     (tmp_path / "train.parquet").write_bytes(b"abc")
     files = write_record(tmp_path, {"key": "a"}, ROWS, RESPONSES).fields["files"]

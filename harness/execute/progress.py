@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
-from harness.execute.campaign import Campaign
-from harness.execute.local import unfinished
-from harness.execute.tuning import Tuning
-from harness.grid import Cell
+if TYPE_CHECKING:
+    from harness.execute.campaign import Campaign
+    from harness.execute.tuning import Tuning
+    from harness.grid import Cell
 
 START, TRAIN, ENGINE, SCORE = 3.0, 4.0, 2.0, 1.0
 """Rough weights of making a start checkpoint, training a cell, starting an engine, scoring a cell; for the ETA only."""
@@ -34,6 +34,8 @@ class RunProgress:
         self._begin(campaign)
 
     def _begin(self, campaign: Campaign) -> None:
+        from harness.execute.local import unfinished
+
         self.labels = {cell.key: f"{cell.system.label}" for cell in campaign.cells}
         self.seeds = {cell.key: cell.seed for cell in campaign.cells} if len(campaign.run.seeds) > 1 else {}
         self.left = {job.model: unfinished(job) for job in campaign.jobs}

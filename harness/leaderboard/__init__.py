@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from harness.config import TUNED
+from harness.folders import TUNED
 from harness.leaderboard import csv, json, markdown
 from harness.leaderboard.group import only
 from harness.leaderboard.page import write_page

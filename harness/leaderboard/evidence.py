@@ -5,13 +5,22 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from harness.calibration import Bin, reliability
-from harness.metrics import LENBALANCED, METRICS, YARDSTICKS, Examples, examples, gap_edges
+from harness.metrics import (
+    LENBALANCED,
+    METRICS,
+    PAIRS_READ,
+    RESPONSES_READ,
+    YARDSTICKS,
+    Examples,
+    examples,
+    gap_edges,
+)
 from harness.stats import (
     Comparison,
     Floats,
@@ -19,18 +28,17 @@ from harness.stats import (
     cluster_sums,
     compare,
     interval,
+    numbered,
     p_best,
     resample_counts,
     resampled_means,
     standard_errors,
     t_interval,
 )
-from harness.store import Record
-
-if TYPE_CHECKING:
-    import pandas as pd
+from harness.store import RESPONSES, ROWS, Columns, Record
 
 NAN = float("nan")
+PAIR_KEYS, RESPONSE_KEYS = ("split", "pair_id"), ("split", "prompt_id", "response_id")
 
 
 class Unit(NamedTuple):
@@ -91,24 +99,24 @@ def gather(records: Mapping[Unit, Record]) -> Evidence:
     if not records:
         return Evidence(values={}, n_pairs=0, n_prompts=0, pairs=0, left_out={})
     rows, lost_rows = _in_common(
-        [record.rows() for record in records.values()],
-        ("split", "pair_id"),
+        [record.columns(ROWS, {*PAIRS_READ, *PAIR_KEYS}) for record in records.values()],
+        PAIR_KEYS,
         (("reward_chosen", "reward_rejected"), ("chosen_sum_logp", "rejected_sum_logp")),
     )
     responses, lost_responses = _in_common(
-        [record.responses() for record in records.values()],
-        ("split", "prompt_id", "response_id"),
+        [record.columns(RESPONSES, {*RESPONSES_READ, *RESPONSE_KEYS}) for record in records.values()],
+        RESPONSE_KEYS,
         (("reward",), ("sum_logp",)),
     )
     edges = gap_edges(rows[0])
     found = [examples(*tables, edges) for tables in zip(rows, responses, strict=True)]
     main = rows[0]["split"] != LENBALANCED
-    balanced = int((lost_rows == LENBALANCED).sum())
+    balanced = lost_rows.count(LENBALANCED)
     left_out = {"pairs": len(lost_rows) - balanced, "length-balanced pairs": balanced, "responses": len(lost_responses)}
     return Evidence(
         values={name: _shared(list(records), [each[name] for each in found]) for name in METRICS},
         n_pairs=int(main.sum()),
-        n_prompts=int(rows[0]["prompt_id"][main].nunique()),
+        n_prompts=len(set(rows[0]["prompt_id"][main].tolist())),
         pairs=int(main.sum()) + left_out["pairs"],
         left_out={kind: number for kind, number in left_out.items() if number},
         gap_edges=tuple(edges.tolist()) if np.isfinite(edges).all() else (),
@@ -116,31 +124,33 @@ def gather(records: Mapping[Unit, Record]) -> Evidence:
 
 
 def _in_common(
-    tables: Sequence[pd.DataFrame], keys: tuple[str, ...], scores: Sequence[tuple[str, ...]]
-) -> tuple[list[pd.DataFrame], pd.Series]:
+    tables: Sequence[Columns], keys: tuple[str, ...], scores: Sequence[tuple[str, ...]]
+) -> tuple[list[Columns], list[str]]:
     """Return the tables cut to the keys that are scored in all, in one order, and the split of each key left out.
 
-    A table that has none of a kind of score (the untrained base has no reward of its own) is not asked for it.
+    A table that has none of a kind of score (the untrained base has no reward of its own) is not asked for it. The
+    first of `keys` is the split.
     """
-    import pandas as pd
-
-    indices = [pd.MultiIndex.from_frame(table[list(keys)]) for table in tables]
-    union = indices[0]
-    for index in indices[1:]:
-        if not index.equals(union):
-            union = union.union(index, sort=False)
-    union = union.sort_values()
+    names = [list(zip(*(table[key].tolist() for key in keys), strict=True)) for table in tables]
+    union = sorted(set(names[0]).union(*(each for each in names if each != names[0])))
     common = np.ones(len(union), bool)
-    aligned = []
-    for table, index in zip(tables, indices, strict=True):
-        places = index.get_indexer(union)
+    aligned: list[tuple[Columns, NDArray[np.int64]]] = []
+    for k, (table, name) in enumerate(zip(tables, names, strict=True)):
+        if k and name == names[k - 1]:
+            places = aligned[-1][1]
+        else:
+            index = {key: place for place, key in enumerate(name)}
+            places = np.array([index.get(key, -1) for key in union], dtype=np.int64)
         common &= places >= 0
         for columns in scores:
-            scored = np.isfinite(table[list(columns)].to_numpy(np.float64, na_value=np.nan)).all(1)
+            scored = np.all([np.isfinite(table[column]) for column in columns], axis=0)
             if scored.any():
                 common &= scored[places]
         aligned.append((table, places))
-    return [table.iloc[places[common]] for table, places in aligned], union.get_level_values(0)[~common].to_series()
+    return (
+        [{name: values[places[common]] for name, values in table.items()} for table, places in aligned],
+        [union[k][0] for k in np.flatnonzero(~common)],
+    )
 
 
 def _shared(units: Sequence[Unit], found: Sequence[Examples]) -> Values:
@@ -148,9 +158,9 @@ def _shared(units: Sequence[Unit], found: Sequence[Examples]) -> Values:
     finite = np.array([np.isfinite(each.value) for each in found])
     having: NDArray[np.bool_] = np.asarray(finite.any(1))
     kept = finite[having].all(0) & having.any()
-    names, prompt = np.unique(found[0].prompt[kept].astype(str), return_inverse=True)
+    names, prompt = numbered(found[0].prompt[kept])
     return Values(
-        prompt=prompt.astype(np.int64),
+        prompt=prompt,
         n_prompts=len(names),
         units={
             unit: each.value[kept] for unit, each, has in zip(units, found, having, strict=True) if has and kept.any()
@@ -195,8 +205,7 @@ def sample(
             n_prompts=0,
         )
     per_seed_KSn = np.array(list(had.values()))
-    clusters = [cluster_sums(values.prompt, each, values.n_prompts) for each in per_seed_KSn.mean(1)]
-    sums, sizes = np.array([each[0] for each in clusters]), np.array([each[1] for each in clusters])
+    sums, sizes = cluster_sums(values.prompt, per_seed_KSn.mean(1), values.n_prompts)
     counts = _counts(values.n_prompts, resampling.resamples, resampling.seed)
     return Sample(
         labels=tuple(had),
@@ -240,7 +249,7 @@ def only_systems(one: Sample, labels: Sequence[str]) -> Sample:
         one,
         labels=tuple(labels),
         per_seed=one.per_seed[:, columns],
-        resampled=one.resampled[:, columns],
+        resampled=one.resampled.T[columns].T,
         sums=one.sums[columns],
         sizes=one.sizes[columns],
     )
@@ -289,10 +298,11 @@ def _intervals(one: Sample) -> tuple[Floats, Floats, Floats]:
         return value, np.full(value.shape, np.nan), np.full(value.shape, np.nan)
     if len(one.per_seed) > 1:
         return value, *t_interval(value, *standard_errors(one.per_seed, one.resampled.var(0), one.n_prompts))
-    ends = interval(one.resampled, value, n_prompts=one.n_prompts)
-    corrected = interval(one.resampled, value, 0.95, "bca", acceleration(one.sums, one.sizes), one.n_prompts)
-    usable = np.isfinite(corrected).all(0)  # without spread there is nothing to correct
-    return value, np.where(usable, corrected[0], ends[0]), np.where(usable, corrected[1], ends[1])
+    low, high = interval(one.resampled, value, 0.95, "bca", acceleration(one.sums, one.sizes), one.n_prompts)
+    bare = ~np.isfinite([low, high]).all(0)  # without spread there is nothing to correct
+    if bare.any():
+        low[bare], high[bare] = interval(one.resampled.T[bare].T, value[bare], n_prompts=one.n_prompts)
+    return value, low, high
 
 
 @lru_cache(maxsize=8)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from harness.config import cache_folder
+from harness.folders import cache_folder
 from harness.leaderboard import html, plots
 from harness.leaderboard.charts import pictures
 from harness.leaderboard.frames import frames
