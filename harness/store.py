@@ -69,9 +69,11 @@ class Record:
     def columns(self, file: str, names: Iterable[str]) -> Columns:
         """Return columns of one of the cell's tables as arrays. Imports no pandas, which takes thrice the time.
 
-        `file`: `ROWS` or `RESPONSES`, of which all columns must be there, as for `rows`.
+        All columns of `ROWS` and `RESPONSES` must be there, as for `rows`; of another file those that are there are
+        returned.
         """
-        return _read_arrays(self.folder / file, ROW_COLUMNS if file == ROWS else RESPONSE_COLUMNS, list(names))
+        expected = {ROWS: ROW_COLUMNS, RESPONSES: RESPONSE_COLUMNS}.get(file, ())
+        return _read_arrays(self.folder / file, expected, list(names))
 
 
 def write_atomically(path: Path, text: str) -> None:
@@ -200,7 +202,7 @@ def _read_arrays(path: Path, expected: tuple[str, ...], names: list[str]) -> Col
             f"{path}: got {error}, expected a parquet table; delete the cell's folder and run again"
         ) from None
     _check_columns(path, present, expected)
-    return {name: _array(table[name], KINDS.get(name)) for name in names}
+    return {name: _array(table[name], KINDS.get(name)) for name in table.column_names}
 
 
 def _array(column: Any, kind: type | None) -> NDArray[Any]:

@@ -47,6 +47,10 @@ def test_columns_read_without_pandas_are_those_of_the_tables(tmp_path: Path) -> 
         assert found[name].dtype == np.float64
     (listwise,) = record.columns("responses.parquet", ["listwise"]).values()
     assert (listwise.dtype, listwise.tolist()) == (np.bool_, [True, False])
+    pd.DataFrame({"step": [1, 2], "loss": [0.5, None]}).to_parquet(tmp_path / "train.parquet")
+    log = record.columns("train.parquet", ["loss", "logps/chosen"])  # of a file without a fixed form what is there
+    np.testing.assert_array_equal(log["loss"], [0.5, np.nan])
+    assert list(log) == ["loss"]
     none = write_record(tmp_path, {"key": "a"}, rows[:0], responses)
     assert none.columns("rows.parquet", ["gap", "split"])["gap"].shape == (0,)
 

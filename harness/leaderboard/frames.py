@@ -11,7 +11,7 @@ import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,10 +19,7 @@ from numpy.typing import NDArray
 from harness.leaderboard.evidence import Estimate
 from harness.leaderboard.table import Board, Row, Table
 from harness.metrics import LENBALANCED
-from harness.store import Record
-
-if TYPE_CHECKING:
-    import pandas as pd
+from harness.store import RESPONSES, Columns, Record
 
 Frame = list[dict[str, Any]]
 TRAIN = "train.parquet"
@@ -88,21 +85,18 @@ def _of(record: Record, board: Board) -> bool:
 
 
 def _read(record: Record) -> _Cell:
-    import pandas as pd
-
-    path = record.folder / TRAIN
-    log = pd.read_parquet(path) if path.is_file() else None
+    log = record.columns(TRAIN, ("step", *CURVES.values())) if (record.folder / TRAIN).is_file() else {}
     return _Cell(
         label=str(record.fields["label"]),
-        scores=_score_bins(record.responses()),
-        curves={} if log is None else _thinned(log),
+        scores=_score_bins(record.columns(RESPONSES, ("split", "score", "reward"))),
+        curves=_thinned(log),
     )
 
 
-def _score_bins(responses: pd.DataFrame) -> NDArray[np.float64]:
+def _score_bins(responses: Columns) -> NDArray[np.float64]:
     """Return per decile of the annotation score: responses, summed score, summed percentile of the reward."""
-    main = responses[responses["split"] != LENBALANCED]
-    score, reward = _numbers(main, "score"), _numbers(main, "reward")
+    main = responses["split"] != LENBALANCED
+    score, reward = responses["score"][main], responses["reward"][main]
     usable = np.isfinite(score) & np.isfinite(reward)
     score, reward = score[usable], reward[usable]
     if not len(score):
@@ -119,15 +113,12 @@ def _binned(bins: NDArray[np.int64], number: int, *values: NDArray[np.float64]) 
     return np.column_stack([np.bincount(bins, minlength=number).astype(np.float64), *sums])
 
 
-def _thinned(log: pd.DataFrame) -> dict[str, NDArray[np.float64]]:
+def _thinned(log: Columns) -> dict[str, NDArray[np.float64]]:
     """Return the step log as means over at most `STEPS` stretches of steps."""
-    bucket = np.arange(len(log)) * min(STEPS, len(log)) // max(len(log), 1)
+    steps = len(next(iter(log.values()), ()))
+    bucket = np.arange(steps) * min(STEPS, steps) // max(steps, 1)
     size = np.bincount(bucket)
-    return {
-        name: np.bincount(bucket, weights=_numbers(log, name)) / size
-        for name in ("step", *CURVES.values())
-        if name in log.columns
-    }
+    return {name: np.bincount(bucket, weights=values) / size for name, values in log.items()}
 
 
 def _frames(board: Board, ranked_by: str, cells: Sequence[_Cell]) -> Frames:
@@ -238,7 +229,3 @@ def _estimate(one: Estimate) -> dict[str, float | None]:
 def short(value: float) -> float | None:
     """Return `value` at four significant digits; None where it is not finite."""
     return float(f"{value:.4g}") + 0.0 if math.isfinite(value) else None
-
-
-def _numbers(table: pd.DataFrame, name: str) -> NDArray[np.float64]:
-    return table[name].to_numpy(np.float64, na_value=np.nan)

@@ -10,6 +10,7 @@ from harness.folders import cache_folder
 from harness.leaderboard import html, plots
 from harness.leaderboard.charts import pictures
 from harness.leaderboard.frames import frames
+from harness.leaderboard.kept import keep, kept, made_from
 from harness.leaderboard.table import Table
 from harness.store import Record, write_atomically
 
@@ -38,11 +39,14 @@ def write_page(
 
 def _drawn(run: Path, table: Table, records: Sequence[Record]) -> html.Drawn:
     styles, names = plots.styles(table), plots.file_names(table)
-    boards = [
-        pictures(board, found, styles, table.ranked_by)
-        for board, found in zip(table.boards, frames(records, table), strict=True)
-    ]
-    plots.write_files(run / PLOTS, names, boards)
+    found = frames(records, table)
+    key = made_from(table, found)
+    boards = kept(run / PLOTS, key)
+    if boards is None:
+        boards = [
+            list(pictures(board, its, styles, table.ranked_by)) for board, its in zip(table.boards, found, strict=True)
+        ]
+        keep(run / PLOTS, key, boards, plots.write_files(run / PLOTS, names, boards))
     return html.Drawn(
         boards=boards,
         styles=styles,

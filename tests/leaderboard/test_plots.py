@@ -6,7 +6,7 @@ import importlib
 import importlib.util
 import json
 import xml.etree.ElementTree as ElementTree
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -186,6 +186,49 @@ def test_the_page_carries_pictures_and_their_script_and_nothing_else_may_run(tmp
 
 
 # -- where they cannot be drawn ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def drawings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[str]:
+    """Every picture that is drawn, by name, with a cache folder of the test's own."""
+    needed(plots.missing())
+    monkeypatch.setenv("HARNESS_CACHE", str(tmp_path / "cache"))
+    drawn_files, found = plots.write_files, []
+
+    def write_files(folder: Path, names: Sequence[str], boards: Any) -> list[Path]:
+        found.extend(picture.name for board in boards for picture in board)
+        return drawn_files(folder, names, boards)
+
+    monkeypatch.setattr(plots, "write_files", write_files)
+    monkeypatch.setattr(plots, "script", lambda cache: "")  # not what is tested, and slow
+    return found
+
+
+def test_pictures_are_drawn_once_and_anew_when_the_numbers_or_the_files_change(
+    small_run: Path, drawings: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def rebuilt(**options: Any) -> tuple[bool, str]:
+        drawings.clear()
+        write(small_run, draw=True, **options)
+        return bool(drawings), (small_run / "leaderboard.html").read_text(encoding="utf-8")
+
+    drew, page = rebuilt()
+    assert drew
+    assert rebuilt() == (False, page)
+    (picture, *_) = sorted((small_run / "plots").glob("*.svg"))
+    before = picture.read_bytes()
+    picture.write_text("<svg>another winner</svg>")
+    assert rebuilt() == (True, page)
+    assert picture.read_bytes() == before
+    specs = small_run / "plots" / "pictures.json"
+    specs.write_text(specs.read_text().replace("quartile", "another"))
+    assert rebuilt() == (True, page)
+    drew, other = rebuilt(ranked_by="spearman")
+    assert drew
+    assert other != page
+    assert rebuilt() == (True, page)  # the files are those of the other board
+    monkeypatch.setenv("HARNESS_CACHE", str(tmp_path / "another machine"))
+    assert rebuilt() == (True, page)
 
 
 def test_without_the_extra_the_page_and_the_screen_say_so_in_one_line(
