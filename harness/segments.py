@@ -51,6 +51,8 @@ class Block(NamedTuple):
 
 def attend(query_HLd: Tensor, key_KLd: Tensor, value_KLd: Tensor, segments: list[Segment], shape: Shape) -> Tensor:
     """Return the attention output, (L, H, d); equal to causal softmax attention of every response behind its prompt."""
+    dtype = value_KLd.dtype  # under autocast the rotation of queries and keys gives fp32: all are of one dtype here
+    query_HLd, key_KLd = query_HLd.to(dtype), key_KLd.to(dtype)
     out: Tensor = _Attend.apply(query_HLd, key_KLd, value_KLd, segments, shape)  # type: ignore[no-untyped-call]
     return out
 

@@ -85,6 +85,23 @@ def test_gradients_equal_those_of_a_plain_forward(family: str, packed: bool) -> 
 
 
 @pytest.mark.parametrize("family", list(FAMILIES))
+def test_under_bf16_autocast_log_probs_and_gradients_are_those_of_fp32_up_to_the_dtype(
+    family: str, packed: bool
+) -> None:
+    model, oracle = tiny(family, packed=packed), tiny(family, packed=False)
+    with torch.autocast("cpu", torch.bfloat16):
+        logps = response_logps(model, collate(GROUPS))
+    assert logps.token.dtype == torch.float32
+    logps.token.sum().backward()
+    expected = torch.stack([plain(oracle, prompt, response).sum() for prompt, response in ROWS])
+    torch.testing.assert_close(logps.sum(), expected.double(), rtol=1e-2, atol=0.1, check_dtype=False)
+    expected.sum().backward()
+    for (name, ours), theirs in zip(model.named_parameters(), oracle.parameters(), strict=True):
+        assert ours.grad.dtype == torch.float32, name
+        assert float((ours.grad - theirs.grad).norm() / theirs.grad.norm()) < 0.05, name
+
+
+@pytest.mark.parametrize("family", list(FAMILIES))
 def test_the_plain_path_gives_the_same_as_full_logits_of_each_sequence_alone(family: str) -> None:
     logps = plain_logps(tiny(family, packed=False), collate(GROUPS), log_sum_sq=True)
     fast = response_logps(tiny(family, packed=True), collate(GROUPS), log_sum_sq=True)
