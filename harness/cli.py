@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -113,6 +114,8 @@ def run(
 @click.option("--no-pictures", is_flag=True, help="Leave the pictures out of the page: faster.")
 def leaderboard(run: Path, ranked_by: str | None, no_pictures: bool) -> None:
     """Rebuild leaderboard.json, .md, .csv and .html of a RUN folder from its records. Needs no torch."""
+    # Before NumPy is loaded: the products are small, and threads that wait for one another on a busy machine cost most.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     from harness.execute.progress import printable
     from harness.leaderboard import write
     from harness.leaderboard.terminal import render

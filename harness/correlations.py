@@ -6,6 +6,8 @@ this costs a sort a system. Imports no torch.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -103,11 +105,11 @@ def _concordance(rank_x: NDArray[np.int64], rank_y: NDArray[np.int64]) -> Floats
         order = by_y[np.argsort(x[by_y] >> (digit + 1), kind="stable")]
         group, y = x[order] >> (digit + 1), rank_y[order]
         one = ((x[order] >> digit) & 1).astype(bool)
-        new_group = np.r_[True, group[1:] != group[:-1]]
+        new_group = _after_first(group[1:] != group[:-1], True)
         group_start, group_end = _runs(new_group)
-        tie_start, tie_end = _runs(new_group | np.r_[True, y[1:] != y[:-1]])
+        tie_start, tie_end = _runs(new_group | _after_first(y[1:] != y[:-1], True))
         for others, sign in ((~one, 1), (one, -1)):
-            seen = np.r_[0, np.cumsum(others)]
+            seen = _after_first(np.cumsum(others), 0)
             smaller, larger = seen[tie_start] - seen[group_start], seen[group_end] - seen[tie_end]
             total[order] += np.where(others, 0, sign * (smaller - larger))
     return total
@@ -123,10 +125,15 @@ def _concordance_of_few(few: NDArray[np.int64], many: NDArray[np.int64]) -> Floa
     return np.asarray((2 * left - signs - left[:, -1:])[many, few], dtype=np.float64)
 
 
+def _after_first(values: NDArray[Any], first: int) -> NDArray[Any]:
+    """Return `values` behind `first`, (n + 1,)."""
+    return np.concatenate((np.array([first], dtype=values.dtype), values))
+
+
 def _runs(starts: NDArray[np.bool_]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Return the first and one past the last position of each position's run, (n,) each."""
     n, place = len(starts), np.arange(len(starts))
-    ends = np.r_[starts[1:], True]
+    ends = np.append(starts[1:], True)
     return (
         np.maximum.accumulate(np.where(starts, place, 0)),
         np.minimum.accumulate(np.where(ends, place + 1, n)[::-1])[::-1],
