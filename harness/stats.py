@@ -85,6 +85,10 @@ def acceleration(sums: Floats, sizes: Floats) -> Floats:
     return _ratio((away**3).sum(-1), 6 * (away**2).sum(-1) ** 1.5)
 
 
+TIE = 1e-12
+"""Values closer than this are equal."""
+
+
 def interval(
     resampled: Floats,
     estimate: Floats,
@@ -112,8 +116,8 @@ def interval(
             low[holes], high[holes] = np.nanquantile(resampled[:, holes], tails, axis=0)
         return low, high
     assert accelerations is not None, "BCa needs the accelerations"
-    fewer, more = (
-        np.count_nonzero(side, axis=1) for side in (ordered < estimate[:, None], ordered <= estimate[:, None])
+    fewer, more = (  # resamples that tie with the estimate are not parted by rounding, which depends on the chip
+        np.count_nonzero(ordered < estimate[:, None] + slack, axis=1) for slack in (-TIE, TIE)
     )
     bias = ndtri((fewer + more) / (2 * len(resampled)))
     shifted = bias + ndtri(tails)[:, None]

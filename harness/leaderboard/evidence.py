@@ -219,10 +219,13 @@ def sample(
 
 
 def estimates(one: Sample) -> dict[str, Estimate]:
-    """Return the estimate of each system: BCa interval for one seed, Student's t for several."""
-    value, low, high = _intervals(one)
+    """Return the estimate of each system: BCa interval for one seed, Student's t for several.
+
+    To 10 significant digits: the rest depends on the chip, and every rendering is to round the same number.
+    """
+    value, low, high = ([float(f"{number:.10g}") for number in numbers] for numbers in _intervals(one))
     return {
-        label: Estimate(value=float(value[k]), low=float(low[k]), high=float(high[k]), n=one.n)
+        label: Estimate(value=value[k], low=low[k], high=high[k], n=one.n)
         for k, label in enumerate(one.labels)
     }
 

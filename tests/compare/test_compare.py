@@ -73,7 +73,7 @@ def test_the_interval_of_one_seed_is_scipys_bca_with_expanded_tails(tmp_path: Pa
 
 @pytest.mark.parametrize(
     ("metric", "apart"),
-    [("spearman", 1e-12), ("pairwise_accuracy", 1.5 / 600)],  # an end may fall on the next of the 600 possible shares
+    [("spearman", 1e-9), ("pairwise_accuracy", 1e-9)],  # a board has 10 digits
 )
 @pytest.mark.parametrize("seeds", [1, 3])
 def test_a_difference_has_the_interval_that_a_leaderboard_has_of_it(

@@ -80,7 +80,7 @@ def test_over_models_every_model_weighs_the_same_and_a_loss_that_failed_on_one_i
     qwen, gemma, both = table.boards
     for metric in ("pairwise_accuracy", "spearman", "kendall@mean", "length_slope"):
         mean = (row_of(qwen, "a").metrics[metric].value + row_of(gemma, "a").metrics[metric].value) / 2
-        assert row_of(both, "a").metrics[metric].value == pytest.approx(mean, abs=1e-12)
+        assert row_of(both, "a").metrics[metric].value == pytest.approx(mean, abs=1e-9)
     failed = row_of(both, "c")
     assert (failed.rank, failed.status, failed.reason) == (None, "failed", "gemma, seed 0: out of memory")
     assert row_of(gemma, "c").rank == 3
