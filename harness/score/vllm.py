@@ -126,6 +126,7 @@ def open_vllm(checkpoint: Path, options: ScorerOptions) -> OpenScorer:
     set_num_threads = torch.set_num_threads
     try:
         _register_in_process(opened)
+        gc.freeze()  # what is there stays: vLLM collects several times at its start, and unfreezes when it shuts down
         with _eager_on_cpu():
             engine = LLM(str(checkpoint), **_arguments(opened, options, max_length))
         live = VllmScorer(opened=opened, current=checkpoint, max_length=max_length, engine=engine, settings=settings)
@@ -209,8 +210,7 @@ def _brief(error: Exception) -> str:
 def _free() -> None:
     from vllm.distributed import cleanup_dist_env_and_memory
 
-    gc.collect()
-    cleanup_dist_env_and_memory()
+    cleanup_dist_env_and_memory()  # unfreezes and collects, half a second: once is enough
 
 
 def _prepare_environment() -> None:
@@ -272,10 +272,15 @@ def import_trouble() -> str | None:
         return NOT_INSTALLED
     _prepare_environment()
     hide_broken_torchvision()
+    collecting = gc.isenabled()
+    gc.disable()  # modules stay: looking for garbage among them is a second of ten
     try:
         from vllm import LLM  # noqa: F401  # vllm itself imports lazily: this is what fails
     except Exception as error:  # a mismatched build fails in its own way
         return f"vLLM is installed but does not import: {_brief(error)}; install it again"
+    finally:
+        if collecting:
+            gc.enable()
     return None
 
 
