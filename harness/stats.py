@@ -69,12 +69,14 @@ def resampled_means(counts: NDArray[np.uint16], sums: Floats, sizes: Floats) -> 
 
     The resamples of a column lie side by side in memory: intervals sort them.
     """
-    alike = bool((sizes == sizes[:1]).all())
-    stacked = np.concatenate([sums, sizes[:1] if alike else sizes])
+    places: dict[bytes, int] = {}
+    which = [places.setdefault(row.tobytes(), len(places)) for row in sizes]
+    distinct = [which.index(place) for place in range(len(places))]
+    stacked = np.concatenate([sums, sizes[distinct]])
     result = np.empty((len(sums), len(counts)))
     for start in range(0, len(counts), CHUNK):
         totals = stacked @ counts[start : start + CHUNK].astype(np.float64).T
-        result[:, start : start + CHUNK] = _ratio(totals[: len(sums)], totals[len(sums) :])
+        result[:, start : start + CHUNK] = _ratio(totals[: len(sums)], totals[len(sums) :][which])
     return result.T
 
 

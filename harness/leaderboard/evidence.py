@@ -1,4 +1,4 @@
-"""Records -> per-example values of every metric over the examples that all of them have, and intervals from them."""
+"""Per-example values of every metric -> estimates with intervals, and comparisons, from one resampling of prompts."""
 
 from __future__ import annotations
 
@@ -11,16 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.calibration import Bin, reliability
-from harness.metrics import (
-    LENBALANCED,
-    METRICS,
-    PAIRS_READ,
-    RESPONSES_READ,
-    YARDSTICKS,
-    Examples,
-    examples,
-    gap_edges,
-)
+from harness.metrics import METRICS, YARDSTICKS
 from harness.stats import (
     Comparison,
     Floats,
@@ -28,17 +19,14 @@ from harness.stats import (
     cluster_sums,
     compare,
     interval,
-    numbered,
     p_best,
     resample_counts,
     resampled_means,
     standard_errors,
     t_interval,
 )
-from harness.store import RESPONSES, ROWS, Columns, Record
 
 NAN = float("nan")
-PAIR_KEYS, RESPONSE_KEYS = ("split", "pair_id"), ("split", "prompt_id", "response_id")
 
 
 class Unit(NamedTuple):
@@ -94,80 +82,6 @@ class Resampling:
     seed: int
 
 
-def gather(records: Mapping[Unit, Record]) -> Evidence:
-    """Return the evidence of scored cells: every metric over the pairs and responses scored in all of them."""
-    if not records:
-        return Evidence(values={}, n_pairs=0, n_prompts=0, pairs=0, left_out={})
-    rows, lost_rows = _in_common(
-        [record.columns(ROWS, {*PAIRS_READ, *PAIR_KEYS}) for record in records.values()],
-        PAIR_KEYS,
-        (("reward_chosen", "reward_rejected"), ("chosen_sum_logp", "rejected_sum_logp")),
-    )
-    responses, lost_responses = _in_common(
-        [record.columns(RESPONSES, {*RESPONSES_READ, *RESPONSE_KEYS}) for record in records.values()],
-        RESPONSE_KEYS,
-        (("reward",), ("sum_logp",)),
-    )
-    edges = gap_edges(rows[0])
-    found = [examples(*tables, edges) for tables in zip(rows, responses, strict=True)]
-    main = rows[0]["split"] != LENBALANCED
-    balanced = lost_rows.count(LENBALANCED)
-    left_out = {"pairs": len(lost_rows) - balanced, "length-balanced pairs": balanced, "responses": len(lost_responses)}
-    return Evidence(
-        values={name: _shared(list(records), [each[name] for each in found]) for name in METRICS},
-        n_pairs=int(main.sum()),
-        n_prompts=len(set(rows[0]["prompt_id"][main].tolist())),
-        pairs=int(main.sum()) + left_out["pairs"],
-        left_out={kind: number for kind, number in left_out.items() if number},
-        gap_edges=tuple(edges.tolist()) if np.isfinite(edges).all() else (),
-    )
-
-
-def _in_common(
-    tables: Sequence[Columns], keys: tuple[str, ...], scores: Sequence[tuple[str, ...]]
-) -> tuple[list[Columns], list[str]]:
-    """Return the tables cut to the keys that are scored in all, in one order, and the split of each key left out.
-
-    A table that has none of a kind of score (the untrained base has no reward of its own) is not asked for it. The
-    first of `keys` is the split.
-    """
-    names = [list(zip(*(table[key].tolist() for key in keys), strict=True)) for table in tables]
-    union = sorted(set(names[0]).union(*(each for each in names if each != names[0])))
-    common = np.ones(len(union), bool)
-    aligned: list[tuple[Columns, NDArray[np.int64]]] = []
-    for k, (table, name) in enumerate(zip(tables, names, strict=True)):
-        if k and name == names[k - 1]:
-            places = aligned[-1][1]
-        else:
-            index = {key: place for place, key in enumerate(name)}
-            places = np.array([index.get(key, -1) for key in union], dtype=np.int64)
-        common &= places >= 0
-        for columns in scores:
-            scored = np.all([np.isfinite(table[column]) for column in columns], axis=0)
-            if scored.any():
-                common &= scored[places]
-        aligned.append((table, places))
-    return (
-        [{name: values[places[common]] for name, values in table.items()} for table, places in aligned],
-        [union[k][0] for k in np.flatnonzero(~common)],
-    )
-
-
-def _shared(units: Sequence[Unit], found: Sequence[Examples]) -> Values:
-    """Return the values of the units that have the metric, over the examples that count in all of those."""
-    finite = np.array([np.isfinite(each.value) for each in found])
-    having: NDArray[np.bool_] = np.asarray(finite.any(1))
-    kept = finite[having].all(0) & having.any()
-    names, prompt = numbered(found[0].prompt[kept])
-    return Values(
-        prompt=prompt,
-        n_prompts=len(names),
-        units={
-            unit: each.value[kept] for unit, each, has in zip(units, found, having, strict=True) if has and kept.any()
-        },
-    )
-
-
 @dataclass(frozen=True, kw_only=True)
 class Sample:
     """One metric for the systems of a board that have it, as estimated and as resampled."""
@@ -192,25 +106,47 @@ def sample(
 
     A value is the mean over models, each weighing the same. Reference systems stand for every seed.
     """
+    return samples({"it": values}, labels, models, seeds, resampling)["it"]
+
+
+def samples(
+    metrics: Mapping[str, Values],
+    labels: Sequence[str],
+    models: Sequence[str],
+    seeds: Sequence[int],
+    resampling: Resampling,
+) -> dict[str, Sample]:
+    """Return the sample of each metric; those with as many prompts are resampled together, in one matrix product."""
+    found = {name: _unresampled(values, labels, models, seeds) for name, values in metrics.items()}
+    for n_prompts in sorted({one.n_prompts for one in found.values() if one.labels}):
+        names = [name for name, one in found.items() if one.labels and one.n_prompts == n_prompts]
+        drawn = resampled_means(
+            _counts(n_prompts, resampling.resamples, resampling.seed),
+            np.concatenate([found[name].sums for name in names]),
+            np.concatenate([found[name].sizes for name in names]),
+        )
+        start = 0
+        for name in names:
+            end = start + len(found[name].labels)
+            found[name] = replace(found[name], resampled=drawn[:, start:end])
+            start = end
+    return found
+
+
+def _unresampled(values: Values, labels: Sequence[str], models: Sequence[str], seeds: Sequence[int]) -> Sample:
     found = {label: _of_system(values, label, models, seeds) for label in labels}
     had = {label: each.mean(1) for label, each in found.items() if each is not None}  # (S, n)
     if not had:
+        none = np.empty((0, 0))
         return Sample(
-            labels=(),
-            per_seed=np.empty((len(seeds), 0)),
-            resampled=np.empty((resampling.resamples, 0)),
-            sums=np.empty((0, 0)),
-            sizes=np.empty((0, 0)),
-            n=0,
-            n_prompts=0,
+            labels=(), per_seed=np.empty((len(seeds), 0)), resampled=none, sums=none, sizes=none, n=0, n_prompts=0
         )
     per_seed_KSn = np.array(list(had.values()))
     sums, sizes = cluster_sums(values.prompt, per_seed_KSn.mean(1), values.n_prompts)
-    counts = _counts(values.n_prompts, resampling.resamples, resampling.seed)
     return Sample(
         labels=tuple(had),
         per_seed=per_seed_KSn.mean(-1).T,
-        resampled=resampled_means(counts, sums, sizes),
+        resampled=np.empty((0, len(had))),
         sums=sums,
         sizes=sizes,
         n=len(values.prompt),
@@ -224,10 +160,7 @@ def estimates(one: Sample) -> dict[str, Estimate]:
     To 10 significant digits: the rest depends on the chip, and every rendering is to round the same number.
     """
     value, low, high = ([float(f"{number:.10g}") for number in numbers] for numbers in _intervals(one))
-    return {
-        label: Estimate(value=value[k], low=low[k], high=high[k], n=one.n)
-        for k, label in enumerate(one.labels)
-    }
+    return {label: Estimate(value=value[k], low=low[k], high=high[k], n=one.n) for k, label in enumerate(one.labels)}
 
 
 def differences(one: Sample, to: str) -> dict[str, Estimate]:

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from harness.api.errors import HarnessError
-from harness.leaderboard.evidence import Evidence, Resampling, Unit, gather
+from harness.leaderboard.evidence import Evidence, Resampling, Unit
+from harness.leaderboard.gather import gather
 from harness.store import Record
 
 REFERENCES = ("base", "longer-wins")

@@ -19,7 +19,7 @@ from harness.leaderboard.evidence import (
     estimates,
     only_systems,
     reliability_of,
-    sample,
+    samples,
     yardstick,
 )
 from harness.leaderboard.group import REFERENCES, Group, group_of, only
@@ -160,16 +160,13 @@ def _board(group: Group, models: tuple[str, ...]) -> Board:
     """Return the board of these models: one, or all."""
     trouble = {label: found for label in group.labels if (found := group.trouble(label, models))}
     sound = [label for label in group.labels if label not in trouble]
-    samples = {
-        name: sample(values, [*sound, *group.references], models, group.seeds or (0,), group.resampling)
-        for name, values in group.evidence.values.items()
-    }
-    measured = {name: estimates(one) for name, one in samples.items()}
-    against = {name: differences(samples[name], BASE) for name in VS_BASE if name in samples}
+    drawn = samples(group.evidence.values, [*sound, *group.references], models, group.seeds or (0,), group.resampling)
+    measured = {name: estimates(one) for name, one in drawn.items()}
+    against = {name: differences(drawn[name], BASE) for name in VS_BASE if name in drawn}
     values = {label: each.value for label, each in measured.get(group.ranked_by, {}).items() if label in sound}
     order = sorted(values, key=lambda label: (-values[label], label))
-    leader = differences(samples[group.ranked_by], order[0]) if order else {}
-    standings, compared = _standings(group, order, values, samples)
+    leader = differences(drawn[group.ranked_by], order[0]) if order else {}
+    standings, compared = _standings(group, order, values, drawn)
     if len(models) == 1:
         standings |= _last(list(trouble), len(order))
     yardsticks = _yardstick_ranks(group, sound, measured)
@@ -214,12 +211,12 @@ def _board(group: Group, models: tuple[str, ...]) -> Board:
 
 
 def _standings(
-    group: Group, order: Sequence[str], values: Mapping[str, float], samples: Mapping[str, Sample]
+    group: Group, order: Sequence[str], values: Mapping[str, float], drawn: Mapping[str, Sample]
 ) -> tuple[dict[str, Standing], Comparison | None]:
     """Return rank, range and tier of the systems that have a value, best first, and the tests they come from."""
     if not order:
         return {}, None
-    ranked = only_systems(samples[group.ranked_by], order)
+    ranked = only_systems(drawn[group.ranked_by], order)
     compared, chance = comparison(ranked, group.resampling), chances(ranked, group.resampling)
     low, high = rank_ranges(compared.better)
     tier = tiers(list(range(len(order))), compared.better)
