@@ -1,0 +1,118 @@
+"""Training against TRL: the same checkpoint, pairs, order, optimiser and schedule, by turns in one run.
+
+Loss curves must agree before any time is quoted. Peak memory is what a fresh process needs beyond model and moments.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from benchmarks.driver import Ratio, Worker, above_model, same_curve
+from benchmarks.ratios import check, multiplies_bfloat16
+
+REPETITIONS = 5
+"""After a first run, which checks the curves, measures memory and warms up."""
+LEARNING_RATE = 1e-3
+"""Large, so that a wrong gradient shows in the curve within two steps."""
+TOLERANCE = {"float32": 1e-4, "bfloat16": 3e-2}
+"""Of the loss curve, relative. In bf16 the two round at different places."""
+
+
+Settings = dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    """One comparison at an optimiser batch of `batch_pairs`."""
+
+    loss: str
+    dtype: str
+    vocabulary: int
+    pairs: int
+    """Of one repetition; each is visited once. The first step is not timed."""
+    batch_pairs: int
+    micro_pairs: int
+    """Ours, of one forward and backward pass."""
+
+    def __str__(self) -> str:
+        return f"{self.loss}-{self.dtype}-V{self.vocabulary}"
+
+    def rivals(self) -> dict[str, Settings]:
+        """Return TRL's settings by name; "" is its fastest exact one, a pair at a time, which pads least.
+
+        Its default recomputes activations and takes the whole batch at once.
+        """
+        whole = {"micro_pairs": self.batch_pairs}
+        named: dict[str, Settings] = {"": {"micro_pairs": 1}, "whole batch": whole}
+        if self.vocabulary == SMALL:
+            named["default"] = {**whole, "checkpointing": True}
+            if self.loss == "dpo":
+                named["precomputed"] = {"micro_pairs": 1, "precompute": True}
+        return named
+
+
+SMALL, LARGE = 4096, 65536
+CASES = [
+    Case(loss=loss, dtype=dtype, vocabulary=SMALL, pairs=16, batch_pairs=4, micro_pairs=4)
+    for loss in ("simpo", "dpo")
+    for dtype in ("float32", "bfloat16")
+] + [
+    Case(loss=loss, dtype="float32", vocabulary=LARGE, pairs=6, batch_pairs=2, micro_pairs=2)
+    for loss in ("simpo", "dpo")
+]
+
+
+@pytest.mark.bench
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_training_costs_a_fraction_of_trl_and_gives_the_same_numbers(
+    case: Case, benchmark: Any, workers: Callable[[str], Worker], folder_of: Callable[[int], str]
+) -> None:
+    """With DPO our seconds hold the timed pairs' reference pass; against TRL's precomputed one, neither's do."""
+    if case.dtype == "bfloat16" and not multiplies_bfloat16():
+        pytest.skip("this processor has no bf16 products: their emulation would be measured")
+    common = {
+        "folder": folder_of(case.vocabulary),
+        "dtype": case.dtype,
+        "batch_pairs": case.batch_pairs,
+        "learning_rate": LEARNING_RATE,
+    }
+    ours = workers("ours")
+    here = ours("prepare", n_pairs=case.pairs, micro_pairs=case.micro_pairs, **common)
+    rivals = {name: workers("trl") for name in case.rivals()}
+    first = ours("train", loss=case.loss)
+    found: dict[str, Ratio] = {}
+    for name, settings in case.rivals().items():
+        there = rivals[name]("prepare", order=here["order"], loss=case.loss, **settings, **common)
+        assert there["ids"] == here["ids"], "the two sides see different token ids"
+        once = rivals[name]("train")
+        worst = same_curve(first["losses"], once["losses"], TOLERANCE[case.dtype])
+        mine, other = above_model(first, here), above_model(once, there)
+        print(
+            f"\n{case} {name or 'fastest'}: curves differ by {worst:.1e}; above the model "
+            f"{mine / 1e6:.0f} MB here, {other / 1e6:.0f} MB there; prepared in {there['seconds']:.1f} s there",
+            end="",
+        )
+        found[_name(case, name, "memory")] = Ratio.of([other], [mine])
+    theirs: dict[str, list[float]] = {name: [] for name in rivals}
+    mine_seconds: list[dict[str, float]] = []
+
+    def their_turn() -> None:
+        for name, worker in rivals.items():
+            theirs[name].append(worker("train")["step_seconds"])
+
+    benchmark.pedantic(lambda: mine_seconds.append(ours("train", loss=case.loss)), setup=their_turn, rounds=REPETITIONS)
+    timed = 1 - case.batch_pairs / case.pairs
+    alone = [each["step_seconds"] for each in mine_seconds]
+    whole = [each["step_seconds"] + timed * each["reference_seconds"] for each in mine_seconds]
+    for name, seconds in theirs.items():
+        found[_name(case, name, "time")] = Ratio.of(seconds, alone if name == "precomputed" else whole)
+    print(f"\n{case}: {timed * case.pairs / sorted(whole)[len(whole) // 2]:.2f} pairs/s here", end="")
+    benchmark.extra_info.update({name: str(ratio) for name, ratio in found.items()})
+    check(found)
+
+
+def _name(case: Case, rival: str, what: str) -> str:
+    return "/".join(["training", case.loss, case.dtype, f"V={case.vocabulary}", *([rival] if rival else []), what])
