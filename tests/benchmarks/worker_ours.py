@@ -44,6 +44,7 @@ def prepare(
     """Load the checkpoint and tokenise; the plan visits each of the first `n_pairs` pairs once."""
     model = load_model(Path(folder)).to("cuda" if torch.cuda.is_available() else "cpu")
     use_packed_attention(model)
+    start = {name: value.clone() for name, value in model.state_dict().items()}
     base = resident()["now"]
     began = time.perf_counter()
     pairs = [_pair(row) for row in json.loads((Path(folder) / "pairs.json").read_text())[:n_pairs]]
@@ -51,7 +52,6 @@ def prepare(
     seconds = time.perf_counter() - began
     plan = Plan(batch_pairs=batch_pairs, n_pairs=n_pairs, seed=0, steps=n_pairs // batch_pairs)
     order = np.concatenate(list(plan.batches())).tolist()
-    start = {name: value.clone() for name, value in model.state_dict().items()}
     state.update(model=model, start=start, pairs=pairs, tokens=tokens, plan=plan, reference=None)
     state["recipe"] = Recipe(learning_rate=learning_rate, micro_pairs=micro_pairs, seed=0, dtype=dtype)
     both = [[*tokens[i].prompt_ids, *side] for i in order for side in (tokens[i].chosen_ids, tokens[i].rejected_ids)]

@@ -81,6 +81,7 @@ def prepare(
     """Load the checkpoint and make the trainer; each visited pair is a row, in the order visited."""
     kind, options = LOSSES[loss]
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, attn_implementation=attention)
+    start = {name: value.clone() for name, value in model.state_dict().items()}
     base = resident()["now"]
     began = time.perf_counter()
     rows = json.loads((Path(folder) / "pairs.json").read_text())
@@ -108,7 +109,6 @@ def prepare(
         model=model, args=arguments, train_dataset=data, processing_class=AutoTokenizer.from_pretrained(folder)
     )
     seconds = time.perf_counter() - began
-    start = {name: value.clone() for name, value in model.state_dict().items()}
     state.update(trainer=trainer, start=start, micro_batches=batch_pairs // micro_pairs)
     return {
         "ids": digest([side for row in trainer.train_dataset for side in _ids(row)]),
