@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from datasets import Dataset
 from protocol import WARMUP, digest, forget_peak, resident, serve
-from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
+from transformers import AutoModelForCausalLM, AutoTokenizer, PrinterCallback, TrainerCallback
 from trl import DPOConfig, DPOTrainer
 from trl.experimental.cpo import CPOConfig, CPOTrainer
 
@@ -109,6 +109,7 @@ def prepare(
         model=model, args=arguments, train_dataset=data, processing_class=AutoTokenizer.from_pretrained(folder)
     )
     seconds = time.perf_counter() - began
+    trainer.remove_callback(PrinterCallback)
     state.update(trainer=trainer, start=start, micro_batches=batch_pairs // micro_pairs)
     return {
         "ids": digest([side for row in trainer.train_dataset for side in _ids(row)]),
