@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.nn.functional import embedding, scaled_dot_product_attention
 
 from harness.data.collate import Batch
-from harness.segments import LONGEST, Segment, Shape, attend
+from harness.segments import KEPT, LONGEST, Segment, Shape, attend
 
 NAME = "preference_harness_packed"
 FAMILIES = ("qwen2", "gemma2", "mistral", "llama", "qwen3")
@@ -34,7 +34,7 @@ class Layout:
     """int64 index into L; the padding repeats token 0, which no query of interest can see."""
     home_L: Tensor
     segments: list[Segment] | None
-    """Each response with its prompt, where they are attended to in place; None: as rows."""
+    """Each response with its prompt, where they may be attended to in place; None: as rows."""
     masks: dict[tuple[int | None, torch.dtype], Tensor] = field(default_factory=dict)
     """Additive masks made so far, by window and dtype: the same for every layer and row."""
 
@@ -101,7 +101,8 @@ def packed_attention(
 ) -> tuple[Tensor, None]:
     """Return the attention output of a packed row, (1, L, H, d); called by transformers with (1, H, L, d) tensors."""
     assert dropout == 0.0, "the protocol trains without dropout"
-    if layout.segments is not None:
+    kept = query.shape[1] * layout.row_NS.numel() * layout.row_NS.shape[1] * query.element_size()
+    if layout.segments is not None and (softcap is not None or kept <= KEPT):
         shape = Shape(scaling, sliding_window, softcap)
         return attend(query[0], key[0], value[0], layout.segments, shape)[None], None
     heads = query.shape[1] // key.shape[1]

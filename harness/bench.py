@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from harness import gemm
 from harness.api import HarnessError, Loss, Pair
 from harness.budget import loss_flops, uses_reference
 from harness.config import PROTOCOL
@@ -139,7 +140,7 @@ def _cached_pass(
         responses = [token[mask] for token, mask in rows]  # all first ones, then all second ones
         return [responses[start : start + len(indices)] for start in range(0, len(responses), len(indices))]
 
-    kind = f"{dtype}-{str(weight.dtype).removeprefix('torch.')}-{weight.device.type}{'-plain' * plain}"
+    kind = f"{dtype}-{str(weight.dtype).removeprefix('torch.')}-{weight.device.type}-{gemm.library()}{'-plain' * plain}"
     return reference_pass(
         bench.job.cache / "reference",
         f"{bench.start.fingerprint}-{bench.tokens.fingerprint}-{kind}-protocol{PROTOCOL}{name}",

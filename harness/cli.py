@@ -56,7 +56,12 @@ def _seeds(context: Any, option: Any, value: str | None) -> tuple[int, ...] | No
 @click.option("--limit", type=int, help="At most this many pairs a split, for trying things out.")
 @click.option("--data-seed", type=int, help="Seed of the simulator and of derived splits  [0]")
 @click.option("--cell-timeout", type=float, help="Seconds after which a cell counts as hung.")
-@click.option("--reference-path", is_flag=True, default=None, help="Train the plain way, to check the fast one: slow.")
+@click.option(
+    "--reference-path",
+    is_flag=True,
+    default=None,
+    help="Training and reference passes the plain way, to check the fast one.",
+)
 @click.option("--lenient", is_flag=True, default=None, help="Skip defective rows and count them by reason.")
 @click.option("--trust-remote-code", is_flag=True, default=None, help="Let a model repository run its own code.")
 @click.option("--output-dir", type=click.Path(path_type=Path), help="Where the run goes  [runs/<hash of the run>]")

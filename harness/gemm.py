@@ -17,6 +17,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 from torch.overrides import TorchFunctionMode
 
 
@@ -97,6 +98,7 @@ class _Linear(torch.autograd.Function):
         return _onednn(rows.contiguous(), weight.contiguous(), bias)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         rows, weight = ctx.saved_tensors
         grad = gradients[0].reshape(-1, gradients[0].shape[-1])

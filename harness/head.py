@@ -1,8 +1,8 @@
 """Log-probs of labels from hidden states: the output head in chunks, with a backward pass written by hand.
 
-No tensor of tokens x vocabulary outlives its chunk, unless all of them fit into one: then its log-softmax is kept and
-the backward pass need not make the logits again. The gradient is taken in place on that one tensor, where automatic
-differentiation would hold several of its size.
+No tensor of tokens x vocabulary outlives its chunk, unless all of them fit into half of one: then their log-softmax is
+kept and the backward pass need not make the logits again. The gradient is taken in place on that one tensor, where
+automatic differentiation would hold several of its size.
 
 Legend of shapes: R rows (response tokens), D hidden width, V vocabulary.
 """
@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from harness import gemm
 
@@ -78,6 +79,7 @@ class _Head(torch.autograd.Function):
         return token_R, square_R
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         hidden_RD, weight_VD, bias_V, label_R = ctx.saved_tensors
         with torch.autocast(hidden_RD.device.type, enabled=False):

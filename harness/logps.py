@@ -11,6 +11,7 @@ Legend of shapes: L packed tokens, N responses, S row length (padded), D hidden 
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -28,9 +29,13 @@ def response_logps(model: Any, batch: Batch, *, log_sum_sq: bool = False) -> Log
 
     `log_sum_sq` adds log sum_v p(v)^2 a token, detached (WPO).
     """
-    with FastLinear():
+    # checkpointed layers run again in the backward pass, outside of what is entered here
+    again = torch.is_grad_enabled() and any(
+        getattr(module, "gradient_checkpointing", False) for module in model.modules()
+    )
+    with nullcontext() if again else FastLinear():
         hidden_RD = _packed_hidden(model, batch) if is_packed(model) else _padded_hidden(model, batch)
-    softcap = model.config.to_dict().get("final_logit_softcapping")
+    softcap = model.config.get_text_config().to_dict().get("final_logit_softcapping")
     head = model.get_output_embeddings()
     token_R, square_R = label_logps(hidden_RD, batch.label_R, head, softcap, log_sum_sq=log_sum_sq)
     token, square = (

@@ -45,8 +45,8 @@ def spend(bench: Bench, loss: Loss, trained: Trained, reference: Reference | Non
 def shared_work(bench: Bench, engine_seconds: float) -> dict[str, float]:
     """Return what the cells of a model had once for all of them, in seconds, and what it would have cost each alone.
 
-    `saved`: the start checkpoint, the ids and the engine for every cell but one, and the reference passes that came
-    from the cache.
+    Of this sitting: a run that was resumed counts the cells and the seconds since. `saved`: the start checkpoint, the
+    ids and the engine for every cell but one, and the reference passes that came from the cache.
     """
     spends = [
         json.loads(path.read_text(encoding="utf-8"))["spend"]

@@ -78,9 +78,8 @@ def reference_pass(
     """Return the log-probs of the pairs `wanted`, computing what `folder` does not hold yet under `key`.
 
     `lengths`, (responses a pair, pairs), counts the tokens of every response; `block_pairs` neighbours are computed
-    together. `compute(indices)` returns, for each
-    response of a pair, the token log-probs of those pairs. Sums lie in `<key>.npz`, token log-probs, only where they
-    are asked for, in `<key>-tokens.npz`.
+    together. `compute(indices)` returns, for each response of a pair, the token log-probs of those pairs. Sums lie in
+    `<key>.npz`, token log-probs, only where they are asked for, in `<key>-tokens.npz`.
     """
     responses, n_pairs = lengths.shape
     table = _stored(folder / f"{key}.npz", np.full((responses + 1, n_pairs), np.nan))  # sums, seconds a pair

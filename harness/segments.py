@@ -3,7 +3,7 @@
 torch's attention on CPUs takes rows padded to the longest and spends more on its backward pass than the products cost.
 Here each response of a packed row is attended to where it lies: the first with its prompt in front, the others with
 the prompt's keys and values copied beside their own; a prompt's own queries are computed once. The weights are kept for
-the backward pass, which makes this the right form for rows of up to `LONGEST` tokens.
+the backward pass, which makes this the form for short rows: up to `LONGEST` tokens, and `KEPT` bytes a layer.
 
 Legend of shapes: L packed tokens, H query heads, K key heads, d head width, S tokens of a prompt and a response, B
 queries of a block.
@@ -16,9 +16,12 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 LONGEST = 1024
-"""Tokens of a row up to which all its attention weights are kept: 4 MiB a head in fp32."""
+"""Tokens of a row up to which its attention weights may be kept: 4 MiB a head in fp32."""
+KEPT = 2**27
+"""Bytes of attention weights that a layer may keep where torch's own attention, which keeps none, can stand in."""
 BLOCK = 256
 """Queries computed together; keys behind a block's last query are left out."""
 
@@ -69,7 +72,8 @@ class _Attend(torch.autograd.Function):
         key_HLd, value_HLd = (each.repeat_interleave(groups, dim=0) for each in (key_KLd, value_KLd))
         scaled_HLd = query_HLd * (shape.scale / (shape.softcap or 1.0))
         out_HLd = query_HLd.new_empty(length, heads, width).transpose(0, 1)
-        kept, masks = [], _Masks(shape.window)
+        kept: list[Tensor | None] = []
+        masks = _Masks(shape.window)
         for segment in segments:
             keys, values = _gather(key_HLd, segment), _gather(value_HLd, segment)
             for block in _blocks(segment, shape.window):
@@ -82,23 +86,25 @@ class _Attend(torch.autograd.Function):
                 weights = scores.softmax(-1, dtype=torch.float32).to(query_HLd.dtype)
                 out_HLd[:, block.queries] = torch.bmm(weights, values[:, block.keys])
                 if any(ctx.needs_input_grad):
-                    kept.append((block, weights, tanh, keys, values))
-        ctx.kept, ctx.segments, ctx.shape = kept, segments, shape
-        ctx.save_for_backward(scaled_HLd, key_KLd, out_HLd)
+                    kept += weights, tanh, keys, values
+        ctx.segments, ctx.shape = segments, shape
+        # saved, not put on ctx: so checkpointing drops them and the backward pass frees them
+        ctx.save_for_backward(scaled_HLd, key_KLd, out_HLd, *kept)
         return out_HLd.transpose(0, 1)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        scaled_HLd, key_KLd, out_HLd = ctx.saved_tensors
+        scaled_HLd, key_KLd, out_HLd, *saved = ctx.saved_tensors
         grad_HLd = gradients[0].transpose(0, 1)
         delta_HL1 = (grad_HLd * out_HLd).sum(-1, keepdim=True)
         query_grad = torch.empty_like(scaled_HLd)
         key_grad, value_grad = torch.zeros_like(out_HLd), torch.zeros_like(out_HLd)
-        kept = iter(ctx.kept)
+        kept = iter(saved)
         for segment in ctx.segments:
             key_sum, value_sum = _zeros(key_grad, segment), _zeros(value_grad, segment)
-            for _ in _blocks(segment, ctx.shape.window):
-                block, weights, tanh, keys, values = next(kept)
+            for block in _blocks(segment, ctx.shape.window):
+                weights, tanh, keys, values = (next(kept) for _ in range(4))
                 grad = grad_HLd[:, block.queries]
                 value_sum[:, block.keys].baddbmm_(weights.transpose(1, 2), grad)
                 scores = torch.bmm(grad, values[:, block.keys].transpose(1, 2))

@@ -207,7 +207,7 @@ def _read_arrays(path: Path, expected: tuple[str, ...], names: list[str]) -> Col
 
 def _array(column: Any, kind: type | None) -> NDArray[Any]:
     """Return a column of pyarrow's as an array; its own `to_numpy` imports pandas."""
-    if kind is not None or column.null_count or not len(column):
+    if kind is not None or column.null_count or not len(column) or str(column.type) == "bool":
         return np.array(column.to_pylist(), dtype=kind or np.float64)  # None becomes NaN
     return np.asarray(np.from_dlpack(column.combine_chunks()), dtype=np.float64)
 

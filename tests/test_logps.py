@@ -8,7 +8,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from harness import gemm
+from harness import attention, gemm
 from harness.attention import use_packed_attention
 from harness.data.collate import Group, collate
 from harness.logps import plain_logps, response_logps
@@ -133,6 +133,48 @@ def test_the_soft_cap_on_attention_bites_in_these_sequences() -> None:
         layer.self_attn.attn_logit_softcapping = None
     batch = collate(GROUPS)
     assert (response_logps(capped, batch).sum() - response_logps(free, batch).sum()).abs().max() > 1e-3
+
+
+@pytest.mark.filterwarnings("ignore:`gradient_checkpointing_enable`:FutureWarning")  # transformers 5.0 has no other
+@pytest.mark.parametrize("onednn", [False, True])
+def test_checkpointed_layers_have_the_same_gradients_and_keep_no_attention_weights(
+    onednn: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("harness.gemm.by_onednn", lambda: onednn)
+    plain_model, model = tiny("qwen", packed=True), tiny("qwen", packed=True)
+    model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    model.train()
+    kept: dict[str, int] = {}
+    for name, one in (("plain", plain_model), ("checkpointed", model)):
+        saved: list[int] = []
+        with torch.autograd.graph.saved_tensors_hooks(lambda t, saved=saved: saved.append(t.numel()) or t, lambda t: t):
+            value = response_logps(one, collate(GROUPS)).token.sum()
+        kept[name] = sum(saved)
+        value.backward()
+    assert kept["checkpointed"] < 0.5 * kept["plain"]
+    for ours, theirs in zip(model.parameters(), plain_model.parameters(), strict=True):
+        torch.testing.assert_close(ours.grad, theirs.grad, rtol=1e-4, atol=1e-6)
+
+
+def test_a_second_derivative_is_refused_not_wrong() -> None:
+    model = tiny("qwen", packed=True)
+    value = response_logps(model, collate(GROUPS)).token.sum()
+    gradients = torch.autograd.grad(value, list(model.parameters()), create_graph=True)
+    with pytest.raises(RuntimeError, match="once_differentiable"):
+        sum(gradient.square().sum() for gradient in gradients).backward()
+
+
+def test_rows_whose_weights_would_not_fit_take_the_attention_that_keeps_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    called: list[int] = []
+    real = attention.attend
+    monkeypatch.setattr(attention, "attend", lambda *args: called.append(1) or real(*args))
+    monkeypatch.setattr(attention, "KEPT", 0)
+    model = tiny("qwen", packed=True)
+    few = response_logps(model, collate(GROUPS)).token
+    assert not called
+    monkeypatch.setattr(attention, "KEPT", 2**27)
+    torch.testing.assert_close(few, response_logps(model, collate(GROUPS)).token, rtol=1e-4, atol=1e-5)
+    assert called
 
 
 def test_a_response_does_not_see_the_other_one() -> None:

@@ -36,7 +36,8 @@ def manifest(
     if run:
         run |= {
             "plugins": ",".join(dict.fromkeys(_spec(str(cell[0])) for cell in sorted(asked))) or run.get("plugins"),
-            "seeds": sorted({cell[2] for cell in asked}) or run.get("seeds"),
+            # the first run's in its order: the first of them is the seed that tuning used
+            "seeds": list(dict.fromkeys([*(run.get("seeds") or []), *sorted({cell[2] for cell in asked})])),
         }
         run |= _trials_asked(manifests)
     models = list(dict.fromkeys(model for manifest in manifests.values() for model in manifest.get("models") or []))

@@ -103,7 +103,7 @@ def load_model(
         if re.search(r"dropout|pdrop", option) and isinstance(value, int | float) and not isinstance(value, bool):
             setattr(config, option, 0.0)
     config.use_cache = False
-    capped = config.to_dict().get("attn_logit_softcapping") is not None
+    capped = config.get_text_config().to_dict().get("attn_logit_softcapping") is not None
     model = AutoModelForCausalLM.from_pretrained(
         folder,
         config=config,

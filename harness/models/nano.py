@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 FORMAT = 2
-"""Raise it when a change to this file or to sft.py makes other weights from the same inputs."""
+"""Raise it when a change here, to sft.py or to the path of training (logps.py) makes other weights of the same."""
 TOKENIZER_EXAMPLES = 20_000
 """Examples that the tokenizer is trained on, drawn from those of larger data."""
 SFT_SEQUENCES = 2000

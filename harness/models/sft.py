@@ -113,6 +113,7 @@ def _train(
             loss = _response_nll(model, micro) / labels
             loss.backward()  # type: ignore[no-untyped-call]  # torch's own stub
             total += float(loss.detach())
+            del loss  # with it goes what its graph holds, before the next forward
         if not math.isfinite(total):
             raise HarnessError(
                 f"fine-tuning: got loss {total} at step {step + 1} of {len(batches)}, expected a finite number; "
