@@ -14,6 +14,7 @@ from harness.api import HarnessError
 from harness.store import (
     RESPONSE_COLUMNS,
     ROW_COLUMNS,
+    Record,
     read_manifest,
     read_records,
     write_atomically,
@@ -156,3 +157,9 @@ def test_a_manifest_is_read_back(tmp_path: Path) -> None:
     write_manifest(tmp_path, {"models": ("qwen", "gemma"), "nothing": None})
     assert read_manifest(tmp_path) == {"models": ["qwen", "gemma"], "nothing": None}
     assert json.loads((tmp_path / "manifest.json").read_text()) == read_manifest(tmp_path)
+
+
+def test_a_column_of_yes_and_no_is_read_as_numbers(tmp_path: Path) -> None:
+    pd.DataFrame({"step": [1, 2], "clipped": [True, False]}).to_parquet(tmp_path / "train.parquet")
+    found = Record(folder=tmp_path, fields={}).columns("train.parquet", ["clipped", "step"])
+    assert {name: values.tolist() for name, values in found.items()} == {"clipped": [1.0, 0.0], "step": [1.0, 2.0]}

@@ -12,6 +12,7 @@ import pytest
 
 from harness.api import HarnessError
 from harness.config import read_run
+from harness.exchange import joined
 from harness.exchange.merge import merge, run_merge
 from harness.exchange.verify import Verdict, verify
 from harness.execute.search import chosen, outcomes, trials_csv
@@ -224,3 +225,15 @@ def test_tuned_cells_that_are_not_sound_may_not_join(
     assert code == 3
     assert f"{runs[1] / 'tuned-2'}: 1 problem" in text
     assert not (tmp_path / "into").exists()
+
+
+def test_merged_seeds_keep_the_order_of_the_first_run_whose_first_seed_tuned() -> None:
+    def run(*seeds: int) -> dict[str, Any]:
+        return {
+            "run": {"plugins": "simpo", "seeds": list(seeds)},
+            "models": ["qwen"],
+            "cells": [["simpo", "qwen", seed] for seed in sorted(seeds)],
+        }
+
+    both = joined.manifest({"a": run(2, 0), "b": run(1, 0)}, {"a": [], "b": []}, {"a": [], "b": []})
+    assert both["run"]["seeds"] == [2, 0, 1]

@@ -72,6 +72,13 @@ def test_a_folder_with_another_run_is_refused_and_the_difference_named(small_run
     assert "budget was 'pairs=32', now 'pairs=16'" in done.stderr
 
 
+def test_a_run_of_the_fast_path_is_not_continued_on_the_plain_one(small_run: Path, harness: Any) -> None:
+    file = str(small_run / "run.toml")
+    done = harness("run", file, "--reference-path", "--dry-run", "--output-dir", str(small_run))
+    assert done.returncode == 2
+    assert "reference_path was False, now True" in done.stderr
+
+
 def test_a_dry_run_prints_the_plan_and_writes_nothing(harness: Any, tmp_path: Path) -> None:
     folder = tmp_path / "run"
     done = harness("run", "--plugins", "core", "--models", "qwen,gemma", "--dry-run", "--output-dir", str(folder))
