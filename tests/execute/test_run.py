@@ -49,7 +49,7 @@ def test_a_run_leaves_boards_records_and_rows(small_run: Path) -> None:
 
 def test_a_run_leaves_a_page_with_pictures(small_run: Path) -> None:
     assert "vega" in (small_run / "leaderboard.html").read_text(encoding="utf-8")
-    assert {path.suffix for path in (small_run / "plots").iterdir()} == {".svg", ".png"}
+    assert {path.suffix for path in (small_run / "plots").iterdir()} == {".json", ".png", ".svg"}
 
 
 def test_a_printed_accuracy_can_be_counted_again_from_the_rows(small_run: Path) -> None:
