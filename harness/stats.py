@@ -10,6 +10,7 @@ every difference is paired.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal
 
 import numpy as np
@@ -18,17 +19,20 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 CHUNK = 1000
 """Resamples held in float64 at once."""
+TIE = 1e-12
+"""Values closer than this are equal."""
 MIN_PROMPTS, MIN_SEEDS = 30, 5
 """Fewer are marked on the board."""
 FEWEST_CLUSTERS = 6
 """Below it not even unanimous prompts reach 5 %, two-sided: the sign test gives 2 * 0.5^5 = 0.06."""
 
 
+@lru_cache(maxsize=8)
 def resample_counts(n_prompts: int, resamples: int = 10_000, seed: int = 0) -> NDArray[np.uint16]:
     """Return how often each prompt is drawn in each resample, (R, P): multinomial, every row sums to P.
 
     Depends on nothing but its arguments, so all systems, seeds and models share it (Efron 1979; cluster bootstrap:
-    Field & Welsh 2007).
+    Field & Welsh 2007). Made once; not to be written to.
     """
     rng = np.random.default_rng(seed)
     counts = np.empty((resamples, n_prompts), np.uint16)
@@ -36,6 +40,7 @@ def resample_counts(n_prompts: int, resamples: int = 10_000, seed: int = 0) -> N
         rows = min(CHUNK, resamples - start)
         drawn = rng.integers(0, n_prompts, size=(rows, n_prompts)) + np.arange(rows)[:, None] * n_prompts
         counts[start : start + rows] = np.bincount(drawn.ravel(), minlength=rows * n_prompts).reshape(rows, n_prompts)
+    counts.setflags(write=False)
     return counts
 
 
@@ -80,15 +85,30 @@ def resampled_means(counts: NDArray[np.uint16], sums: Floats, sizes: Floats) -> 
     return result.T
 
 
-def acceleration(sums: Floats, sizes: Floats) -> Floats:
-    """Return BCa's acceleration, (K,), from the jackknife over prompts in closed form (Efron 1987, eq. 6.6)."""
-    left_out = _ratio(sums.sum(-1, keepdims=True) - sums, sizes.sum(-1, keepdims=True) - sizes)
+def means_left_out(sums: Floats, sizes: Floats) -> Floats:
+    """Return the mean without each prompt, (K, P), of `sums` and `sizes` (K, P); NaN where nothing is left."""
+    return _ratio(sums.sum(-1, keepdims=True) - sums, sizes.sum(-1, keepdims=True) - sizes)
+
+
+def acceleration(left_out: Floats) -> Floats:
+    """Return BCa's acceleration, (K,), from the jackknife `left_out`, (K, P) (Efron 1987, eq. 6.6)."""
     away = left_out.mean(-1, keepdims=True) - left_out
     return _ratio((away**3).sum(-1), 6 * (away**2).sum(-1) ** 1.5)
 
 
-TIE = 1e-12
-"""Values closer than this are equal."""
+def one_seed_interval(
+    resampled: Floats, estimate: Floats, left_out: Floats, level: float = 0.95
+) -> tuple[Floats, Floats]:
+    """Return (low, high), (K,) each, as boards and gates have them for one seed: BCa with expanded tails.
+
+    `resampled` (R, K), `left_out` (K, P). A column without spread has nothing to correct: percentiles.
+    """
+    n_prompts = left_out.shape[1]
+    low, high = interval(resampled, estimate, level, "bca", acceleration(left_out), n_prompts)
+    bare = ~np.isfinite([low, high]).all(0)
+    if bare.any():
+        low[bare], high[bare] = interval(resampled.T[bare].T, estimate[bare], level, n_prompts=n_prompts)
+    return low, high
 
 
 def interval(
@@ -185,7 +205,7 @@ def step_down(differences: Floats, deviations: Floats, errors: Floats, freedom: 
     from scipy.special import ndtri, stdtr
 
     size = np.abs(differences)
-    equal = size <= 1e-12
+    equal = size <= TIE
     with np.errstate(divide="ignore", invalid="ignore"):
         t = np.where(equal, 0.0, size / errors)
     z = -ndtri(np.maximum(stdtr(freedom, -t), 1e-300))
@@ -194,7 +214,7 @@ def step_down(differences: Floats, deviations: Floats, errors: Floats, freedom: 
     for k in order[::-1]:  # the largest over this comparison and all smaller ones
         if errors[k] > 0:
             np.maximum(largest, np.abs(deviations[:, k]) / errors[k], out=largest)
-        reached[k] = np.count_nonzero(largest >= z[k] * (1 - 1e-12))
+        reached[k] = np.count_nonzero(largest >= z[k] * (1 - TIE))
     adjusted = np.empty(len(size))
     adjusted[order] = np.maximum.accumulate((1 + reached[order]) / (1 + len(deviations)))
     return np.where(equal, 1.0, adjusted)
@@ -245,7 +265,7 @@ def compare(
     if n_prompts >= FEWEST_CLUSTERS:
         wins = (p <= alpha) & (estimate[:, None] > estimate[None, :])
     seen = (stdtrit(freedom, 1 - alpha / 2) + stdtrit(freedom, power)) * errors
-    seen = seen[seen > 1e-12]
+    seen = seen[seen > TIE]
     return Comparison(better=wins, p=p, detectable=float(np.median(seen)) if len(seen) else float("nan"))
 
 
@@ -279,7 +299,7 @@ def p_best(per_seed: Floats, resampled: Floats, n_prompts: int, seed: int = 0) -
     drawn = drawn[np.isfinite(drawn).all(1)]
     if not len(drawn):
         return np.full(systems, np.nan)
-    top = drawn >= drawn.max(1, keepdims=True) - 1e-12
+    top = drawn >= drawn.max(1, keepdims=True) - TIE
     return np.asarray((top / top.sum(1, keepdims=True)).mean(0))
 
 

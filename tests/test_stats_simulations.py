@@ -16,6 +16,7 @@ from harness.stats import (
     compare,
     interval,
     means,
+    means_left_out,
     rank_ranges,
     resample_counts,
     resampled_means,
@@ -56,7 +57,13 @@ def test_one_seed_intervals_cover_from_fifty_prompts_on(kind: str, prompts: int)
             )
             for name in names:
                 low, high = (
-                    interval(drawn, estimate, method="bca", accelerations=acceleration(sums, sizes), n_prompts=prompts)
+                    interval(
+                        drawn,
+                        estimate,
+                        method="bca",
+                        accelerations=acceleration(means_left_out(sums, sizes)),
+                        n_prompts=prompts,
+                    )
                     if name == "board"
                     else interval(drawn, estimate, n_prompts=int(number))
                 )
@@ -94,7 +101,7 @@ def test_one_seed_intervals_of_pseudo_values_cover(name: str, prompts: int) -> N
         low, high = interval(
             *(resampled_means(counts, sums, sizes), means(sums, sizes)),
             method="bca",
-            accelerations=acceleration(sums, sizes),
+            accelerations=acceleration(means_left_out(sums, sizes)),
             n_prompts=prompts,
         )
         covered += bool(low[0] <= truth <= high[0])

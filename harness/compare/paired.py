@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,9 +21,9 @@ from harness.compare.noise import NoiseFloor, Spread
 from harness.compare.runs import Cell, Values, check_same_keys
 from harness.stats import (
     Floats,
-    acceleration,
     cluster_sums,
-    interval,
+    means_left_out,
+    one_seed_interval,
     resample_counts,
     resampled_means,
     standard_errors,
@@ -98,8 +97,8 @@ def differences(
         sums.append(clusters[0])
         sizes.append(clusters[1])
         per_seed.append(apart.mean(1))
-    resampled = resampled_means(_counts(len(names), resamples, seed), np.array(sums), np.array(sizes))
-    left_out = _left_out(np.array(sums), np.array(sizes))
+    resampled = resampled_means(resample_counts(len(names), resamples, seed), np.array(sums), np.array(sizes))
+    left_out = means_left_out(np.array(sums), np.array(sizes))
     columns = list(having)
     if len({pairs[cell].seeds for cell in having}) == 1:
         weight = cell_weights(having)
@@ -145,7 +144,7 @@ def _intervals(
     low, high = t_interval(value, *_errors(per_seed, variance, n_prompts, spreads, cells, pooled=False), 1 - 2 * TAIL)
     bare = np.array([len(each) == 1 and spread is None for each, spread in zip(per_seed, spreads, strict=True)])
     if bare.any():
-        low[bare], high[bare] = _of_one_seed(resampled[:, bare], value[bare], left_out[bare])
+        low[bare], high[bare] = one_seed_interval(resampled[:, bare], value[bare], left_out[bare], 1 - 2 * TAIL)
     errors, freedom = _errors(per_seed, variance, n_prompts, spreads, cells, pooled=True)
     scale = n_prompts / (n_prompts - 1)
     apart = np.nan_to_num(resampled - value) * np.sqrt(scale)  # NaN: no example of the column was drawn
@@ -155,26 +154,6 @@ def _intervals(
     apart = np.divide(apart, errors, out=np.zeros_like(apart), where=errors > 0)
     reach = [stdtrit(freedom, ndtr(np.quantile(side.max(1), 1 - TAIL))) * errors for side in (apart, -apart)]
     return low, high, np.minimum(low, value - reach[0]), np.maximum(high, value + reach[1])
-
-
-def _left_out(sums: Floats, sizes: Floats) -> Floats:
-    """Return the mean of each cell without each prompt, (C, P); NaN where nothing is left. `sums`, `sizes`: (C, P)."""
-    left = sizes.sum(1, keepdims=True) - sizes
-    means: Floats = np.divide(sums.sum(1, keepdims=True) - sums, left, out=np.full(sums.shape, NAN), where=left > 0)
-    return means
-
-
-def _of_one_seed(resampled: Floats, value: Floats, left_out: Floats) -> tuple[Floats, Floats]:
-    """Return (low, high), (K,) each, as leaderboards have them: BCa, or percentiles where there is nothing to correct.
-
-    The acceleration depends on the jackknife values alone: sums of -left_out with one example a prompt have the same.
-    """
-    n_prompts = left_out.shape[1]
-    low, high = interval(resampled, value, 1 - 2 * TAIL, n_prompts=n_prompts)
-    accelerations = acceleration(-left_out, np.ones(left_out.shape))
-    corrected = interval(resampled, value, 1 - 2 * TAIL, "bca", accelerations, n_prompts)
-    usable = np.isfinite(corrected).all(0)
-    return np.where(usable, corrected[0], low), np.where(usable, corrected[1], high)
 
 
 def _errors(
@@ -263,8 +242,3 @@ def cell_weights(cells: Sequence[Cell]) -> Floats:
     """Return the weight of each cell, (C,): every model the same, and within a model every loss."""
     losses = {model: sum(cell.model == model for cell in cells) for model in {cell.model for cell in cells}}
     return np.array([1 / len(losses) / losses[cell.model] for cell in cells])
-
-
-@lru_cache(maxsize=2)
-def _counts(n_prompts: int, resamples: int, seed: int) -> NDArray[np.uint16]:
-    return resample_counts(n_prompts, resamples, seed)

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import fcntl
 import importlib.metadata
-import json
 import os
 import platform
-import re
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -23,11 +21,11 @@ from harness.config import PROTOCOL, Run, cache_folder, make_run, read_run
 from harness.data.sources import load
 from harness.execute.estimates import estimates, visits
 from harness.execute.local import Report, execute, unfinished
+from harness.execute.preflight import check_data, check_folder, check_model
 from harness.grid import Cell, cells, select
 from harness.job import Job
 from harness.manager import Manager, datasets, loss_owner, losses, plugin_manager, resolver, scorers
 from harness.metrics import METRICS
-from harness.models.families import FAMILIES
 from harness.store import read_manifest, write_atomically, write_manifest
 
 GPU_FILES = ("nvidia*", "nvhost*", "nvgpu*", "dxg", "kfd")
@@ -72,7 +70,7 @@ def resolve(run: Run, output: Path | None, keep_checkpoints: bool, *, dry: bool 
     known = losses(manager)
     systems = select(run.plugins, list(known), resolver(manager))
     for model in run.models:
-        _check_model(model)
+        check_model(model)
     Budget.parse(run.settings.budget)
     if run.ranked_by not in METRICS or METRICS[run.ranked_by].direction != "higher":
         ranking = [name for name, metric in METRICS.items() if metric.direction == "higher"]
@@ -101,9 +99,9 @@ def assemble(
     chosen: tuple[ScorerSource, str],
 ) -> Campaign:
     """Return the run of these cells. Raises `HarnessError` where data or folder cannot serve it."""
-    _check_data(data, run)
+    check_data(data, run)
     scorer, note = chosen
-    _check_folder(folder, run, data, scorer.name)
+    check_folder(folder, run, data, scorer.name)
     canary = scorers(manager)["transformers"]
     jobs = tuple(
         Job(
@@ -269,57 +267,6 @@ def _version(name: str) -> str | None:
         return importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:
         return None
-
-
-def _check_model(model: str) -> None:
-    if model in FAMILIES or (Path(model) / "config.json").is_file():
-        return
-    if re.fullmatch(r"[\w.-]+/[\w.-]+", model) and not Path(model).exists():
-        return
-    raise HarnessError(
-        f"--models got '{model}', expected {', '.join(FAMILIES)}, a hub id such as org/name, or a local folder with a "
-        "config.json"
-    )
-
-
-def _check_data(data: Dataset, run: Run) -> None:
-    settings = run.settings
-    if len(data.train) < settings.batch_pairs:
-        raise HarnessError(
-            f"data set '{data.name}' has {len(data.train)} training pairs, expected at least {settings.batch_pairs}, "
-            "the pairs of one optimiser step; give more data or a smaller --batch-pairs"
-        )
-    held = data.test if run.evaluate_on == "test" else data.dev
-    if not held:
-        raise HarnessError(
-            f"data set '{data.name}' has no {run.evaluate_on} pairs, expected at least 1; give more data"
-        )
-
-
-def _check_folder(folder: Path, run: Run, data: Dataset, scorer: str) -> None:
-    probe = folder
-    while not probe.exists():
-        probe = probe.parent
-    if not probe.is_dir() or not os.access(probe, os.W_OK | os.X_OK):
-        what = "not writable" if probe.is_dir() else "not a folder"
-        raise HarnessError(f"--output-dir got {folder}, but {probe} is {what}; name a folder that can be written")
-    if not (folder / "manifest.json").exists():
-        return
-    before = read_manifest(folder)
-    differing = [
-        f"{name} was {before['decisive'].get(name)!r}, now {value!r}"
-        for name, value in json.loads(json.dumps(run.decisive())).items()
-        if before["decisive"].get(name) != value
-    ]
-    plain = (before.get("run") or {}).get("reference_path", False)
-    if not differing and plain != run.reference_path:
-        differing = [f"reference_path was {plain!r}, now {run.reference_path!r}"]
-    if not differing and before["dataset"]["fingerprint"] != data.fingerprint:
-        differing = [f"the content of data set '{data.name}' has changed"]
-    if not differing and before["scorer"] != scorer:
-        differing = [f"it was scored by {before['scorer']}, which would now be {scorer}"]
-    if differing:
-        raise HarnessError(f"{folder} holds another run ({'; '.join(differing)}); name another --output-dir")
 
 
 @contextmanager

@@ -11,8 +11,7 @@ from pathlib import Path
 from string import Template
 
 from harness.api import HarnessError
-from harness.grid import CORE
-from harness.manager import loss_owner, losses, plugin_manager
+from harness.manager import RESERVED, loss_owner, losses, plugin_manager
 
 FILES = {
     "pyproject.toml": "pyproject.toml",
@@ -22,12 +21,6 @@ FILES = {
     "tests/golden.json": "golden.json",
 }
 """Where a file goes -> its template, which has `.txt` after its name so that no tool takes it for code of ours."""
-TAKEN = {
-    "all": "selects every loss",
-    "core": f"selects {', '.join(CORE)}",
-    "base": "is the untrained checkpoint's row",
-    "longer-wins": "is a reference row",
-}
 
 
 def new_plugin(name: str, folder: Path) -> Path:
@@ -82,8 +75,8 @@ def _check_name(name: str) -> None:
             f"got the name '{name}', expected lower-case letters, digits and single dashes, a letter first; "
             "for example my-loss"
         )
-    if name in TAKEN:
-        raise HarnessError(f"got the name '{name}', which {TAKEN[name]}, expected a new one; choose another")
+    if name in RESERVED:
+        raise HarnessError(f"got the name '{name}', which {RESERVED[name]}, expected a new one; choose another")
     manager = plugin_manager()
     if name in losses(manager):
         owner = loss_owner(manager, name)

@@ -51,8 +51,7 @@ def command(board: Board, row: Row) -> str:
         chosen = value is not None and not (setting == "learning_rate" and isinstance(value, str))
         if chosen and not (setting == "control" and value == "none"):
             words += [flag, str(value)]
-    if board.settings.get("lenient"):
-        words.append("--lenient")
+    words += [f"--{name.replace('_', '-')}" for name in ("reference_path", "lenient") if board.settings.get(name)]
     return " ".join(shlex.quote(word) for word in words)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -15,10 +14,10 @@ from harness.metrics import METRICS, YARDSTICKS
 from harness.stats import (
     Comparison,
     Floats,
-    acceleration,
     cluster_sums,
     compare,
-    interval,
+    means_left_out,
+    one_seed_interval,
     p_best,
     resample_counts,
     resampled_means,
@@ -121,7 +120,7 @@ def samples(
     for n_prompts in sorted({one.n_prompts for one in found.values() if one.labels}):
         names = [name for name, one in found.items() if one.labels and one.n_prompts == n_prompts]
         drawn = resampled_means(
-            _counts(n_prompts, resampling.resamples, resampling.seed),
+            resample_counts(n_prompts, resampling.resamples, resampling.seed),
             np.concatenate([found[name].sums for name in names]),
             np.concatenate([found[name].sizes for name in names]),
         )
@@ -234,13 +233,4 @@ def _intervals(one: Sample) -> tuple[Floats, Floats, Floats]:
         return value, np.full(value.shape, np.nan), np.full(value.shape, np.nan)
     if len(one.per_seed) > 1:
         return value, *t_interval(value, *standard_errors(one.per_seed, one.resampled.var(0), one.n_prompts))
-    low, high = interval(one.resampled, value, 0.95, "bca", acceleration(one.sums, one.sizes), one.n_prompts)
-    bare = ~np.isfinite([low, high]).all(0)  # without spread there is nothing to correct
-    if bare.any():
-        low[bare], high[bare] = interval(one.resampled.T[bare].T, value[bare], n_prompts=one.n_prompts)
-    return value, low, high
-
-
-@lru_cache(maxsize=8)
-def _counts(n_prompts: int, resamples: int, seed: int) -> NDArray[np.uint16]:
-    return resample_counts(n_prompts, resamples, seed)
+    return value, *one_seed_interval(one.resampled, value, means_left_out(one.sums, one.sizes))

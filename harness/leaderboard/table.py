@@ -204,10 +204,14 @@ def _board(group: Group, models: tuple[str, ...]) -> Board:
         minimum_detectable_difference=compared.detectable if compared else float("nan"),
         gap_edges=group.evidence.gap_edges,
         rows=tuple(rows),
-        p_values={a: dict(zip(order, map(float, compared.p[i]), strict=True)) for i, a in enumerate(order)}
-        if compared
-        else {},
+        p_values=_p_values(order, compared),
     )
+
+
+def _p_values(order: Sequence[str], compared: Comparison | None) -> dict[str, dict[str, float]]:
+    if compared is None:
+        return {}
+    return {a: dict(zip(order, map(float, compared.p[i]), strict=True)) for i, a in enumerate(order)}
 
 
 def _standings(

@@ -25,7 +25,7 @@ from harness.models.sft import Example, Recipe, fine_tune
 from harness.torchvision_guard import hide_broken_torchvision
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
+    from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 FORMAT = 2
 """Raise it when a change here, to sft.py or to the path of training (logps.py) makes other weights of the same."""
@@ -101,19 +101,12 @@ def make_nano(
     )
 
     def build(folder: Path) -> StartCheckpoint:
-        hide_broken_torchvision()
-        import torch
-        from transformers import AutoModelForCausalLM
-
         examples = sft_examples(dataset)
         order = np.random.default_rng([seed, 1]).permutation(len(examples))  # not the order that sft.py draws
         examples = [examples[index] for index in order[:TOKENIZER_EXAMPLES]]
         texts = [turn.content for context, _ in examples for turn in context] + [response for _, response in examples]
         tokenizer = train_tokenizer(family, texts, recipe.vocabulary)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            attention = "eager" if family.model_type == "gemma2" else "sdpa"  # sdpa drops soft-capping
-            model = AutoModelForCausalLM.from_config(config, attn_implementation=attention, dtype=torch.float32)
+        model = _untrained(config, seed)
         sequences: list[Example] = [
             (row.prompt_ids, row.response_ids)
             for row in encode_many(tokenizer, examples[: recipe.sft.sequences or None], limits)
@@ -138,6 +131,18 @@ def make_nano(
         )
 
     return cached(cache, key, f"nano {family.name}", build, progress)
+
+
+def _untrained(config: PreTrainedConfig, seed: int) -> PreTrainedModel:
+    """Return the model with its first weights drawn from `seed`; the global generator stays as it is."""
+    hide_broken_torchvision()
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        attention = "eager" if config.model_type == "gemma2" else "sdpa"  # sdpa drops soft-capping
+        return AutoModelForCausalLM.from_config(config, attn_implementation=attention, dtype=torch.float32)
 
 
 def cached(

@@ -1,0 +1,67 @@
+"""What must hold before a run may start: its models, its data, its folder. Each failure is one line."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from pathlib import Path
+
+from harness.api import Dataset, HarnessError
+from harness.config import Run
+from harness.models.families import FAMILIES
+from harness.store import read_manifest
+
+
+def check_model(model: str) -> None:
+    """Raise `HarnessError` for what is no family, no hub id and no folder of a model."""
+    if model in FAMILIES or (Path(model) / "config.json").is_file():
+        return
+    if re.fullmatch(r"[\w.-]+/[\w.-]+", model) and not Path(model).exists():
+        return
+    raise HarnessError(
+        f"--models got '{model}', expected {', '.join(FAMILIES)}, a hub id such as org/name, or a local folder with a "
+        "config.json"
+    )
+
+
+def check_data(data: Dataset, run: Run) -> None:
+    """Raise `HarnessError` where the data cannot fill an optimiser step or have nothing to score."""
+    settings = run.settings
+    if len(data.train) < settings.batch_pairs:
+        raise HarnessError(
+            f"data set '{data.name}' has {len(data.train)} training pairs, expected at least {settings.batch_pairs}, "
+            "the pairs of one optimiser step; give more data or a smaller --batch-pairs"
+        )
+    held = data.test if run.evaluate_on == "test" else data.dev
+    if not held:
+        raise HarnessError(
+            f"data set '{data.name}' has no {run.evaluate_on} pairs, expected at least 1; give more data"
+        )
+
+
+def check_folder(folder: Path, run: Run, data: Dataset, scorer: str) -> None:
+    """Raise `HarnessError` where `folder` cannot be written, or holds what another run has left."""
+    probe = folder
+    while not probe.exists():
+        probe = probe.parent
+    if not probe.is_dir() or not os.access(probe, os.W_OK | os.X_OK):
+        what = "not writable" if probe.is_dir() else "not a folder"
+        raise HarnessError(f"--output-dir got {folder}, but {probe} is {what}; name a folder that can be written")
+    if not (folder / "manifest.json").exists():
+        return
+    before = read_manifest(folder)
+    differing = [
+        f"{name} was {before['decisive'].get(name)!r}, now {value!r}"
+        for name, value in json.loads(json.dumps(run.decisive())).items()
+        if before["decisive"].get(name) != value
+    ]
+    plain = (before.get("run") or {}).get("reference_path", False)
+    if not differing and plain != run.reference_path:
+        differing = [f"reference_path was {plain!r}, now {run.reference_path!r}"]
+    if not differing and before["dataset"]["fingerprint"] != data.fingerprint:
+        differing = [f"the content of data set '{data.name}' has changed"]
+    if not differing and before["scorer"] != scorer:
+        differing = [f"it was scored by {before['scorer']}, which would now be {scorer}"]
+    if differing:
+        raise HarnessError(f"{folder} holds another run ({'; '.join(differing)}); name another --output-dir")
