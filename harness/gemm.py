@@ -46,8 +46,16 @@ def library() -> str:
 def mm(left: Tensor, right: Tensor) -> Tensor:
     """Return left (R, D) @ right (D, V)."""
     if applies(left):
-        return _onednn(left, right.t().contiguous())
+        return _onednn(left.contiguous(), right.t().contiguous())
     return torch.mm(left, right)
+
+
+def add_mm(total: Tensor, left: Tensor, right: Tensor) -> None:
+    """Add left (R, D) @ right (D, V) to `total` (R, V), which may have a wider dtype than the product."""
+    if applies(left) or total.dtype != left.dtype:
+        total += mm(left, right)
+    else:
+        total.addmm_(left, right)
 
 
 def linear(rows: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -105,7 +113,7 @@ class _Linear(torch.autograd.Function):
         to_rows, to_weight, to_bias = ctx.needs_input_grad
         return (
             mm(grad, weight).view(rows.shape) if to_rows else None,
-            mm(grad.t().contiguous(), rows.reshape(-1, rows.shape[-1])) if to_weight else None,
+            mm(grad.t(), rows.reshape(-1, rows.shape[-1])) if to_weight else None,
             grad.sum(0) if to_bias else None,
         )
 

@@ -27,7 +27,7 @@ from harness.torchvision_guard import hide_broken_torchvision
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-FORMAT = 2
+FORMAT = 3
 """Raise it when a change here, to sft.py or to the path of training (logps.py) makes other weights of the same."""
 TOKENIZER_EXAMPLES = 20_000
 """Examples that the tokenizer is trained on, drawn from those of larger data."""

@@ -41,7 +41,9 @@ def test_sums_do_not_depend_on_how_requests_are_batched(
     live = opened(make_checkpoint("gemma"))
     together = live.score(requests)
     monkeypatch.setattr(scorer, "TOKENS_PER_BATCH", 1)
-    monkeypatch.setattr(head, "CHUNK_ELEMENTS", 7 * 300)
+    monkeypatch.setattr(head, "KEPT", 0)
+    monkeypatch.setattr(head, "BLOCK", 7 * 300)
+    monkeypatch.setattr(head, "NARROWEST", 100)
     assert_same_nats(live.score(requests), together)
 
 
