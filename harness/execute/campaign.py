@@ -19,6 +19,7 @@ from harness.api import Dataset, HarnessError, LoadOptions, ScorerSource
 from harness.budget import Budget
 from harness.config import PROTOCOL, Run, cache_folder, make_run, read_run
 from harness.data.sources import load
+from harness.execute import workers
 from harness.execute.estimates import estimates, visits
 from harness.execute.local import Report, execute, unfinished
 from harness.execute.preflight import check_data, check_folder, check_model
@@ -27,9 +28,6 @@ from harness.job import Job
 from harness.manager import Manager, datasets, loss_owner, losses, plugin_manager, resolver, scorers
 from harness.metrics import METRICS
 from harness.store import read_manifest, write_atomically, write_manifest
-
-GPU_FILES = ("nvidia*", "nvhost*", "nvgpu*", "dxg", "kfd")
-"""What a machine with a GPU that torch can use has in /dev: NVIDIA's, its boards', Windows' own, AMD's."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,7 +83,10 @@ def resolve(run: Run, output: Path | None, keep_checkpoints: bool, *, dry: bool 
     grid = cells(run.models, systems, run.seeds)
     estimates(run, visits(data), ((cell, 1_000_000) for cell in grid))  # a budget or batch that cannot work is said now
     folder = output or Path("runs") / run.short_hash()
-    scorer = choose_scorer(run.scorer, scorers(manager), dry=dry and not (folder / "manifest.json").exists())
+    new = not (folder / "manifest.json").exists()
+    if new and not dry:
+        workers.warm_up()  # beside the first try of a scorer, which takes as long
+    scorer = choose_scorer(run.scorer, scorers(manager), dry=dry and new)
     return assemble(run, folder, grid, data, manager, keep_checkpoints, scorer)
 
 
@@ -102,7 +103,7 @@ def assemble(
     check_data(data, run)
     scorer, note = chosen
     check_folder(folder, run, data, scorer.name)
-    canary = scorers(manager)["transformers"]
+    canary, side_by_side = scorers(manager)["transformers"], workers.count(run)
     jobs = tuple(
         Job(
             run=run,
@@ -116,8 +117,8 @@ def assemble(
             folder=folder,
             cache=cache_folder(),
             keep_checkpoints=keep_checkpoints,
-            side_by_side=workers(run),
-            threads=max(1, (os.cpu_count() or 1) // workers(run)),
+            side_by_side=side_by_side,
+            threads=max(1, (os.cpu_count() or 1) // side_by_side),
         )
         for model in run.models
     )
@@ -192,7 +193,7 @@ def carry_out(campaign: Campaign, report: Report) -> list[str]:
                 trouble.append(reason)
                 say("trouble", {"model": job.model, "reason": reason})
 
-        with ThreadPoolExecutor(workers(campaign.run)) as pool:  # each thread waits for a process of its own
+        with ThreadPoolExecutor(workers.count(campaign.run)) as pool:  # each thread waits for a process of its own
             computing = [pool.submit(compute, job) for job in campaign.jobs]
             try:
                 for finished in computing:
@@ -203,23 +204,6 @@ def carry_out(campaign: Campaign, report: Report) -> list[str]:
                     waiting.cancel()
                 raise
     return trouble
-
-
-def workers(run: Run) -> int:
-    """Return how many models are computed side by side.
-
-    Nano models on CPU are too small to use several cores alone: one thread each, and more of them than cores while the
-    last ones run would leave cores idle.
-    """
-    return min(len(run.models), 2 * (os.cpu_count() or 1)) if run.preset == "nano" and not _has_gpu() else 1
-
-
-def _has_gpu() -> bool:
-    if os.environ.get("CUDA_VISIBLE_DEVICES") == "" or not any(any(Path("/dev").glob(name)) for name in GPU_FILES):
-        return False  # known without torch, whose import takes longer than all the rest of a plan
-    import torch
-
-    return torch.cuda.is_available()
 
 
 def manifest(campaign: Campaign) -> dict[str, Any]:

@@ -7,7 +7,6 @@ and a new worker goes on with the rest.
 from __future__ import annotations
 
 import json
-import multiprocessing
 import os
 import shutil
 import signal
@@ -20,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.api import HarnessError
+from harness.execute import workers
 from harness.grid import Cell
 from harness.job import Job, cell_folder, record_failure
 
@@ -76,10 +76,10 @@ def _status(job: Job, cell: Cell) -> str | None:
 
 def _watch(job: Job, report: Report, stop: threading.Event) -> tuple[str | None, str] | None:
     """Run one worker to its end. Return None, or (the cell it was at, what went wrong)."""
-    context = multiprocessing.get_context("spawn")
-    ours, theirs = context.Pipe(duplex=False)
+    starting = workers.context()
+    ours, theirs = starting.Pipe(duplex=False)
     log_path(job).parent.mkdir(parents=True, exist_ok=True)
-    worker = context.Process(target=_work, args=(job, theirs, str(log_path(job))))
+    worker = starting.Process(target=_work, args=(job, theirs, str(log_path(job))))
     worker.start()
     theirs.close()
     active: str | None = None  # None: the worker is at something that all cells need

@@ -8,7 +8,8 @@ import re
 from collections.abc import Sequence
 
 from harness.config import PRESETS, cache_folder
-from harness.execute.campaign import Campaign, workers
+from harness.execute import workers
+from harness.execute.campaign import Campaign
 from harness.execute.estimates import CHARACTERS_PER_TOKEN, estimates, visits
 from harness.execute.progress import clock
 from harness.execute.tuning import Tuning
@@ -94,7 +95,7 @@ def _estimates(campaign: Campaign, todo: Sequence[Cell]) -> list[str]:
     tokens, flops = sum(one.tokens for one in found), sum(one.flops for one in found)
     largest = max(sizes[cell.model] or 0 for cell in known)
     a_parameter = 16 if campaign.run.adapter == "full" else 4
-    side_by_side = workers(campaign.run)
+    side_by_side = workers.count(campaign.run)
     memory = side_by_side * (RUNTIME_BYTES + largest * a_parameter)
     if settings.budget.startswith("seconds"):
         seconds, basis = float(settings.budget.partition("=")[2]) * len(todo), "training alone, by the budget"

@@ -35,8 +35,8 @@ NOT_INSTALLED = "vLLM is not installed; pip install 'preference-harness[vllm]', 
 TOKENS_PER_STEP = 2048
 """The V1 runner makes logits of a whole step, twice, and profiling does not see them: 2,048 x 262k is 4.3 GB."""
 SEQUENCES_PER_STEP = 64
-KV_BLOCK = 128
-"""Tokens a block on CPU: a sequence takes at least one."""
+KV_BLOCK = 32
+"""Tokens a block on CPU, the fewest that vLLM's attention takes there: only whole blocks of a prompt are shared."""
 
 
 @dataclass(kw_only=True)
@@ -61,23 +61,55 @@ class VllmScorer:
         weights = (item for item in new.tensors() if has_head or item[0] != HEAD)
         with _eager_on_cpu():
             self.engine.collective_rpc("reload_weights", kwargs={"weights_iterator": weights})
-        self.engine.reset_prefix_cache()
         self.current = checkpoint
 
     def score(self, requests: Sequence[ScoreRequest]) -> np.ndarray:
         """Return the summed log-prob of each response in nats, (len(requests),) float64, in the order asked."""
+        require_scorable(requests, self.max_length, self.opened)
+        # those of a prompt side by side: the second finds the prompt in the cache
+        distinct = sorted(set(requests), key=lambda request: (request.prompt, request.response))
+        self._forget()
+        sums = self._sums(distinct, share_prompts=True)
+        checked = require_log_probs(np.array(list(sums.values()), dtype=np.float64), self.current)
+        found = dict(zip(sums, checked, strict=True))
+        return np.array([found[request] for request in requests], dtype=np.float64)
+
+    def _sums(self, distinct: Sequence[ScoreRequest], *, share_prompts: bool) -> dict[ScoreRequest, float]:
+        """Return the summed log-prob of each response; with `share_prompts` a prompt's whole blocks are computed once.
+
+        Cached positions have no log-probs (vLLM gives uninitialised memory). Where two responses begin alike, a hit
+        reaches into the second: that one is scored again, without the cache.
+        """
         from vllm import SamplingParams
 
-        require_scorable(requests, self.max_length, self.opened)
-        place = {request: index for index, request in enumerate(dict.fromkeys(requests))}
-        sampling = SamplingParams(max_tokens=1, prompt_logprobs=0, flat_logprobs=True, detokenize=False, temperature=0)
-        prompts = [{"prompt_token_ids": [*request.prompt, *request.response]} for request in place]
+        sampling = SamplingParams(
+            max_tokens=1,
+            prompt_logprobs=0,
+            flat_logprobs=True,
+            detokenize=False,
+            temperature=0,
+            skip_reading_prefix_cache=not share_prompts,
+        )
+        prompts = [{"prompt_token_ids": [*request.prompt, *request.response]} for request in distinct]
         with _eager_on_cpu():
             outputs = self.engine.generate(prompts, sampling, use_tqdm=False) if prompts else []
-        assert len(outputs) == len(place), f"vLLM gave {len(outputs)} outputs for {len(place)} prompts"
-        sums = [_response_sum(output, request) for output, request in zip(outputs, place, strict=True)]
-        checked = require_log_probs(np.array(sums, dtype=np.float64), self.current)
-        return checked[[place[request] for request in requests]]
+        assert len(outputs) == len(distinct), f"vLLM gave {len(outputs)} outputs for {len(distinct)} prompts"
+        hit = [request for output, request in zip(outputs, distinct, strict=True) if not _is_whole(output, request)]
+        if hit and not share_prompts:
+            raise HarnessError(
+                f"vLLM answered {len(hit)} responses from its prefix cache, expected none: their log-probs are not "
+                "computed; unset what turns the cache on"
+            )
+        again = self._sums(hit, share_prompts=False) if hit else {}
+        return {
+            request: again[request] if request in again else _response_sum(output, request)
+            for output, request in zip(outputs, distinct, strict=True)
+        }
+
+    def _forget(self) -> None:
+        """Empty the prefix cache: what it holds belongs to other weights, or to whole sequences."""
+        if not self.engine.reset_prefix_cache():
+            raise HarnessError(f"vLLM kept its prefix cache while scoring {self.current}; pass --scorer transformers")
 
     def close(self) -> None:
         """Stop the engine and free its memory, so that another can start in this process."""
@@ -92,16 +124,16 @@ def _has_head(model: Any) -> bool:
     return any(name == "lm_head" for name, _ in model.named_modules(remove_duplicate=False))
 
 
+def _is_whole(output: Any, request: ScoreRequest) -> bool:
+    """Return whether the position that predicts the first token of the response was computed, not cached."""
+    return (output.num_cached_tokens or 0) < len(request.prompt)
+
+
 def _response_sum(output: Any, request: ScoreRequest) -> float:
     """Return the summed log-prob of the response in nats, from the END of the prompt's log-probs.
 
-    A cache hit may shorten the list at its front, and cached positions hold no log-probs at all.
+    A cache hit may shorten the list at its front.
     """
-    if output.num_cached_tokens:
-        raise HarnessError(
-            f"vLLM answered {output.num_cached_tokens} tokens from its prefix cache, expected none: their "
-            "log-probs are not computed; unset what turns the cache on"
-        )
     flat, response = output.prompt_logprobs, request.response
     positions = flat.start_indices[-len(response) :]
     tokens = tuple(flat.token_ids[position] for position in positions)
@@ -153,7 +185,7 @@ def _arguments(opened: Checkpoint, options: ScorerOptions, max_length: int) -> d
         "max_model_len": max_length + 1,
         "max_num_batched_tokens": TOKENS_PER_STEP,
         "max_num_seqs": SEQUENCES_PER_STEP,
-        "enable_prefix_caching": False,  # cached positions have no log-probs
+        "enable_prefix_caching": True,
         "enforce_eager": True,  # prompts only: there is no decoding to speed up
         "disable_log_stats": True,
         "use_tqdm_on_load": False,
@@ -174,7 +206,8 @@ def _memory(opened: Checkpoint, options: ScorerOptions, max_length: int) -> dict
     width = 2 * config["num_hidden_layers"] * (config.get("num_key_value_heads") or heads) * head_size
     tokens = TOKENS_PER_STEP + max_length + SEQUENCES_PER_STEP * KV_BLOCK
     # VLLM_CPU_KVCACHE_SPACE, where the user sets it, goes before this
-    return {"kv_cache_memory_bytes": tokens * width * (4 if options.dtype == "float32" else 2)}
+    size = tokens * width * (4 if options.dtype == "float32" else 2)
+    return {"kv_cache_memory_bytes": size, "block_size": KV_BLOCK}
 
 
 def _register_in_process(opened: Checkpoint) -> None:

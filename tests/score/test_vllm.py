@@ -111,15 +111,44 @@ def test_no_requests_give_no_sums(engine: tuple[str, Any]) -> None:
     assert engine[1].score([]).shape == (0,)
 
 
-def test_responses_that_share_a_prompt_do_not_meet_in_the_prefix_cache(
-    engine: tuple[str, Any], make_checkpoint: Make, plain_log_probs: Plain, assert_same_nats: Same
+def test_a_shared_prompt_is_computed_once_and_responses_that_begin_alike_are_scored_again(
+    engine: tuple[str, Any],
+    make_checkpoint: Make,
+    plain_log_probs: Plain,
+    assert_same_nats: Same,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    """Blocks of 32 tokens: of a prompt of 70 two are shared, of responses alike in 52 tokens the third too."""
     family, live = engine
-    prompt = tuple(range(3, 63))
-    alike = [ScoreRequest(prompt=prompt, response=(*range(63, 115), last)) for last in (7, 8, 9)]
-    expected = plain_log_probs(make_checkpoint(family), alike)
-    for _ in range(2):
-        assert_same_nats(live.score(alike), expected)
+    prompt, other = tuple(range(3, 73)), tuple(range(80, 150))
+    alike = [ScoreRequest(prompt=prompt, response=(*range(63, 100), last)) for last in (7, 8, 9)]
+    apart = [ScoreRequest(prompt=other, response=(first, *range(63, 100))) for first in (7, 8, 9)]
+    expected = plain_log_probs(make_checkpoint(family), [*alike, *apart])
+    found: list[list[int]] = []
+    generate = live.engine.generate
+
+    def watched(*args: Any, **options: Any) -> Any:
+        outputs = generate(*args, **options)
+        found.append([output.num_cached_tokens for output in outputs])
+        return outputs
+
+    monkeypatch.setattr(live.engine, "generate", watched)
+    for _ in range(2):  # the second time nothing is left of the first
+        found.clear()
+        assert_same_nats(live.score([*alike, *apart]), expected)
+        (first, again), shared = found, 64 if family == "qwen" else 0  # a window has left the blocks that end early
+        assert first[:4] == [0, 96, 96, 0]
+        assert all(shared <= hit <= 64 for hit in first[4:])
+        assert again == [0, 0]
+
+
+def test_a_prefix_cache_that_cannot_be_emptied_is_an_error(
+    engine: tuple[str, Any], requests: list[ScoreRequest], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, live = engine
+    monkeypatch.setattr(live.engine, "reset_prefix_cache", lambda: False)
+    with pytest.raises(HarnessError, match="kept its prefix cache"):
+        live.score(requests)
 
 
 def test_untied_weights_swap_and_a_model_can_be_scored_to_its_last_position(
