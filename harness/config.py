@@ -183,6 +183,7 @@ class Run(BaseModel):
             "scorer": self.scorer,
             "evaluated_on": self.evaluate_on,
             "control": self.control,
+            "reference_path": self.reference_path,
             "lenient": self.lenient,
             "limit": self.limit,
             "data_seed": self.data_seed,
@@ -191,8 +192,6 @@ class Run(BaseModel):
     def short_hash(self) -> str:
         """Return 10 hex digits over all that decides the run's content."""
         content = {**self.decisive(), "plugins": self.plugins, "models": self.models, "seeds": self.seeds}
-        if self.reference_path:  # no other numbers, but a run of its own to compare with
-            content["reference_path"] = True
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:10]
 
     def as_toml(self) -> str:

@@ -31,6 +31,7 @@ SETTINGS = {
     "scorer": "vllm",
     "evaluated_on": "test",
     "control": "none",
+    "reference_path": False,
     "lenient": False,
     "limit": None,
     "data_seed": 0,

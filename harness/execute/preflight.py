@@ -56,9 +56,6 @@ def check_folder(folder: Path, run: Run, data: Dataset, scorer: str) -> None:
         for name, value in json.loads(json.dumps(run.decisive())).items()
         if before["decisive"].get(name) != value
     ]
-    plain = (before.get("run") or {}).get("reference_path", False)
-    if not differing and plain != run.reference_path:
-        differing = [f"reference_path was {plain!r}, now {run.reference_path!r}"]
     if not differing and before["dataset"]["fingerprint"] != data.fingerprint:
         differing = [f"the content of data set '{data.name}' has changed"]
     if not differing and before["scorer"] != scorer:
