@@ -89,7 +89,7 @@ class _Head(torch.autograd.Function):
                 if log_sum_sq:
                     square_R[rows] = torch.logaddexp(square_R[rows], (2 * logits_RC).logsumexp(-1))
                 place_R1, inside_R1 = _places(label_R[rows], columns)
-                token_R[rows] += (logits_RC.gather(1, place_R1) * inside_R1).squeeze(1)
+                token_R[rows] += torch.where(inside_R1, logits_RC.gather(1, place_R1), 0.0).squeeze(1)
                 if any(ctx.needs_input_grad) and len(hidden_RD) * len(weight_VD) <= KEPT:
                     kept = logits_RC
             if log_sum_sq:

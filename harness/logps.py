@@ -2,8 +2,8 @@
 
 A prompt goes through the model once for all its responses, in one packed row without padding (models in
 `harness.attention.FAMILIES`; others run padded rows, which are also the oracle of the tests). Only positions that
-predict a response token reach the output head, and in chunks (`harness.head`): no tensor of tokens x vocabulary
-outlives its chunk.
+predict a response token reach the output head, and in blocks (`harness.head`): no tensor of tokens x vocabulary
+outlives its block.
 
 Legend of shapes: L packed tokens, N responses, S row length (padded), D hidden width, T response tokens
 (padded), R response tokens of all rows.

@@ -70,6 +70,11 @@ def test_every_promise_is_kept_by_its_stored_ratio() -> None:
     assert {place: one.value for place, one in every.items() if one.value < one.at_least} == {}
 
 
+def test_the_table_of_the_readme_is_what_is_stored() -> None:
+    text = (ratios.STORED.parent / "README.md").read_text(encoding="utf-8")
+    assert text.partition("<!-- ratios -->\n")[2].partition("\n<!-- /ratios -->")[0] == ratios.table().strip()
+
+
 def test_loss_curves_that_differ_are_told_apart() -> None:
     assert same_curve([1.0, 2.0], [1.0, 2.0001], 1e-4) == pytest.approx(5e-5, rel=1e-3)
     with pytest.raises(AssertionError, match=r"differ by 0\.0005"):

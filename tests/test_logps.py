@@ -27,7 +27,7 @@ PATHS = {
     "in place, in blocks of 8 queries": {"harness.segments.BLOCK": 8},
     "as rows": {"harness.attention.LONGEST": 0},
     "through oneDNN": {"harness.gemm.by_onednn": lambda: True},
-    "in chunks": {"harness.head.KEPT": 0, "harness.head.BLOCK": 1024, "harness.head.NARROWEST": 16},
+    "head in blocks": {"harness.head.KEPT": 0, "harness.head.BLOCK": 1024, "harness.head.NARROWEST": 16},
     "padded": None,
 }
 """Every way from hidden states to log-probs, and what makes the code take it."""

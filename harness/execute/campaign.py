@@ -59,7 +59,7 @@ class Campaign:
 
 
 def resolve(run: Run, output: Path | None, keep_checkpoints: bool, *, dry: bool = False) -> Campaign:
-    """Return the run, checked: plugins, models, budget, data and folder. Nothing is written.
+    """Return the run, checked: plugins, models, budget, data and folder. Nothing is written to the folder.
 
     `dry`: it is only planned; a scorer whose first try takes seconds is not tried then, unless the folder has results.
     Raises `HarnessError`, one line, for the first thing that is off.
@@ -85,7 +85,7 @@ def resolve(run: Run, output: Path | None, keep_checkpoints: bool, *, dry: bool 
     folder = output or Path("runs") / run.short_hash()
     new = not (folder / "manifest.json").exists()
     if new and not dry:
-        workers.warm_up()  # beside the first try of a scorer, which takes as long
+        workers.context()  # its imports take as long as the first try of a scorer: both at once
     scorer = choose_scorer(run.scorer, scorers(manager), dry=dry and new)
     return assemble(run, folder, grid, data, manager, keep_checkpoints, scorer)
 

@@ -7,9 +7,12 @@ and a new worker goes on with the rest.
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
+import pickle
 import shutil
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -79,9 +82,18 @@ def _watch(job: Job, report: Report, stop: threading.Event) -> tuple[str | None,
     starting = workers.context()
     ours, theirs = starting.Pipe(duplex=False)
     log_path(job).parent.mkdir(parents=True, exist_ok=True)
-    worker = starting.Process(target=_work, args=(job, theirs, str(log_path(job))))
-    worker.start()
-    theirs.close()
+    environment = dict(os.environ)
+    worker = starting.Process(target=_work, args=(pickle.dumps(job), environment, theirs, str(log_path(job))))
+    try:
+        worker.start()
+    except (EOFError, OSError) as error:  # what workers are forked from is gone
+        ours.close()
+        return None, (
+            f"no worker process could be started ({type(error).__name__}: {error}); "
+            "see whether python -c 'import torch, transformers' works"
+        )
+    finally:
+        theirs.close()
     active: str | None = None  # None: the worker is at something that all cells need
     since = time.monotonic()
     limit = job.run.settings.cell_timeout
@@ -131,18 +143,24 @@ def _exit(code: int | None) -> str:
     return f"ended with exit code {code}"
 
 
-def _work(job: Job, connection: Connection, log: str) -> None:
+def _work(packed: bytes, environment: dict[str, str], connection: Connection, log: str) -> None:
     """The worker: its output goes to the log file, its news through the connection."""
+    os.environ.clear()  # what it was forked from has that of an earlier moment
+    os.environ.update(environment)
     with open(log, "ab", buffering=0) as file:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # an interrupt is the parent's to answer: it ends the worker
-    threading.Thread(target=_leave_with_parent, args=(os.getppid(),), daemon=True).start()
+    threading.Thread(target=_leave_with_parent, daemon=True).start()
 
     def tell(event: str, **details: Any) -> None:
         connection.send((event, details))
 
     try:
+        imported = sys.modules.get(workers.IMPORTED)
+        if imported is not None and imported.trouble:
+            print(imported.trouble, flush=True)
+        job: Job = pickle.loads(packed)  # imports the plugins
         import torch
 
         from harness.torchvision_guard import hide_broken_torchvision
@@ -167,8 +185,9 @@ def _work(job: Job, connection: Connection, log: str) -> None:
         tell("error", reason=f"{type(error).__name__}: {error}; the traceback is in {log}")
 
 
-def _leave_with_parent(parent: int) -> None:
-    # a worker whose parent was killed must not go on writing into a folder that a new run works in
-    while os.getppid() == parent:
-        time.sleep(0.5)
+def _leave_with_parent() -> None:
+    # a worker whose run was killed must not go on writing into a folder that a new run works in
+    run = multiprocessing.parent_process()
+    assert run is not None
+    run.join()
     os._exit(1)

@@ -10,6 +10,10 @@ from __future__ import annotations
 import multiprocessing
 import os
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from multiprocessing import forkserver
 from multiprocessing.context import ForkServerContext, SpawnContext
 from pathlib import Path
 
@@ -19,6 +23,7 @@ GPU_FILES = ("nvidia*", "nvhost*", "nvgpu*", "dxg", "kfd")
 """What a machine with a GPU that torch can use has in /dev: NVIDIA's, its boards', Windows' own, AMD's."""
 IMPORTED = "harness.execute.imported"
 """The module whose import is all that the process to fork from does."""
+_one_at_a_time = threading.Lock()
 
 
 def count(run: Run) -> int:
@@ -27,29 +32,48 @@ def count(run: Run) -> int:
     Nano models on CPU are too small to use several cores alone: one thread each, and more of them than cores while the
     last ones run would leave cores idle.
     """
-    return min(len(run.models), 2 * (os.cpu_count() or 1)) if run.preset == "nano" and not has_gpu() else 1
+    return min(len(run.models), 2 * (os.cpu_count() or 1)) if run.preset == "nano" and not _has_gpu() else 1
 
 
 def context() -> ForkServerContext | SpawnContext:
-    """Return how a worker is started on this machine."""
-    if sys.platform != "linux" or has_gpu():
+    """Return what starts a worker on this machine; where workers share their imports, those begin now."""
+    if sys.platform != "linux" or _may_have_gpu():
         return multiprocessing.get_context("spawn")
     forking = multiprocessing.get_context("forkserver")
-    forking.set_forkserver_preload([IMPORTED])
+    try:
+        with _one_at_a_time, _same_imports():
+            forking.set_forkserver_preload([IMPORTED])
+            forkserver.ensure_running()
+    except OSError:  # no place for its socket: a path too long, a folder that cannot be written
+        return multiprocessing.get_context("spawn")
     return forking
 
 
-def warm_up() -> None:
-    """Begin with what every worker imports, where they share it; returns at once."""
-    if isinstance(context(), ForkServerContext):
-        from multiprocessing import forkserver
+@contextmanager
+def _same_imports() -> Iterator[None]:
+    """A Python started inside imports from where this one does; by itself it would look into the current folder first.
 
-        forkserver.ensure_running()
+    A worker gets its run's environment back (see `local`).
+    """
+    path = os.pathsep.join(entry or os.getcwd() for entry in sys.path)
+    kept = {name: os.environ.get(name) for name in ("PYTHONSAFEPATH", "PYTHONPATH")}
+    os.environ |= {"PYTHONSAFEPATH": "1", "PYTHONPATH": path}
+    try:
+        yield
+    finally:
+        for name, value in kept.items():
+            del os.environ[name]
+            if value is not None:
+                os.environ[name] = value
 
 
-def has_gpu() -> bool:
-    """Return whether torch would find a GPU. Known without torch where there is none: importing it takes seconds."""
-    if os.environ.get("CUDA_VISIBLE_DEVICES") == "" or not any(any(Path("/dev").glob(name)) for name in GPU_FILES):
+def _may_have_gpu() -> bool:
+    """Return whether there may be a GPU; known without torch, whose import takes longer than all the rest of a plan."""
+    return os.environ.get("CUDA_VISIBLE_DEVICES") != "" and any(any(Path("/dev").glob(name)) for name in GPU_FILES)
+
+
+def _has_gpu() -> bool:
+    if not _may_have_gpu():
         return False
     import torch
 

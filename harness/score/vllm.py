@@ -70,9 +70,8 @@ class VllmScorer:
         distinct = sorted(set(requests), key=lambda request: (request.prompt, request.response))
         self._forget()
         sums = self._sums(distinct, share_prompts=True)
-        checked = require_log_probs(np.array(list(sums.values()), dtype=np.float64), self.current)
-        found = dict(zip(sums, checked, strict=True))
-        return np.array([found[request] for request in requests], dtype=np.float64)
+        require_log_probs(np.array(list(sums.values()), dtype=np.float64), self.current)
+        return np.array([sums[request] for request in requests], dtype=np.float64)
 
     def _sums(self, distinct: Sequence[ScoreRequest], *, share_prompts: bool) -> dict[ScoreRequest, float]:
         """Return the summed log-prob of each response; with `share_prompts` a prompt's whole blocks are computed once.
@@ -97,8 +96,8 @@ class VllmScorer:
         hit = [request for output, request in zip(outputs, distinct, strict=True) if not _is_whole(output, request)]
         if hit and not share_prompts:
             raise HarnessError(
-                f"vLLM answered {len(hit)} responses from its prefix cache, expected none: their log-probs are not "
-                "computed; unset what turns the cache on"
+                f"vLLM answered {len(hit)} responses from its prefix cache, expected none with "
+                "skip_reading_prefix_cache: their log-probs are not computed; pass --scorer transformers"
             )
         again = self._sums(hit, share_prompts=False) if hit else {}
         return {

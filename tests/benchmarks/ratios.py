@@ -113,6 +113,24 @@ def check(found: Mapping[str, Ratio], path: Path = STORED) -> None:
     assert not wrong, "\n".join(wrong)
 
 
+def table(path: Path = STORED) -> str:
+    """Return everything stored as Markdown, a table a processor."""
+    lines: list[str] = []
+    for machine, entry in machines(path).items():
+        lines += [
+            f"{machine}; torch {entry['torch']}, transformers {entry['transformers']}, pairs of {entry['pairs']}:",
+            "",
+            "| ratio: the peer's figure / ours | median | of single turns | we claim |",
+            "| --- | --- | --- | --- |",
+        ]
+        for name, ratio in read(path, machine).items():
+            turns = f"{ratio.low:.2f} to {ratio.high:.2f}" if ratio.low < ratio.high else "one measurement"
+            claim = f"{ratio.at_least:g}" if ratio.at_least else ""
+            lines.append(f"| {name} | {ratio.value:.2f} | {turns} | {claim} |")
+        lines.append("")
+    return "\n".join(lines)
+
+
 def _store(found: Mapping[str, Ratio], path: Path) -> None:
     before = read(path)
     now = {
@@ -124,3 +142,7 @@ def _store(found: Mapping[str, Ratio], path: Path) -> None:
     conditions = {"pairs": source(), **{name: version(name) for name in ("torch", "transformers")}}
     entry = {**conditions, "ratios": {name: asdict(both[name]) for name in sorted(both)}}
     path.write_text(json.dumps(machines(path) | {this_machine(): entry}, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    print(table())

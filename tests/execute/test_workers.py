@@ -1,0 +1,134 @@
+"""What workers start from, and that they end with their run."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from harness.execute import workers
+
+LINUX = pytest.mark.skipif(sys.platform != "linux", reason="workers are forked on Linux alone")
+SCRIPT = """
+import os, sys
+from harness.execute import workers
+
+def told(connection):
+    import harness.cell
+    connection.send([harness.__file__, os.path.basename(sys.argv[0]), "torch" in sys.modules])
+
+if __name__ == "__main__":
+    starting = workers.context()
+    ours, theirs = starting.Pipe(duplex=False)
+    worker = starting.Process(target=told, args=(theirs,))
+    worker.start()
+    print(type(starting).__name__, *ours.recv())
+    worker.join()
+"""
+HANGING = """
+import os, time
+from dataclasses import dataclass
+from typing import ClassVar
+from harness.api import Loss, Terms, hookimpl
+
+@dataclass(frozen=True, kw_only=True)
+class Hanging(Loss):
+    name: ClassVar[str] = "hanging"
+
+    def terms(self, pairs):
+        with open(os.environ["HANGING_PID"], "w") as file:
+            file.write(str(os.getpid()))
+        time.sleep(600)
+
+    def reward(self, response):
+        return response.sum
+
+@hookimpl
+def harness_losses():
+    return [Hanging]
+"""
+
+
+def started_by(folder: Path, **variables: str) -> list[str]:
+    """Return what SCRIPT prints with `folder` as the current one."""
+    script = folder.parent / "script.py"
+    script.write_text(SCRIPT, encoding="utf-8")
+    done = subprocess.run(
+        [sys.executable, str(script)],
+        cwd=folder,
+        env=os.environ | variables,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.split()
+
+
+@LINUX
+def test_a_worker_imports_what_its_run_imports_and_nothing_of_the_current_folder(tmp_path: Path) -> None:
+    here = tmp_path / "here"
+    (here / "harness").mkdir(parents=True)
+    (here / "harness" / "__init__.py").write_text("raise RuntimeError('another harness')", encoding="utf-8")
+    (here / "torch.py").write_text("raise RuntimeError('another torch')", encoding="utf-8")
+    kind, where, *_ = started_by(here, CUDA_VISIBLE_DEVICES="")
+    assert kind == "ForkServerContext"
+    assert Path(where) == Path(workers.__file__).parents[1] / "__init__.py"
+
+
+@LINUX
+def test_without_a_place_for_its_socket_a_worker_is_a_process_of_its_own(tmp_path: Path) -> None:
+    long = tmp_path / ("x" * 100)
+    long.mkdir()
+    (tmp_path / "here").mkdir()
+    assert started_by(tmp_path / "here", CUDA_VISIBLE_DEVICES="", TMPDIR=str(long))[0] == "SpawnContext"
+
+
+def test_a_worker_is_not_forked_beside_a_gpu_or_on_another_system(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setattr(workers, "GPU_FILES", ("null",))
+    assert workers.context().get_start_method() == "spawn"
+    monkeypatch.setattr(workers, "GPU_FILES", ())
+    monkeypatch.setattr(sys, "platform", "darwin")
+    assert workers.context().get_start_method() == "spawn"
+
+
+@LINUX
+def test_a_worker_that_hangs_ends_with_its_run(environment: dict[str, str], tmp_path: Path) -> None:
+    (tmp_path / "hanging.py").write_text(HANGING, encoding="utf-8")
+    about = tmp_path / "hanging-1.0.dist-info"
+    about.mkdir()
+    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: hanging\nVersion: 1.0\n", encoding="utf-8")
+    (about / "entry_points.txt").write_text("[harness]\nhanging = hanging\n", encoding="utf-8")
+    noted = tmp_path / "pid"
+    settings = ("--models", "qwen", "--limit", "16", "--budget", "pairs=16", "--scorer", "transformers")
+    command = ("run", "--plugins", "hanging", *settings, "--output-dir", str(tmp_path / "run"))
+    run = subprocess.Popen(
+        [sys.executable, "-m", "harness", *command],
+        env=environment | {"PYTHONPATH": str(tmp_path), "HANGING_PID": str(noted)},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    deadline = time.monotonic() + 200
+    while not (noted.exists() and noted.read_text()) and time.monotonic() < deadline and run.poll() is None:
+        time.sleep(0.1)
+    worker = int(noted.read_text())
+    os.kill(run.pid, signal.SIGKILL)
+    run.wait()
+    deadline = time.monotonic() + 10
+    while _lives(worker) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not _lives(worker)
+
+
+def _lives(pid: int) -> bool:
+    try:
+        return "Z" not in Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return False
