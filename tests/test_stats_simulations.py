@@ -11,12 +11,12 @@ from scipy import stats as scipy_stats
 from harness.calibration import ece_examples
 from harness.correlations import kendall_examples, spearman_examples
 from harness.stats import (
-    acceleration,
     cluster_sums,
     compare,
     interval,
     means,
     means_left_out,
+    one_seed_interval,
     rank_ranges,
     resample_counts,
     resampled_means,
@@ -57,13 +57,7 @@ def test_one_seed_intervals_cover_from_fifty_prompts_on(kind: str, prompts: int)
             )
             for name in names:
                 low, high = (
-                    interval(
-                        drawn,
-                        estimate,
-                        method="bca",
-                        accelerations=acceleration(means_left_out(sums, sizes)),
-                        n_prompts=prompts,
-                    )
+                    one_seed_interval(drawn, estimate, means_left_out(sums, sizes))
                     if name == "board"
                     else interval(drawn, estimate, n_prompts=int(number))
                 )
@@ -98,11 +92,8 @@ def test_one_seed_intervals_of_pseudo_values_cover(name: str, prompts: int) -> N
     covered = 0
     for _ in range(boards):
         sums, sizes = (each[None] for each in cluster_sums(prompt, pseudo(*draw(4 * prompts)), prompts))
-        low, high = interval(
-            *(resampled_means(counts, sums, sizes), means(sums, sizes)),
-            method="bca",
-            accelerations=acceleration(means_left_out(sums, sizes)),
-            n_prompts=prompts,
+        low, high = one_seed_interval(
+            resampled_means(counts, sums, sizes), means(sums, sizes), means_left_out(sums, sizes)
         )
         covered += bool(low[0] <= truth <= high[0])
     share = covered / boards
