@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import AutoModelForCausalLM
 
 from harness import attention, gemm
@@ -28,6 +29,7 @@ PATHS = {
     "as rows": {"harness.attention.LONGEST": 0},
     "through oneDNN": {"harness.gemm.by_onednn": lambda: True},
     "head in blocks": {"harness.head.KEPT": 0, "harness.head.BLOCK": 1024, "harness.head.NARROWEST": 16},
+    "sparse look-up": {"harness.logps.LARGE": 0},
     "padded": None,
 }
 """Every way from hidden states to log-probs, and what makes the code take it."""
@@ -82,6 +84,24 @@ def test_gradients_equal_those_of_a_plain_forward(family: str, packed: bool) -> 
     for (name, ours), theirs in zip(model.named_parameters(), oracle.parameters(), strict=True):
         largest = float((ours.grad - theirs.grad).abs().max() / theirs.grad.abs().max())
         assert largest < 1e-5, name
+
+
+def test_a_large_tied_embedding_has_one_gradient_of_its_size_not_two(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[str] = []
+
+    class Watch(TorchDispatchMode):
+        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            made.append(str(func))
+            return func(*args, **(kwargs or {}))
+
+    def look_ups(large: int) -> int:
+        monkeypatch.setattr("harness.logps.LARGE", large)
+        made.clear()
+        with Watch():
+            response_logps(tiny("qwen", packed=True), collate(GROUPS)).token.sum().backward()
+        return sum("embedding_dense_backward" in name for name in made)
+
+    assert (look_ups(10**9), look_ups(0)) == (1, 0)
 
 
 @pytest.mark.parametrize("family", list(FAMILIES))
