@@ -122,7 +122,7 @@ def _quartiles(draw: _Drawing, frame: Frame) -> Picture:
         "xOffset": alt.XOffset("loss:N", sort=draw.labels),
         "color": draw.colour(),
     }
-    tips = ["loss:N", "quartile:O", "gap:N", "value:Q", "low:Q", "high:Q", alt.Tooltip("n:Q", title="pairs")]
+    tips = _tips(alt, "loss:N", "quartile:O", "gap:N", "value:Q", "low:Q", "high:Q", alt.Tooltip("n:Q", title="pairs"))
     base = draw.chart("quartiles").encode(**place, tooltip=tips)
     rules = base.mark_rule(strokeWidth=2, opacity=0.6).encode(_share(alt, "low", "pairwise accuracy"), alt.Y2("high:Q"))
     points = base.mark_point(filled=True, size=45, opacity=1).encode(_share(alt, "value", "pairwise accuracy"))
@@ -131,7 +131,7 @@ def _quartiles(draw: _Drawing, frame: Frame) -> Picture:
         "Accuracy by score gap",
         "Pairwise accuracy of each loss in each quartile of the annotation-score gap, with 95 % intervals. "
         "0.5 is chance.",
-        alt.layer(_line_at(alt, 0.5, "y"), rules, points).properties(width=WIDTH, height=320),
+        alt.layer(_line_at(alt, 0.5), rules, points).properties(width=WIDTH, height=320),
         frame,
     )
 
@@ -143,7 +143,7 @@ def _scores(draw: _Drawing, frame: Frame) -> Picture:
         _share(alt, "percentile", "mean percentile of the reward"),
         draw.colour(),
         draw.dash(),
-        tooltip=["loss:N", "score:Q", "percentile:Q", alt.Tooltip("n:Q", title="responses")],
+        tooltip=_tips(alt, "loss:N", "score:Q", "percentile:Q", alt.Tooltip("n:Q", title="responses")),
     )  # fmt: skip
     return draw.picture(
         "scores",
@@ -151,7 +151,7 @@ def _scores(draw: _Drawing, frame: Frame) -> Picture:
         "Held-out responses in tenths by annotation score, and how high their rewards stand among all responses of "
         "the cell, from 0 to 100. A reward that follows the score rises; one that knows nothing of it stays at "
         "50. A reward relative to a reference is comparable within a prompt only.",
-        alt.layer(_line_at(alt, 50, "y"), lines).properties(width=WIDTH, height=320),
+        alt.layer(_line_at(alt, 50), lines).properties(width=WIDTH, height=320),
         frame,
     )
 
@@ -163,7 +163,9 @@ def _reliability(draw: _Drawing, frame: Frame) -> Picture:
         _share(alt, "accuracy", "share of pairs that are right"),
         draw.colour(),
         draw.dash(),
-        tooltip=["loss:N", "confidence:Q", "accuracy:Q", "low:Q", "high:Q", alt.Tooltip("n:Q", title="pairs")],
+        tooltip=_tips(
+            alt, "loss:N", "confidence:Q", "accuracy:Q", "low:Q", "high:Q", alt.Tooltip("n:Q", title="pairs")
+        ),
     )  # fmt: skip
     rules = (
         draw.chart("reliability")
@@ -173,7 +175,8 @@ def _reliability(draw: _Drawing, frame: Frame) -> Picture:
         )
     )
     ends = alt.Data(values=[{"x": 0.5, "y": 0.5}, {"x": 1, "y": 1}])
-    diagonal = alt.Chart(ends).mark_line(color="#888", strokeDash=[4, 4], strokeWidth=1).encode(x="x:Q", y="y:Q")
+    diagonal = alt.Chart(ends).mark_line(color="#888", strokeDash=[4, 4], strokeWidth=1)
+    diagonal = diagonal.encode(alt.X("x:Q"), alt.Y("y:Q"))
     return draw.picture(
         "reliability",
         "Reliability",
@@ -192,7 +195,7 @@ def _curves(draw: _Drawing, frame: Frame) -> Picture:
         "margin": "reward margin, own scale",
         "chosen": "log-prob of chosen, nats",
     }
-    tips = ["loss:N", "step:Q", alt.Tooltip("raw:Q", title="loss value"), "margin:Q", "chosen:Q"]
+    tips = _tips(alt, "loss:N", "step:Q", alt.Tooltip("raw:Q", title="loss value"), "margin:Q", "chosen:Q")
     panels = [
         draw.chart("curves")
         .mark_line(strokeWidth=1.8, point=alt.OverlayMarkDef(size=14))
@@ -223,7 +226,7 @@ def _curves(draw: _Drawing, frame: Frame) -> Picture:
 
 def _spend(draw: _Drawing, frame: Frame) -> Picture:
     alt = draw.alt
-    tips = ["loss:N", "value:Q", "low:Q", "high:Q", "seconds:Q", alt.Tooltip("flops:Q", format=".4~s")]
+    tips = _tips(alt, "loss:N", "value:Q", "low:Q", "high:Q", "seconds:Q", alt.Tooltip("flops:Q", format=".4~s"))
     panels = []
     for field, title in (
         ("seconds", "seconds of training (wall-clock)"),
@@ -258,7 +261,9 @@ def _differences(draw: _Drawing, frame: Frame) -> Picture:
     base = alt.Chart(alt.NamedData(name="differences")).encode(
         x=alt.X("other:N", sort=losses, title="column", axis=alt.Axis(labelAngle=-90, **axis)),
         y=alt.Y("loss:N", sort=losses, title="row", axis=alt.Axis(**axis)),
-        tooltip=["loss:N", "other:N", "difference:Q", alt.Tooltip("p:Q", title="adjusted p"), "significant:N"],
+        tooltip=_tips(
+            alt, "loss:N", "other:N", "difference:Q", alt.Tooltip("p:Q", title="adjusted p"), "significant:N"
+        ),
     )
     scale = alt.Scale(scheme="blueorange", domain=[-bound, bound], reverse=True)
     layers = [base.mark_rect().encode(alt.Color("difference:Q", scale=scale, title="row minus column"))]
@@ -266,7 +271,7 @@ def _differences(draw: _Drawing, frame: Frame) -> Picture:
     if few:
         text = "format(datum.difference, '+.3f') + (datum.significant ? ' •' : '')"
         written = base.transform_calculate(text=text).mark_text(fontSize=11)
-        layers.append(written.encode(text="text:N", color=readable))
+        layers.append(written.encode(alt.Text("text:N"), color=readable))
     else:
         dots = base.transform_filter("datum.significant").mark_point(filled=True, opacity=1, size=9)
         layers.append(dots.encode(color=readable))
@@ -282,9 +287,14 @@ def _differences(draw: _Drawing, frame: Frame) -> Picture:
     )
 
 
-def _line_at(alt: Any, value: float, axis: str) -> Any:
+def _tips(alt: Any, *fields: Any) -> list[Any]:
+    """Return the channels of a tooltip. Channels throughout: for a bare string Altair searches its whole schema."""
+    return [alt.Tooltip(field) if isinstance(field, str) else field for field in fields]
+
+
+def _line_at(alt: Any, value: float) -> Any:
     rule = alt.Chart(alt.Data(values=[{"at": value}])).mark_rule(color="#888", strokeDash=[4, 4])
-    return rule.encode(**{axis: "at:Q"})
+    return rule.encode(alt.Y("at:Q"))
 
 
 def _words(metric: str) -> str:
