@@ -1,4 +1,4 @@
-"""Peak memory of this process, by the operating system's or the accelerator's own accounting."""
+"""Peak memory of a cell, by the operating system's or the accelerator's own accounting."""
 
 from __future__ import annotations
 
@@ -9,19 +9,23 @@ from pathlib import Path
 
 import torch
 
+_libraries = 0  # bytes resident before anything was loaded
+
+
+def leave_out_libraries() -> None:
+    """Take what is resident now for the libraries: what is imported differs with the scorer, and is no model's."""
+    global _libraries
+    _libraries = _resident("VmRSS:")
+
 
 def peak_memory() -> int:
-    """Return the highest resident memory since the last reset in bytes; the accelerator's own where there is one."""
+    """Return the highest memory since the last reset in bytes, without the libraries'.
+
+    Resident memory by the operating system's accounting; the accelerator's own where there is one.
+    """
     if torch.cuda.is_available():
         return int(torch.cuda.max_memory_allocated())
-    status = Path("/proc/self/status")
-    if status.exists():
-        for line in status.read_text().splitlines():
-            if line.startswith("VmHWM:"):
-                return int(line.split()[1]) * 1024
-    import resource
-
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    return max(0, _resident("VmHWM:") - _libraries)
 
 
 def reset_peak_memory() -> None:
@@ -38,3 +42,15 @@ def reset_peak_memory() -> None:
         Path("/proc/self/clear_refs").write_text("5")
     except OSError:
         return
+
+
+def _resident(name: str) -> int:
+    """Return what the system says this process holds (`VmRSS:`) or has held at most (`VmHWM:`), bytes."""
+    status = Path("/proc/self/status")
+    if status.exists():
+        for line in status.read_text().splitlines():
+            if line.startswith(name):
+                return int(line.split()[1]) * 1024
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

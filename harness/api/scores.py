@@ -61,7 +61,7 @@ class ScorerSource:
     version: Callable[[], str]
     """The version of the library that scores."""
     why_not: Callable[[], str | None]
-    """Why this scorer cannot run here, or None where it can."""
+    """Why this scorer cannot run here, or None where it can. Like all of a source it goes to a worker: no lambda."""
     untried: Callable[[], bool] = _tried
     """Whether `why_not` would now try it, which takes seconds: a dry run of a new folder then takes it as it is."""
     open: Callable[[Path, ScorerOptions], OpenScorer]

@@ -85,7 +85,7 @@ def resolve(run: Run, output: Path | None, keep_checkpoints: bool, *, dry: bool 
     folder = output or Path("runs") / run.short_hash()
     new = not (folder / "manifest.json").exists()
     if new and not dry:
-        workers.context()  # its imports take as long as the first try of a scorer: both at once
+        workers.context(vllm=run.scorer != "transformers")  # its imports take a while
     scorer = choose_scorer(run.scorer, scorers(manager), dry=dry and new)
     return assemble(run, folder, grid, data, manager, keep_checkpoints, scorer)
 
@@ -132,7 +132,9 @@ def choose_scorer(name: str, known: dict[str, ScorerSource], *, dry: bool = Fals
     """
 
     def why_not(source: ScorerSource) -> str | None:
-        return None if dry and source.untried() else source.why_not()
+        if not source.untried():
+            return source.why_not()
+        return None if dry else workers.ask(source.why_not)
 
     if name == "auto":
         trouble = why_not(known["vllm"])

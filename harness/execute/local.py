@@ -79,7 +79,7 @@ def _status(job: Job, cell: Cell) -> str | None:
 
 def _watch(job: Job, report: Report, stop: threading.Event) -> tuple[str | None, str] | None:
     """Run one worker to its end. Return None, or (the cell it was at, what went wrong)."""
-    starting = workers.context()
+    starting = workers.context(vllm=job.scorer.name == "vllm")
     ours, theirs = starting.Pipe(duplex=False)
     log_path(job).parent.mkdir(parents=True, exist_ok=True)
     environment = dict(os.environ)
@@ -145,8 +145,9 @@ def _exit(code: int | None) -> str:
 
 def _work(packed: bytes, environment: dict[str, str], connection: Connection, log: str) -> None:
     """The worker: its output goes to the log file, its news through the connection."""
+    with_vllm = sys.modules.get(workers.WITH_VLLM)
     os.environ.clear()  # what it was forked from has that of an earlier moment
-    os.environ.update(environment)
+    os.environ.update((with_vllm.environment if with_vllm else {}) | environment)
     with open(log, "ab", buffering=0) as file:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
@@ -170,8 +171,10 @@ def _work(packed: bytes, environment: dict[str, str], connection: Connection, lo
         from transformers.utils.logging import disable_progress_bar
 
         from harness.cell import run_model
+        from harness.memory import leave_out_libraries
 
         disable_progress_bar()
+        leave_out_libraries()
         run_model(job, tell)
         tell("done")
     except BrokenPipeError:

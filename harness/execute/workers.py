@@ -1,8 +1,8 @@
 """Worker processes: how many side by side, and what they start from.
 
-Importing torch and transformers takes a worker longer than training a nano cell. On Linux without a GPU it is done
-once, in a process that has nothing else and that every worker is then forked from; elsewhere each worker is a process
-of its own: a GPU does not survive a fork, and other systems' libraries do not either.
+Importing torch, transformers and vLLM takes a worker longer than training a nano cell. On Linux without a GPU it is
+done once, in a process that has nothing else and that every worker is then forked from; elsewhere each worker is a
+process of its own: a GPU does not survive a fork, and other systems' libraries do not either.
 """
 
 from __future__ import annotations
@@ -11,9 +11,10 @@ import multiprocessing
 import os
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from multiprocessing import forkserver
+from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerContext, SpawnContext
 from pathlib import Path
 
@@ -23,6 +24,9 @@ GPU_FILES = ("nvidia*", "nvhost*", "nvgpu*", "dxg", "kfd")
 """What a machine with a GPU that torch can use has in /dev: NVIDIA's, its boards', Windows' own, AMD's."""
 IMPORTED = "harness.execute.imported"
 """The module whose import is all that the process to fork from does."""
+WITH_VLLM = "harness.execute.imported_vllm"
+"""A second one, for runs that vLLM may score."""
+_vllm_fails = False  # it brought that process down
 _one_at_a_time = threading.Lock()
 
 
@@ -35,18 +39,49 @@ def count(run: Run) -> int:
     return min(len(run.models), 2 * (os.cpu_count() or 1)) if run.preset == "nano" and not _has_gpu() else 1
 
 
-def context() -> ForkServerContext | SpawnContext:
-    """Return what starts a worker on this machine; where workers share their imports, those begin now."""
+def context(*, vllm: bool = False) -> ForkServerContext | SpawnContext:
+    """Return what starts a worker on this machine; where workers share their imports, those begin now, or have begun.
+
+    `vllm`: with vLLM among them.
+    """
     if sys.platform != "linux" or _may_have_gpu():
         return multiprocessing.get_context("spawn")
     forking = multiprocessing.get_context("forkserver")
     try:
         with _one_at_a_time, _same_imports():
-            forking.set_forkserver_preload([IMPORTED])
+            forking.set_forkserver_preload([IMPORTED, *([WITH_VLLM] if vllm and not _vllm_fails else [])])
             forkserver.ensure_running()
     except OSError:  # no place for its socket: a path too long, a folder that cannot be written
         return multiprocessing.get_context("spawn")
     return forking
+
+
+def ask(question: Callable[[], str | None]) -> str | None:
+    """Return what `question` answers in a worker, where vLLM is imported; asked here where there is no such worker."""
+    global _vllm_fails
+    starting = context(vllm=True)
+    if isinstance(starting, SpawnContext):
+        return question()
+    ours, theirs = starting.Pipe(duplex=False)
+    worker = starting.Process(target=_answer, args=(question, dict(os.environ), theirs))
+    try:
+        worker.start()
+        theirs.close()
+        answer: str | None = ours.recv()
+        worker.join()
+    except (EOFError, OSError):
+        _vllm_fails = True
+        answer = question()
+    finally:
+        ours.close()
+        theirs.close()
+    return answer
+
+
+def _answer(question: Callable[[], str | None], environment: dict[str, str], connection: Connection) -> None:
+    os.environ.clear()
+    os.environ.update(environment)
+    connection.send(question())
 
 
 @contextmanager

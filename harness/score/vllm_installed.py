@@ -46,9 +46,12 @@ def why_not() -> str | None:
     spec = importlib.util.find_spec("vllm")
     if spec is None or spec.origin is None:
         return NOT_INSTALLED
-    if "vllm" in sys.modules:
-        return import_trouble()
     remembered = _remembered(spec.origin)
+    if "vllm" in sys.modules:
+        trouble = import_trouble()
+        if trouble is None:
+            _remember(remembered)
+        return trouble
     if remembered.exists():
         return None
     # from where this process imports, not from the current folder first, as -c has it
@@ -64,8 +67,7 @@ def why_not() -> str | None:
         return (
             said if done.returncode == 0 else f"vLLM is installed but does not import: {said[:300]}; install it again"
         )
-    remembered.parent.mkdir(parents=True, exist_ok=True)
-    remembered.touch()
+    _remember(remembered)
     return None
 
 
@@ -80,6 +82,11 @@ def _remembered(origin: str) -> Path:
     installed = [origin, os.stat(origin).st_mtime_ns, importlib.metadata.version("torch"), sys.executable]
     name = hashlib.sha256(json.dumps(installed).encode()).hexdigest()[:16]
     return cache_folder() / "vllm-imports" / name
+
+
+def _remember(file: Path) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.touch()
 
 
 def import_trouble() -> str | None:

@@ -71,7 +71,7 @@ def test_every_record_says_what_it_spent_in_five_currencies(small_run: Path) -> 
     assert spend["tokens"] > 32 * 20
     assert spend["flops"] == pytest.approx(8 * records(small_run)["dpo"]["model"]["parameters"] * spend["tokens"])
     assert spend["seconds"] > 0
-    assert spend["peak_memory_bytes"] > 1e8
+    assert 2e7 < spend["peak_memory_bytes"] < 4e8  # without the libraries, which are more
     assert records(small_run)["simpo"]["spend"]["tokens"] == spend["tokens"]
 
 

@@ -30,6 +30,23 @@ if __name__ == "__main__":
     print(type(starting).__name__, *ours.recv())
     worker.join()
 """
+ASKING = """
+import sys
+from harness.execute import workers
+from harness.score.vllm_installed import why_not
+
+def told(connection):
+    connection.send("harness.execute.imported_vllm" in sys.modules)
+
+if __name__ == "__main__":
+    print(repr(workers.ask(why_not)))
+    starting = workers.context(vllm=True)
+    ours, theirs = starting.Pipe(duplex=False)
+    worker = starting.Process(target=told, args=(theirs,))
+    worker.start()
+    print(ours.recv())
+    worker.join()
+"""
 HANGING = """
 import os, time
 from dataclasses import dataclass
@@ -54,10 +71,10 @@ def harness_losses():
 """
 
 
-def started_by(folder: Path, **variables: str) -> list[str]:
-    """Return what SCRIPT prints with `folder` as the current one."""
+def printed(code: str, folder: Path, **variables: str) -> str:
+    """Return what a script prints with `folder` as the current one."""
     script = folder.parent / "script.py"
-    script.write_text(SCRIPT, encoding="utf-8")
+    script.write_text(code, encoding="utf-8")
     done = subprocess.run(
         [sys.executable, str(script)],
         cwd=folder,
@@ -68,7 +85,7 @@ def started_by(folder: Path, **variables: str) -> list[str]:
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    return done.stdout.split()
+    return done.stdout
 
 
 @LINUX
@@ -77,7 +94,7 @@ def test_a_worker_imports_what_its_run_imports_and_nothing_of_the_current_folder
     (here / "harness").mkdir(parents=True)
     (here / "harness" / "__init__.py").write_text("raise RuntimeError('another harness')", encoding="utf-8")
     (here / "torch.py").write_text("raise RuntimeError('another torch')", encoding="utf-8")
-    kind, where, *_ = started_by(here, CUDA_VISIBLE_DEVICES="")
+    kind, where, *_ = printed(SCRIPT, here, CUDA_VISIBLE_DEVICES="").split()
     assert kind == "ForkServerContext"
     assert Path(where) == Path(workers.__file__).parents[1] / "__init__.py"
 
@@ -87,7 +104,30 @@ def test_without_a_place_for_its_socket_a_worker_is_a_process_of_its_own(tmp_pat
     long = tmp_path / ("x" * 100)
     long.mkdir()
     (tmp_path / "here").mkdir()
-    assert started_by(tmp_path / "here", CUDA_VISIBLE_DEVICES="", TMPDIR=str(long))[0] == "SpawnContext"
+    said = printed(SCRIPT, tmp_path / "here", CUDA_VISIBLE_DEVICES="", TMPDIR=str(long))
+    assert said.split()[0] == "SpawnContext"
+
+
+VLLMS = {
+    "pass\nLLM = object": ["None", "True"],
+    "raise RuntimeError('built for another torch')": ["vLLM is installed but does not import: RuntimeError", "True"],
+    "import os; os._exit(7)": ["vLLM is installed but does not import: exit code 7", "False"],
+}
+"""What vLLM does when imported, what is said of it then, and whether workers are forked from what has tried it."""
+
+
+@LINUX
+@pytest.mark.parametrize("code", VLLMS, ids=["imports", "raises", "ends the process"])
+def test_vllm_is_tried_where_workers_come_from_and_may_bring_that_process_down(tmp_path: Path, code: str) -> None:
+    for name, text in (("libraries/vllm", code), ("here", "")):
+        (tmp_path / name).mkdir(parents=True)
+        (tmp_path / name / "__init__.py").write_text(text, encoding="utf-8")
+    variables = {"PYTHONPATH": str(tmp_path / "libraries"), "HARNESS_CACHE": str(tmp_path / "cache")}
+    answer, tried = printed(ASKING, tmp_path / "here", CUDA_VISIBLE_DEVICES="", **variables).splitlines()
+    expected, before = VLLMS[code]
+    assert expected in answer
+    assert tried == before
+    assert (tmp_path / "cache" / "vllm-imports").exists() == (answer == "None")
 
 
 def test_a_worker_is_not_forked_beside_a_gpu_or_on_another_system(monkeypatch: pytest.MonkeyPatch) -> None:
