@@ -77,11 +77,13 @@ def resampled_means(counts: NDArray[np.uint16], sums: Floats, sizes: Floats) -> 
     places: dict[bytes, int] = {}
     which = [places.setdefault(row.tobytes(), len(places)) for row in sizes]
     distinct = [which.index(place) for place in range(len(places))]
-    stacked = np.concatenate([sums, sizes[distinct]])
     result = np.empty((len(sums), len(counts)))
     for start in range(0, len(counts), CHUNK):
-        totals = stacked @ counts[start : start + CHUNK].astype(np.float64).T
-        result[:, start : start + CHUNK] = _ratio(totals[: len(sums)], totals[len(sums) :][which])
+        drawn = counts[start : start + CHUNK].astype(np.float64).T
+        above, below = sums @ drawn, sizes[distinct] @ drawn
+        below[below == 0] = np.nan
+        for each, place, means in zip(above, which, result[:, start : start + CHUNK], strict=True):
+            np.divide(each, below[place], out=means)
     return result.T
 
 
@@ -251,15 +253,14 @@ def compare(
     if not len(first):
         return Comparison(better=wins, p=p, detectable=float("nan"))
     estimate = per_seed.mean(0)
-    apart = np.ascontiguousarray((resampled - estimate).T)
-    deviations = (apart[first] - apart[second]).T  # (R, D), the resamples of a comparison side by side in memory
-    variance = deviations.var(0)
+    deviations = _differences((resampled - estimate).T, first, second)
+    variance = np.array([each.var() for each in deviations.T])
     errors, freedom = standard_errors(per_seed[:, first] - per_seed[:, second], variance, n_prompts, systems - 1)
     deviations *= np.sqrt(n_prompts / max(n_prompts - 1, 1))
     if seeds > 1:
-        draws = np.ascontiguousarray(np.random.default_rng(seed).standard_normal(resampled.shape).T)
+        draws = np.random.default_rng(seed).standard_normal(resampled.shape)
         added = np.maximum(errors**2 - variance * n_prompts / max(n_prompts - 1, 1), 0.0)
-        deviations += (draws[first] - draws[second]).T * np.sqrt(added / 2)
+        deviations += _differences(draws.T, first, second) * np.sqrt(added / 2)
     adjusted = step_down(estimate[first] - estimate[second], deviations, errors, freedom)
     p[first, second] = p[second, first] = adjusted
     if n_prompts >= FEWEST_CLUSTERS:
@@ -267,6 +268,14 @@ def compare(
     seen = (stdtrit(freedom, 1 - alpha / 2) + stdtrit(freedom, power)) * errors
     seen = seen[seen > TIE]
     return Comparison(better=wins, p=p, detectable=float(np.median(seen)) if len(seen) else float("nan"))
+
+
+def _differences(values: Floats, first: NDArray[np.int64], second: NDArray[np.int64]) -> Floats:
+    """Return rows `first` minus rows `second` of `values` (K, R), (R, D); a column lies side by side in memory."""
+    rows, found = np.ascontiguousarray(values), np.empty((len(first), values.shape[1]))
+    for a, b, difference in zip(first, second, found, strict=True):  # row by row: no copies of that size
+        np.subtract(rows[a], rows[b], out=difference)
+    return found.T
 
 
 def rank_ranges(better: NDArray[np.bool_]) -> tuple[list[int], list[int]]:
