@@ -90,7 +90,7 @@ def _watch(job: Job, report: Report, stop: threading.Event) -> tuple[str | None,
         ours.close()
         return None, (
             f"no worker process could be started ({type(error).__name__}: {error}); "
-            "see whether python -c 'import torch, transformers' works"
+            f"see whether python -c 'import torch, transformers{', vllm' if job.scorer.name == 'vllm' else ''}' works"
         )
     finally:
         theirs.close()

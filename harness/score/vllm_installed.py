@@ -40,8 +40,8 @@ def _prepare_environment() -> None:
 def why_not() -> str | None:
     """Return why vLLM cannot run here, or None.
 
-    Asked in a process of its own, so that whoever only plans a run does not carry vLLM: some seven seconds the first
-    time; that it imports is remembered in the cache folder until vLLM or torch changes.
+    Asked in a process of its own, so that whoever only plans a run does not carry vLLM, unless this one does: some
+    seven seconds the first time; that it imports is remembered in the cache folder until vLLM or torch changes.
     """
     spec = importlib.util.find_spec("vllm")
     if spec is None or spec.origin is None:
