@@ -124,9 +124,8 @@ def table(path: Path = STORED) -> str:
             "| --- | --- | --- | --- |",
         ]
         for name, ratio in read(path, machine).items():
-            turns = f"{ratio.low:.2f} to {ratio.high:.2f}" if ratio.low < ratio.high else "one measurement"
             claim = f"{ratio.at_least:g}" if ratio.at_least else ""
-            lines.append(f"| {name} | {ratio.value:.2f} | {turns} | {claim} |")
+            lines.append(f"| {name} | {ratio.value:.2f} | {ratio.low:.2f} to {ratio.high:.2f} | {claim} |")
         lines.append("")
     return "\n".join(lines)
 
