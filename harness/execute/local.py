@@ -79,7 +79,8 @@ def _status(job: Job, cell: Cell) -> str | None:
 
 def _watch(job: Job, report: Report, stop: threading.Event) -> tuple[str | None, str] | None:
     """Run one worker to its end. Return None, or (the cell it was at, what went wrong)."""
-    starting = workers.context(vllm=job.scorer.name == "vllm")
+    vllm = job.scorer.name == "vllm"
+    starting = workers.context(vllm=vllm)
     ours, theirs = starting.Pipe(duplex=False)
     log_path(job).parent.mkdir(parents=True, exist_ok=True)
     environment = dict(os.environ)
@@ -90,7 +91,7 @@ def _watch(job: Job, report: Report, stop: threading.Event) -> tuple[str | None,
         ours.close()
         return None, (
             f"no worker process could be started ({type(error).__name__}: {error}); "
-            f"see whether python -c 'import torch, transformers{', vllm' if job.scorer.name == 'vllm' else ''}' works"
+            f"see whether python -c 'import torch, transformers{', vllm' if vllm else ''}' works"
         )
     finally:
         theirs.close()
