@@ -20,6 +20,11 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.overrides import TorchFunctionMode
 
+STEP = 64
+"""Rows are filled up to a multiple of this. oneDNN compiles a kernel per shape and keeps a thousand of them, each of
+more than half a megabyte: with a number of rows of its own for every micro-batch, compiling takes as long as the small
+products themselves, and the kernels take more memory than the model."""
+
 
 @functools.cache
 def by_onednn() -> bool:
@@ -46,8 +51,15 @@ def library() -> str:
 def mm(left: Tensor, right: Tensor) -> Tensor:
     """Return left (R, D) @ right (D, V)."""
     if applies(left):
-        return _onednn(left.contiguous(), right.t().contiguous())
+        return _onednn(left, right.t().contiguous())
     return torch.mm(left, right)
+
+
+def mm_over_rows(left: Tensor, right: Tensor) -> Tensor:
+    """Return left.T (V, R) @ right (R, D): the gradient of a weight."""
+    if applies(left):
+        return _onednn(_whole_steps(left).t().contiguous(), _whole_steps(right).t().contiguous())
+    return torch.mm(left.t(), right)
 
 
 def add_mm(total: Tensor, left: Tensor, right: Tensor) -> None:
@@ -58,10 +70,18 @@ def add_mm(total: Tensor, left: Tensor, right: Tensor) -> None:
         total.addmm_(left, right)
 
 
+def add_mm_over_rows(total: Tensor, left: Tensor, right: Tensor) -> None:
+    """Add left.T (V, R) @ right (R, D) to `total` (V, D), which may have a wider dtype than the product."""
+    if applies(left) or total.dtype != left.dtype:
+        total += mm_over_rows(left, right)
+    else:
+        total.addmm_(left.t(), right)
+
+
 def linear(rows: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """Return rows (..., D) @ weight.T + bias, (..., V); without a gradient."""
     if applies(rows):
-        return _onednn(rows.contiguous(), weight.contiguous(), bias)
+        return _onednn(rows, weight.contiguous(), bias)
     return torch.nn.functional.linear(rows, weight, bias)
 
 
@@ -103,7 +123,7 @@ class _Linear(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, rows: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         ctx.save_for_backward(rows, weight)
-        return _onednn(rows.contiguous(), weight.contiguous(), bias)
+        return _onednn(rows, weight.contiguous(), bias)
 
     @staticmethod
     @once_differentiable
@@ -113,11 +133,19 @@ class _Linear(torch.autograd.Function):
         to_rows, to_weight, to_bias = ctx.needs_input_grad
         return (
             mm(grad, weight).view(rows.shape) if to_rows else None,
-            mm(grad.t(), rows.reshape(-1, rows.shape[-1])) if to_weight else None,
+            mm_over_rows(grad, rows.reshape(-1, rows.shape[-1])) if to_weight else None,
             grad.sum(0) if to_bias else None,
         )
 
 
 def _onednn(rows: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    product: Tensor = torch.ops.mkldnn._linear_pointwise(rows, weight, bias, "none", [], "")
-    return product
+    """Return rows (..., D) @ weight.T + bias, (..., V)."""
+    rows_RD = rows.reshape(-1, rows.shape[-1])
+    product: Tensor = torch.ops.mkldnn._linear_pointwise(_whole_steps(rows_RD), weight, bias, "none", [], "")
+    return product[: len(rows_RD)].view(*rows.shape[:-1], len(weight))
+
+
+def _whole_steps(rows_RD: Tensor) -> Tensor:
+    """Return the rows with zeros behind them up to a multiple of `STEP`."""
+    missing = -len(rows_RD) % STEP
+    return torch.nn.functional.pad(rows_RD, (0, 0, 0, missing)) if missing else rows_RD.contiguous()

@@ -120,7 +120,7 @@ class _Head(torch.autograd.Function):
                 if hidden_grad is not None:
                     gemm.add_mm(hidden_grad[rows], grad_RC, head.weight_VD[columns])
                 if weight_grad is not None:
-                    gemm.add_mm(weight_grad[columns], grad_RC.t(), hidden_RD[rows])
+                    gemm.add_mm_over_rows(weight_grad[columns], grad_RC, hidden_RD[rows])
                 if bias_grad is not None:
                     bias_grad[columns] += grad_RC.sum(0)
             if hidden_grad is not None:
@@ -139,7 +139,7 @@ def _blocks(rows: int, vocabulary: int) -> Iterator[tuple[slice, slice]]:
         yield slice(0, rows), slice(0, vocabulary)
         return
     height = min(rows, BLOCK // NARROWEST)
-    width = BLOCK // height
+    width = BLOCK // (height + -height % gemm.STEP)  # few widths, however many the heights: see `gemm.STEP`
     for row in range(0, rows, height):
         for column in range(0, vocabulary, width):
             yield slice(row, row + height), slice(column, column + width)

@@ -33,11 +33,7 @@ def response_logps(model: Any, batch: Batch, *, log_sum_sq: bool = False) -> Log
     `log_sum_sq` adds log sum_v p(v)^2 a token, detached (WPO).
     """
     _sparse_look_up(model)
-    # checkpointed layers run again in the backward pass, outside of what is entered here
-    again = torch.is_grad_enabled() and any(
-        getattr(module, "gradient_checkpointing", False) for module in model.modules()
-    )
-    with nullcontext() if again else FastLinear():
+    with FastLinear():
         hidden_RD = _packed_hidden(model, batch) if is_packed(model) else _padded_hidden(model, batch)
     softcap = model.config.get_text_config().to_dict().get("final_logit_softcapping")
     head = model.get_output_embeddings()
@@ -49,6 +45,15 @@ def response_logps(model: Any, batch: Batch, *, log_sum_sq: bool = False) -> Log
         for values_R in (token_R, square_R)
     )
     return Logps(token=token, mask=batch.mask_NT, log_sum_sq=square if log_sum_sq else None)
+
+
+def recompute_activations(model: Any) -> None:
+    """Let `model` recompute its layers in the backward pass instead of keeping their activations.
+
+    The layers run again outside of `response_logps`: they take the same products there as in the forward pass.
+    """
+    again = {"use_reentrant": False, "context_fn": lambda: (nullcontext(), FastLinear())}
+    model.gradient_checkpointing_enable(gradient_checkpointing_kwargs=again)
 
 
 def plain_logps(model: Any, batch: Batch, *, log_sum_sq: bool = False) -> Logps:

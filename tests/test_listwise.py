@@ -37,7 +37,7 @@ def test_ndcg_by_hand() -> None:
     assert ndcg(one_list([2.0, 3.0, 1.0], [5.0, 3.0, 4.0]), k=1)[0] == 0
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     st.lists(st.tuples(st.integers(0, 3), st.integers(1, 5)), min_size=2, max_size=6),
     st.integers(1, 6),

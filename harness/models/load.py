@@ -230,13 +230,15 @@ def _tuned(
 ) -> StartCheckpoint:
     import torch
 
+    from harness.logps import recompute_activations
+
     key = content_key(found.fingerprint, asdict(recipe), dataset.fingerprint, asdict(limits), seed)
 
     def build(folder: Path) -> StartCheckpoint:
         model = load_model(found.folder, "float32", trust_remote_code=trust_remote_code)
         model.to("cuda" if torch.cuda.is_available() else "cpu")
         if model.num_parameters() >= CHECKPOINTING_FROM:
-            model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+            recompute_activations(model)
         sequences: list[Example] = [
             (row.prompt_ids, row.response_ids) for row in encode_many(tokenizer, sft_examples(dataset), limits)
         ]

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from waiting import HANGS
 
 SMALL = ("--models", "qwen", "--limit", "48", "--budget", "pairs=32", "--scorer", "transformers")
 """A run of seconds: two steps a cell."""
@@ -32,15 +33,13 @@ def environment(cache: Path) -> dict[str, str]:
 def harness(environment: dict[str, str]) -> Harness:
     """Run `harness ...` and return what it printed and its exit code; pictures, which take seconds, where asked for."""
 
-    def call(
-        *arguments: str, timeout: float = 300, pictures: bool = False, **variables: str
-    ) -> subprocess.CompletedProcess[str]:
+    def call(*arguments: str, pictures: bool = False, **variables: str) -> subprocess.CompletedProcess[str]:
         plain = [] if pictures or arguments[:1] != ("run",) else ["--no-pictures"]
         return subprocess.run(
             [sys.executable, "-m", "harness", *arguments, *plain],
             capture_output=True,
             text=True,
-            timeout=timeout,
+            timeout=HANGS,
             env={**environment, **variables},
             check=False,
         )

@@ -102,9 +102,7 @@ def ran(harness: Any, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any
     folder = tmp_path_factory.mktemp("runs") / "broken"
     names = ",".join([*(f"bad-{kind}" for kind in kinds), "dpo"])
     settings = ("--models", "qwen", "--limit", "16", "--budget", "pairs=16", "--scorer", "transformers", "--quiet")
-    done = harness(
-        "run", "--plugins", names, *settings, "--output-dir", str(folder), timeout=1500, PYTHONPATH=str(site)
-    )
+    done = harness("run", "--plugins", names, *settings, "--output-dir", str(folder), PYTHONPATH=str(site))
     assert done.returncode == 6, done.stdout + done.stderr
     found = [json.loads(path.read_text()) for path in folder.glob("cells/*/record.json")]
     records = {record["label"]: record for record in found}

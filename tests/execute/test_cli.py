@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -88,16 +87,10 @@ def test_a_dry_run_prints_the_plan_and_writes_nothing(harness: Any, tmp_path: Pa
     assert not folder.exists()
 
 
-def test_help_answers_without_torch_and_quickly() -> None:
-    best = 9.0
-    for _ in range(3):
-        began = time.perf_counter()
-        subprocess.run([sys.executable, "-m", "harness", "--help"], capture_output=True, check=True)
-        best = min(best, time.perf_counter() - began)
+def test_help_loads_neither_torch_nor_pandas() -> None:
     code = "import sys, harness.cli, harness.__main__; print('torch' in sys.modules, 'pandas' in sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert loaded.strip() == "False False"
-    assert best < 0.5
 
 
 def test_plugins_list_names_the_seven_losses(harness: Any) -> None:

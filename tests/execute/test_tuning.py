@@ -205,7 +205,7 @@ COMMAND = ("run", "--plugins", "simpo,dpo", *SMALL, "--seeds", "0,1", "--trials"
 def tuned_run(harness: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a run of two losses with two trials each."""
     folder = tmp_path_factory.mktemp("tuned") / "run"
-    done = harness(*COMMAND, "--output-dir", str(folder), timeout=900)
+    done = harness(*COMMAND, "--output-dir", str(folder))
     assert done.returncode == 0, done.stdout + done.stderr
     assert "Trials    4 = 2 losses x 1 models x 2 trials" in done.stdout
     assert "Tuned     4 = 2 losses x 1 models x 2 seeds" in done.stdout

@@ -12,6 +12,7 @@ from http.server import ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+from waiting import HANGS
 
 from harness.api import HarnessError
 from harness.execute.view import address, find_runs, server
@@ -49,7 +50,7 @@ def serving(runs: Path) -> Iterator[ThreadingHTTPServer]:
 def ask(
     running: ThreadingHTTPServer, path: str, host: str = "", method: str = "GET"
 ) -> tuple[int, str, dict[str, str]]:
-    connection = http.client.HTTPConnection("127.0.0.1", running.server_address[1], timeout=10)
+    connection = http.client.HTTPConnection("127.0.0.1", running.server_address[1], timeout=HANGS)
     try:
         connection.request(method, path, headers={"Host": host} if host else {})
         answer = connection.getresponse()

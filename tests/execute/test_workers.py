@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
+from waiting import HANGS, until
 
 from harness.execute import workers
 
@@ -69,6 +70,24 @@ class Hanging(Loss):
 def harness_losses():
     return [Hanging]
 """
+LITTLE = ("--models", "qwen", "--limit", "16", "--budget", "pairs=16", "--scorer", "transformers")
+JUMPING = """
+import os, sys, time
+from pathlib import Path
+from types import SimpleNamespace
+
+from harness.__main__ import main
+from harness.execute import local
+
+def clock():
+    noted = Path(os.environ["HANGING_PID"])
+    hangs = noted.exists() and Path(f"/proc/{noted.read_text() or 0}").exists()
+    return time.monotonic() + 10_000 * hangs
+
+if __name__ == "__main__":
+    local.time = SimpleNamespace(monotonic=clock)
+    sys.exit(main())
+"""
 
 
 def printed(code: str, folder: Path, **variables: str) -> str:
@@ -81,7 +100,7 @@ def printed(code: str, folder: Path, **variables: str) -> str:
         env=os.environ | variables,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=HANGS,
         check=False,
     )
     assert done.returncode == 0, done.stderr
@@ -139,32 +158,52 @@ def test_a_worker_is_not_forked_beside_a_gpu_or_on_another_system(monkeypatch: p
     assert workers.context().get_start_method() == "spawn"
 
 
-@LINUX
-def test_a_worker_that_hangs_ends_with_its_run(environment: dict[str, str], tmp_path: Path) -> None:
+@pytest.fixture
+def hanging(environment: dict[str, str], tmp_path: Path) -> dict[str, str]:
+    """The environment of a run that has the loss `hanging`, which writes its process into HANGING_PID and hangs."""
     (tmp_path / "hanging.py").write_text(HANGING, encoding="utf-8")
     about = tmp_path / "hanging-1.0.dist-info"
     about.mkdir()
     (about / "METADATA").write_text("Metadata-Version: 2.1\nName: hanging\nVersion: 1.0\n", encoding="utf-8")
     (about / "entry_points.txt").write_text("[harness]\nhanging = hanging\n", encoding="utf-8")
+    return environment | {"PYTHONPATH": str(tmp_path), "HANGING_PID": str(tmp_path / "pid")}
+
+
+@LINUX
+def test_a_cell_that_hangs_is_ended_at_its_time_limit_and_costs_no_other(
+    hanging: dict[str, str], tmp_path: Path
+) -> None:
+    """The clock of the run jumps as soon as the loss hangs, so that nobody waits and no slow machine is judged."""
+    script = tmp_path / "script.py"
+    script.write_text(JUMPING, encoding="utf-8")
+    folder = tmp_path / "run"
+    words = ("run", "--plugins", "hanging,simpo", *LITTLE, "--no-pictures", "--output-dir", str(folder))
+    command = [sys.executable, str(script), *words]
+    done = subprocess.run(command, env=hanging, capture_output=True, text=True, timeout=HANGS, check=False)
+    assert done.returncode == 6, done.stderr
+    found = [json.loads(path.read_text()) for path in folder.glob("cells/*/record.json")]
+    records = {record["label"]: record for record in found}
+    assert (records["hanging"]["status"], records["simpo"]["status"]) == ("failed", "ok")
+    assert "no result within 1800 s" in records["hanging"]["reason"]
+    assert "no result within 1800 s" in (folder / "leaderboard.md").read_text()
+    assert not _lives(int((tmp_path / "pid").read_text()))
+
+
+@LINUX
+def test_a_worker_that_hangs_ends_with_its_run(hanging: dict[str, str], tmp_path: Path) -> None:
     noted = tmp_path / "pid"
-    settings = ("--models", "qwen", "--limit", "16", "--budget", "pairs=16", "--scorer", "transformers")
-    command = ("run", "--plugins", "hanging", *settings, "--output-dir", str(tmp_path / "run"))
+    command = ("run", "--plugins", "hanging", *LITTLE, "--output-dir", str(tmp_path / "run"))
     run = subprocess.Popen(
         [sys.executable, "-m", "harness", *command],
-        env=environment | {"PYTHONPATH": str(tmp_path), "HANGING_PID": str(noted)},
+        env=hanging,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
-    deadline = time.monotonic() + 200
-    while not (noted.exists() and noted.read_text()) and time.monotonic() < deadline and run.poll() is None:
-        time.sleep(0.1)
+    until(lambda: (noted.exists() and noted.read_text()) or run.poll() is not None, "a loss that hangs")
     worker = int(noted.read_text())
     os.kill(run.pid, signal.SIGKILL)
     run.wait()
-    deadline = time.monotonic() + 10
-    while _lives(worker) and time.monotonic() < deadline:
-        time.sleep(0.1)
-    assert not _lives(worker)
+    until(lambda: not _lives(worker), "the end of the worker")
 
 
 def _lives(pid: int) -> bool:

@@ -10,14 +10,14 @@ import importlib.util
 import json
 import shutil
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 from page_examples import HOSTILE, MANIFEST, frames, needed, sorted_in_order, table
+from waiting import until
 
 from harness.execute.view import server
 from harness.leaderboard import html, plots
@@ -67,19 +67,11 @@ class Open:
         device = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 500}
         self.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", device)
 
-    def until(self, holds: Callable[[], Any], what: str) -> Any:
-        end = time.monotonic() + 30
-        while time.monotonic() < end:
-            if found := holds():
-                return found
-            time.sleep(0.05)
-        return pytest.fail(f"waited 30 s for {what}")
-
     def drawn(self, name: str) -> Any:
         """Return the picture `name` of the shown board, scrolled to and drawn."""
         place = self.all(f"{SHOWN} .picture[id^='{name}-']")[0]
         self.run("arguments[0].scrollIntoView({block: 'center'})", place)
-        self.until(lambda: place.get_attribute("data-drawn") == "yes", f"the picture {name}")
+        until(lambda: place.get_attribute("data-drawn") == "yes", f"the picture {name}")
         return place
 
 
@@ -243,8 +235,8 @@ def test_hovering_a_point_shows_its_numbers(page: Open) -> None:
     place = page.drawn("spend")
     points = place.find_elements("css selector", "g.mark-symbol path")
     ActionChains(page.driver).move_to_element(points[0]).perform()
-    shown = page.until(lambda: page.all("#vg-tooltip-element.visible"), "the tooltip")[0]
-    words = page.until(lambda: shown.text, "its text")
+    shown = until(lambda: page.all("#vg-tooltip-element.visible"), "the tooltip")[0]
+    words = until(lambda: shown.text, "its text")
     assert "loss" in words
     assert "seconds" in words
 
@@ -257,10 +249,10 @@ def test_a_tooltip_shows_a_hostile_name_as_text(page: Open) -> None:
     chips = {chip.get_attribute("data-label"): chip for chip in page.all(f"{SHOWN} .chip[data-label]")}
     chips[HOSTILE[0]].click()
     place = page.drawn("spend")
-    page.until(lambda: len(place.find_elements("css selector", "g.mark-symbol path")) == 2, "one loss in two panels")
+    until(lambda: len(place.find_elements("css selector", "g.mark-symbol path")) == 2, "one loss in two panels")
     ActionChains(page.driver).move_to_element(place.find_elements("css selector", "g.mark-symbol path")[0]).perform()
-    shown = page.until(lambda: page.all("#vg-tooltip-element.visible"), "the tooltip")[0]
-    page.until(lambda: HOSTILE[0] in shown.text, "the name as text")
+    shown = until(lambda: page.all("#vg-tooltip-element.visible"), "the tooltip")[0]
+    until(lambda: HOSTILE[0] in shown.text, "the name as text")
     assert not page.all("#vg-tooltip-element script")
 
 
@@ -273,12 +265,12 @@ def test_pictures_are_drawn_and_draw_the_losses_that_are_pressed_and_not_filtere
     for name in ("quartiles", "scores", "reliability", "curves", "spend", "differences"):
         assert page.drawn(name).find_elements("css selector", "svg")
     place = page.drawn("curves")
-    page.until(lambda: lines() == 3 * len(LABELS), "all losses in three panels")
+    until(lambda: lines() == 3 * len(LABELS), "all losses in three panels")
     page.click(f"{SHOWN} .chip[data-label='loss0']")
     assert page.all(f"{SHOWN} .chip[data-label='loss0']")[0].get_attribute("aria-pressed") == "false"
-    page.until(lambda: lines() == 3 * (len(LABELS) - 1), "one loss less")
+    until(lambda: lines() == 3 * (len(LABELS) - 1), "one loss less")
     page.all("#filter")[0].send_keys("loss")
-    page.until(lambda: lines() == 3 * 4, "those that the filter leaves")
+    until(lambda: lines() == 3 * 4, "those that the filter leaves")
     page.click(f"{SHOWN} .chip[data-every='false']")
     assert not place.find_element("css selector", "svg").is_displayed()
 
@@ -293,5 +285,5 @@ def test_pictures_follow_the_theme(page: Open) -> None:
 
     assert ink() == {"#57606a"}
     page.click("#theme")
-    page.until(lambda: ink() == {"#a3adb8"}, "the labels in the dark theme's colour")
+    until(lambda: ink() == {"#a3adb8"}, "the labels in the dark theme's colour")
     page.click("#theme")

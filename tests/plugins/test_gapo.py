@@ -29,7 +29,7 @@ def similarity(kind: Any, *pairs: tuple[str, str], **options: Any) -> np.ndarray
     return 1 - GaPO(similarity=kind, mapping="one_minus", normalise="none", **options).prepare(frame(*pairs))["margin"]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(texts, texts)
 def test_each_rouge_is_rouge_scores_own(chosen: str, rejected: str) -> None:
     from rouge_score.rouge_scorer import RougeScorer
