@@ -20,18 +20,19 @@ import numpy as np
 import torch
 
 from harness.api import HarnessError, Loss, Pair, ScorerOptions
-from harness.attention import use_packed_attention
-from harness.bench import Bench, mismatched_tokens, pair_tokens, prepare, reference_logps, visit_flops
-from harness.budget import Budget, Cost, Plan, plan
-from harness.columns import prepare_columns
 from harness.data.collate import collate
-from harness.grid import Cell
-from harness.inputs import TrainingData
-from harness.job import Job, Tell, cell_folder, learning_rate, record_failure
-from harness.job import trained as is_trained
-from harness.logps import response_logps
+from harness.logps.packed_attention import use_packed_attention
+from harness.logps.response_logps import response_logps
 from harness.models.load import load_model, save_merged
-from harness.records import (
+from harness.planning.budget import Budget, Cost, Plan, plan
+from harness.planning.grid import Cell
+from harness.planning.job import Job, Tell, cell_folder, learning_rate, record_failure
+from harness.planning.job import trained as is_trained
+from harness.run_folder.store import write_atomically
+from harness.training.loss_columns import prepare_columns
+from harness.training.loss_inputs import TrainingData
+from harness.training.prepared import Bench, mismatched_tokens, pair_tokens, prepare, reference_logps, visit_flops
+from harness.training.record_fields import (
     column_summaries,
     finish,
     own_rewards,
@@ -40,8 +41,7 @@ from harness.records import (
     spend,
     write_reference_rows,
 )
-from harness.store import write_atomically
-from harness.train import Recipe, train
+from harness.training.trainer import Recipe, train
 
 CANARY_PAIRS = 4
 """Held-out pairs on which every record compares its scorer with the transformers scorer."""

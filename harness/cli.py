@@ -84,7 +84,7 @@ def run(
     only what is missing.
     """
     from harness.execute.campaign import resolve, run_values
-    from harness.execute.plan import plan_text, warnings
+    from harness.execute.plan_text import plan_text, warnings
     from harness.execute.progress import RunProgress, printable
     from harness.execute.tuning import carry_out_all, tuning_of
     from harness.leaderboard import write
@@ -134,7 +134,7 @@ def leaderboard(run: Path, ranked_by: str | None, no_pictures: bool) -> None:
 @click.option("--port", type=click.IntRange(0, 65535), default=8000, show_default=True, help="0 takes a free one.")
 def view(folder: Path, port: int) -> None:
     """Serve the pages of a run, or of a FOLDER of runs, on this machine alone. Needs no torch."""
-    from harness.execute.view import view as serve
+    from harness.leaderboard.serve import view as serve
 
     serve(folder, port, click.echo)
 
@@ -145,7 +145,7 @@ def view(folder: Path, port: int) -> None:
 @click.option("--ranked-by", default=None, help="In another metric  [what the run says]")
 def power(run: Path, difference: float, ranked_by: str | None) -> None:
     """Say how many pairs and seeds it takes to find a difference, by the variances of a finished RUN."""
-    from harness.power import power_page
+    from harness.leaderboard.power import power_page
 
     click.echo(power_page(run, difference, ranked_by))
 
@@ -232,7 +232,7 @@ def plugins() -> None:
 @plugins.command("list")
 def plugins_list() -> None:
     """List every loss with its formula's source and who brings it; broken plugins too."""
-    from harness.execute.listing import plugin_list
+    from harness.plugin_tools.listing import plugin_list
 
     click.echo(plugin_list())
 
@@ -241,7 +241,7 @@ def plugins_list() -> None:
 @click.argument("name")
 def plugins_show(name: str) -> None:
     """Show one loss: formula, source, options with defaults, family, what it needs and promises."""
-    from harness.execute.listing import plugin_page
+    from harness.plugin_tools.listing import plugin_page
 
     click.echo(plugin_page(name))
 
@@ -249,7 +249,7 @@ def plugins_show(name: str) -> None:
 @plugins.command("catalogue")
 def plugins_catalogue() -> None:
     """Print the shipped losses as one Markdown page; docs/losses.md is what it prints."""
-    from harness.execute.catalogue import catalogue
+    from harness.plugin_tools.catalogue import catalogue
 
     click.echo(catalogue())
 
@@ -259,7 +259,7 @@ def plugins_catalogue() -> None:
 @click.option("--folder", type=click.Path(path_type=Path), default=Path(), help="Where the folder NAME goes  [here]")
 def plugins_new(name: str, folder: Path) -> None:
     """Write a loss of your own: NAME/, a complete distribution with its tests, ready to be changed."""
-    from harness.execute.scaffold import new_plugin, next_steps
+    from harness.plugin_tools.scaffold import new_plugin, next_steps
 
     click.echo(next_steps(new_plugin(name, folder)))
 
@@ -269,7 +269,7 @@ def plugins_new(name: str, folder: Path) -> None:
 @click.option("--golden", type=click.Path(path_type=Path), help="Values from the authors' code, JSON, to compare with.")
 def plugins_check(name: str, golden: Path | None) -> int:
     """Check an installed loss: gradients, padding, order, options, extremes. Exit code 1 when a check fails."""
-    from harness.execute.checking import report_card
+    from harness.plugin_tools.report_card import report_card
 
     card, passed = report_card(name, golden)
     click.echo(card)
@@ -300,7 +300,7 @@ def describe(dataset: str, lenient: bool, data_seed: int) -> None:
 @cli.command()
 def doctor() -> None:
     """Say what is installed, which scorer will be used, whether a GPU and the hub are there, and where caches lie."""
-    from harness.execute.listing import doctor_page
+    from harness.plugin_tools.listing import doctor_page
 
     click.echo(doctor_page())
 

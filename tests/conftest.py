@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
+from waiting import HANGS
 
 from harness.torchvision_guard import hide_broken_torchvision
 
 hide_broken_torchvision()  # before any test imports transformers
 settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("any machine")
+
+Harness = Callable[..., subprocess.CompletedProcess[str]]
 
 
 @pytest.fixture(scope="session")
@@ -25,3 +31,33 @@ def test_data() -> Path:
     if os.environ.get("CI"):
         pytest.fail(reason)
     pytest.skip(reason)
+
+
+@pytest.fixture(scope="session")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cache that the runs of a test session share, so that the nano model is made once."""
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(scope="session")
+def environment(cache: Path) -> dict[str, str]:
+    """The environment of a run: its own cache, the width of a terminal."""
+    return {**os.environ, "HARNESS_CACHE": str(cache), "COLUMNS": "140", "PYTHONWARNINGS": "default"}
+
+
+@pytest.fixture(scope="session")
+def harness(environment: dict[str, str]) -> Harness:
+    """Run `harness ...` and return what it printed and its exit code; pictures, which take seconds, where asked for."""
+
+    def call(*arguments: str, pictures: bool = False, **variables: str) -> subprocess.CompletedProcess[str]:
+        plain = [] if pictures or arguments[:1] != ("run",) else ["--no-pictures"]
+        return subprocess.run(
+            [sys.executable, "-m", "harness", *arguments, *plain],
+            capture_output=True,
+            text=True,
+            timeout=HANGS,
+            env={**environment, **variables},
+            check=False,
+        )
+
+    return call

@@ -8,11 +8,11 @@ from itertools import pairwise
 
 import pytest
 
-from harness.leaderboard.evidence import Estimate
-from harness.leaderboard.frames import Frames
+from harness.leaderboard.decide.estimates import Estimate
+from harness.leaderboard.decide.wording import MEASURES, NANO
+from harness.leaderboard.pictures.data import Frames
 from harness.leaderboard.table import Board, Row, Table
-from harness.leaderboard.wording import MEASURES, NANO
-from harness.metrics import METRICS
+from harness.statistics.metrics import METRICS
 
 HOSTILE = ("<script>alert(1)</script>", "\"&'", "</title><img src=x onerror=alert(2)>", "`${alert(3)}`\u2028")
 """Names that a plugin could have."""

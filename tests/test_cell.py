@@ -14,13 +14,13 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from harness.api import LoadOptions, Loss, Message, Pair, PairLogps, ResponseLogps, Terms
-from harness.attention import use_packed_attention
-from harness.bench import Bench, mismatched_tokens, reference_logps, visit_flops
 from harness.cell import shuffled, training_data
-from harness.data.synthetic import harness_datasets
+from harness.data.simulator.synthetic import harness_datasets
 from harness.data.tokens import TokenisedPairs, TokenPair
-from harness.inputs import LossInputs
+from harness.logps.packed_attention import use_packed_attention
 from harness.models.families import FAMILIES
+from harness.training.loss_inputs import LossInputs
+from harness.training.prepared import Bench, mismatched_tokens, reference_logps, visit_flops
 
 PAIRS = harness_datasets()[0].load(LoadOptions()).train
 VISITED = np.sort(np.random.default_rng(0).permutation(len(PAIRS))[:384])

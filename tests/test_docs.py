@@ -17,9 +17,9 @@ import pytest
 
 from harness.api import Loss, PairLogps, ResponseLogps, hookspecs
 from harness.cli import cli
-from harness.config import Run
-from harness.execute.catalogue import catalogue, paragraphs
 from harness.manager import losses, plugin_manager
+from harness.planning.run_file import Run
+from harness.plugin_tools.catalogue import catalogue, paragraphs
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")

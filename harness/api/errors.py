@@ -1,4 +1,4 @@
-"""The one error a user is meant to see."""
+"""The errors that people are meant to see: users, and authors of losses."""
 
 
 class HarnessError(Exception):
@@ -6,3 +6,13 @@ class HarnessError(Exception):
 
     The command line prints it without a traceback and exits with code 2. Plugins may raise it too.
     """
+
+
+class CheckError(AssertionError):
+    """A loss breaks a rule of `harness.api.checks`: what was got, what was expected, what to do."""
+
+
+def demand(condition: bool, message: str) -> None:
+    """Raise `CheckError(message)` unless `condition` holds."""
+    if not condition:
+        raise CheckError(message)

@@ -7,17 +7,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
 
-from harness.api.batches import Batch
-from harness.api.kit import demand
+from harness.api.errors import demand
 from harness.api.loss import Loss
 from harness.api.pairs import Logps, PairLogps, ResponseLogps
+
+if TYPE_CHECKING:
+    from harness.api.checks.batches import Batch
 
 REFERENCE_COLUMNS = ["ref_chosen", "ref_rejected"]
 

@@ -10,8 +10,8 @@ from typing import Any, Literal
 from harness.api.errors import HarnessError
 from harness.compare.noise import NoiseFloor, read_noise
 from harness.compare.paired import Difference, Paired, differences, pair
-from harness.compare.runs import Cell, Side, Trouble, check_pairable, differing_settings, read_side, read_values
-from harness.metrics import METRICS
+from harness.compare.sides import Cell, Side, Trouble, check_pairable, differing_settings, read_side, read_values
+from harness.statistics.metrics import METRICS
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -18,7 +18,7 @@ from typing import Any
 
 from harness.compare.comparison import Comparison
 from harness.compare.paired import Difference
-from harness.compare.runs import Trouble
+from harness.compare.sides import Trouble
 from harness.compare.verdict import Judged, Verdict
 from harness.leaderboard.json import rounded
 

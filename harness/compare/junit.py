@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from xml.etree import ElementTree
 
-from harness.compare.runs import Cell
+from harness.compare.sides import Cell
 from harness.compare.verdict import Judged, Status, Verdict
 from harness.compare.wording import bracket, number, one_line
 

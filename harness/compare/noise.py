@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.api.errors import HarnessError
-from harness.compare.runs import Cell, Side
+from harness.compare.sides import Cell, Side
 from harness.leaderboard.json import rounded
 
 FILE = "gate.json"

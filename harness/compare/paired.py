@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from scipy.special import ndtr, stdtrit
 
 from harness.compare.noise import NoiseFloor, Spread
-from harness.compare.runs import Cell, Values, check_same_keys
-from harness.stats import (
+from harness.compare.sides import Cell, Values, check_same_keys
+from harness.statistics.intervals import (
     Floats,
     cluster_sums,
     means_left_out,

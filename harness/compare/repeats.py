@@ -11,11 +11,11 @@ import numpy as np
 from scipy.special import stdtr, stdtrit
 
 from harness.api.errors import HarnessError
-from harness.compare.gain import gain, metric_of_use
 from harness.compare.noise import SHARE, NoiseFloor, Spread
 from harness.compare.paired import OVERALL, Difference, cell_weights, differences, pair
-from harness.compare.runs import Cell, Side, Values, check_pairable, differing_settings, read_side, read_values
-from harness.stats import Floats
+from harness.compare.sides import Cell, Side, Values, check_pairable, differing_settings, read_side, read_values
+from harness.compare.verdict import gain, metric_of_use
+from harness.statistics.intervals import Floats
 
 
 def calibrate(

@@ -11,9 +11,9 @@ from harness.compare import json, junit, markdown, text
 from harness.compare.comparison import compare
 from harness.compare.noise import FILE, render_noise
 from harness.compare.repeats import calibrate
-from harness.compare.runs import has_records, read_side
+from harness.compare.sides import has_records, read_side
 from harness.compare.verdict import Verdict, check_margin, gate, no_baseline, not_comparable
-from harness.store import write_atomically
+from harness.run_folder.store import write_atomically
 
 
 class Said(NamedTuple):

@@ -1,8 +1,8 @@
 """Batches of token ids: one packed row in which a prompt stands once, followed by each of its responses.
 
 Positions restart at the end of the prompt for every response, so each response sees what it would see alone; for
-attention the packed tokens are laid out as one row a response (see `harness.attention`). Nothing in the packed row is
-padding.
+attention the packed tokens are laid out as one row per response (see `harness.logps.packed_attention`). Nothing in the
+packed row is padding.
 
 Legend of shapes: L packed tokens, N responses (all first ones, then all second ones), S tokens of the longest prompt +
 response, T tokens of the longest response, R response tokens of all rows.

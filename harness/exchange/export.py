@@ -10,12 +10,12 @@ from typing import Any
 
 from harness.api.errors import HarnessError
 from harness.exchange import hub, lm_eval
-from harness.exchange.derive import derive, ranked_records
-from harness.exchange.place import check_new, new_folder
+from harness.leaderboard import ranked_records, table_of
 from harness.leaderboard.json import rounded
 from harness.leaderboard.table import Board, Row, Table
-from harness.metrics import METRICS
-from harness.store import Record, write_atomically
+from harness.run_folder.paths import check_new, new_folder
+from harness.run_folder.store import Record, write_atomically
+from harness.statistics.metrics import METRICS
 
 FORMATS = ("lm-eval", "csv", "hf")
 COLUMNS = (
@@ -44,7 +44,7 @@ def run_export(run: Path, format: str, output: Path) -> tuple[str, int]:
     if format == "csv":
         if output.is_dir():
             raise HarnessError(f"--output got the folder {output}, expected a file; name one, such as {output}/run.csv")
-        text = as_csv(derive(run))
+        text = as_csv(table_of(run)[0])
         write_atomically(output, text)
         return f"{output}: {text.count(chr(10)) - 1:,} lines, one a board, loss and metric", 0
     check_new(output)  # before the work
@@ -84,7 +84,7 @@ def _rate(board: Board, row: Row) -> Any:
 
 
 def _export_hub(run: Path, records: list[Record], output: Path) -> str:
-    texts, frames = hub.files(derive(run), records)
+    texts, frames = hub.files(table_of(run)[0], records)
     with new_folder(output) as folder:
         (folder / "data").mkdir()
         for name, table in frames.items():

@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 import harness
-from harness.exchange.derive import renders, trials_of
-from harness.leaderboard import markdown
+from harness.leaderboard import markdown, renders
+from harness.leaderboard.decide.row_facts import trials_of
 from harness.leaderboard.table import Table
-from harness.store import RESPONSE_COLUMNS, RESPONSES, ROW_COLUMNS, ROWS, Record
+from harness.run_folder.paths import RESPONSES, ROWS
+from harness.run_folder.store import RESPONSE_COLUMNS, ROW_COLUMNS, Record
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -19,12 +19,12 @@ from typing import Any
 
 import numpy as np
 
-from harness.config import TUNED
-from harness.exchange.derive import trials_of
+from harness.leaderboard.decide.row_facts import trials_of
 from harness.leaderboard.json import rounded
-from harness.metrics import LISTWISE, METRICS, Examples, examples
-from harness.stats import cluster_sums
-from harness.store import Record
+from harness.run_folder.paths import TUNED
+from harness.run_folder.store import Record
+from harness.statistics.intervals import cluster_sums
+from harness.statistics.metrics import LISTWISE, METRICS, Examples, examples
 
 RENAMED = {"pairwise_accuracy": "acc", "pairwise_accuracy_true": "acc_true"}
 LENBALANCED, QUARTILE = "pairwise_accuracy_lenbalanced", "pairwise_accuracy_gap_q"

@@ -9,25 +9,15 @@ from pathlib import Path
 from typing import Any
 
 from harness.api.errors import HarnessError
-from harness.config import TUNED, make_run
-from harness.exchange import joined
-from harness.exchange.across import check_pairs
-from harness.exchange.agreement import check_alike, check_same_result
-from harness.exchange.cells import find_cells
-from harness.exchange.place import check_new, new_folder, runs_inside
+from harness.exchange import merged_manifest
+from harness.exchange.merge_conflicts import check_alike, check_same_result
+from harness.exchange.run_checks import check_pairs
+from harness.exchange.untrusted import find_cells
 from harness.exchange.verify import FAILED, PASSED, Verdict, verify
 from harness.leaderboard import write
-from harness.store import (
-    CELLS,
-    RECORD,
-    RESPONSES,
-    ROWS,
-    Record,
-    read_manifest,
-    read_records,
-    write_atomically,
-    write_manifest,
-)
+from harness.planning.run_file import make_run
+from harness.run_folder.paths import CELLS, RECORD, RESPONSES, ROWS, TUNED, check_new, new_folder, runs_inside
+from harness.run_folder.store import Record, read_manifest, read_records, write_atomically, write_manifest
 
 TRIALS = "trials.csv"
 """The list of a run's trials, beside their cells."""
@@ -158,8 +148,10 @@ def _joined(folders: Mapping[str, Path], into: Path) -> _Part:
             apart=apart,
         ),
         kept=kept,
-        manifest=joined.manifest({name: read_manifest(folder) for name, folder in folders.items()}, taken, doubled),
-        trials=joined.trials([path.read_text("utf-8") for path in lists]) if lists else "",
+        manifest=merged_manifest.manifest(
+            {name: read_manifest(folder) for name, folder in folders.items()}, taken, doubled
+        ),
+        trials=merged_manifest.trials([path.read_text("utf-8") for path in lists]) if lists else "",
     )
 
 

@@ -9,10 +9,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.exchange.across import check_board, check_fingerprints, check_pairs
-from harness.exchange.cells import find_cells
-from harness.exchange.checks import Check, check_hashes, check_metrics, check_records, check_tables
-from harness.store import CELLS
+from harness.exchange.cell_checks import Check, check_hashes, check_metrics, check_records, check_tables
+from harness.exchange.run_checks import check_board, check_fingerprints, check_pairs
+from harness.exchange.untrusted import find_cells
+from harness.run_folder.paths import CELLS
 
 PASSED, FAILED = 0, 3
 """Exit codes; 2 is for a folder that is no run at all, as everywhere."""

@@ -16,18 +16,19 @@ from typing import Any
 
 import harness
 from harness.api import Dataset, HarnessError, LoadOptions, ScorerSource
-from harness.budget import Budget
-from harness.config import PROTOCOL, Run, cache_folder, make_run, read_run
 from harness.data.sources import load
 from harness.execute import workers
-from harness.execute.estimates import estimates, visits
 from harness.execute.local import Report, execute, unfinished
 from harness.execute.preflight import check_data, check_folder, check_model
-from harness.grid import Cell, cells, select
-from harness.job import Job
 from harness.manager import Manager, datasets, loss_owner, losses, plugin_manager, resolver, scorers
-from harness.metrics import METRICS
-from harness.store import read_manifest, write_atomically, write_manifest
+from harness.planning.budget import Budget
+from harness.planning.estimates import estimates, visits
+from harness.planning.grid import Cell, cells, select
+from harness.planning.job import Job
+from harness.planning.run_file import PROTOCOL, Run, make_run, read_run
+from harness.run_folder.paths import cache_folder
+from harness.run_folder.store import read_manifest, write_atomically, write_manifest
+from harness.statistics.metrics import METRICS
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -23,8 +23,8 @@ from typing import Any
 
 from harness.api import HarnessError
 from harness.execute import workers
-from harness.grid import Cell
-from harness.job import Job, cell_folder, record_failure
+from harness.planning.grid import Cell
+from harness.planning.job import Job, cell_folder, record_failure
 
 Report = Callable[[str, dict[str, Any]], None]
 """`report(event, details)`: told of every event of every worker, in order."""
@@ -172,7 +172,7 @@ def _work(packed: bytes, environment: dict[str, str], connection: Connection, lo
         from transformers.utils.logging import disable_progress_bar
 
         from harness.cell import run_model
-        from harness.memory import leave_out_libraries
+        from harness.training.peak_memory import leave_out_libraries
 
         disable_progress_bar()
         leave_out_libraries()

@@ -8,9 +8,9 @@ import re
 from pathlib import Path
 
 from harness.api import Dataset, HarnessError
-from harness.config import Run
 from harness.models.families import FAMILIES
-from harness.store import read_manifest
+from harness.planning.run_file import Run
+from harness.run_folder.store import read_manifest
 
 
 def check_model(model: str) -> None:

@@ -12,7 +12,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn
 if TYPE_CHECKING:
     from harness.execute.campaign import Campaign
     from harness.execute.tuning import Tuning
-    from harness.grid import Cell
+    from harness.planning.grid import Cell
 
 START, TRAIN, ENGINE, SCORE = 3.0, 4.0, 2.0, 1.0
 """Rough weights of making a start checkpoint, training a cell, starting an engine, scoring a cell; for the ETA only."""

@@ -14,13 +14,14 @@ import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from harness.config import TUNED, TUNING, TrialRun, TunedRun
 from harness.execute.campaign import Campaign, assemble, carry_out
 from harness.execute.local import Report
-from harness.execute.search import Outcome, chosen, described, outcomes, trials_csv, trials_of
-from harness.grid import Cell, System, cells
 from harness.manager import resolver
-from harness.store import read_records, write_atomically
+from harness.planning.grid import Cell, System, cells
+from harness.planning.run_file import TrialRun, TunedRun
+from harness.planning.trials import Outcome, chosen, described, outcomes, trials_csv, trials_of
+from harness.run_folder.paths import TUNED, TUNING
+from harness.run_folder.store import read_records, write_atomically
 
 TRIALS = "trials.csv"
 

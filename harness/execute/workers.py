@@ -18,13 +18,13 @@ from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerContext, SpawnContext
 from pathlib import Path
 
-from harness.config import Run
+from harness.planning.run_file import Run
 
 GPU_FILES = ("nvidia*", "nvhost*", "nvgpu*", "dxg", "kfd")
 """What a machine with a GPU that torch can use has in /dev: NVIDIA's, its boards', Windows' own, AMD's."""
-IMPORTED = "harness.execute.imported"
+IMPORTED = "harness.execute.preload"
 """The module whose import is all that the process to fork from does."""
-WITH_VLLM = "harness.execute.imported_vllm"
+WITH_VLLM = "harness.execute.preload_vllm"
 """A second one, for runs that vLLM may score."""
 _vllm_fails = False  # it brought that process down
 _one_at_a_time = threading.Lock()

@@ -7,14 +7,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from harness.folders import TUNED
 from harness.leaderboard import csv, json, markdown
-from harness.leaderboard.group import only
-from harness.leaderboard.page import write_page
+from harness.leaderboard.decide.comparable import only
+from harness.leaderboard.page.write import write_page
 from harness.leaderboard.table import Table, build
-from harness.store import CELLS, MANIFEST, RECORD, Record, read_manifest, read_records, write_atomically
+from harness.run_folder.paths import MANIFEST, tuned_runs
+from harness.run_folder.store import Record, read_manifest, read_records, write_atomically
 
-__all__ = ["Table", "build", "table_of", "write"]
+__all__ = ["Table", "build", "ranked_records", "renders", "table_of", "write"]
 
 
 def write(
@@ -29,11 +29,20 @@ def write(
     """
     table, records = table_of(run, ranked_by)
     manifest = read_manifest(run) if (run / MANIFEST).is_file() else {}
-    for name, render in (("json", json.render), ("md", markdown.render), ("csv", csv.render)):
-        write_atomically(run / f"leaderboard.{name}", render(table))
+    for name, text in renders(table).items():
+        write_atomically(run / name, text)
     if note := write_page(run, table, records, manifest, draw):
         say(note)
     return table
+
+
+def renders(table: Table) -> Mapping[str, str]:
+    """Return leaderboard.json, .md and .csv by their file names."""
+    return {
+        "leaderboard.json": json.render(table),
+        "leaderboard.md": markdown.render(table),
+        "leaderboard.csv": csv.render(table),
+    }
 
 
 def table_of(run: Path, ranked_by: str | None = None) -> tuple[Table, list[Record]]:
@@ -45,14 +54,18 @@ def table_of(run: Path, ranked_by: str | None = None) -> tuple[Table, list[Recor
     manifest = read_manifest(run) if (run / MANIFEST).is_file() else {}
     wanted = ranked_by or (manifest.get("run") or {}).get("ranked_by") or "pairwise_accuracy"
     table = build(records, ranked_by=wanted, **_asked(manifest))
-    for folder in sorted(run.glob(f"{TUNED}*/"), key=lambda each: (len(each.name), each.name)):
-        if any(folder.glob(f"{CELLS}/*/{RECORD}")):
-            more = read_records(folder)
-            tuned = build(more, ranked_by=wanted, **_asked(read_manifest(folder)))
-            table = replace(table, boards=(*table.boards, *tuned.boards))
-            records += more
+    for folder in tuned_runs(run):
+        more = read_records(folder)
+        tuned = build(more, ranked_by=wanted, **_asked(read_manifest(folder)))
+        table = replace(table, boards=(*table.boards, *tuned.boards))
+        records += more
     only(records, "protocol", lambda record: record.fields.get("protocol"))
     return table, records
+
+
+def ranked_records(run: Path) -> list[Record]:
+    """Return the records that the leaderboards are made of: the run's, then those of each tuned run inside it."""
+    return [record for folder in (run, *tuned_runs(run)) for record in read_records(folder)]
 
 
 def _asked(manifest: Mapping[str, Any]) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-from harness.leaderboard.evidence import Estimate
+from harness.leaderboard.decide.estimates import Estimate
 from harness.leaderboard.table import Board, Row, Table
 
 DIGITS = 10

@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 import re
 
-from harness.leaderboard.evidence import Estimate
+from harness.leaderboard.decide.estimates import Estimate
+from harness.leaderboard.decide.wording import choice
 from harness.leaderboard.table import Board, Row, Table
-from harness.leaderboard.wording import choice
-from harness.metrics import METRICS
+from harness.statistics.metrics import METRICS
 
 LENBALANCED = "pairwise_accuracy_lenbalanced"
 HOW_TO_READ = (

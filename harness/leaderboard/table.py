@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from harness.api.errors import HarnessError
-from harness.calibration import Bin
-from harness.leaderboard.evidence import (
+from harness.leaderboard.decide.comparable import REFERENCES, Group, group_of, only
+from harness.leaderboard.decide.estimates import (
     Estimate,
     Resampling,
     Sample,
@@ -22,12 +22,12 @@ from harness.leaderboard.evidence import (
     samples,
     yardstick,
 )
-from harness.leaderboard.group import REFERENCES, Group, group_of, only
-from harness.leaderboard.identity import identity
-from harness.leaderboard.wording import disclaimers, title
-from harness.metrics import METRICS, YARDSTICKS
-from harness.stats import Comparison, rank_ranges, tiers
-from harness.store import Record
+from harness.leaderboard.decide.row_facts import identity
+from harness.leaderboard.decide.wording import disclaimers, title
+from harness.run_folder.store import Record
+from harness.statistics.calibration import Bin
+from harness.statistics.intervals import Comparison, rank_ranges, tiers
+from harness.statistics.metrics import METRICS, YARDSTICKS
 
 BASE = REFERENCES[0]
 VS_BASE = ("pairwise_accuracy@mean", "pairwise_accuracy@sum")

@@ -10,9 +10,9 @@ from rich.console import Console
 from rich.table import Table as Grid
 from rich.text import Text
 
-from harness.leaderboard.evidence import Estimate
+from harness.leaderboard.decide.estimates import Estimate
+from harness.leaderboard.decide.wording import choice
 from harness.leaderboard.table import Board, Row, Table
-from harness.leaderboard.wording import choice
 
 NARROW = 118
 """On a narrower terminal the columns that matter least are left to the Markdown; no number is ever cut."""

@@ -230,7 +230,7 @@ def _tuned(
 ) -> StartCheckpoint:
     import torch
 
-    from harness.logps import recompute_activations
+    from harness.logps.response_logps import recompute_activations
 
     key = content_key(found.fingerprint, asdict(recipe), dataset.fingerprint, asdict(limits), seed)
 

@@ -73,7 +73,7 @@ def fine_tune(
         raise HarnessError(
             "got no sequences to fine-tune on, expected at least one; give the data set a training split"
         )
-    from harness.attention import use_packed_attention
+    from harness.logps.packed_attention import use_packed_attention
 
     started = time.monotonic()
     rng = np.random.default_rng(seed)
@@ -135,7 +135,7 @@ def _response_nll(model: PreTrainedModel, rows: Sequence[Example]) -> Tensor:
     import torch
 
     from harness.data.collate import collate
-    from harness.logps import response_logps
+    from harness.logps.response_logps import response_logps
 
     device = next(model.parameters()).device
     batch = collate([(prompt, (response,)) for prompt, response in rows]).to(device)

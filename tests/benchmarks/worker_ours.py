@@ -15,17 +15,17 @@ import torch
 from protocol import digest, forget_peak, resident, serve
 
 from harness.api import Loss, Message, Pair, ScoreRequest, ScorerOptions
-from harness.attention import use_packed_attention
-from harness.budget import Plan
-from harness.columns import prepare_columns
 from harness.data.collate import collate
 from harness.data.tokens import Limits, tokenise
-from harness.inputs import TrainingData
-from harness.logps import response_logps
+from harness.logps.packed_attention import use_packed_attention
+from harness.logps.response_logps import response_logps
 from harness.manager import losses, plugin_manager
 from harness.models.load import load_model, load_tokenizer, save_merged
-from harness.reference import BLOCKS, Ragged, Reference, reference_pass
-from harness.train import Recipe, train
+from harness.planning.budget import Plan
+from harness.training.loss_columns import prepare_columns
+from harness.training.loss_inputs import TrainingData
+from harness.training.reference_cache import BLOCKS, Ragged, Reference, reference_pass
+from harness.training.trainer import Recipe, train
 
 LIMITS = Limits(max_length=4096, max_prompt=2048)
 

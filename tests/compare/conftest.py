@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from harness.store import write_record
+from harness.run_folder.store import write_record
 
 BOARD = {"dataset": "embedded", "preset": "nano", "budget": "pairs=512", "learning_rate": 1e-3, "evaluated_on": "test"}
 

@@ -15,9 +15,9 @@ from scipy import stats as scipy_stats
 from harness.api import HarnessError
 from harness.compare import Difference, compare, run_compare
 from harness.compare.paired import Paired, differences
-from harness.compare.runs import Cell
+from harness.compare.sides import Cell
 from harness.leaderboard import build
-from harness.store import read_records, write_manifest
+from harness.run_folder.store import read_records, write_manifest
 
 Write = Callable[..., None]
 RNG = np.random.default_rng

@@ -17,7 +17,7 @@ from scipy import stats as scipy_stats
 
 from harness.compare import Comparison, compare, gate, run_calibrate, run_gate
 from harness.compare.paired import Paired, differences
-from harness.compare.runs import Cell
+from harness.compare.sides import Cell
 from harness.compare.verdict import Status
 
 Write = Callable[..., None]

@@ -16,7 +16,7 @@ from harness.compare import NoiseFloor, calibrate, compare, gate, read_noise, ru
 from harness.compare.noise import FILE, Spread
 from harness.compare.paired import Paired, differences
 from harness.compare.repeats import smallest_margin
-from harness.compare.runs import Cell
+from harness.compare.sides import Cell
 
 Write = Callable[..., None]
 RNG = np.random.default_rng

@@ -12,10 +12,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from harness.execute.search import chosen, outcomes, trials_csv
 from harness.leaderboard import write
-from harness.metrics import summarise
-from harness.store import read_records, write_manifest, write_record
+from harness.planning.trials import chosen, outcomes, trials_csv
+from harness.run_folder.store import read_records, write_manifest, write_record
+from harness.statistics.metrics import summarise
 
 PAIRS, PROMPTS = 24, 8
 SHIFT: Mapping[str, int] = {"base": 1, "simpo": 2, "dpo(beta=0.2)": 3, "ipo": 4, "longer-wins": 0}

@@ -16,7 +16,7 @@ import pytest
 from harness.api import HarnessError
 from harness.exchange.export import run_export
 from harness.exchange.lm_eval import standard_error
-from harness.metrics import METRICS, Examples
+from harness.statistics.metrics import METRICS, Examples
 
 Make = Callable[..., Path]
 Tables = Callable[[str], tuple[pd.DataFrame, pd.DataFrame]]

@@ -11,12 +11,12 @@ import pandas as pd
 import pytest
 
 from harness.api import HarnessError
-from harness.config import read_run
-from harness.exchange import joined
+from harness.exchange import merged_manifest
 from harness.exchange.merge import merge, run_merge
 from harness.exchange.verify import Verdict, verify
-from harness.execute.search import chosen, outcomes, trials_csv
-from harness.store import read_manifest, read_records
+from harness.planning.run_file import read_run
+from harness.planning.trials import chosen, outcomes, trials_csv
+from harness.run_folder.store import read_manifest, read_records
 
 Make = Callable[..., Path]
 Add = Callable[..., None]
@@ -235,5 +235,5 @@ def test_merged_seeds_keep_the_order_of_the_first_run_whose_first_seed_tuned() -
             "cells": [["simpo", "qwen", seed] for seed in sorted(seeds)],
         }
 
-    both = joined.manifest({"a": run(2, 0), "b": run(1, 0)}, {"a": [], "b": []}, {"a": [], "b": []})
+    both = merged_manifest.manifest({"a": run(2, 0), "b": run(1, 0)}, {"a": [], "b": []}, {"a": [], "b": []})
     assert both["run"]["seeds"] == [2, 0, 1]

@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 
 from harness.api import HarnessError
-from harness.exchange.checks import Check
+from harness.exchange.cell_checks import Check
 from harness.exchange.verify import run_verify, verify
 
 SIMPO, BASE = "qwen--simpo--abc123--seed0", "qwen--base--abc123"
@@ -33,7 +33,7 @@ def only_problem(run: Path) -> str:
 
 def rewrite(run: Path, cell: str, name: str, change: Callable[[pd.DataFrame], pd.DataFrame]) -> None:
     """Change a table and let the record say its new hash, as somebody who means it would."""
-    from harness.store import file_hash
+    from harness.run_folder.store import file_hash
 
     path = run / "cells" / cell / name
     change(pd.read_parquet(path)).to_parquet(path, index=False)

@@ -18,12 +18,12 @@ from scipy.stats import qmc
 from torch import Tensor
 
 from harness.api import HarnessError, Loss, PairLogps, Range, ResponseLogps, Terms
-from harness.config import Run, TrialRun, TunedRun, make_run
-from harness.execute.search import RATE, Outcome, chosen, outcomes, sampled, space, trials_csv, trials_of
 from harness.execute.tuning import drop_superseded
-from harness.grid import Cell, System, cells, select
 from harness.manager import losses, plugin_manager, resolver
-from harness.store import write_record
+from harness.planning.grid import Cell, System, cells, select
+from harness.planning.run_file import Run, TrialRun, TunedRun, make_run
+from harness.planning.trials import RATE, Outcome, chosen, outcomes, sampled, space, trials_csv, trials_of
+from harness.run_folder.store import write_record
 
 MANAGER = plugin_manager()
 SMALL = ("--models", "qwen", "--limit", "48", "--budget", "pairs=32", "--scorer", "transformers")

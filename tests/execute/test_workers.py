@@ -37,7 +37,7 @@ from harness.execute import workers
 from harness.score.vllm_installed import why_not
 
 def told(connection):
-    connection.send("harness.execute.imported_vllm" in sys.modules)
+    connection.send("harness.execute.preload_vllm" in sys.modules)
 
 if __name__ == "__main__":
     print(repr(workers.ask(why_not)))

@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from harness.metrics import summarise
-from harness.store import write_record
+from harness.run_folder.store import write_record
+from harness.statistics.metrics import summarise
 
 BOARD = {
     "protocol": 1,

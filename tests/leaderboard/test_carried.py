@@ -13,10 +13,11 @@ import pytest
 from scipy import stats as scipy_stats
 
 from harness.leaderboard import write
-from harness.leaderboard.evidence import Resampling, Unit, Values, differences, estimates, sample
+from harness.leaderboard.decide.estimates import Resampling, Unit, Values, differences, estimates, sample
 from harness.leaderboard.table import Row, build
-from harness.metrics import METRICS
-from harness.store import RECORD, read_records
+from harness.run_folder.paths import RECORD
+from harness.run_folder.store import read_records
+from harness.statistics.metrics import METRICS
 
 Add = Callable[..., None]
 RNG = np.random.default_rng

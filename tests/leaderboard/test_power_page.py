@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from harness.api import HarnessError
-from harness.power import power_page
+from harness.leaderboard.power import power_page
 
 Add = Callable[..., None]
 RNG = np.random.default_rng
@@ -74,7 +74,7 @@ def test_the_page_needs_no_torch(small_run: Path) -> None:
         "import sys\n"
         "for name in ('torch', 'transformers', 'vllm', 'ray', 'datasets'): sys.modules[name] = None\n"
         "from pathlib import Path\n"
-        "from harness.power import power_page\n"
+        "from harness.leaderboard.power import power_page\n"
         "print(power_page(Path(sys.argv[1]), 0.02))\n"
     )
     done = subprocess.run([sys.executable, "-c", program, str(small_run)], check=True, capture_output=True, text=True)

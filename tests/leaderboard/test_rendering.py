@@ -15,8 +15,8 @@ import pytest
 
 from harness.api import HarnessError
 from harness.leaderboard import write
-from harness.metrics import METRICS
-from harness.store import write_manifest
+from harness.run_folder.store import write_manifest
+from harness.statistics.metrics import METRICS
 
 Add = Callable[..., None]
 

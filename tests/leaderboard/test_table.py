@@ -12,7 +12,7 @@ import pytest
 
 from harness.api import HarnessError
 from harness.leaderboard.table import Board, Row, build
-from harness.store import read_records
+from harness.run_folder.store import read_records
 
 Add = Callable[..., None]
 RNG = np.random.default_rng

@@ -11,8 +11,8 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from harness.api import HarnessError
-from harness.attention import is_packed, use_packed_attention
-from harness.logps import recompute_activations
+from harness.logps.packed_attention import is_packed, use_packed_attention
+from harness.logps.response_logps import recompute_activations
 from harness.models import sft
 from harness.models.families import FAMILIES, SLIDING_WINDOW
 from harness.models.sft import Example, Recipe, fine_tune
@@ -126,7 +126,7 @@ def test_the_model_has_its_own_attention_again_after_a_failure() -> None:
 @pytest.mark.filterwarnings("ignore:`gradient_checkpointing_enable`:FutureWarning")  # transformers' name before 6
 @pytest.mark.parametrize("onednn", [False, True])
 def test_recomputed_activations_change_no_weight(onednn: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("harness.gemm.by_onednn", lambda: onednn)
+    monkeypatch.setattr("harness.logps.cpu_matmul.by_onednn", lambda: onednn)
     kept, recomputed = fresh("qwen"), fresh("qwen")
     recompute_activations(recomputed)
     for model in (kept, recomputed):

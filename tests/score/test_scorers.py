@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from harness import head
 from harness.api import HarnessError, ScoreRequest, ScorerOptions
+from harness.logps import output_head
 from harness.score import transformers as scorer
 
 FAMILIES = ("qwen", "gemma", "mistral")
@@ -41,9 +41,9 @@ def test_sums_do_not_depend_on_how_requests_are_batched(
     live = opened(make_checkpoint("gemma"))
     together = live.score(requests)
     monkeypatch.setattr(scorer, "TOKENS_PER_BATCH", 1)
-    monkeypatch.setattr(head, "KEPT", 0)
-    monkeypatch.setattr(head, "BLOCK", 7 * 300)
-    monkeypatch.setattr(head, "NARROWEST", 100)
+    monkeypatch.setattr(output_head, "KEPT", 0)
+    monkeypatch.setattr(output_head, "BLOCK", 7 * 300)
+    monkeypatch.setattr(output_head, "NARROWEST", 100)
     assert_same_nats(live.score(requests), together)
 
 

@@ -1,0 +1,1 @@
+"""The embedded data set: a simulator of annotated answers with known quality."""

@@ -1,0 +1,164 @@
+"""The embedded data set: preference pairs made by rule from a seed, in the sense of ultrafeedback_binarized.
+
+It is a simulator with known ground truth, not a stand-in for human data. Prompts are instructions of twelve task
+families; each has four responses whose TRUE quality (1 to 5) is known because the text is made from it
+(`harness.data.simulator.responses`). A simulated annotator sees the true quality through normal noise, and the pair is
+ordered by what the annotator saw, so some labels are wrong and the data say which. What a loss does here shows that the
+harness measures; it does not rank methods for real use.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+
+import numpy as np
+
+from harness.api import Dataset, DatasetSource, Listwise, LoadOptions, Message, Pair, Response, hookimpl, require
+from harness.data.simulator import responses, tasks
+
+NAME = "embedded"
+MATCHES = ((0, 1), (2, 3), (0, 2), (1, 3), (0, 3), (1, 2))
+"""Which of four responses make a pair, in the order in which more pairs are added: the first two use each once."""
+ATTEMPTS = 200
+"""Draws of one prompt before we say that there are too few different ones."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """How much is made, and how well the annotator sees."""
+
+    prompts_train: int = 1200
+    prompts_dev: int = 150
+    prompts_test: int = 200
+    train_pairs_per_prompt: int = 2
+    """1 to 6; up to two pairs of a prompt share no response."""
+    dev_pairs_per_prompt: int = 2
+    test_pairs_per_prompt: int = 2
+    annotator_noise: float = 0.4
+    """Standard deviation of the annotation score about the true quality, on the scale from 1 to 5."""
+    lenbalanced_within: float = 0.2
+    """`test_lenbalanced` holds test pairs whose lengths in characters differ by less than this share of the longer."""
+
+    def __post_init__(self) -> None:
+        for name in ("prompts_train", "prompts_dev", "prompts_test"):
+            count = getattr(self, name)
+            require(count >= 0, f"{NAME} data: {name} got {count}, expected 0 or more; set it so")
+        for name in ("train_pairs_per_prompt", "dev_pairs_per_prompt", "test_pairs_per_prompt"):
+            count = getattr(self, name)
+            require(1 <= count <= len(MATCHES), f"{NAME} data: {name} got {count}, expected 1 to 6; set it so")
+        noise = self.annotator_noise
+        require(0 <= noise < np.inf, f"{NAME} data: annotator_noise got {noise}, expected 0 or more; set it so")
+
+
+def make(settings: Settings, seed: int) -> Dataset:
+    """Return the data for `settings` and `seed`; the same two always give the same data.
+
+    The test split is drawn first and each split from its own generator: more training prompts change no test prompt.
+    More noise changes scores and the order within pairs, but no text.
+    """
+    require(seed >= 0, f"{NAME} data: seed got {seed}, expected 0 or more; set it so")
+    used: set[str] = set()
+    test = _prompts(np.random.default_rng([seed, 0]), settings.prompts_test, settings.annotator_noise, used)
+    dev = _prompts(np.random.default_rng([seed, 1]), settings.prompts_dev, settings.annotator_noise, used)
+    train = _prompts(np.random.default_rng([seed, 2]), settings.prompts_train, settings.annotator_noise, used)
+    test_pairs = _pairs(test, settings.test_pairs_per_prompt)
+    train_pairs = _pairs(train, settings.train_pairs_per_prompt)
+    dev_pairs = _pairs(dev, settings.dev_pairs_per_prompt)
+    return Dataset(
+        name=NAME,
+        train=train_pairs,
+        dev=dev_pairs,
+        test=test_pairs,
+        test_lenbalanced=tuple(pair for pair in test_pairs if _alike(pair, settings.lenbalanced_within)),
+        listwise_dev=dev,
+        listwise_test=test,
+        sft=tuple((prompt.context, response.text) for prompt in train for response in prompt.responses),
+        notes=tuple(
+            note for name, pairs in (("train", train_pairs), ("test", test_pairs)) for note in _account(name, pairs)
+        ),
+        source=f"simulator: seed={seed}, " + ", ".join(f"{name}={value}" for name, value in asdict(settings).items()),
+    )
+
+
+def _prompts(rng: np.random.Generator, count: int, noise: float, used: set[str]) -> tuple[Listwise, ...]:
+    return tuple(_prompt(rng, noise, used) for _ in range(count))
+
+
+def _prompt(rng: np.random.Generator, noise: float, used: set[str]) -> Listwise:
+    """Return a prompt whose text is not in `used` (and is then), with four responses of four different qualities."""
+    for _ in range(ATTEMPTS):
+        task, style = tasks.task(rng), tasks.pick(rng, list(responses.STYLES))
+        text = responses.prompt(rng, task, style)
+        if text not in used:
+            break
+    require(
+        text not in used,
+        f"{NAME} data: got settings that ask for more than {len(used)} prompts, expected fewer; lower prompts_train",
+    )
+    used.add(text)
+    prompt_id = hashlib.sha256(text.encode()).hexdigest()
+    made: dict[str, float] = {}
+    while len(made) < 4:
+        quality = responses.draw(rng)
+        answer = responses.response(rng, task, style, quality)
+        if answer not in made and round(quality.true(), 6) not in made.values():
+            made[answer] = round(quality.true(), 6)
+    scores = np.round(np.clip(np.array(list(made.values())) + noise * rng.standard_normal(4), 1, 5), 1)
+    return Listwise(
+        prompt_id=prompt_id,
+        context=(Message(role="user", content=text),),
+        responses=tuple(
+            Response(response_id=f"{prompt_id[:16]}-{index}", text=answer, score=float(score), true_quality=true)
+            for index, ((answer, true), score) in enumerate(zip(made.items(), scores, strict=True))
+        ),
+    )
+
+
+def _pairs(prompts: Iterable[Listwise], per_prompt: int) -> tuple[Pair, ...]:
+    """Return the pairs of each prompt, ordered by annotation score; on a tie the first made counts as chosen."""
+    pairs = []
+    for prompt in prompts:
+        for first, second in MATCHES[:per_prompt]:
+            chosen, rejected = prompt.responses[first], prompt.responses[second]
+            if rejected.score > chosen.score:
+                chosen, rejected = rejected, chosen
+            pairs.append(
+                Pair(
+                    pair_id=f"{prompt.prompt_id[:16]}-{first}{second}",
+                    prompt_id=prompt.prompt_id,
+                    context=prompt.context,
+                    chosen=chosen.text,
+                    rejected=rejected.text,
+                    score_chosen=chosen.score,
+                    score_rejected=rejected.score,
+                    true_chosen=chosen.true_quality,
+                    true_rejected=rejected.true_quality,
+                )
+            )
+    return tuple(pairs)
+
+
+def _alike(pair: Pair, within: float) -> bool:
+    lengths = len(pair.chosen), len(pair.rejected)
+    return max(lengths) - min(lengths) < within * max(lengths)
+
+
+def _account(split: str, pairs: tuple[Pair, ...]) -> Iterable[str]:
+    ties = sum(pair.score_chosen == pair.score_rejected for pair in pairs)
+    flipped = sum(pair.true_chosen < pair.true_rejected and pair.score_chosen > pair.score_rejected for pair in pairs)
+    yield f"{split}: {ties} of {len(pairs)} pairs are ties, kept in the order they were made"
+    if len(pairs) > ties:
+        yield f"{split}: annotator noise flipped {flipped / (len(pairs) - ties):.1%} of the labels without a tie"
+
+
+def _load(options: LoadOptions) -> Dataset:
+    return make(Settings(), options.seed)
+
+
+@hookimpl
+def harness_datasets() -> list[DatasetSource]:
+    """Return the embedded data set."""
+    summary = "simulated instructions with known true quality, made from a seed; needs no download"
+    return [DatasetSource(name=NAME, load=_load, summary=summary)]

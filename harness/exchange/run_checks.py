@@ -1,0 +1,132 @@
+"""What is checked between the cells of a run folder, and of the leaderboards that they give."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from harness.api.errors import HarnessError
+from harness.exchange.cell_checks import PAIR_KEYS, RESPONSE_KEYS, Check, differing
+from harness.exchange.untrusted import Cell, Whole, look_up
+from harness.leaderboard import renders, table_of
+from harness.run_folder.paths import CELLS, MANIFEST, RECORD, RESPONSES, ROWS, TUNING
+from harness.run_folder.store import read_manifest
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+BOARDS = ("leaderboard.json", "leaderboard.md", "leaderboard.csv")
+OF_A_PAIR = (
+    *("chosen_response_id", "rejected_response_id", "score_chosen", "score_rejected", "gap"),
+    *("chosen_characters", "rejected_characters", "true_chosen", "true_rejected"),
+)
+"""Columns of rows.parquet that come from the data, the same in every cell."""
+OF_A_RESPONSE = ("split", "score", "true_quality", "characters", "listwise")
+
+
+def check_pairs(cells: Sequence[Whole]) -> Check:
+    """Cells of the same data have the same held-out pairs and responses; those of a model the same token counts."""
+    problems: list[str] = []
+    first: dict[tuple[str, ...], Whole] = {}
+    for cell in cells:
+        fields = cell.record.fields
+        of_data = (fields["dataset"]["fingerprint"], str(look_up(fields, "board.evaluated_on")))
+        of_model = (*of_data, fields["model"]["name"], fields["tokens_fingerprint"])
+        for key, tokens in ((of_data, False), (of_model, True)):
+            other = first.setdefault(key, cell)
+            problems += _differences(cell, other, tokens) if other is not cell else []
+    pairs = sorted({len(cell.rows) for cell in cells})
+    said = f"the held-out pairs ({', '.join(f'{n:,}' for n in pairs) or 'none'}) are the same in {len(cells)} cells"
+    return Check(said=said, problems=tuple(dict.fromkeys(problems)))
+
+
+def _differences(cell: Whole, other: Whole, tokens: bool) -> list[str]:
+    """Return how the data of a cell, or its counts of `tokens`, differ from those of another."""
+    found = []
+    for name, keys, columns in (
+        (ROWS, PAIR_KEYS, ("chosen_tokens", "rejected_tokens") if tokens else OF_A_PAIR),
+        (RESPONSES, RESPONSE_KEYS, ("tokens",) if tokens else OF_A_RESPONSE),
+    ):
+        own, theirs = (_indexed(each, name, keys) for each in (cell, other))
+        if not own.index.equals(theirs.index):
+            more, less = len(own.index.difference(theirs.index)), len(theirs.index.difference(own.index))
+            found.append(
+                f"{cell.file(name)}: got {more} rows more and {less} fewer than in {other.name}, expected the same "
+                "ones; run the cell again on the same data"
+            )
+            continue
+        for column in columns:
+            off = differing(own[column], theirs[column])
+            if off.any():
+                found.append(
+                    f"{cell.file(name)}: got another {column} in {off.sum()} rows than in {other.name}, expected the "
+                    "same; run the cell again on the same data"
+                )
+    return found
+
+
+def _indexed(cell: Whole, name: str, keys: tuple[str, ...]) -> pd.DataFrame:
+    table = cell.rows if name == ROWS else cell.responses
+    return table.set_index(list(keys)).sort_index()
+
+
+def check_fingerprints(run: Path, cells: Sequence[Cell]) -> Check:
+    """Cells of one board share data, and those of one model on it tokens and start checkpoint."""
+    problems = []
+    known: dict[tuple[str, ...], tuple[Any, str]] = {}
+    if (run / MANIFEST).is_file():
+        known["dataset.fingerprint", ""] = (look_up(read_manifest(run), "dataset.fingerprint"), MANIFEST)
+    for cell in cells:
+        fields = cell.record.fields
+        board, model = json.dumps(fields["board"], sort_keys=True), fields["model"]["name"]
+        places: list[tuple[str, ...]] = [("dataset.fingerprint", "")]
+        if cell.scored:
+            places += [("tokens_fingerprint", board, model), ("model.fingerprint", model)]
+        for place in places:
+            got = look_up(fields, place[0])
+            wanted, where = known.setdefault(place, (got, cell.name))
+            if got != wanted:
+                problems.append(
+                    f"{cell.file(RECORD)}: got {place[0]} {got!r}, expected {wanted!r} as in {where}; keep cells of "
+                    "other data, tokens or checkpoints in a folder of their own"
+                )
+    models = {cell.record.fields["model"]["name"] for cell in cells}
+    boards = {json.dumps(cell.record.fields["board"], sort_keys=True) for cell in cells}
+    said = f"data, tokens and start checkpoints are the same within {len(boards)} settings of {len(models)} models"
+    return Check(said=said, problems=tuple(dict.fromkeys(problems)))
+
+
+def check_board(run: Path) -> Check:
+    """The leaderboards in the folder are, byte for byte, what its records give."""
+    there = [name for name in BOARDS if (run / name).is_file()]
+    if not there and run.name == TUNING and (run.parent / CELLS).is_dir():
+        return Check(said="trials have no leaderboard: one is chosen for each loss, and ranked elsewhere")
+    try:
+        main = run / "leaderboard.json"
+        ranked_by = json.loads(main.read_text("utf-8")).get("ranked_by") if main.is_file() else None
+        made = renders(table_of(run, ranked_by)[0])
+    except HarnessError as error:
+        return Check(said="no leaderboard can be made of the records", problems=(str(error),))
+    except (AttributeError, KeyError, TypeError, ValueError) as error:  # records are somebody else's: any of these
+        problem = f"leaderboard: got {type(error).__name__}: {error}, expected sound records; run the cells again"
+        return Check(said="no leaderboard can be made of the records", problems=(problem,))
+    problems = [
+        f"{name}: got other bytes than the records give ({_where((run / name).read_bytes(), made[name])}), expected "
+        f"the same; rebuild it: harness leaderboard {run}"
+        for name in there
+        if (run / name).read_bytes() != made[name].encode()
+    ]
+    said = f"{', '.join(there) or 'no leaderboard'} as the records give, byte for byte"
+    return Check(
+        said=said, problems=tuple(problems), notes=() if there else ("the folder has no leaderboard to compare",)
+    )
+
+
+def _where(got: bytes, wanted: str) -> str:
+    lines, expected = got.decode("utf-8", "replace").splitlines(), wanted.splitlines()
+    for number, (one, other) in enumerate(zip(lines, expected, strict=False), start=1):
+        if one != other:
+            return f"line {number}: {one.strip():.60} instead of {other.strip():.60}"
+    return f"{len(lines)} lines instead of {len(expected)}"

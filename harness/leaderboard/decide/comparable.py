@@ -1,0 +1,104 @@
+"""The records that may stand in one table, and those that may not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from harness.api.errors import HarnessError
+from harness.leaderboard.decide.align_examples import gather
+from harness.leaderboard.decide.estimates import Evidence, Resampling, Unit
+from harness.run_folder.store import Record
+
+REFERENCES = ("base", "longer-wins")
+"""Reference systems, in the order of the board."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Group:
+    """The records that share a board's key."""
+
+    records: Mapping[Unit, Record]
+    models: tuple[str, ...]
+    seeds: tuple[int, ...]
+    labels: tuple[str, ...]
+    """Loss systems, in alphabetical order."""
+    references: tuple[str, ...]
+    evidence: Evidence
+    ranked_by: str
+    resampling: Resampling
+
+    def trouble(self, label: str, models: Sequence[str]) -> tuple[str, str] | None:
+        """Return (status, reason) of a system that cannot be ranked: a cell of it failed, diverged or is not there."""
+        several = len(models) * len(self.seeds) > 1
+        found: dict[str, list[str]] = {}
+        for model in models:
+            for seed in self.seeds:
+                record = self.records.get(Unit(label, model, seed))
+                status = "missing" if record is None else str(record.fields["status"])
+                if status == "ok":
+                    continue
+                reason = "not done" if record is None else str(record.fields.get("reason") or "no reason given")
+                found.setdefault(status, []).append(f"{model}, seed {seed}: {reason}" if several else reason)
+        for status in ("failed", "diverged", *found):
+            if status in found:
+                return status, "; ".join(reason for reasons in found.values() for reason in reasons)
+        return None
+
+
+def group_of(
+    records: Sequence[Record],
+    ranked_by: str,
+    resampling: Resampling,
+    order: Sequence[str],
+    asked: Sequence[tuple[str, int]] = (),
+) -> Group:
+    """Return the records as one group, with the systems and seeds `asked` for even where they have no record yet."""
+    only(records, "dataset.fingerprint", lambda record: record.fields.get("dataset", {}).get("fingerprint"))
+    by_unit: dict[Unit, Record] = {}
+    for record in sorted(records, key=lambda record: str(record.fields.get("key", record.folder.name))):
+        reference = record.fields.get("kind") == "reference"
+        unit = Unit(
+            str(record.fields["label"]),
+            str(record.fields["model"]["name"]),
+            None if reference else record.fields["seed"],
+        )
+        if unit in by_unit:
+            raise HarnessError(
+                f"got two records of {unit.label} on {unit.model}, seed {unit.seed}: {by_unit[unit].folder} and "
+                f"{record.folder}, expected one; delete the one that is stale"
+            )
+        by_unit[unit] = record
+    found = sorted({unit.model for unit in by_unit})
+    models = [model for model in order if model in found] + [model for model in found if model not in order]
+    for model in models:
+        mine = [record for unit, record in by_unit.items() if unit.model == model and record.fields["status"] == "ok"]
+        only(mine, "tokens_fingerprint", lambda record: record.fields.get("tokens_fingerprint"))
+        only(mine, "model.fingerprint", lambda record: record.fields["model"].get("fingerprint"))
+    labels = sorted({unit.label for unit in by_unit if unit.seed is not None} | {label for label, _ in asked})
+    seeds = {unit.seed for unit in by_unit if unit.seed is not None} | {seed for _, seed in asked}
+    references = {unit.label for unit in by_unit if unit.seed is None}
+    return Group(
+        records=by_unit,
+        models=tuple(models),
+        seeds=tuple(sorted(seeds)),
+        labels=tuple(labels),
+        references=tuple(sorted(references, key=lambda name: (name not in REFERENCES, name))),
+        evidence=gather({unit: record for unit, record in by_unit.items() if record.fields["status"] == "ok"}),
+        ranked_by=ranked_by,
+        resampling=resampling,
+    )
+
+
+def only(records: Sequence[Record], name: str, read: Callable[[Record], Any]) -> Any:
+    """Return the one value that all records have, or refuse them, naming what differs."""
+    first: dict[Any, Record] = {}
+    for record in records:
+        first.setdefault(read(record), record)
+    if len(first) > 1:
+        found = "; ".join(f"{value!r} in {record.folder.name}" for value, record in first.items())
+        raise HarnessError(
+            f"got records whose {name} differs ({found}), expected one value; do not mix runs in a folder"
+        )
+    return next(iter(first), None)

@@ -1,0 +1,236 @@
+"""Per-example values of every metric -> estimates with intervals, and comparisons, from one resampling of prompts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.statistics.calibration import Bin, reliability
+from harness.statistics.intervals import (
+    Comparison,
+    Floats,
+    cluster_sums,
+    compare,
+    means_left_out,
+    one_seed_interval,
+    p_best,
+    resample_counts,
+    resampled_means,
+    standard_errors,
+    t_interval,
+)
+from harness.statistics.metrics import METRICS, YARDSTICKS
+
+NAN = float("nan")
+
+
+class Unit(NamedTuple):
+    """One scored cell; `seed` is None for a reference system, which has none and stands for every seed."""
+
+    label: str
+    model: str
+    seed: int | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Estimate:
+    """A number with its 95 % interval and the examples it is the mean of."""
+
+    value: float = NAN
+    low: float = NAN
+    high: float = NAN
+    n: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Values:
+    """One metric: the values of the units that have it, over the same examples."""
+
+    prompt: NDArray[np.int64]
+    """(n,) the prompt of each example, counted from 0."""
+    n_prompts: int
+    units: Mapping[Unit, Floats]
+    """(n,) each."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evidence:
+    """What the scored cells of a board have in common."""
+
+    values: Mapping[str, Values]
+    """By metric."""
+    n_pairs: int
+    n_prompts: int
+    pairs: int
+    """Pairs of the main split that any cell has."""
+    left_out: Mapping[str, int]
+    """Pairs and responses that some cell has no score for, by kind; kinds without any are absent."""
+    gap_edges: tuple[float, ...] = ()
+    """The three score gaps that part the quartiles of the gap metrics; empty where no gap is known."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Resampling:
+    """How the intervals are made."""
+
+    resamples: int
+    seed: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sample:
+    """One metric for the systems of a board that have it, as estimated and as resampled."""
+
+    labels: tuple[str, ...]
+    per_seed: Floats
+    """(S, K)"""
+    resampled: Floats
+    """(R, K): their mean over seeds and models in each resample of prompts."""
+    sums: Floats
+    """(K, P): the same mean's sum over each prompt's examples."""
+    sizes: Floats
+    """(K, P): examples of each prompt."""
+    n: int
+    n_prompts: int
+
+
+def sample(
+    values: Values, labels: Sequence[str], models: Sequence[str], seeds: Sequence[int], resampling: Resampling
+) -> Sample:
+    """Return a metric for those of the systems `labels` that have it for every model and seed.
+
+    A value is the mean over models, each weighing the same. Reference systems stand for every seed.
+    """
+    return samples({"it": values}, labels, models, seeds, resampling)["it"]
+
+
+def samples(
+    metrics: Mapping[str, Values],
+    labels: Sequence[str],
+    models: Sequence[str],
+    seeds: Sequence[int],
+    resampling: Resampling,
+) -> dict[str, Sample]:
+    """Return the sample of each metric; those with as many prompts are resampled together, in one matrix product."""
+    found = {name: _unresampled(values, labels, models, seeds) for name, values in metrics.items()}
+    for n_prompts in sorted({one.n_prompts for one in found.values() if one.labels}):
+        names = [name for name, one in found.items() if one.labels and one.n_prompts == n_prompts]
+        drawn = resampled_means(
+            resample_counts(n_prompts, resampling.resamples, resampling.seed),
+            np.concatenate([found[name].sums for name in names]),
+            np.concatenate([found[name].sizes for name in names]),
+        )
+        start = 0
+        for name in names:
+            end = start + len(found[name].labels)
+            found[name] = replace(found[name], resampled=drawn[:, start:end])
+            start = end
+    return found
+
+
+def _unresampled(values: Values, labels: Sequence[str], models: Sequence[str], seeds: Sequence[int]) -> Sample:
+    found = {label: _of_system(values, label, models, seeds) for label in labels}
+    had = {label: each.mean(1) for label, each in found.items() if each is not None}  # (S, n)
+    if not had:
+        none = np.empty((0, 0))
+        return Sample(
+            labels=(), per_seed=np.empty((len(seeds), 0)), resampled=none, sums=none, sizes=none, n=0, n_prompts=0
+        )
+    per_seed_KSn = np.array(list(had.values()))
+    sums, sizes = cluster_sums(values.prompt, per_seed_KSn.mean(1), values.n_prompts)
+    return Sample(
+        labels=tuple(had),
+        per_seed=per_seed_KSn.mean(-1).T,
+        resampled=np.empty((0, len(had))),
+        sums=sums,
+        sizes=sizes,
+        n=len(values.prompt),
+        n_prompts=values.n_prompts,
+    )
+
+
+def estimates(one: Sample) -> dict[str, Estimate]:
+    """Return the estimate of each system: BCa interval for one seed, Student's t for several.
+
+    To 10 significant digits: the rest depends on the chip, and every rendering is to round the same number.
+    """
+    value, low, high = ([float(f"{number:.10g}") for number in numbers] for numbers in _intervals(one))
+    return {label: Estimate(value=value[k], low=low[k], high=high[k], n=one.n) for k, label in enumerate(one.labels)}
+
+
+def differences(one: Sample, to: str) -> dict[str, Estimate]:
+    """Return each system's paired difference to the system `to`; empty where that one lacks the metric."""
+    if to not in one.labels:
+        return {}
+    base = [one.labels.index(to)]
+    return estimates(
+        replace(
+            one,
+            per_seed=one.per_seed - one.per_seed[:, base],
+            resampled=one.resampled - one.resampled[:, base],
+            sums=one.sums - one.sums[base],
+        )
+    )
+
+
+def only_systems(one: Sample, labels: Sequence[str]) -> Sample:
+    """Return the sample of these systems, in this order."""
+    columns = [one.labels.index(label) for label in labels]
+    return replace(
+        one,
+        labels=tuple(labels),
+        per_seed=one.per_seed[:, columns],
+        resampled=one.resampled.T[columns].T,
+        sums=one.sums[columns],
+        sizes=one.sizes[columns],
+    )
+
+
+def comparison(one: Sample, resampling: Resampling) -> Comparison:
+    """Return every pair of systems compared on the metric."""
+    return compare(one.per_seed, one.resampled, one.n_prompts, resampling.seed)
+
+
+def chances(one: Sample, resampling: Resampling) -> dict[str, float]:
+    """Return how often each of the systems is the best of them over the resamples."""
+    shares = p_best(one.per_seed, one.resampled, one.n_prompts, resampling.seed)
+    return dict(zip(one.labels, shares.tolist(), strict=True))
+
+
+def reliability_of(margins: Values, label: str, models: Sequence[str], seeds: Sequence[int]) -> tuple[Bin, ...]:
+    """Return a system's reliability bins over all its seeds and models; none where it lacks the `margin` in one."""
+    found = _of_system(margins, label, models, seeds)
+    if found is None:
+        return ()
+    return reliability(np.tile(margins.prompt, found.shape[0] * found.shape[1]), found.ravel(), margins.n_prompts)
+
+
+def _of_system(values: Values, label: str, models: Sequence[str], seeds: Sequence[int]) -> Floats | None:
+    """Return a system's values, (S, models, n), reference systems repeated for every seed; None where one lacks."""
+    found = [
+        [values.units.get(Unit(label, model, seed), values.units.get(Unit(label, model, None))) for model in models]
+        for seed in seeds
+    ]
+    if any(value is None for of_seed in found for value in of_seed):
+        return None
+    return np.array(found, dtype=np.float64)
+
+
+def yardstick(metric: str, name: str) -> str:
+    """Return the metric `metric` under the yardstick `name`; accuracy where it has no such form."""
+    stem = metric.partition("@")[0]
+    assert name in YARDSTICKS, name
+    return f"{stem}@{name}" if f"{stem}@{name}" in METRICS else f"pairwise_accuracy@{name}"
+
+
+def _intervals(one: Sample) -> tuple[Floats, Floats, Floats]:
+    value = one.per_seed.mean(0)
+    if one.n_prompts < 2 or not len(value):  # one prompt has no spread to read an interval from
+        return value, np.full(value.shape, np.nan), np.full(value.shape, np.nan)
+    if len(one.per_seed) > 1:
+        return value, *t_interval(value, *standard_errors(one.per_seed, one.resampled.var(0), one.n_prompts))
+    return value, *one_seed_interval(one.resampled, value, means_left_out(one.sums, one.sizes))

@@ -1,0 +1,301 @@
+"""Frames -> pictures: Vega-Lite specs built with Altair (of the extra `plots`). Pure; imports no torch."""
+
+from __future__ import annotations
+
+import importlib
+import textwrap
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from harness.leaderboard.decide.wording import MEASURES, NANO
+from harness.leaderboard.pictures.data import Frame, Frames
+from harness.leaderboard.table import Board
+
+LABELLED = 12
+"""Up to so many losses the heat map has numbers in its cells."""
+WIDTH = 640
+
+
+@dataclass(frozen=True, kw_only=True)
+class Picture:
+    """One chart of one board."""
+
+    name: str
+    """Of its files and of its place in the page."""
+    title: str
+    summary: str
+    """What is drawn and how to read it, in a few sentences."""
+    spec: Mapping[str, Any]
+    """Vega-Lite; its parameter `shown`, where `selectable`, is the list of losses to draw, all of them when empty."""
+    selectable: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Style:
+    """How a loss is drawn, the same in every picture."""
+
+    colour: str
+    dash: Sequence[int]
+
+
+def pictures(board: Board, frames: Frames, drawn: Mapping[str, Style], ranked_by: str) -> tuple[Picture, ...]:
+    """Return the pictures of a board; one whose frame is empty is left out."""
+    alt: Any = importlib.import_module("altair")
+    drawing = _Drawing(alt=alt, board=board, styles=drawn, ranked_by=ranked_by)
+    makers: tuple[tuple[Frame, Callable[[_Drawing, Frame], Picture]], ...] = (
+        (frames.quartiles, _quartiles),
+        (frames.scores, _scores),
+        (frames.reliability, _reliability),
+        (frames.curves, _curves),
+        (frames.spend, _spend),
+        (frames.differences, _differences),
+    )
+    schema: Any = importlib.import_module("altair.utils.schemapi")
+    with schema.debug_mode(False):  # as below: no check of each part
+        return tuple(make(drawing, frame) for frame, make in makers if frame)
+
+
+def always_said(board: Board) -> list[str]:
+    """Return the disclaimers that stand by every picture."""
+    return [MEASURES, *([NANO] if NANO in board.disclaimers else [])]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Drawing:
+    """What the pictures of a board share."""
+
+    alt: Any
+    board: Board
+    styles: Mapping[str, Style]
+    ranked_by: str
+
+    @property
+    def labels(self) -> list[str]:
+        return [row.label for row in self.board.rows if row.kind == "loss" and row.status == "ok"]
+
+    def colour(self) -> Any:
+        """Return the encoding of a loss by its colour, with a legend that lists all."""
+        scale = self.alt.Scale(domain=self.labels, range=[self.styles[label].colour for label in self.labels])
+        columns = 1 + (len(self.labels) - 1) // 24
+        return self.alt.Color(
+            "loss:N",
+            scale=scale,
+            title="loss",
+            legend=self.alt.Legend(symbolLimit=0, columns=columns, labelLimit=180, symbolOpacity=1),
+        )
+
+    def dash(self) -> Any:
+        dashes = [list(self.styles[label].dash) for label in self.labels]
+        return self.alt.StrokeDash("loss:N", scale=self.alt.Scale(domain=self.labels, range=dashes), legend=None)
+
+    def chart(self, name: str) -> Any:
+        """Return a chart over the losses that the parameter `shown` asks for."""
+        return self.alt.Chart(self.alt.NamedData(name=name)).transform_filter(
+            "!length(shown) || indexof(shown, datum.loss) >= 0"
+        )
+
+    def picture(
+        self, name: str, title: str, summary: str, chart: Any, frame: Frame, selectable: bool = True
+    ) -> Picture:
+        lines = textwrap.wrap(self.board.title, 122) + textwrap.wrap(" ".join(always_said(self.board)), 122)
+        spec = chart.to_dict(validate=False)  # the tests check against the schema; here it doubles the time
+        spec["title"] = {"text": title, "subtitle": lines, "anchor": "start", "frame": "group", "offset": 12} | {
+            "fontSize": 15,
+            "subtitleFontSize": 11,
+        }
+        spec["description"] = f"{title}. {summary}"
+        spec.setdefault("datasets", {})[name] = frame
+        if selectable:
+            spec["params"] = [{"name": "shown", "value": []}, *spec.get("params", [])]
+        return Picture(name=name, title=title, summary=summary, spec=spec, selectable=selectable)
+
+
+def _share(alt: Any, field: str, title: str, **scale: Any) -> Any:
+    return alt.Y(f"{field}:Q", title=title, scale=alt.Scale(zero=False, **scale))
+
+
+def _quartiles(draw: _Drawing, frame: Frame) -> Picture:
+    alt = draw.alt
+    place = {
+        "x": alt.X("quartile:O", title="quartile of the score gap (4: the easiest pairs)", axis=alt.Axis(labelAngle=0)),
+        "xOffset": alt.XOffset("loss:N", sort=draw.labels),
+        "color": draw.colour(),
+    }
+    tips = _tips(alt, "loss:N", "quartile:O", "gap:N", "value:Q", "low:Q", "high:Q", alt.Tooltip("n:Q", title="pairs"))
+    base = draw.chart("quartiles").encode(**place, tooltip=tips)
+    rules = base.mark_rule(strokeWidth=2, opacity=0.6).encode(_share(alt, "low", "pairwise accuracy"), alt.Y2("high:Q"))
+    points = base.mark_point(filled=True, size=45, opacity=1).encode(_share(alt, "value", "pairwise accuracy"))
+    return draw.picture(
+        "quartiles",
+        "Accuracy by score gap",
+        "Pairwise accuracy of each loss in each quartile of the annotation-score gap, with 95 % intervals. "
+        "0.5 is chance.",
+        alt.layer(_line_at(alt, 0.5), rules, points).properties(width=WIDTH, height=320),
+        frame,
+    )
+
+
+def _scores(draw: _Drawing, frame: Frame) -> Picture:
+    alt = draw.alt
+    lines = draw.chart("scores").mark_line(point=alt.OverlayMarkDef(size=35), strokeWidth=2).encode(
+        alt.X("score:Q", title="annotation score (mean of a tenth of the responses)", scale=alt.Scale(zero=False)),
+        _share(alt, "percentile", "mean percentile of the reward"),
+        draw.colour(),
+        draw.dash(),
+        tooltip=_tips(alt, "loss:N", "score:Q", "percentile:Q", alt.Tooltip("n:Q", title="responses")),
+    )  # fmt: skip
+    return draw.picture(
+        "scores",
+        "Reward against score",
+        "Held-out responses in tenths by annotation score, and how high their rewards stand among all responses of "
+        "the cell, from 0 to 100. A reward that follows the score rises; one that knows nothing of it stays at "
+        "50. A reward relative to a reference is comparable within a prompt only.",
+        alt.layer(_line_at(alt, 50), lines).properties(width=WIDTH, height=320),
+        frame,
+    )
+
+
+def _reliability(draw: _Drawing, frame: Frame) -> Picture:
+    alt = draw.alt
+    lines = draw.chart("reliability").mark_line(point=alt.OverlayMarkDef(size=35), strokeWidth=2).encode(
+        alt.X("confidence:Q", title="confidence: sigmoid(|margin|)", scale=alt.Scale(domain=[0.5, 1])),
+        _share(alt, "accuracy", "share of pairs that are right"),
+        draw.colour(),
+        draw.dash(),
+        tooltip=_tips(
+            alt, "loss:N", "confidence:Q", "accuracy:Q", "low:Q", "high:Q", alt.Tooltip("n:Q", title="pairs")
+        ),
+    )  # fmt: skip
+    rules = (
+        draw.chart("reliability")
+        .mark_rule(opacity=0.3)
+        .encode(
+            alt.X("confidence:Q"), _share(alt, "low", "share of pairs that are right"), alt.Y2("high:Q"), draw.colour()
+        )
+    )
+    ends = alt.Data(values=[{"x": 0.5, "y": 0.5}, {"x": 1, "y": 1}])
+    diagonal = alt.Chart(ends).mark_line(color="#888", strokeDash=[4, 4], strokeWidth=1)
+    diagonal = diagonal.encode(alt.X("x:Q"), alt.Y("y:Q"))
+    return draw.picture(
+        "reliability",
+        "Reliability",
+        "Test pairs in ten bins of the confidence that their reward margin claims, against the share that is right. On "
+        "the dashed diagonal a loss is as often right as it claims; below it claims too much. The scale of a reward is "
+        "the loss's own choice: this is about calibration, not about rank. Faint: 95 % intervals over prompts.",
+        alt.layer(diagonal, rules, lines).properties(width=WIDTH, height=320),
+        frame,
+    )
+
+
+def _curves(draw: _Drawing, frame: Frame) -> Picture:
+    alt = draw.alt
+    titles = {
+        "relative": "loss / its first value",
+        "margin": "reward margin, own scale",
+        "chosen": "log-prob of chosen, nats",
+    }
+    tips = _tips(alt, "loss:N", "step:Q", alt.Tooltip("raw:Q", title="loss value"), "margin:Q", "chosen:Q")
+    panels = [
+        draw.chart("curves")
+        .mark_line(strokeWidth=1.8, point=alt.OverlayMarkDef(size=14))
+        .encode(
+            alt.X(
+                "step:Q", title="optimiser step" if name == "chosen" else None, scale=alt.Scale(zero=False, nice=False)
+            ),
+            _share(alt, name, title),
+            draw.colour(),
+            draw.dash(),
+            tooltip=tips,
+        )
+        .properties(width=WIDTH, height=190)
+        for name, title in titles.items()
+        if any(name in row for row in frame)
+    ]
+    return draw.picture(
+        "curves",
+        "Training curves",
+        "Means of at most 40 stretches of steps, averaged over the board's models and seeds: the loss relative to its "
+        "first value (losses have no common scale), the reward margin of the training pairs, and the summed log-prob "
+        "of their chosen responses, whose fall is likelihood displacement. Every loss sees the same pairs at the same "
+        "step, so what all curves do together is the data.",
+        alt.vconcat(*panels, spacing=14),
+        frame,
+    )
+
+
+def _spend(draw: _Drawing, frame: Frame) -> Picture:
+    alt = draw.alt
+    tips = _tips(alt, "loss:N", "value:Q", "low:Q", "high:Q", "seconds:Q", alt.Tooltip("flops:Q", format=".4~s"))
+    panels = []
+    for field, title in (
+        ("seconds", "seconds of training (wall-clock)"),
+        ("flops", "floating-point operations of training"),
+    ):
+        base = draw.chart("spend").encode(
+            alt.X(f"{field}:Q", title=title, scale=alt.Scale(zero=False, padding=12), axis=alt.Axis(format="~s")),
+            draw.colour(),
+            tooltip=tips,
+        )
+        rules = base.mark_rule(strokeWidth=1.5, opacity=0.45).encode(
+            _share(alt, "low", _words(draw.ranked_by)), alt.Y2("high:Q")
+        )
+        points = base.mark_point(filled=True, size=70, opacity=1).encode(_share(alt, "value", _words(draw.ranked_by)))
+        if any(row[field] is not None for row in frame):
+            panels.append(alt.layer(rules, points).properties(width=WIDTH, height=230))
+    return draw.picture(
+        "spend",
+        "Spend against result",
+        f"{_words(draw.ranked_by).capitalize()} with its 95 % interval against what the training of one cell cost. "
+        "Every loss sees the same pairs; what differs is the passes it needs. Seconds also tell of the machine.",
+        alt.vconcat(*panels, spacing=14),
+        frame,
+    )
+
+
+def _differences(draw: _Drawing, frame: Frame) -> Picture:
+    alt, losses = draw.alt, draw.labels
+    few = len(losses) <= LABELLED
+    bound = max(abs(row["difference"] or 0.0) for row in frame) or 1.0
+    axis = {"labelLimit": 140, "labelOverlap": False}
+    base = alt.Chart(alt.NamedData(name="differences")).encode(
+        x=alt.X("other:N", sort=losses, title="column", axis=alt.Axis(labelAngle=-90, **axis)),
+        y=alt.Y("loss:N", sort=losses, title="row", axis=alt.Axis(**axis)),
+        tooltip=_tips(
+            alt, "loss:N", "other:N", "difference:Q", alt.Tooltip("p:Q", title="adjusted p"), "significant:N"
+        ),
+    )
+    scale = alt.Scale(scheme="blueorange", domain=[-bound, bound], reverse=True)
+    layers = [base.mark_rect().encode(alt.Color("difference:Q", scale=scale, title="row minus column"))]
+    readable = alt.condition(f"abs(datum.difference) > {0.72 * bound}", alt.value("#fff"), alt.value("#111"))
+    if few:
+        text = "format(datum.difference, '+.3f') + (datum.significant ? ' •' : '')"
+        written = base.transform_calculate(text=text).mark_text(fontSize=11)
+        layers.append(written.encode(alt.Text("text:N"), color=readable))
+    else:
+        dots = base.transform_filter("datum.significant").mark_point(filled=True, opacity=1, size=9)
+        layers.append(dots.encode(color=readable))
+    return draw.picture(
+        "differences",
+        "Pairwise differences",
+        f"{_words(draw.ranked_by).capitalize()} of the loss in the row minus that of the loss in the column, on the "
+        "same pairs. A dot: the difference is significant at 5 %, adjusted for all pairs of losses (step-down "
+        "max-|t|).",
+        alt.layer(*layers).properties(width=alt.Step(60 if few else 15), height=alt.Step(32 if few else 15)),
+        frame,
+        selectable=False,
+    )
+
+
+def _tips(alt: Any, *fields: Any) -> list[Any]:
+    """Return the channels of a tooltip. Channels throughout: for a bare string Altair searches its whole schema."""
+    return [alt.Tooltip(field) if isinstance(field, str) else field for field in fields]
+
+
+def _line_at(alt: Any, value: float) -> Any:
+    rule = alt.Chart(alt.Data(values=[{"at": value}])).mark_rule(color="#888", strokeDash=[4, 4])
+    return rule.encode(alt.Y("at:Q"))
+
+
+def _words(metric: str) -> str:
+    return metric.replace("_", " ")

@@ -1,0 +1,1 @@
+"""Hidden states to token log-probs: the hot path."""

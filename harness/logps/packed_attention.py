@@ -1,0 +1,146 @@
+"""Attention of a packed row: each response sees its prompt and itself, never another response.
+
+Everything but attention runs on the packed row, where a prompt stands once and nothing is padding. On an accelerator,
+and for long rows, queries, keys and values are laid out as one row a response, its prompt's in front, padded on the
+right: causal attention as always, which needs no mask. On a CPU each response is attended to where it lies
+(`harness.logps.cpu_attention`). transformers calls this through its registry of attention functions: no model is
+patched, and a model with this attention builds no mask of its own.
+
+Legend of shapes: L packed tokens, N responses, S tokens of the longest prompt + response, H heads, d head width.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.functional import embedding, scaled_dot_product_attention
+
+from harness.data.collate import Batch
+from harness.logps.cpu_attention import KEPT, LONGEST, Segment, Shape, attend
+
+NAME = "preference_harness_packed"
+FAMILIES = ("qwen2", "gemma2", "mistral", "llama", "qwen3")
+"""Model types whose attention goes through the registry and needs no more than is here; others run padded rows."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Layout:
+    """Where each packed token stands in the rows."""
+
+    row_NS: Tensor
+    """int64 index into L; the padding repeats token 0, which no query of interest can see."""
+    home_L: Tensor
+    segments: list[Segment] | None
+    """Each response with its prompt, where they may be attended to in place; None: as rows."""
+    masks: dict[tuple[int | None, torch.dtype], Tensor] = field(default_factory=dict)
+    """Additive masks made so far, by window and dtype: the same for every layer and row."""
+
+    def mask(self, window: int | None, dtype: torch.dtype) -> Tensor:
+        """Return the additive mask of causal attention with a window, (S, S): 0 where a query may look, else -inf."""
+        if (window, dtype) not in self.masks:
+            place = torch.arange(self.row_NS.shape[1], device=self.row_NS.device)
+            distance = place[:, None] - place[None, :]
+            allowed = (distance >= 0) & (distance < (window or len(place)))
+            mask = torch.zeros(allowed.shape, dtype=dtype, device=allowed.device)
+            self.masks[window, dtype] = mask.masked_fill_(~allowed, float("-inf"))
+        return self.masks[window, dtype]
+
+
+def layout_of(batch: Batch) -> Layout:
+    """Return the layout of a batch."""
+    width = batch.row_NS.shape[1]
+    in_place = batch.row_NS.device.type == "cpu" and width <= LONGEST
+    segments = _segments(batch) if in_place else None
+    return Layout(row_NS=batch.row_NS.clamp(min=0), home_L=batch.home_L, segments=segments)
+
+
+def _segments(batch: Batch) -> list[Segment]:
+    """Return what each response's queries are: with its prompt where it is the first to have it, else alone."""
+    segments, met = [], set()
+    ends = (batch.row_NS >= 0).sum(1).tolist()
+    for row, start, end in zip(batch.row_NS.numpy(), batch.start_N.tolist(), ends, strict=True):
+        prompt, own = int(row[0]), slice(int(row[start]), int(row[end - 1]) + 1)
+        if prompt in met:
+            segments.append(Segment(slice(prompt, prompt + start), own))
+        else:  # a prompt's first response stands directly behind it
+            met.add(prompt)
+            segments.append(Segment(slice(prompt, prompt), slice(prompt, own.stop)))
+    return segments
+
+
+def use_packed_attention(model: Any) -> None:
+    """Let `model` take packed rows, where its type is one of those this was made for."""
+    from transformers import AttentionInterface
+
+    if model.config.model_type in FAMILIES:
+        AttentionInterface.register(NAME, packed_attention)
+        model.set_attn_implementation(NAME)
+
+
+def is_packed(model: Any) -> bool:
+    """Return whether `model` takes packed rows."""
+    return bool(model.config._attn_implementation == NAME)
+
+
+def packed_attention(
+    module: Any,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    *,
+    layout: Layout,
+    scaling: float,
+    dropout: float = 0.0,
+    sliding_window: int | None = None,
+    softcap: float | None = None,
+    **ignored: Any,
+) -> tuple[Tensor, None]:
+    """Return the attention output of a packed row, (1, L, H, d); called by transformers with (1, H, L, d) tensors."""
+    assert dropout == 0.0, "the protocol trains without dropout"
+    kept = query.shape[1] * layout.row_NS.numel() * layout.row_NS.shape[1] * query.element_size()
+    if layout.segments is not None and (softcap is not None or kept <= KEPT):
+        shape = Shape(scaling, sliding_window, softcap)
+        return attend(query[0], key[0], value[0], layout.segments, shape)[None], None
+    heads = query.shape[1] // key.shape[1]
+    query_NHSd = _rows(query, layout)
+    key_NHSd = _rows(key, layout).repeat_interleave(heads, dim=1)
+    value_NHSd = _rows(value, layout).repeat_interleave(heads, dim=1)
+    window = sliding_window if sliding_window is not None and sliding_window < layout.row_NS.shape[1] else None
+    if softcap is not None:  # Gemma-2; scaled_dot_product_attention has no soft-capping
+        weights = torch.matmul(query_NHSd, key_NHSd.transpose(2, 3)) * scaling
+        weights = softcap * torch.tanh(weights / softcap) + layout.mask(window, query.dtype)
+        out = torch.matmul(weights.softmax(-1, dtype=torch.float32).to(query.dtype), value_NHSd)
+    elif window is not None:
+        mask = layout.mask(window, query.dtype)
+        out = scaled_dot_product_attention(query_NHSd, key_NHSd, value_NHSd, mask, scale=scaling)
+    else:
+        out = scaled_dot_product_attention(query_NHSd, key_NHSd, value_NHSd, is_causal=True, scale=scaling)
+    taken: Tensor = _Take.apply(out.transpose(1, 2).flatten(0, 1), layout.home_L)  # type: ignore[no-untyped-call]
+    return taken[None], None
+
+
+def _rows(packed: Tensor, layout: Layout) -> Tensor:
+    """Return (1, H, L, d) as rows, (N, H, S, d). A prompt's gradients add up over its rows, as in a look-up table."""
+    _, heads, length, width = packed.shape
+    table = packed[0].transpose(0, 1).reshape(length, heads * width)
+    rows = embedding(layout.row_NS, table)
+    return rows.view(*rows.shape[:2], heads, width).transpose(1, 2)
+
+
+class _Take(torch.autograd.Function):
+    """Rows out of a table, each from a place of its own, so that the gradient is a plain copy back."""
+
+    @staticmethod
+    def forward(ctx: Any, table: Tensor, place: Tensor) -> Tensor:
+        ctx.save_for_backward(place)
+        ctx.shape = table.shape
+        return table.index_select(0, place)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        (place,) = ctx.saved_tensors
+        return gradients[0].new_zeros(ctx.shape).index_copy_(0, place, gradients[0]), None

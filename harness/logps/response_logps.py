@@ -1,0 +1,107 @@
+"""The hot path: hidden states -> log-probs of the response tokens.
+
+A prompt goes through the model once for all its responses, in one packed row without padding (models in
+`packed_attention.FAMILIES`; others run padded rows, which are also the oracle of the tests). Only positions that
+predict a response token reach the output head, and in blocks (`output_head`): no tensor of tokens x vocabulary
+outlives its block.
+
+Legend of shapes: L packed tokens, N responses, S row length (padded), D hidden width, T response tokens
+(padded), R response tokens of all rows.
+"""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from harness.api import Logps
+from harness.data.collate import Batch
+from harness.logps.cpu_matmul import FastLinear
+from harness.logps.output_head import label_logps
+from harness.logps.packed_attention import is_packed, layout_of
+
+LARGE = 2**22
+"""Weights of an embedding from which on its gradient as a look-up is worth leaving sparse: 16 MiB in fp32."""
+
+
+def response_logps(model: Any, batch: Batch, *, log_sum_sq: bool = False) -> Logps:
+    """Return log p of every response token under `model`, (N, T) in fp32, 0 outside the mask.
+
+    `log_sum_sq` adds log sum_v p(v)^2 a token, detached (WPO).
+    """
+    _sparse_look_up(model)
+    with FastLinear():
+        hidden_RD = _packed_hidden(model, batch) if is_packed(model) else _padded_hidden(model, batch)
+    softcap = model.config.get_text_config().to_dict().get("final_logit_softcapping")
+    head = model.get_output_embeddings()
+    token_R, square_R = label_logps(hidden_RD, batch.label_R, head, softcap, log_sum_sq=log_sum_sq)
+    token, square = (
+        torch.zeros(batch.mask_NT.shape, dtype=torch.float32, device=hidden_RD.device).masked_scatter(
+            batch.mask_NT, values_R
+        )
+        for values_R in (token_R, square_R)
+    )
+    return Logps(token=token, mask=batch.mask_NT, log_sum_sq=square if log_sum_sq else None)
+
+
+def recompute_activations(model: Any) -> None:
+    """Let `model` recompute its layers in the backward pass instead of keeping their activations.
+
+    The layers run again outside of `response_logps`: they take the same products there as in the forward pass.
+    """
+    again = {"use_reentrant": False, "context_fn": lambda: (nullcontext(), FastLinear())}
+    model.gradient_checkpointing_enable(gradient_checkpointing_kwargs=again)
+
+
+def plain_logps(model: Any, batch: Batch, *, log_sum_sq: bool = False) -> Logps:
+    """Return the same as `response_logps`, the plain way: padded rows, full logits, automatic differentiation.
+
+    What the fast path is checked against (`--reference-path`); `model` has the attention of its own family.
+    """
+    attention_NS = (batch.row_NS >= 0).long()
+    ids_NS = batch.ids_L[batch.row_NS.clamp(min=0)] * attention_NS
+    logp_NSV = model(input_ids=ids_NS, attention_mask=attention_NS, use_cache=False).logits.float().log_softmax(-1)
+    column_NT = batch.start_N[:, None] - 1 + torch.arange(batch.mask_NT.shape[1], device=ids_NS.device)
+    logp_NTV = logp_NSV.take_along_dim(column_NT.clamp(max=ids_NS.shape[1] - 1)[..., None], dim=1)
+    label_NT = torch.zeros_like(column_NT).masked_scatter(batch.mask_NT, batch.label_R)
+    token_NT = logp_NTV.gather(-1, label_NT[..., None]).squeeze(-1) * batch.mask_NT
+    square_NT = (2 * logp_NTV.detach()).logsumexp(-1) * batch.mask_NT if log_sum_sq else None
+    return Logps(token=token_NT, mask=batch.mask_NT, log_sum_sq=square_NT)
+
+
+def _sparse_look_up(model: Any) -> None:
+    """Let the gradient of an embedding that is the output head too be rows that are added to the head's.
+
+    A dense one would be a second tensor of the vocabulary's size, zero but for the rows looked up: a tenth of a step
+    with a vocabulary of 65,536 and width 256. On a GPU the addition would be in no fixed order.
+    """
+    lookup, head = model.get_input_embeddings(), model.get_output_embeddings()
+    if isinstance(lookup, torch.nn.Embedding):
+        weight = lookup.weight
+        lookup.sparse = weight is head.weight and weight.numel() >= LARGE and weight.device.type == "cpu"
+
+
+def _packed_hidden(model: Any, batch: Batch) -> Tensor:
+    hidden_LD = backbone(model)(
+        input_ids=batch.ids_L[None], position_ids=batch.position_L[None], use_cache=False, layout=layout_of(batch)
+    ).last_hidden_state[0]
+    # the last token of a prompt predicts the first one of every response: an index met more than once
+    return hidden_LD.index_select(0, batch.predictor_R)  # type: ignore[no-any-return]
+
+
+def _padded_hidden(model: Any, batch: Batch) -> Tensor:
+    attention_NS = (batch.row_NS >= 0).long()
+    ids_NS = batch.ids_L[batch.row_NS.clamp(min=0)] * attention_NS
+    hidden_NSD = backbone(model)(input_ids=ids_NS, attention_mask=attention_NS, use_cache=False).last_hidden_state
+    column_NT = batch.start_N[:, None] - 1 + torch.arange(batch.mask_NT.shape[1], device=ids_NS.device)
+    row_NT = torch.arange(len(ids_NS), device=ids_NS.device)[:, None].expand_as(column_NT)
+    return hidden_NSD[row_NT[batch.mask_NT], column_NT[batch.mask_NT]]  # type: ignore[no-any-return]
+
+
+def backbone(model: Any) -> Any:
+    """Return the decoder without its output head; LoRA layers, which sit inside it, stay in force."""
+    inner = model.get_base_model() if model.__class__.__module__.startswith("peft") else model
+    return inner.get_decoder()

@@ -1,0 +1,1 @@
+"""Everything before anything computes: run file, grid, budget, trials, estimates."""

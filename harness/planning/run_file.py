@@ -1,0 +1,262 @@
+"""A run, as one validated value: from a TOML file, from flags, or both (flags win)."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
+
+from harness.api import HarnessError
+
+PROTOCOL = 1
+"""The rules under which numbers may stand in one table. Raised whenever a change of ours changes what is measured."""
+RATE_FACTOR = 4.0
+"""Trials draw the learning rate from 1 / 4 to 4 times the shared one, log-uniform: the same range for every loss."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Preset:
+    """What a preset settles unless the run says otherwise; the same for every loss."""
+
+    name: str
+    budget: str
+    batch_pairs: int
+    """Pairs of one optimiser step."""
+    micro_pairs: int
+    """Pairs of one forward and backward pass."""
+    learning_rate: float
+    lora_learning_rate: float
+    max_length: int
+    """Longest prompt + response, tokens."""
+    max_prompt: int
+    """Longest prompt, tokens."""
+    dtype: str
+    cell_timeout: float
+    """Seconds a cell may take before it counts as hung."""
+    note: str
+
+
+PRESETS = {
+    "nano": Preset(
+        name="nano",
+        budget="pairs=384",
+        batch_pairs=16,
+        micro_pairs=8,
+        learning_rate=1e-3,
+        lora_learning_rate=2e-3,
+        max_length=384,
+        max_prompt=128,
+        dtype="float32",
+        cell_timeout=1800.0,
+        note="about 1M parameters, made and fine-tuned on the spot: tests the harness and ranks no method",
+    ),
+    "paper": Preset(
+        name="paper",
+        budget="pairs=60000",
+        batch_pairs=128,
+        micro_pairs=2,
+        learning_rate=5e-7,
+        lora_learning_rate=5e-6,
+        max_length=2048,
+        max_prompt=1024,
+        dtype="bfloat16",
+        cell_timeout=48 * 3600.0,
+        note="the base checkpoints of the papers in bf16, with our own SFT stage",
+    ),
+}
+
+
+class Run(BaseModel):
+    """Everything that decides a result. Fields, with dashes, are keys of run.toml and flags of `harness run`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    plugins: str = "all"
+    """Losses: `all`, a list, `all,-cpo`, options as `simpo:beta=2.5,gamma=1.0`."""
+    models: tuple[str, ...] = ("qwen",)
+    """Families (qwen, gemma, mistral), hub ids or local folders."""
+    dataset: str = "embedded"
+    """`embedded`, `ultrafeedback`, a name that a plugin brings, or a local folder or file."""
+    preset: Literal["nano", "paper"] = "nano"
+    budget: str | None = None
+    """`pairs=N`, `tokens=N`, `steps=N`, `flops=N` or `seconds=N`; None: the preset's."""
+    seeds: tuple[Annotated[int, Field(ge=0)], ...] = (0,)
+    """Each seed is another order of pairs from the same start checkpoint."""
+    scorer: str = "auto"
+    """`auto` (vllm where it imports, else transformers), or the name of one."""
+    adapter: Literal["full", "lora"] = "full"
+    start: str | None = None
+    """A tuned checkpoint to start from, instead of the SFT stage."""
+    learning_rate: float | None = Field(default=None, gt=0)
+    batch_pairs: int | None = Field(default=None, ge=1)
+    micro_pairs: int | None = Field(default=None, ge=1)
+    max_length: int | None = Field(default=None, ge=8)
+    max_prompt: int | None = Field(default=None, ge=4)
+    dtype: Literal["float32", "bfloat16"] | None = None
+    evaluate_on: Literal["test", "dev"] = "test"
+    """The split that is scored; `dev` is for choosing settings."""
+    trials: int = Field(default=0, ge=0)
+    """Configurations tried for every loss on every model, chosen from on dev and trained anew; 0: no tuning."""
+    control: Literal["none", "shuffled-labels"] = "none"
+    """`shuffled-labels` swaps chosen and rejected of half of the visited training pairs: nothing is left to learn."""
+    reference_path: bool = False
+    """Train by padded rows and full logits, the plain way that the fast path equals; for checking it."""
+    lenient: bool = False
+    limit: int | None = Field(default=None, ge=1)
+    """At most this many training pairs and this many held-out pairs a split; for trying things out."""
+    data_seed: int = Field(default=0, ge=0)
+    """Seed of the simulator and of derived splits."""
+    trust_remote_code: bool = False
+    cell_timeout: float | None = Field(default=None, gt=0)
+    ranked_by: str = "pairwise_accuracy"
+
+    @field_validator("models", "seeds")
+    @classmethod
+    def _not_empty_or_doubled(cls, values: tuple[Any, ...]) -> tuple[Any, ...]:
+        if not values:
+            raise ValueError("expected at least one")
+        if len(set(values)) != len(values):
+            raise ValueError("expected no value twice")
+        return values
+
+    @field_validator("trials")
+    @classmethod
+    def _chosen_on_dev_and_reported_on_test(cls, trials: int, before: ValidationInfo) -> int:
+        if trials and before.data.get("evaluate_on") == "dev":
+            raise ValueError("expected 0 with --evaluate-on dev, the split that trials are chosen on")
+        return trials
+
+    @property
+    def settings(self) -> Preset:
+        """The preset with this run's own choices in their places."""
+        preset = PRESETS[self.preset]
+        rate = preset.lora_learning_rate if self.adapter == "lora" else preset.learning_rate
+        batch = self.batch_pairs or preset.batch_pairs
+        length = self.max_length or preset.max_length
+        return Preset(
+            name=preset.name,
+            budget=self.budget or preset.budget,
+            batch_pairs=batch,
+            micro_pairs=self.micro_pairs or min(preset.micro_pairs, batch),
+            learning_rate=self.learning_rate or rate,
+            lora_learning_rate=preset.lora_learning_rate,
+            max_length=length,
+            max_prompt=self.max_prompt or min(preset.max_prompt, length // 2),
+            dtype=self.dtype or preset.dtype,
+            cell_timeout=self.cell_timeout or preset.cell_timeout,
+            note=preset.note,
+        )
+
+    @property
+    def trial_learning_rates(self) -> tuple[float, float]:
+        """The lowest and the highest learning rate of a trial, the same for every loss."""
+        shared = self.settings.learning_rate
+        return shared / RATE_FACTOR, shared * RATE_FACTOR
+
+    def decisive(self) -> dict[str, Any]:
+        """Return what decides a result, resolved, JSON-ready: the board's key besides losses, models and seeds.
+
+        `trials` is not in it: they add boards to a run and change nothing about its default board.
+        """
+        settings = self.settings
+        return {
+            "protocol": PROTOCOL,
+            "dataset": self.dataset,
+            "preset": self.preset,
+            "budget": settings.budget,
+            "adapter": self.adapter,
+            "start": self.start,
+            "learning_rate": settings.learning_rate,
+            "batch_pairs": settings.batch_pairs,
+            "max_length": settings.max_length,
+            "max_prompt": settings.max_prompt,
+            "dtype": settings.dtype,
+            "scorer": self.scorer,
+            "evaluated_on": self.evaluate_on,
+            "control": self.control,
+            "reference_path": self.reference_path,
+            "lenient": self.lenient,
+            "limit": self.limit,
+            "data_seed": self.data_seed,
+        }
+
+    def short_hash(self) -> str:
+        """Return 10 hex digits over all that decides the run's content."""
+        content = {**self.decisive(), "plugins": self.plugins, "models": self.models, "seeds": self.seeds}
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:10]
+
+    def as_toml(self) -> str:
+        """Return the run file of this run; `read_run` gives the same run back."""
+        lines = []
+        for name, value in self.model_dump(mode="json").items():
+            if value is not None:
+                lines.append(f"{name.replace('_', '-')} = {_toml(value)}")
+        return "\n".join(lines) + "\n"
+
+
+class TrialRun(Run):
+    """The trials of a run: every configuration on the dev split, with one seed."""
+
+    @classmethod
+    def of(cls, run: Run) -> TrialRun:
+        """Return the run of the trials of `run`."""
+        return cls(**run.model_dump() | {"evaluate_on": "dev", "seeds": run.seeds[:1], "trials": 0})
+
+    def decisive(self) -> dict[str, Any]:
+        """Return the run's, with the range of the learning rates and the seed in place of the shared rate."""
+        return _searched(super().decisive(), self)
+
+
+class TunedRun(Run):
+    """What was chosen from the trials of a run, trained for all its seeds and scored on its test split."""
+
+    @classmethod
+    def of(cls, run: Run) -> TunedRun:
+        """Return the run of what is chosen from the trials of `run`."""
+        return cls(**run.model_dump())
+
+    def decisive(self) -> dict[str, Any]:
+        """Return the run's, with the trials and the metric that chose in place of the shared learning rate."""
+        return _searched(super().decisive(), self) | {"trials": self.trials, "tuned_by": self.ranked_by}
+
+
+def _searched(decisive: dict[str, Any], run: Run) -> dict[str, Any]:
+    kept = {name: value for name, value in decisive.items() if name != "learning_rate"}
+    return kept | {"trial_learning_rates": list(run.trial_learning_rates), "tuning_seed": run.seeds[0]}
+
+
+def make_run(values: dict[str, Any]) -> Run:
+    """Return the run with these values. Raises `HarnessError`, one line, for the first one that is off."""
+    try:
+        return Run(**values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        option = str(first["loc"][0]).replace("_", "-")
+        if first["type"] == "extra_forbidden":
+            known = [name.replace("_", "-") for name in Run.model_fields]
+            close = difflib.get_close_matches(option, known, n=1)
+            hint = f" (did you mean '{close[0]}'?)" if close else ""
+            raise HarnessError(f"run file: got key '{option}', expected one of {', '.join(known)}{hint}") from None
+        message = first["msg"].removeprefix("Value error, ").replace("Input should be", "expected")
+        raise HarnessError(f"--{option} got {first['input']!r}: {message}") from None
+
+
+def read_run(path: Path) -> dict[str, Any]:
+    """Return the values of a TOML run file, ready for `make_run`."""
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise HarnessError(f"run file {path}: cannot be read ({error}); give the path of a TOML file") from None
+    except tomllib.TOMLDecodeError as error:
+        raise HarnessError(f"run file {path}: not valid TOML ({error})") from None
+    return {name.replace("-", "_"): value for name, value in values.items()}
+
+
+def _toml(value: Any) -> str:
+    return "[" + ", ".join(_toml(item) for item in value) + "]" if isinstance(value, list) else json.dumps(value)

@@ -1,0 +1,1 @@
+"""What authors of losses use: list, show, catalogue, report card, scaffold."""

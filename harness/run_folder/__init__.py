@@ -1,0 +1,1 @@
+"""The files of a run: records, tables, manifest, folders. Imports no torch."""

@@ -1,0 +1,1 @@
+"""Metrics, intervals, rank correlations, calibration. Imports no torch."""

@@ -1,0 +1,117 @@
+"""Whether sigmoid(margin) is the probability that the chosen response wins: Brier, ECE, reliability bins. No torch.
+
+A Bradley-Terry reward says so: P(first beats second) = sigmoid(reward of first - reward of second). Which response is
+called chosen is the outcome, so a pair is read from the side that the reward prefers: confidence = sigmoid(|margin|),
+from 0.5 on, and right or wrong (Guo et al. 2017, arXiv:1706.04599). A reward that is no log-odds (IPO's, characters)
+makes no such claim; then the numbers say how far it is from one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.statistics.intervals import Floats, cluster_sums
+
+BINS = 10
+"""Bins of confidence, equal in width, from 0.5 to 1."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bin:
+    """The pairs whose confidence lies in one bin of a reliability diagram."""
+
+    start: float
+    end: float
+    confidence: float
+    """Mean; NaN in an empty bin."""
+    accuracy: float
+    """Share of right ones; a tie counts half."""
+    low: float
+    high: float
+    """95 % interval of the accuracy over prompts; NaN in an empty bin."""
+    n: int
+
+
+def wins(margin: Floats) -> Floats:
+    """Return 1 where the chosen response has more reward, 0.5 for a tie, 0 else, (n,); NaN where it is not known."""
+    return np.where(np.isnan(margin), np.nan, (margin > 0) + 0.5 * (margin == 0))
+
+
+def brier_examples(margin: Floats) -> Floats:
+    """Return (1 - sigmoid(margin))^2 a pair, (n,), in squared probability (Brier 1950): 0.25 for no opinion."""
+    from scipy.special import expit
+
+    return np.asarray(expit(-margin) ** 2)
+
+
+def ece_examples(margin: Floats) -> Floats:
+    """Return pseudo-values (n,) whose mean is the expected calibration error, in probability (Guo et al. 2017, eq. 3).
+
+    ECE = sum over bins of |sum of (confidence - right)| / n. A pair's pseudo-value is its (confidence - right) times
+    the sign of its bin's sum: the linearisation with signs held. Resampling the absolute value instead would add to the
+    estimator's own upward bias, which it has near perfect calibration (Kumar et al. 2019, arXiv:1909.10155).
+    """
+    known = np.isfinite(margin)
+    confidence, right, place = _read(margin)
+    over = confidence - right
+    sums = np.bincount(place[known], weights=over[known], minlength=BINS)
+    return np.asarray(over * np.where(sums < 0, -1.0, 1.0)[place])
+
+
+def reliability(prompt: NDArray[np.int64], margin: Floats, n_prompts: int) -> tuple[Bin, ...]:
+    """Return the bins of a reliability diagram (Niculescu-Mizil & Caruana 2005); none where no margin is known.
+
+    `prompt`, `margin`: (n,), several seeds or models behind each other; `prompt` counts from 0. The interval is
+    Wilson's (1927) at the effective number of pairs: n over the design effect of prompts (Korn & Graubard 1998).
+    """
+    known = np.isfinite(margin)
+    if not known.any():
+        return ()
+    confidence, right, place = _read(margin)
+    edges = np.linspace(0.5, 1, BINS + 1)
+    bins = []
+    for k in range(BINS):
+        here = known & (place == k)
+        low, high = _wilson(prompt[here], right[here], n_prompts)
+        bins.append(
+            Bin(
+                start=float(edges[k]),
+                end=float(edges[k + 1]),
+                confidence=float(confidence[here].mean()) if here.any() else float("nan"),
+                accuracy=float(right[here].mean()) if here.any() else float("nan"),
+                low=low,
+                high=high,
+                n=int(here.sum()),
+            )
+        )
+    return tuple(bins)
+
+
+def _read(margin: Floats) -> tuple[Floats, Floats, NDArray[np.int64]]:
+    """Return confidence, right and the number of the bin of each pair, (n,) each."""
+    from scipy.special import expit
+
+    confidence = expit(np.abs(margin))
+    place = np.clip(np.floor((np.nan_to_num(confidence, nan=0.5) - 0.5) * 2 * BINS), 0, BINS - 1).astype(np.int64)
+    return confidence, wins(margin), place
+
+
+def _wilson(prompt: NDArray[np.int64], right: Floats, n_prompts: int) -> tuple[float, float]:
+    from scipy.special import stdtrit
+
+    if not len(right):
+        return float("nan"), float("nan")
+    share, n = float(right.mean()), len(right)
+    sums, sizes = cluster_sums(prompt, right, n_prompts)
+    clusters = int((sizes > 0).sum())
+    freedom = max(clusters - 1, 1)
+    independent = share * (1 - share) / n
+    clustered = float(((sums - share * sizes) ** 2).sum()) / n**2 * clusters / freedom
+    # all right or all wrong: nothing shows how alike the pairs of a prompt are, so each prompt counts once
+    effective = n / max(clustered / independent, 1.0) if independent > 0 else clusters
+    square = float(stdtrit(float(freedom), 0.975)) ** 2 / effective
+    half = float(np.sqrt(square * share * (1 - share) + square**2 / 4))
+    return (share + square / 2 - half) / (1 + square), (share + square / 2 + half) / (1 + square)

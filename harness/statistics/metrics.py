@@ -1,0 +1,303 @@
+"""Metrics, per example first: rows of a cell -> one value an example -> the metric, which is their mean.
+
+A metric that is not a mean (rank correlations, a slope) has pseudo-values instead, whose mean it is; so one cluster
+bootstrap over prompts gives every interval. Missing is NaN with a reason, never 0. Imports no torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.run_folder.store import Columns, columns_of
+from harness.statistics.calibration import brier_examples, ece_examples, wins
+from harness.statistics.intervals import Floats
+from harness.statistics.rank_correlations import kendall_examples, slope_examples, spearman_examples
+from harness.statistics.within_prompt import MIN_LIST, best_of_n, correlations, lists, ndcg
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+YARDSTICKS = ("sum", "mean", "ratio")
+"""Rewards common to all losses: summed log-prob, log-prob a token, summed log-prob over the reference's."""
+LENBALANCED = "test_lenbalanced"
+PAIRS_READ = (
+    *("split", "prompt_id", "gap", "true_chosen", "true_rejected", "reward_chosen", "reward_rejected"),
+    *(f"{side}_{what}" for side in ("chosen", "rejected") for what in ("sum_logp", "tokens", "characters")),
+    *("ref_chosen_sum_logp", "ref_rejected_sum_logp"),
+)
+RESPONSES_READ = (
+    *("split", "prompt_id", "sum_logp", "tokens", "ref_sum_logp", "reward", "score", "true_quality", "listwise"),
+)
+"""What the metrics read of a cell's two tables."""
+LISTWISE = ("spearman_within_prompt", "kendall_within_prompt", "ndcg", "best_of_n")
+"""One value a prompt of the listwise data."""
+ON_REFERENCE = ("chosen_logp_drift", "rejected_logp_drift", "likelihood_displacement")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Metric:
+    """What a number on the board means."""
+
+    name: str
+    unit: str
+    direction: Literal["higher", "lower", "none"]
+    """Which way is better; `none`: read it, do not rank by it."""
+    summary: str
+    source: str = ""
+    """Who defined it; empty where it is a plain mean or share."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Examples:
+    """The values whose mean is a metric, each with the prompt it belongs to."""
+
+    prompt: NDArray[np.object_]
+    """(n,) prompt ids, the clusters of the bootstrap."""
+    value: Floats
+    """(n,); NaN where the example does not count."""
+
+
+_OWN: tuple[tuple[str, str, Literal["higher", "lower", "none"], str, str], ...] = (
+    (
+        *("pairwise_accuracy", "share", "higher"),
+        "share of pairs whose chosen response has more reward, tie 0.5",
+        "Lambert et al. 2024, arXiv:2403.13787",
+    ),
+    *(
+        (f"pairwise_accuracy_gap_q{q}", "share", "higher", f"accuracy in score-gap quartile {q} of 4", "")
+        for q in (1, 2, 3, 4)
+    ),
+    ("pairwise_accuracy_lenbalanced", "share", "higher", "accuracy on pairs of responses of like length", ""),
+    ("pairwise_accuracy_true", "share", "higher", "agreement with true quality, known on simulated data", ""),
+    ("spearman", "correlation", "higher", "Spearman of reward and annotation score, all responses pooled", ""),
+    ("kendall", "correlation", "higher", "Kendall's tau-b of reward and annotation score, pooled", "Kendall 1945"),
+    ("spearman_within_prompt", "correlation", "higher", "Spearman among a prompt's responses, mean over prompts", ""),
+    ("kendall_within_prompt", "correlation", "higher", "tau-b among a prompt's responses, mean over prompts", ""),
+    ("spearman_true", "correlation", "higher", "Spearman of reward and true quality, known on simulated data", ""),
+    (
+        *("ndcg", "share", "higher"),
+        "NDCG@10 of a prompt's responses ordered by reward, gain: score above the prompt's lowest; mean over prompts",
+        "Jaervelin & Kekaelaeinen 2002; ties: McSherry & Najork 2008",
+    ),
+    (
+        *("best_of_n", "share of the gain", "higher"),
+        "score of the response of most reward, 0: the prompt's mean, 1: its best; mean over prompts",
+        "Stiennon et al. 2020, arXiv:2009.01325",
+    ),
+    ("brier", "squared probability", "lower", "mean (1 - sigmoid(margin))^2; 0.25: no opinion", "Brier 1950"),
+    (
+        *("ece", "probability", "lower"),
+        "expected calibration error of sigmoid(margin), 10 bins of confidence",
+        "Guo et al. 2017, arXiv:1706.04599",
+    ),
+    ("margin", "reward", "none", "mean reward of chosen minus rejected, in the loss's own scale", ""),
+    (
+        *("chosen_logp_drift", "nats", "none"),
+        "mean log-prob of chosen responses minus the reference's",
+        "Pal et al. 2024, arXiv:2402.13228",
+    ),
+    (
+        *("rejected_logp_drift", "nats", "none"),
+        "mean log-prob of rejected responses minus the reference's",
+        "Pal et al. 2024, arXiv:2402.13228",
+    ),
+    (
+        *("likelihood_displacement", "share", "none"),
+        "share of pairs whose chosen response is less likely than under the reference",
+        "Razin et al. 2024, arXiv:2410.08847",
+    ),
+    (
+        *("length_slope", "sd per e-fold", "none"),
+        "slope of the margin, in its sd, on log(chosen/rejected length)",
+        "after Dubois et al. 2024, arXiv:2404.04475",
+    ),
+)
+"""Name, unit, direction, summary, source; in the order of the board.
+
+There is no KL to the reference: that is a mean over the policy's own samples, and held-out responses, mismatched
+completions included, are the data's. What they give is the drift, a mean log-ratio, and is called so.
+"""
+
+
+def _registry() -> dict[str, Metric]:
+    own = [Metric(name=row[0], unit=row[1], direction=row[2], summary=row[3], source=row[4]) for row in _OWN]
+    common = [
+        replace(one, name=f"{one.name}@{yardstick}", summary=f"{one.summary}; reward read as the {yardstick} yardstick")
+        for one in own
+        if one.name in ("pairwise_accuracy", "pairwise_accuracy_lenbalanced", "spearman", "kendall")
+        for yardstick in YARDSTICKS
+    ]
+    return {one.name: one for one in [*own, *common]}
+
+
+METRICS: Mapping[str, Metric] = _registry()
+"""Every metric by name, in the order of the board."""
+
+
+def gap_edges(rows: pd.DataFrame | Columns) -> Floats:
+    """Return the three quartile edges of the score gap over the pairs of the main split; NaN where no gap is known."""
+    gaps = _main(columns_of(rows, ("split", "gap")))["gap"]
+    gaps = gaps[np.isfinite(gaps)]
+    return np.quantile(gaps, [0.25, 0.5, 0.75]) if len(gaps) else np.full(3, np.nan)
+
+
+def pair_values(rows: pd.DataFrame | Columns, edges: Floats | None = None) -> dict[str, Floats]:
+    """Return per-pair values of the pairwise metrics, each over its split's pairs in the order of `rows`.
+
+    Metrics of the length-balanced split have one value a row of that split, all others one a row of the main split.
+    `edges`: the quartile edges of the score gap, (3,); by default those of `rows`. A pair on an edge is in the quartile
+    below it.
+    """
+    columns = columns_of(rows, PAIRS_READ)
+    main, balanced = _main(columns), _balanced(columns)
+    edges = gap_edges(columns) if edges is None else edges
+    margins = _margins(main)
+    values: dict[str, Floats] = {}
+    for suffix, margin in margins.items():
+        values[f"pairwise_accuracy{suffix}"] = wins(margin)
+    own, gap = margins[""], main["gap"]
+    quartile = np.where(np.isfinite(gap), np.searchsorted(edges, gap, side="left") + 1, 0)
+    for q in (1, 2, 3, 4):
+        values[f"pairwise_accuracy_gap_q{q}"] = np.where(quartile == q, wins(own), np.nan)
+    for suffix, margin in _margins(balanced).items():
+        values[f"pairwise_accuracy_lenbalanced{suffix}"] = wins(margin)
+    truth = np.sign(main["true_chosen"] - main["true_rejected"])
+    values["pairwise_accuracy_true"] = np.where(truth == 0, np.nan, wins(own * truth))
+    values |= {"brier": brier_examples(own), "ece": ece_examples(own), "margin": own}
+    for side in ("chosen", "rejected"):
+        values[f"{side}_logp_drift"] = main[f"{side}_sum_logp"] - main[f"ref_{side}_sum_logp"]
+    drift = values["chosen_logp_drift"]
+    values["likelihood_displacement"] = np.where(np.isnan(drift), np.nan, drift < 0)
+    values["length_slope"] = _length_slope(own, main["chosen_characters"], main["rejected_characters"])
+    return values
+
+
+def examples(
+    rows: pd.DataFrame | Columns, responses: pd.DataFrame | Columns, edges: Floats | None = None
+) -> dict[str, Examples]:
+    """Return the examples of every metric in `METRICS`, in its order."""
+    pairs, main = columns_of(rows, PAIRS_READ), _main(columns_of(responses, RESPONSES_READ))
+    prompts = {False: _main(pairs)["prompt_id"], True: _balanced(pairs)["prompt_id"]}
+    found = {
+        name: Examples(prompt=prompts[name.startswith("pairwise_accuracy_lenbalanced")], value=value)
+        for name, value in pair_values(pairs, edges).items()
+    }
+    rewards, score = _rewards(main), main["score"]
+    pooled = [(f"spearman{suffix}", spearman_examples, reward, score) for suffix, reward in rewards.items()]
+    pooled += [(f"kendall{suffix}", kendall_examples, reward, score) for suffix, reward in rewards.items()]
+    pooled.append(("spearman_true", spearman_examples, rewards[""], main["true_quality"]))
+    for name, correlate, reward, truth in pooled:
+        usable = np.isfinite(truth) & np.isfinite(reward)
+        value = np.full(len(score), np.nan)
+        value[usable] = correlate(reward[usable], truth[usable])
+        found[name] = Examples(prompt=main["prompt_id"], value=value)
+    found |= _listwise(_where(main, main["listwise"]))
+    return {name: found[name] for name in METRICS}
+
+
+def summarise(rows: pd.DataFrame, responses: pd.DataFrame) -> tuple[dict[str, float], dict[str, str]]:
+    """Return every metric of one cell and, for those that are NaN, why."""
+    metrics, reasons = {}, {}
+    pairs, answers = columns_of(rows, PAIRS_READ), columns_of(responses, RESPONSES_READ)
+    for name, found in examples(pairs, answers).items():
+        value = found.value[np.isfinite(found.value)]
+        metrics[name] = float(value.mean()) if len(value) else float("nan")
+        if not len(value):
+            reasons[name] = _why_missing(name, pairs, answers)
+    return metrics, reasons
+
+
+def _why_missing(name: str, rows: Columns, responses: Columns) -> str:
+    stem, _, yardstick = name.partition("@")
+    on_responses = stem.startswith(("spearman", "kendall")) or stem in LISTWISE
+    table, kind = (_main(responses) if on_responses else _main(rows)), "data"
+    if stem == "pairwise_accuracy_lenbalanced":
+        table, kind = _balanced(rows), "length-balanced pairs"
+    if stem in LISTWISE:
+        table, kind = _where(table, table["listwise"]), "listwise data"
+    if not len(table["split"]):
+        return f"the split has no {kind}"
+    if stem in ON_REFERENCE:
+        return "the reference's log-probs are not known"
+    if not np.isfinite((_rewards if on_responses else _margins)(table)[f"@{yardstick}" if yardstick else ""]).any():
+        return f"the {yardstick} yardstick's log-probs are not known" if yardstick else "no reward is known"
+    needed = _needed(stem, on_responses)
+    if needed and not np.isfinite(table[needed]).any():
+        return f"the data has no {needed}"
+    if "_gap_" in stem:
+        return "no pair falls into this quartile"
+    if stem == "pairwise_accuracy_true":
+        return "every pair is a tie in true quality"
+    if stem in ("ndcg", "best_of_n"):
+        return "no prompt has responses that differ in score"
+    if stem in LISTWISE:
+        return f"no prompt has {MIN_LIST} scored responses that differ in reward and in score"
+    return "a constant has no correlation and no slope"
+
+
+def _needed(stem: str, on_responses: bool) -> str | None:
+    """Return the column without which the metric cannot be."""
+    if stem.endswith("_true"):
+        return "true_quality" if on_responses else "true_chosen"
+    return "score" if on_responses else "gap" if "_gap_" in stem else None
+
+
+def _listwise(responses: Columns) -> dict[str, Examples]:
+    """Return the metrics that have one value a prompt."""
+    found = lists(responses["prompt_id"], responses["reward"], responses["score"])
+    spearman, kendall = correlations(found)
+    values = dict(zip(LISTWISE, (spearman, kendall, ndcg(found), best_of_n(found)), strict=True))
+    return {name: Examples(prompt=found.prompt, value=value) for name, value in values.items()}
+
+
+def _length_slope(margin: Floats, chosen: Floats, rejected: Floats) -> Floats:
+    """Return pseudo-values of the least-squares slope of margin / sd(margin) on log(chosen / rejected characters).
+
+    0: the reward does not care for length beyond what the intercept, being chosen, explains. In the margin's own sd, so
+    that losses of different scale compare. After the length regressions of Dubois et al. (2024), arXiv:2404.04475.
+    """
+    value = np.full(len(margin), np.nan)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ratio = np.log(chosen / rejected)
+    usable = np.isfinite(margin) & np.isfinite(ratio)
+    value[usable] = slope_examples(ratio[usable], margin[usable])
+    return value
+
+
+def _margins(pairs: Columns) -> dict[str, Floats]:
+    """Return reward of chosen minus rejected, (n,): under the own reward "" and "@sum", "@mean", "@ratio"."""
+    chosen, rejected = pairs["chosen_sum_logp"], pairs["rejected_sum_logp"]
+    return {
+        "": pairs["reward_chosen"] - pairs["reward_rejected"],
+        "@sum": chosen - rejected,
+        "@mean": chosen / pairs["chosen_tokens"] - rejected / pairs["rejected_tokens"],
+        "@ratio": (chosen - pairs["ref_chosen_sum_logp"]) - (rejected - pairs["ref_rejected_sum_logp"]),
+    }
+
+
+def _rewards(responses: Columns) -> dict[str, Floats]:
+    """Return the reward of each response, (n,), under the same keys as `_margins`."""
+    total = responses["sum_logp"]
+    return {
+        "": responses["reward"],
+        "@sum": total,
+        "@mean": total / responses["tokens"],
+        "@ratio": total - responses["ref_sum_logp"],
+    }
+
+
+def _main(table: Columns) -> Columns:
+    return _where(table, table["split"] != LENBALANCED)
+
+
+def _balanced(table: Columns) -> Columns:
+    return _where(table, table["split"] == LENBALANCED)
+
+
+def _where(table: Columns, rows: NDArray[np.bool_]) -> Columns:
+    return {name: values[rows] for name, values in table.items()}

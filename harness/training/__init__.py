@@ -1,0 +1,1 @@
+"""One `transformers.Trainer` subclass for every loss, and what it reads and writes."""

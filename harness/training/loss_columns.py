@@ -1,0 +1,68 @@
+"""The columns of the training pairs that a loss declares or prepares. Imports no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from harness.api import HarnessError, Loss, Pair
+from harness.data.tokens import TokenPair
+from harness.training.reference_cache import Reference
+
+
+def prepare_columns(
+    loss: Loss, pairs: Sequence[Pair], tokens: Sequence[TokenPair], visited: np.ndarray, reference: Reference | None
+) -> dict[str, np.ndarray]:
+    """Return the columns a loss declared and prepared, (pairs,) float64 each, NaN where the budget does not go.
+
+    Raises `HarnessError` where the data lack a column the loss needs, or `prepare` gives the wrong shape.
+    """
+    table = _table(pairs, tokens, visited, reference if loss.needs_reference else None)
+    columns: dict[str, np.ndarray] = {}
+    for name in loss.needs_columns:
+        if name not in table or not np.isfinite(table[name].to_numpy(dtype=np.float64)).all():
+            have = int(np.isfinite(table[name].to_numpy(dtype=np.float64)).sum()) if name in table else 0
+            raise HarnessError(
+                f"loss '{loss.name}' needs '{name}' for every training pair, got it for {have} of {len(table)}; "
+                "use data with annotation scores or leave this loss out"
+            )
+        columns[name] = table[name].to_numpy(dtype=np.float64)
+    for name, values in loss.prepare(table).items():
+        array = np.asarray(values, dtype=np.float64)
+        if array.shape != (len(table),):
+            raise HarnessError(
+                f"loss '{loss.name}': prepare gave '{name}' of shape {array.shape}, expected ({len(table)},)"
+            )
+        columns[name] = array
+    return {name: _scatter(values, visited, len(pairs)) for name, values in columns.items()}
+
+
+def _table(
+    pairs: Sequence[Pair], tokens: Sequence[TokenPair], visited: np.ndarray, reference: Reference | None
+) -> pd.DataFrame:
+    rows = [pairs[i] for i in visited]
+    ids = [tokens[i] for i in visited]
+    table = pd.DataFrame(
+        {
+            "pair_id": [pair.pair_id for pair in rows],
+            "prompt_id": [pair.prompt_id for pair in rows],
+            "prompt": [pair.prompt for pair in rows],
+            "chosen": [pair.chosen for pair in rows],
+            "rejected": [pair.rejected for pair in rows],
+            "score_chosen": [pair.score_chosen for pair in rows],
+            "score_rejected": [pair.score_rejected for pair in rows],
+            "chosen_tokens": [len(pair.chosen_ids) for pair in ids],
+            "rejected_tokens": [len(pair.rejected_ids) for pair in ids],
+        }
+    )
+    if reference is not None:
+        table["ref_chosen"], table["ref_rejected"] = reference.chosen[visited], reference.rejected[visited]
+    return table
+
+
+def _scatter(values: np.ndarray, visited: np.ndarray, length: int) -> np.ndarray:
+    full = np.full(length, np.nan)
+    full[visited] = values
+    return full

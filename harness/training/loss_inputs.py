@@ -1,0 +1,147 @@
+"""What a loss sees: the log-probs of a micro-batch under the policy, and beside them what the loss declared.
+
+Legend of shapes: B pairs of a micro-batch, T response tokens (padded). It holds 2B responses: chosen, then rejected.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from harness.api import Logps, Loss, Pair, PairLogps, ResponseLogps
+from harness.data.collate import Batch, collate
+from harness.data.tokens import TokenPair
+from harness.logps.response_logps import plain_logps, response_logps
+from harness.training.reference_cache import Reference
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingData:
+    """The training pairs: as text, as ids, with what the loss asked for beside them."""
+
+    pairs: Sequence[Pair]
+    tokens: Sequence[TokenPair]
+    reference: Reference | None
+    columns: Mapping[str, np.ndarray]
+    """(pairs,) float64 each; NaN on pairs that the budget does not visit."""
+    mismatched: Sequence[Sequence[int]] | None = None
+    """A mismatched response of each pair, as ids, for losses with `needs_kl`."""
+
+
+class LossInputs:
+    """Makes the `PairLogps` of one loss; what the loss did not declare is neither computed nor there."""
+
+    def __init__(self, loss: Loss, data: TrainingData, dtype: str, *, plain: bool = False) -> None:
+        self.loss, self.data, self.dtype = loss, data, dtype
+        self.path = plain_logps if plain else response_logps
+        self.mismatched_tokens = 0
+        """Prompt + response tokens of the mismatched responses evaluated so far."""
+
+    def collated(self, indices: Any) -> dict[str, Tensor]:
+        """Return the micro-batch of the pairs `indices`, (B,)."""
+        pairs = [self.data.tokens[i] for i in indices]
+        batch = collate([(pair.prompt_ids, (pair.chosen_ids, pair.rejected_ids)) for pair in pairs])
+        return {"pair": torch.from_numpy(indices), **{name: getattr(batch, name) for name in Batch.names()}}
+
+    def pair_logps(self, model: Any, inputs: Mapping[str, Tensor], *, for_loss: bool) -> PairLogps:
+        """Return the log-probs of a micro-batch: with `for_loss` all that the loss declared, else what rewards take."""
+        loss, reference = self.loss, self.data.reference
+        batch = Batch(**{name: inputs[name] for name in Batch.names()})
+        both = self._logps(model, batch, log_sum_sq=for_loss and loss.needs_log_sum_sq)
+        indices = inputs["pair"].cpu().numpy()
+        count = len(indices)
+        chosen, rejected = _rows(both, slice(0, count)), _rows(both, slice(count, 2 * count))
+
+        def column(values: np.ndarray | None) -> Tensor:
+            assert values is not None, "a loss is given data without what it declared"
+            return torch.as_tensor(values[indices], dtype=both.token.dtype, device=both.token.device)
+
+        return PairLogps(
+            chosen=chosen,
+            rejected=rejected,
+            ref_chosen=column(reference.chosen) if reference and loss.needs_reference else None,
+            ref_rejected=column(reference.rejected) if reference and loss.needs_reference else None,
+            ref_tokens=self._ref_tokens(indices, chosen, rejected)
+            if for_loss and loss.needs_reference_tokens
+            else None,
+            kl=self._mismatched(model, indices) if for_loss and loss.needs_kl else None,
+            ref_kl=column(reference.mismatched) if reference and for_loss and loss.needs_kl else None,
+            columns={name: column(values) for name, values in self.data.columns.items()},
+        )
+
+    def _ref_tokens(self, indices: np.ndarray, chosen: Logps, rejected: Logps) -> tuple[Logps, Logps]:
+        assert self.data.reference is not None
+        assert self.data.reference.tokens is not None
+        first, second = ([side[i] for i in indices] for side in self.data.reference.tokens)
+        return _at_places(first, chosen.mask), _at_places(second, rejected.mask)
+
+    def _mismatched(self, model: Any, indices: np.ndarray) -> Logps:
+        assert self.data.mismatched is not None
+        groups = [(self.data.tokens[i].prompt_ids, (self.data.mismatched[i],)) for i in indices]
+        batch = collate(groups).to(next(model.parameters()).device)
+        self.mismatched_tokens += int((batch.row_NS >= 0).sum())
+        with torch.no_grad():
+            return self._logps(model, batch)
+
+    def _logps(self, model: Any, batch: Batch, *, log_sum_sq: bool = False) -> Logps:
+        # an autocast of its own for every pass: its cache of weights must not carry one without gradient to the next
+        with torch.autocast(batch.ids_L.device.type, torch.bfloat16, enabled=self.dtype == "bfloat16"):
+            return self.path(model, batch, log_sum_sq=log_sum_sq)
+
+
+def as_response(logps: Logps, reference: Tensor | None) -> ResponseLogps:
+    """Return what the reward of one side of the pairs may use, detached."""
+    return ResponseLogps(sum=logps.sum().detach(), length=logps.length(), ref_sum=reference)
+
+
+def join(parts: Sequence[PairLogps]) -> PairLogps:
+    """Return the micro-batches as one batch, padded to the longest response."""
+    tokens = [part.ref_tokens for part in parts if part.ref_tokens is not None]
+    mismatched = [part.kl for part in parts if part.kl is not None]
+    return PairLogps(
+        chosen=_stack([part.chosen for part in parts]),
+        rejected=_stack([part.rejected for part in parts]),
+        ref_chosen=_concatenate([part.ref_chosen for part in parts]),
+        ref_rejected=_concatenate([part.ref_rejected for part in parts]),
+        ref_tokens=(_stack([side[0] for side in tokens]), _stack([side[1] for side in tokens])) if tokens else None,
+        kl=_stack(mismatched) if mismatched else None,
+        ref_kl=_concatenate([part.ref_kl for part in parts]),
+        columns={name: torch.cat([part.columns[name] for part in parts]) for name in parts[0].columns},
+    )
+
+
+def _rows(logps: Logps, rows: slice) -> Logps:
+    """Return some rows, as wide as the longest of them."""
+    width = max(1, int(logps.mask[rows].sum(-1).max()))
+    square = None if logps.log_sum_sq is None else logps.log_sum_sq[rows, :width]
+    return Logps(token=logps.token[rows, :width], mask=logps.mask[rows, :width], log_sum_sq=square)
+
+
+def _at_places(values: Sequence[np.ndarray], mask: Tensor) -> Logps:
+    """Return known log-probs, a ragged array a row, where `mask`, (B, T), is True."""
+    flat = torch.as_tensor(np.concatenate(values), dtype=torch.float32, device=mask.device)
+    return Logps(token=torch.zeros(mask.shape, device=mask.device).masked_scatter(mask, flat), mask=mask)
+
+
+def _stack(parts: Sequence[Logps]) -> Logps:
+    width = max(part.token.shape[1] for part in parts)
+
+    def pad(values: Tensor) -> Tensor:
+        return torch.nn.functional.pad(values, (0, width - values.shape[1]))
+
+    squares = [pad(part.log_sum_sq) for part in parts if part.log_sum_sq is not None]
+    return Logps(
+        token=torch.cat([pad(part.token) for part in parts]),
+        mask=torch.cat([pad(part.mask) for part in parts]),
+        log_sum_sq=torch.cat(squares) if squares else None,
+    )
+
+
+def _concatenate(parts: Sequence[Tensor | None]) -> Tensor | None:
+    present = [part for part in parts if part is not None]
+    return torch.cat(present) if present else None

@@ -1,0 +1,162 @@
+"""What the cells of a model share: the start checkpoint and its log-probs, the data as ids, what a visit costs."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+
+from harness.api import HarnessError, Loss, Pair
+from harness.data.collate import Group, collate
+from harness.data.heldout import HeldOut, held_out
+from harness.data.mismatch import fingerprint, mismatched
+from harness.data.tokens import Limits, TokenisedPairs, tokenise
+from harness.logps import cpu_matmul
+from harness.logps.response_logps import plain_logps, response_logps
+from harness.models.load import StartCheckpoint, load_tokenizer, start_checkpoint
+from harness.planning.budget import loss_flops, uses_reference
+from harness.planning.job import Job, Tell
+from harness.planning.run_file import PROTOCOL
+from harness.training.reference_cache import BLOCKS, Pass, Ragged, Reference, reference_pass
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bench:
+    """What the cells of a model share."""
+
+    job: Job
+    start: StartCheckpoint
+    pairs: tuple[Pair, ...]
+    tokens: TokenisedPairs
+    held_out: HeldOut
+    start_seconds: float = 0.0
+    """Making or finding the start checkpoint."""
+    token_seconds: float = 0.0
+    """Turning all text into ids."""
+
+    @cached_property
+    def mismatched(self) -> tuple[tuple[int, ...], ...]:
+        """A mismatched response of each training pair, as ids; drawn when the first loss asks, the same for all."""
+        run = self.job.run
+        names = [pair.prompt_id for pair in self.pairs]
+        return mismatched(self.tokens.pairs, names, run.settings.max_length, run.data_seed)
+
+
+def prepare(job: Job, tell: Tell) -> Bench:
+    """Return the start checkpoint and the data as ids."""
+    run, settings, began = job.run, job.run.settings, time.perf_counter()
+    limits = Limits(max_length=settings.max_length, max_prompt=settings.max_prompt)
+    start = start_checkpoint(
+        job.model,
+        preset=settings.name,
+        dataset=job.dataset,
+        limits=limits,
+        cache=job.cache,
+        start=run.start,
+        trust_remote_code=run.trust_remote_code,
+        progress=lambda text: tell("phase", text=text),
+    )
+    require_same_start(job, start)
+    made = time.perf_counter()
+    tokenizer = load_tokenizer(start.folder, run.trust_remote_code)
+    pairs = job.dataset.train
+    tokens, held = tokenise(tokenizer, pairs, limits), held_out(tokenizer, job.dataset, run.evaluate_on, limits)
+    return Bench(
+        job=job,
+        start=start,
+        pairs=pairs,
+        tokens=tokens,
+        held_out=held,
+        start_seconds=made - began,
+        token_seconds=time.perf_counter() - made,
+    )
+
+
+def require_same_start(job: Job, start: StartCheckpoint) -> None:
+    """Raise `HarnessError` where the folder holds results of this model from another start checkpoint."""
+    for path in sorted(job.folder.glob("cells/*/record.json")):
+        fields = json.loads(path.read_text(encoding="utf-8"))
+        before = fields["model"].get("fingerprint")
+        if (
+            fields["model"]["name"] == job.model
+            and fields["kind"] == "loss"
+            and before not in (None, start.fingerprint)
+        ):
+            raise HarnessError(
+                f"{path.parent} was trained from another start checkpoint ({before}, now {start.fingerprint}: the "
+                "checkpoint or a library has changed); name another --output-dir"
+            )
+
+
+def pair_tokens(bench: Bench) -> list[int]:
+    """Return the tokens of each training pair: prompt + chosen and prompt + rejected."""
+    return [2 * len(pair.prompt_ids) + len(pair.chosen_ids) + len(pair.rejected_ids) for pair in bench.tokens.pairs]
+
+
+def mismatched_tokens(bench: Bench) -> list[int]:
+    """Return the tokens of prompt + mismatched response of each training pair."""
+    return [len(pair.prompt_ids) + len(ids) for pair, ids in zip(bench.tokens.pairs, bench.mismatched, strict=True)]
+
+
+def reference_logps(bench: Bench, loss: Loss, model: Any, visited: np.ndarray) -> Reference | None:
+    """Return what `loss` asks of the start checkpoint, `model`, for the visited training pairs; None for nothing."""
+    if not uses_reference(loss):
+        return None
+    groups = [(pair.prompt_ids, (pair.chosen_ids, pair.rejected_ids)) for pair in bench.tokens.pairs]
+    both = _cached_pass(bench, model, groups, visited, tokens=loss.needs_reference_tokens)
+    reference = Reference(
+        chosen=both.sums[0],
+        rejected=both.sums[1],
+        tokens=None if both.tokens is None else (both.tokens[0], both.tokens[1]),
+        seconds=both.seconds,
+        cached=both.cached,
+    )
+    if not loss.needs_kl:
+        return reference
+    others = [(pair.prompt_ids, (ids,)) for pair, ids in zip(bench.tokens.pairs, bench.mismatched, strict=True)]
+    one = _cached_pass(bench, model, others, visited, name=f"-mismatched-{fingerprint(bench.mismatched)}")
+    return replace(
+        reference, mismatched=one.sums[0], seconds=both.seconds + one.seconds, cached=both.cached and one.cached
+    )
+
+
+def _cached_pass(
+    bench: Bench, model: Any, groups: Sequence[Group], visited: np.ndarray, *, name: str = "", tokens: bool = False
+) -> Pass:
+    dtype, weight = bench.job.run.settings.dtype, next(model.parameters())
+    plain = bench.job.run.reference_path
+
+    def compute(indices: Sequence[int]) -> list[Ragged]:
+        batch = collate([groups[i] for i in indices]).to(weight.device)
+        with torch.no_grad(), torch.autocast(weight.device.type, torch.bfloat16, enabled=dtype == "bfloat16"):
+            logps = (plain_logps if plain else response_logps)(model, batch)
+        rows = zip(logps.token.cpu().numpy(), logps.mask.cpu().numpy(), strict=True)
+        responses = [token[mask] for token, mask in rows]  # all first ones, then all second ones
+        return [responses[start : start + len(indices)] for start in range(0, len(responses), len(indices))]
+
+    weights = str(weight.dtype).removeprefix("torch.")
+    kind = f"{dtype}-{weights}-{weight.device.type}-{cpu_matmul.library()}{'-plain' * plain}"
+    return reference_pass(
+        bench.job.cache / "reference",
+        f"{bench.start.fingerprint}-{bench.tokens.fingerprint}-{kind}-protocol{PROTOCOL}{name}",
+        visited,
+        compute,
+        block_pairs=BLOCKS.get(weight.device.type, 16),
+        lengths=np.array([[len(response) for response in responses] for _, responses in groups]).T,
+        tokens=tokens,
+    )
+
+
+def visit_flops(
+    bench: Bench, loss: Loss, tokens: Sequence[int], mismatched_tokens: Sequence[int] | None
+) -> list[float]:
+    """Return what visits of pairs with so many tokens cost under `loss`, reference and extra passes included."""
+    settings = bench.job.run.settings
+    in_parts = settings.micro_pairs < settings.batch_pairs
+    return loss_flops(loss, tokens, bench.start.parameters, in_parts=in_parts, mismatched=mismatched_tokens)

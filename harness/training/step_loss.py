@@ -1,0 +1,108 @@
+"""The loss of an optimiser step: called, checked, and differentiated over several micro-batches at once.
+
+Legend of shapes: B pairs, T response tokens (padded).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from harness.api import HarnessError, Loss, PairLogps
+from harness.api.evaluation import tensors
+from harness.training.loss_inputs import join
+
+
+class Share(NamedTuple):
+    """What one micro-batch has of a batch-coupled loss, found over the whole step."""
+
+    values: Tensor
+    """(B,) detached."""
+    grad_chosen: Tensor
+    """(B, T) gradient of the step's loss with respect to the chosen token log-probs."""
+    grad_rejected: Tensor
+    """(B, T) as above, rejected."""
+
+    def surrogate(self, pairs: PairLogps) -> Tensor:
+        """Return a scalar whose gradient is this micro-batch's part of the step's; its value means nothing."""
+        return (pairs.chosen.token * self.grad_chosen).sum() + (pairs.rejected.token * self.grad_rejected).sum()
+
+
+class StepLoss:
+    """A loss as the trainer calls it: per micro-batch, or once a step with its state where it is batch-coupled."""
+
+    def __init__(self, loss: Loss, seed: int) -> None:
+        if loss.stateful and not loss.batch_coupled:
+            raise HarnessError(
+                f"loss '{loss.name}' is stateful and not batch_coupled, expected both: a state moves once an optimiser "
+                "step; declare batch_coupled"
+            )
+        self.loss = loss
+        self._state = loss.initial_state()
+        self._rng = np.random.default_rng([seed, 29])
+
+    def values(self, pairs: PairLogps) -> Tensor:
+        """Return the loss of each pair, (B,). `pairs` is the whole step where the loss is batch-coupled.
+
+        Raises `HarnessError` where the loss gives no tensor, the wrong shape or values without a gradient, and where
+        it writes into the batch.
+        """
+        before = _versions(pairs)
+        values = self._checked(self._called(pairs), pairs)
+        if _versions(pairs) != before:
+            raise HarnessError(
+                f"loss '{self.loss.name}' changed a tensor of the batch in place, expected it as it was: the step log "
+                "reads it too; write to a copy"
+            )
+        return values
+
+    def _called(self, pairs: PairLogps) -> Tensor:
+        if not self.loss.batch_coupled:
+            return self.loss(pairs)
+        device = pairs.chosen.token.device
+        state = {name: value.to(device) for name, value in self._state.items()}
+        outcome = self.loss.step(pairs, state, self._rng)
+        if not (isinstance(outcome, tuple) and len(outcome) == 2):
+            raise HarnessError(
+                f"loss '{self.loss.name}': step gave a {type(outcome).__name__}, expected (values, state); return both"
+            )
+        self._state = {name: value.detach() for name, value in outcome[1].items()}  # or it holds the step's graph
+        return outcome[0]
+
+    def shares(self, parts: Sequence[PairLogps]) -> list[Share]:
+        """Return each micro-batch's share of a batch-coupled loss; `parts`, the whole step, carry no gradient."""
+        whole = join(parts)
+        sides = [whole.chosen.token.requires_grad_(True), whole.rejected.token.requires_grad_(True)]
+        values = self.values(whole)
+        chosen, rejected = torch.autograd.grad(values.mean(), sides, allow_unused=True, materialize_grads=True)
+        shares, start = [], 0
+        for part in parts:
+            rows = slice(start, start + len(part.chosen.token))
+            start = rows.stop
+            widths = part.chosen.token.shape[1], part.rejected.token.shape[1]
+            shares.append(Share(values[rows].detach(), chosen[rows, : widths[0]], rejected[rows, : widths[1]]))
+        return shares
+
+    def _checked(self, values: Tensor, pairs: PairLogps) -> Tensor:
+        name, expected = self.loss.name, tuple(pairs.chosen.token.shape[:1])
+        if not isinstance(values, Tensor):
+            raise HarnessError(f"loss '{name}' gave a {type(values).__name__}, expected a tensor of shape {expected}")
+        if values.shape != expected:
+            raise HarnessError(
+                f"loss '{name}' gave shape {tuple(values.shape)}, expected one value a pair {expected}; do not reduce"
+            )
+        if not values.requires_grad:
+            raise HarnessError(
+                f"loss '{name}' gave values without a gradient, expected values that depend on the policy's log-probs; "
+                "look for a detach, no_grad or item"
+            )
+        return values
+
+
+def _versions(pairs: PairLogps) -> dict[str, int]:
+    """Return how often each tensor of the batch was written to."""
+    return {name: tensor._version for name, tensor in tensors(pairs).items()}

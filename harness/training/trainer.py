@@ -1,0 +1,291 @@
+"""Training: one `transformers.Trainer` subclass for every loss.
+
+What it adds to Trainer is the step: the log-probs that a loss declares, its value normalised by the pairs of the
+optimiser step, the extra pass of batch-coupled losses, the order of pairs, and the stop when the budget is spent.
+
+Legend of shapes: B pairs of a micro-batch, T response tokens (padded). It holds 2B responses: chosen, then rejected.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, IterableDataset
+
+from harness.api import HarnessError, Loss, PairLogps
+from harness.planning.budget import Plan
+from harness.torchvision_guard import hide_broken_torchvision
+from harness.training.loss_inputs import LossInputs, TrainingData, as_response
+from harness.training.peak_memory import peak_memory, reset_peak_memory
+from harness.training.step_loss import Share, StepLoss
+
+hide_broken_torchvision()  # Trainer does not import beside a torchvision that does not load
+from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments  # noqa: E402  # see above
+
+WARMUP = 0.1
+"""Share of the budget over which the learning rate rises; then it falls along a cosine (SimPO's recipe)."""
+MAX_GRAD_NORM = 1.0
+
+
+class DivergedError(Exception):
+    """The loss or its gradient is not finite."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """What every loss shares; nothing here can be set for one loss alone."""
+
+    learning_rate: float
+    micro_pairs: int
+    """Pairs of one forward and backward pass; a whole fraction of the pairs of a step."""
+    seed: int
+    dtype: str
+    """`float32` or `bfloat16`: of the forward pass, by autocast; log-probs, losses and the optimiser are fp32."""
+    plain: bool = False
+    """Padded rows and full logits instead of the fast path: the same numbers up to rounding."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trained:
+    """What came of a training run."""
+
+    status: str
+    """`ok` or `diverged`."""
+    reason: str
+    steps: int
+    pairs: int
+    tokens: int
+    """Prompt + response tokens of both sides of every pair visited."""
+    mismatched_tokens: int
+    """Prompt + response tokens of the mismatched responses that were evaluated."""
+    seconds: float
+    """Training alone; the reference pass is added where the record is written."""
+    peak_memory_bytes: int
+    log: pd.DataFrame
+    """One row an optimiser step, TRL's metric names."""
+
+
+def train(
+    model: Any,
+    loss: Loss,
+    data: TrainingData,
+    plan: Plan,
+    recipe: Recipe,
+    scratch: Path,
+    on_step: Callable[[int], None],
+) -> Trained:
+    """Train `model` in place with `loss` until the plan is spent; `on_step(step)` is called after every step."""
+    reset_peak_memory()
+    began = time.perf_counter()
+    trainer = PreferenceTrainer(
+        model=model, loss=loss, data=data, plan=plan, recipe=recipe, scratch=scratch, on_step=on_step
+    )
+    status, reason = "ok", ""
+    try:
+        trainer.train()
+    except DivergedError as error:
+        status, reason = "diverged", str(error)
+    return Trained(
+        status=status,
+        reason=reason,
+        steps=trainer.state.global_step,
+        pairs=trainer.visited_pairs,
+        tokens=trainer.visited_tokens,
+        mismatched_tokens=trainer.inputs.mismatched_tokens,
+        seconds=time.perf_counter() - began,
+        peak_memory_bytes=peak_memory(),
+        log=pd.DataFrame(trainer.step_log),
+    )
+
+
+class PreferenceTrainer(Trainer):
+    """Trainer over preference pairs. The step's loss is the sum over its pairs divided by their number, always."""
+
+    loss_is_scaled_for_ga = True
+
+    def __init__(
+        self,
+        *,
+        model: Any,
+        loss: Loss,
+        data: TrainingData,
+        plan: Plan,
+        recipe: Recipe,
+        scratch: Path,
+        on_step: Callable[[int], None],
+    ) -> None:
+        self.loss, self.data, self.plan, self.recipe = loss, data, plan, recipe
+        self.visited_pairs = self.visited_tokens = 0
+        self.step_log: list[dict[str, float]] = []
+        self._sums: dict[str, float] = {}
+        self.inputs = LossInputs(loss, data, recipe.dtype, plain=recipe.plain)
+        self._step_loss = StepLoss(loss, recipe.seed)
+        self._shares: deque[Share] = deque()
+        self._began = time.perf_counter() - (data.reference.seconds if data.reference else 0.0)
+        super().__init__(
+            model=model,
+            args=_arguments(plan, recipe, scratch),
+            train_dataset=_Visits(plan, recipe.micro_pairs),
+            callbacks=[_Budget(self, on_step)],
+        )
+        self.remove_callback(PrinterCallback)
+
+    # -- the order of pairs ------------------------------------------------------------------------------------
+    def get_train_dataloader(self) -> DataLoader[Any]:
+        """Return micro-batches in the plan's order."""
+        return DataLoader(self.train_dataset, batch_size=None, collate_fn=self.inputs.collated)
+
+    def get_batch_samples(
+        self, epoch_iterator: Iterator[Any], num_batches: int, device: torch.device
+    ) -> tuple[list[dict[str, Tensor]], int]:
+        """Return the micro-batches of one optimiser step and its number of pairs."""
+        batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
+        if self.loss.batch_coupled and len(batches) > 1:
+            self._couple([self._prepare_inputs(batch) for batch in batches])
+        return batches, sum(len(batch["pair"]) for batch in batches)
+
+    # -- the step ----------------------------------------------------------------------------------------------
+    def compute_loss(
+        self, model: Any, inputs: dict[str, Tensor], return_outputs: bool = False, num_items_in_batch: int | None = None
+    ) -> Tensor:
+        """Return the micro-batch's share of the step's loss: the sum over its pairs / the pairs of the step."""
+        assert num_items_in_batch is not None
+        share = self._shares.popleft() if self._shares else None
+        pairs = self.inputs.pair_logps(model, inputs, for_loss=share is None)
+        per_pair = self._step_loss.values(pairs) if share is None else share.values
+        loss = per_pair.sum() / num_items_in_batch
+        if not torch.isfinite(loss):
+            raise DivergedError(f"the loss is {loss.item()} at step {self.state.global_step + 1}")
+        self._account(inputs, pairs, per_pair.detach())
+        if share is None:
+            return loss
+        surrogate = share.surrogate(pairs)  # the value is known: only the gradient is passed on
+        return surrogate - surrogate.detach() + loss
+
+    def _couple(self, batches: list[dict[str, Tensor]]) -> None:
+        """Find the gradient of a batch-coupled loss with respect to every token log-prob of the step."""
+        with torch.no_grad(), self.compute_loss_context_manager():
+            parts = [self.inputs.pair_logps(self.model, batch, for_loss=True) for batch in batches]
+        self._shares.extend(self._step_loss.shares(parts))
+
+    # -- optimiser, schedule, budget ---------------------------------------------------------------------------
+    def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
+        """Return a schedule that is a function of the fraction of the budget spent."""
+        self.lr_scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer or self.optimizer, self._schedule)
+        return self.lr_scheduler
+
+    def _schedule(self, step: int) -> float:
+        if self.plan.steps is not None:
+            return schedule((step + 0.5) / self.plan.steps)
+        assert self.plan.seconds is not None
+        return schedule((time.perf_counter() - self._began) / self.plan.seconds)
+
+    def spent(self) -> bool:
+        """Return whether a budget in seconds is used up."""
+        return self.plan.seconds is not None and time.perf_counter() - self._began >= self.plan.seconds
+
+    def floating_point_ops(self, inputs: Any) -> int:
+        """Return 0: FLOPs are counted by `harness.planning.budget`, alike for every loss."""
+        return 0
+
+    # -- the step log ------------------------------------------------------------------------------------------
+    def _account(self, inputs: dict[str, Tensor], pairs: PairLogps, values: Tensor) -> None:
+        self.visited_pairs += len(values)
+        self.visited_tokens += int((inputs["row_NS"] >= 0).sum())
+        with torch.no_grad():
+            chosen = self.loss.reward(as_response(pairs.chosen, pairs.ref_chosen)).double()
+            rejected = self.loss.reward(as_response(pairs.rejected, pairs.ref_rejected)).double()
+            wins = (chosen > rejected).double() + 0.5 * (chosen == rejected).double()
+        for name, value in {
+            "pairs": torch.ones_like(wins),
+            "rewards/chosen": chosen,
+            "rewards/rejected": rejected,
+            "rewards/margins": chosen - rejected,
+            "rewards/accuracies": wins,
+            "logps/chosen": pairs.chosen.sum().detach(),
+            "logps/rejected": pairs.rejected.sum().detach(),
+            "loss": values,
+        }.items():
+            self._sums[name] = self._sums.get(name, 0.0) + float(value.double().sum())
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Keep one row an optimiser step."""
+        if "loss" not in logs:  # Trainer's closing summary
+            return
+        if not math.isfinite(logs.get("grad_norm", 0.0)):
+            raise DivergedError(f"the gradient norm is {logs['grad_norm']} at step {self.state.global_step}")
+        count = self._sums.pop("pairs")
+        means = {name: total / count for name, total in self._sums.items()}
+        self._sums = {}
+        row = {"step": self.state.global_step, **means}
+        row |= {name: float(logs[name]) for name in ("grad_norm", "learning_rate") if name in logs}
+        self.step_log.append(row)
+
+
+class _Visits(IterableDataset[np.ndarray]):
+    """The indices of each micro-batch, in the plan's order."""
+
+    def __init__(self, plan: Plan, micro_pairs: int) -> None:
+        self.plan, self.micro_pairs = plan, micro_pairs
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        for step in self.plan.batches():
+            yield from np.split(step, len(step) // self.micro_pairs)
+
+
+class _Budget(TrainerCallback):
+    """Reports each step and stops a budget in seconds."""
+
+    def __init__(self, trainer: PreferenceTrainer, on_step: Callable[[int], None]) -> None:
+        self.trainer, self.on_step = trainer, on_step
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> Any:
+        self.on_step(state.global_step)
+        if self.trainer.spent():
+            control.should_training_stop = True
+        return control
+
+
+def schedule(fraction: float) -> float:
+    """Return the factor on the learning rate at this fraction of the budget: linear warm-up, then a cosine to 0."""
+    if fraction < WARMUP:
+        return fraction / WARMUP
+    return 0.5 * (1 + math.cos(math.pi * min(1.0, (fraction - WARMUP) / (1 - WARMUP))))
+
+
+def _arguments(plan: Plan, recipe: Recipe, scratch: Path) -> TrainingArguments:
+    if plan.batch_pairs % recipe.micro_pairs:
+        raise HarnessError(
+            f"got --micro-pairs {recipe.micro_pairs}, expected a divisor of the {plan.batch_pairs} pairs of a step"
+        )
+    arguments = TrainingArguments(
+        output_dir=str(scratch),
+        max_steps=plan.steps if plan.steps is not None else 10**9,
+        per_device_train_batch_size=recipe.micro_pairs,
+        gradient_accumulation_steps=plan.batch_pairs // recipe.micro_pairs,
+        learning_rate=recipe.learning_rate,
+        weight_decay=0.0,
+        max_grad_norm=MAX_GRAD_NORM,
+        optim="adamw_torch_fused",
+        seed=recipe.seed,
+        logging_steps=1,
+        logging_nan_inf_filter=False,
+        save_strategy="no",
+        report_to=[],
+        disable_tqdm=True,
+        remove_unused_columns=False,
+        use_cpu=not torch.cuda.is_available(),
+        dataloader_pin_memory=False,
+    )
+    arguments._n_gpu = min(1, arguments.n_gpu)  # one device a worker; Trainer would wrap DataParallel
+    return arguments

@@ -1,0 +1,249 @@
+"""leaderboard.html: what it says, what it escapes, and that it asks nothing of the network."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import re
+import shlex
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from page_examples import HOSTILE, MANIFEST, SETTINGS, table
+
+from harness.cli import cli
+from harness.execute.campaign import run_values
+from harness.leaderboard import write
+from harness.leaderboard.decide.estimates import Estimate
+from harness.leaderboard.page import html, interval_strip
+from harness.leaderboard.page.board_table import prefixed
+from harness.leaderboard.page.notes import command
+from harness.leaderboard.table import Table
+
+LABELS = ["loss0", "loss1(beta=2.5)", "loss2"]
+
+
+class Page(HTMLParser):
+    """Every element with its attributes, and the text of scripts apart from that of the page."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.scripts: list[str] = []
+        self.words: list[str] = []
+        self._inside = ""
+        self.feed(text)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+        self._inside = tag if tag in ("script", "style") else ""
+        if tag == "script":
+            self.scripts.append("")
+
+    def handle_endtag(self, tag: str) -> None:
+        self._inside = ""
+
+    def handle_data(self, data: str) -> None:
+        if self._inside == "script":
+            self.scripts[-1] += data
+        elif not self._inside:
+            self.words.append(data)
+
+    def all(self, tag: str) -> list[dict[str, str | None]]:
+        return [attributes for name, attributes in self.elements if name == tag]
+
+    @property
+    def text(self) -> str:
+        return "".join(self.words)
+
+
+def render(content: Table, **options: object) -> str:
+    return html.render(content, manifest=MANIFEST, note="No pictures: for this test.", **options)  # type: ignore[arg-type]  # options of render
+
+
+def cells(text: str, label: str) -> list[str]:
+    """Return the text of the cells of a loss's first row."""
+    line = next(line for line in text.splitlines() if f'data-label="{label}"' in line)
+    return [re.sub("<[^>]+>", "", cell).strip() for cell in re.findall(r"<t[hd]\b[^>]*>(.*?)</t[hd]>", line)]
+
+
+def test_a_row_says_rank_range_tier_value_interval_differences_yardsticks_and_spend() -> None:
+    # row 1 of 3: 0.9 - 0.4 / 3 = 0.767, 0.05 around it; 0.133 below the leader; 0.267 over the base
+    found = cells(render(table(LABELS)), "loss1(beta=2.5)")
+    assert found[0] == "2 [1–3]"
+    assert found[1].startswith("loss1(beta=2.5)")
+    assert "reference-free" in found[1]
+    assert found[2] == "1"
+    assert found[4] == "0.767 [0.717, 0.817]"
+    assert found[6:8] == ["-0.133 [-0.183, -0.083]", "+0.267 [+0.217, +0.317]"]
+    assert found[8:11] == ["2", "2", "–"]
+    assert found[11:15] == ["11.0", "400 G", "80,000", "700 MiB"]
+
+
+def test_a_loss_that_came_to_nothing_and_a_missing_value_say_why() -> None:
+    text = render(table(LABELS))
+    wild, base = cells(text, "wild"), cells(text, "base")
+    assert wild[0] == "4"
+    assert "diverged" in wild[1]
+    assert wild[4] == "diverged: loss became NaN at step 7"
+    assert (base[0], base[4]) == ("–", "no reward is known")
+    for line in text.splitlines():
+        if "<tr class=" in line:
+            spans = [int(span) for span in re.findall(r'colspan="(\d)"', line)]
+            assert len(re.findall(r"<t[hd]\b", line)) + sum(spans) - len(spans) == 18
+
+
+def test_the_title_says_preset_and_budget_and_every_board_its_disclaimers() -> None:
+    page = Page(render(table(LABELS)))
+    assert "Preference-loss leaderboard: embedded, nano preset, budget pairs=512" in page.text
+    assert page.text.count("Measures implicit-reward ranking accuracy, not generation quality.") == 3
+    assert page.text.count("A nano board tests the harness and ranks no method.") == 3
+    assert "No pictures: for this test." in page.text
+
+
+def test_a_hostile_name_is_shown_as_it_is_and_runs_nothing() -> None:
+    content = table([*HOSTILE, "loss"])
+    hostile = HOSTILE[2]
+    boards = [
+        replace(
+            board, model=board.model if board.model == "all" else hostile, title=hostile, dataset=hostile,
+            preset=hostile, disclaimers=(hostile,), settings=SETTINGS | {"budget": hostile, "dataset": hostile},
+            rows=tuple(replace(row, reason=hostile, tags=(hostile,), options={hostile: hostile},
+                               metric_reasons={"pairwise_accuracy": hostile}) for row in board.rows),
+        )
+        for board in content.boards
+    ]  # fmt: skip
+    manifest = MANIFEST | {"environment": {hostile: hostile}, "plugins": {HOSTILE[0]: [hostile, hostile]}}
+    text = html.render(replace(content, boards=tuple(boards)), manifest=manifest, note=hostile)
+    page, plain = Page(text), Page(render(table(LABELS)))
+    assert {tag for tag, _ in page.elements} == {tag for tag, _ in plain.elements}
+    assert len(page.scripts) == len(plain.scripts) == 1
+    assert page.scripts == plain.scripts
+    assert not [name for _, attributes in page.elements for name in attributes if name.startswith("on")]
+    for name in HOSTILE:
+        assert name in page.text
+        assert any(attributes.get("data-label") == name for attributes in page.all("tr"))
+
+
+def test_json_in_the_page_ends_no_script_and_comes_back_unchanged() -> None:
+    value = {"a</script><!--": ["\u2028", *HOSTILE, "]]>", 1.5, None]}
+    text = html.embedded(value)
+    assert not re.search("[<>&\u2028\u2029]", text)
+    assert json.loads(text) == value
+    assert html.embedded({"b": 1, "a": 2}) == html.embedded({"a": 2, "b": 1})
+
+
+def test_nothing_in_the_page_points_outside_and_its_policy_forbids_every_request() -> None:
+    page = Page(render(table(LABELS)))
+    links = [value for _, found in page.elements for name, value in found.items() if name in ("src", "href")]
+    assert {"leaderboard.csv", "leaderboard.json"} <= set(links)
+    assert all(
+        link and (link[0] == "#" or link == "data:," or re.fullmatch(r"leaderboard\.\w+", link)) for link in links
+    )
+    policy = next(each["content"] for each in page.all("meta") if each.get("http-equiv")) or ""
+    assert policy.startswith("default-src 'none'; ")
+    assert "unsafe-eval" not in policy
+    hashes = re.findall(r"'sha256-([^']+)'", policy)
+    assert hashes == [base64.b64encode(hashlib.sha256(code.encode()).digest()).decode() for code in page.scripts]
+    style = render(table(LABELS)).partition("<style>")[2].partition("</style>")[0]
+    assert "url(" not in style
+    assert "@import" not in style
+
+
+def test_the_same_table_gives_the_same_bytes() -> None:
+    assert render(table(LABELS)) == render(table(LABELS))
+    assert render(table(LABELS)).endswith("</html>\n")
+
+
+def test_tables_have_a_caption_scopes_and_one_sorted_column_and_every_id_is_used_once() -> None:
+    page = Page(render(table(LABELS)))
+    assert len(page.all("caption")) == len(page.all("table")) == 3
+    assert all(each.get("scope") in ("col", "row", "colgroup") for each in page.all("th"))
+    assert sum("aria-sort" in each for each in page.all("th")) == 3
+    ids = [found["id"] for _, found in page.elements if "id" in found]
+    assert len(ids) == len(set(ids))
+    for _, found in page.elements:
+        for name in ("aria-labelledby", "for"):
+            assert set((found.get(name) or "").split()) <= set(ids)
+    assert [each.get("lang") for each in page.all("html")] == ["en"]
+
+
+def luminance(colour: str) -> float:
+    """Return the relative luminance of #rrggbb (WCAG 2.2)."""
+    parts = [int(colour[k : k + 2], 16) / 255 for k in (1, 3, 5)]
+    linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+def test_text_has_enough_contrast_in_light_and_dark() -> None:
+    css = html._own("page.css")
+    themes = [dict(re.findall(r"--([\w-]+): (#\w{6})", block)) for block in re.findall(r"color-scheme:[^}]+", css)]
+    assert len(themes) == 3
+    assert themes[1] == themes[2]
+    for theme in themes:
+        pairs = [(ink, back) for ink in ("text", "faint", "link") for back in ("back", "panel", "band")]
+        for ink, back in [*pairs, ("bad", "bad-back"), ("warn", "warn-back"), ("text", "chip"), ("bad", "back")]:
+            light, dark = sorted([luminance(theme[ink]), luminance(theme[back])], reverse=True)
+            assert (light + 0.05) / (dark + 0.05) >= 4.5, (ink, back)
+
+
+def test_the_forest_plot_puts_values_where_they_belong() -> None:
+    axis = interval_strip.scale([Estimate(value=0.6, low=0.5, high=0.7), Estimate()], "pairwise_accuracy")
+    assert (axis.low, axis.high, axis.chance) == (0.5, 0.7, 0.5)
+    assert axis.ticks == (0.5, 0.55, 0.6, 0.65, 0.7)
+    middle, margin = interval_strip.WIDTH / 2, interval_strip.MARGIN
+    assert (axis.x(0.5), axis.x(0.6), axis.x(0.7)) == (margin, middle, interval_strip.WIDTH - margin)
+    drawn = interval_strip.strip(Estimate(value=0.6, low=0.5, high=0.7), axis)
+    assert f'cx="{middle:g}"' in drawn
+    assert f'class="bar" x1="{margin}" y1="12" x2="{interval_strip.WIDTH - margin}" y2="12"' in drawn
+    assert interval_strip.strip(Estimate(), axis) == ""
+    assert interval_strip.scale([Estimate(value=0.2, low=0.1, high=0.3)], "spearman").chance is None
+    assert interval_strip.scale([Estimate(value=0.2, low=-0.1, high=0.3)], "spearman").chance == 0
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(999.4, "999"), (999.6, "1 k"), (4.09e11, "409 G"), (1.5e15, "1.5 P"), (0.0, "0")]
+)
+def test_large_numbers_are_prefixed(value: float, text: str) -> None:
+    assert prefixed(value) == text
+
+
+def test_the_command_of_a_row_gives_the_settings_of_its_board_back() -> None:
+    board = table(LABELS, models=("qwen", "gemma")).boards[-1]
+    settings = SETTINGS | {"evaluated_on": "dev", "lenient": True, "limit": 64, "data_seed": 3, "scorer": "auto"}
+    words = shlex.split(command(replace(board, settings=settings), board.rows[1]))
+    assert words[:4] == ["harness", "run", "--plugins", "loss1:beta=2.5"]
+    flags = cli.commands["run"].make_context("run", words[2:]).params
+    not_of_the_run = ("run_file", "output_dir", "keep_checkpoints", "dry_run", "no_pictures", "quiet")
+    run = run_values(None, {name: value for name, value in flags.items() if name not in not_of_the_run})
+    assert run.decisive() == settings
+    assert (run.plugins, run.models, run.seeds) == ("loss1:beta=2.5", ("qwen", "gemma"), (0,))
+
+
+def test_a_command_is_safe_to_paste_whatever_a_name_holds() -> None:
+    board = table(["x; rm -rf ~ $(boom)"]).boards[0]
+    words = shlex.split(command(board, board.rows[0]), posix=True)
+    assert words[3] == "x; rm -rf ~ $:boom"  # as one word, its parenthesis read as options
+    assert words[4] == "--models"
+
+
+def test_a_board_of_forty_losses_and_three_models_has_a_row_for_each() -> None:
+    content = table([f"loss{k}" for k in range(40)], models=("qwen", "gemma", "mistral"))
+    text = render(content)
+    assert text.count("<tr class=") == 4 * 42
+
+
+def test_writing_a_run_makes_the_page_and_says_on_it_that_it_has_no_pictures(small_run: Path) -> None:
+    said: list[str] = []
+    write(small_run, say=said.append)
+    text = (small_run / "leaderboard.html").read_text(encoding="utf-8")
+    assert "No pictures: this page was made without them." in Page(text).text
+    assert said == []  # nobody asked for them
+    assert "loss became NaN at step 7" in text
+    before = text
+    write(small_run, say=said.append)
+    assert (small_run / "leaderboard.html").read_text(encoding="utf-8") == before

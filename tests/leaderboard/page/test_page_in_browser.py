@@ -1,0 +1,290 @@
+"""leaderboard.html in a real headless Chromium, served by `harness view`'s server.
+
+Needs Debian's chromium and chromium-driver, selenium, and for the pictures the extra `plots`; without them the tests
+skip with the reason, in CI they fail.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import shutil
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from page_examples import HOSTILE, MANIFEST, frames, needed, sorted_in_order, table
+from waiting import until
+
+from harness.leaderboard.page import html
+from harness.leaderboard.pictures import files
+from harness.leaderboard.pictures.vega import pictures
+from harness.leaderboard.serve import server
+
+pytestmark = pytest.mark.browser
+LABELS = [*(f"loss{k}" for k in range(4)), "loss4(beta=2.5)", *HOSTILE[:2]]
+SHOWN = ".board:not([hidden])"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Open:
+    """A page in a browser of its own."""
+
+    driver: Any
+    address: str
+
+    def run(self, script: str, *arguments: object) -> Any:
+        return self.driver.execute_script(script, *arguments)
+
+    def all(self, selector: str) -> list[Any]:
+        return list(self.driver.find_elements("css selector", selector))
+
+    def click(self, selector: str) -> None:
+        self.run("arguments[0].scrollIntoView({block: 'center'})", self.all(selector)[0])
+        self.all(selector)[0].click()
+
+    def column(self, number: int) -> list[str]:
+        """Return the sort values of the visible rows of the shown board."""
+        return list(
+            self.run(
+                f"return [...document.querySelectorAll('{SHOWN} tbody tr:not([hidden])')].map(row => {{ let at = 0;"
+                "for (const cell of row.cells) if ((at += cell.colSpan) > arguments[0]) return cell.dataset.v ?? '';"
+                "return ''; })",
+                number,
+            )
+        )
+
+    def labels(self) -> list[str]:
+        return list(
+            self.run(
+                f"return [...document.querySelectorAll('{SHOWN} tbody tr:not([hidden])')].map(row => row.dataset.label)"
+            )
+        )
+
+    def narrow(self, width: int, height: int) -> None:
+        device = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 500}
+        self.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", device)
+
+    def drawn(self, name: str) -> Any:
+        """Return the picture `name` of the shown board, scrolled to and drawn."""
+        place = self.all(f"{SHOWN} .picture[id^='{name}-']")[0]
+        self.run("arguments[0].scrollIntoView({block: 'center'})", place)
+        until(lambda: place.get_attribute("data-drawn") == "yes", f"the picture {name}")
+        return place
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Open]:
+    """The page of a run, with pictures where the extra `plots` is installed; closing it checks what it asked for."""
+    programs = {name: shutil.which(name) for name in ("chromium", "chromedriver")}
+    absent = [name for name, path in programs.items() if path is None]
+    absent += [] if importlib.util.find_spec("selenium") else ["selenium"]
+    needed(f"not installed: {', '.join(absent)} (Debian: chromium chromium-driver; pip: selenium)" if absent else "")
+    from selenium import webdriver
+
+    run = tmp_path_factory.mktemp("run")
+    (run / "cells").mkdir()
+    (run / "leaderboard.html").write_text(_text(tmp_path_factory.mktemp("cache")), encoding="utf-8")
+    options = webdriver.ChromeOptions()
+    options.binary_location = str(programs["chromium"])
+    quiet = ("disable-background-networking", "disable-component-update", "disable-sync", "no-first-run")
+    for argument in ("headless=new", "no-sandbox", "disable-gpu", "disable-dev-shm-usage", *quiet):
+        options.add_argument(f"--{argument}")
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(str(programs["chromedriver"])))
+    try:
+        with server(run) as running:
+            thread = threading.Thread(target=running.serve_forever, kwargs={"poll_interval": 0.02})
+            thread.start()
+            try:
+                yield Open(driver=driver, address=f"http://127.0.0.1:{running.server_address[1]}/leaderboard.html")
+            finally:
+                running.shutdown()
+                thread.join()
+    finally:
+        driver.quit()
+
+
+@pytest.fixture(autouse=True)
+def fresh(page: Open) -> Iterator[None]:
+    """Every test begins on a freshly loaded desktop page and ends without a complaint or a request to elsewhere."""
+    page.narrow(1400, 1000)
+    page.driver.get(page.address)
+    yield
+    complaints = [entry["message"] for entry in page.driver.get_log("browser")]
+    events = [json.loads(entry["message"])["message"] for entry in page.driver.get_log("performance")]
+    asked = {event["params"]["request"]["url"] for event in events if event["method"] == "Network.requestWillBeSent"}
+    assert complaints == []
+    assert {url for url in asked if not url.startswith(("data:", "blob:"))} <= {page.address}
+
+
+def _text(cache: Path) -> str:
+    content = table(LABELS)
+    if files.missing():
+        return html.render(content, manifest=MANIFEST, note=files.missing())
+    styles = files.styles(content)
+    boards = [pictures(board, frames(LABELS), styles, content.ranked_by) for board in content.boards]
+    shown = html.Drawn(boards=boards, styles=styles, script=files.script(cache), files=["", "", "plots/all"])
+    return html.render(content, manifest=MANIFEST, drawn=shown)
+
+
+def test_a_click_sorts_and_a_second_one_turns_the_order(page: Open) -> None:
+    button = f"{SHOWN} button[data-column='11']"
+    for order in ("ascending", "descending"):
+        page.click(button)
+        heading = page.all(f"{SHOWN} th[aria-sort]")
+        assert [each.get_attribute("aria-sort") for each in heading] == [order]
+        values = page.column(11)
+        assert values[-2:] == ["", ""]  # what has no value stays last both ways
+        assert sorted_in_order([float(value) for value in values[:-2]], falling=order == "descending")
+        assert page.all("#status")[0].get_attribute("textContent") == f"Sorted by seconds, {order}."
+
+
+def test_the_keyboard_sorts(page: Open) -> None:
+    from selenium.webdriver.common.keys import Keys
+
+    button = page.all(f"{SHOWN} button[data-column='4']")[0]
+    button.send_keys(Keys.ENTER)
+    assert sorted_in_order([float(value) for value in page.column(4) if value], falling=True)
+    button.send_keys(Keys.SPACE)
+    assert sorted_in_order([float(value) for value in page.column(4) if value])
+    assert page.run("return document.activeElement === arguments[0]", button)
+
+
+def test_tab_reaches_every_control_and_shows_where_it_is(page: Open) -> None:
+    from selenium.webdriver.common.keys import Keys
+
+    seen = []
+    for _ in range(12):
+        page.driver.switch_to.active_element.send_keys(Keys.TAB)
+        seen.append(page.run("const e = document.activeElement; return e.id || e.className || e.textContent.trim()"))
+        assert page.run("return getComputedStyle(document.activeElement).outlineStyle") != "none"
+    assert seen[0] == "skip"
+    assert {"theme", "filter", "family", "scroll"} <= set(seen)
+
+
+def test_text_and_family_filter_rows_and_say_how_many_are_left(page: Open) -> None:
+    from selenium.webdriver.support.select import Select
+
+    page.all("#filter")[0].send_keys("LOSS4")
+    assert page.labels() == ["loss4(beta=2.5)"]
+    assert page.all("#count")[0].text == "1 of 9 rows shown"
+    page.all("#filter")[0].clear()
+    page.all("#filter")[0].send_keys("<script>")
+    assert page.labels() == [HOSTILE[0]]
+    page.run("document.getElementById('filter').value = ''")
+    family = Select(page.all("#family")[0])
+    assert [option.text for option in family.options] == ["all", "listwise", "reference-based", "reference-free"]
+    family.select_by_visible_text("reference-based")
+    assert page.labels() == ["loss0", "loss2", "loss4(beta=2.5)", HOSTILE[1], "base"]
+    family.select_by_visible_text("listwise")
+    assert page.labels() == ["loss0", "loss3", HOSTILE[1], "base", "wild"]
+
+
+def test_one_board_is_shown_at_a_time_and_the_address_remembers_it(page: Open) -> None:
+    assert [each.get_attribute("id") for each in page.all(SHOWN)] == ["board-2"]  # the one over all models
+    page.click(".boards a[href='#board-1']")
+    assert [each.get_attribute("id") for each in page.all(SHOWN)] == ["board-1"]
+    assert [each.text for each in page.all(".boards a[aria-current='true']")] == ["gemma"]
+    page.driver.refresh()
+    assert [each.get_attribute("id") for each in page.all(SHOWN)] == ["board-1"]
+    page.driver.get("about:blank")
+
+
+def test_dark_is_followed_toggled_and_remembered(page: Open) -> None:
+    back = "return getComputedStyle(document.body).backgroundColor"
+    assert page.run(back) == "rgb(255, 255, 255)"
+    media = "Emulation.setEmulatedMedia"
+    page.driver.execute_cdp_cmd(media, {"features": [{"name": "prefers-color-scheme", "value": "dark"}]})
+    assert page.run(back) == "rgb(18, 22, 27)"
+    page.driver.execute_cdp_cmd(media, {"features": [{"name": "prefers-color-scheme", "value": "light"}]})
+    page.click("#theme")
+    assert page.run(back) == "rgb(18, 22, 27)"
+    assert page.all("#theme")[0].get_attribute("aria-pressed") == "true"
+    page.driver.refresh()
+    assert page.run(back) == "rgb(18, 22, 27)"
+    page.click("#theme")
+    assert page.run(back) == "rgb(255, 255, 255)"
+
+
+def test_a_phone_scrolls_the_table_and_never_the_page(page: Open) -> None:
+    page.narrow(360, 740)
+    page.driver.refresh()
+    for place in page.all(f"{SHOWN} .picture"):
+        page.drawn(place.get_attribute("id").partition("-")[0])
+    assert page.run("return document.documentElement.scrollWidth") <= 360
+    inside = page.run(f"const s = document.querySelector('{SHOWN} .scroll'); return [s.scrollWidth, s.clientWidth]")
+    assert inside[0] > inside[1]
+    page.run(f"document.querySelector('{SHOWN} .scroll').scrollLeft = 300")
+    name = page.run(f"return document.querySelector('{SHOWN} tbody th').getBoundingClientRect().left")
+    assert 0 <= name < 60  # the loss's name stays in sight
+    assert page.run("return document.documentElement.scrollWidth") <= 360
+
+
+def test_names_run_nothing(page: Open) -> None:
+    assert page.run("return document.querySelectorAll('img').length") == 0
+    assert HOSTILE[0] in page.labels()
+
+
+def test_hovering_a_point_shows_its_numbers(page: Open) -> None:
+    needed(files.missing())
+    from selenium.webdriver import ActionChains
+
+    place = page.drawn("spend")
+    points = place.find_elements("css selector", "g.mark-symbol path")
+    ActionChains(page.driver).move_to_element(points[0]).perform()
+    shown = until(lambda: page.all("#vg-tooltip-element.visible"), "the tooltip")[0]
+    words = until(lambda: shown.text, "its text")
+    assert "loss" in words
+    assert "seconds" in words
+
+
+def test_a_tooltip_shows_a_hostile_name_as_text(page: Open) -> None:
+    needed(files.missing())
+    from selenium.webdriver import ActionChains
+
+    page.click(f"{SHOWN} .chip[data-every='false']")
+    chips = {chip.get_attribute("data-label"): chip for chip in page.all(f"{SHOWN} .chip[data-label]")}
+    chips[HOSTILE[0]].click()
+    place = page.drawn("spend")
+    until(lambda: len(place.find_elements("css selector", "g.mark-symbol path")) == 2, "one loss in two panels")
+    ActionChains(page.driver).move_to_element(place.find_elements("css selector", "g.mark-symbol path")[0]).perform()
+    shown = until(lambda: page.all("#vg-tooltip-element.visible"), "the tooltip")[0]
+    until(lambda: HOSTILE[0] in shown.text, "the name as text")
+    assert not page.all("#vg-tooltip-element script")
+
+
+def test_pictures_are_drawn_and_draw_the_losses_that_are_pressed_and_not_filtered_out(page: Open) -> None:
+    needed(files.missing())
+
+    def lines() -> int:
+        return len(place.find_elements("css selector", "g.mark-line path"))
+
+    for name in ("quartiles", "scores", "reliability", "curves", "spend", "differences"):
+        assert page.drawn(name).find_elements("css selector", "svg")
+    place = page.drawn("curves")
+    until(lambda: lines() == 3 * len(LABELS), "all losses in three panels")
+    page.click(f"{SHOWN} .chip[data-label='loss0']")
+    assert page.all(f"{SHOWN} .chip[data-label='loss0']")[0].get_attribute("aria-pressed") == "false"
+    until(lambda: lines() == 3 * (len(LABELS) - 1), "one loss less")
+    page.all("#filter")[0].send_keys("loss")
+    until(lambda: lines() == 3 * 4, "those that the filter leaves")
+    page.click(f"{SHOWN} .chip[data-every='false']")
+    assert not place.find_element("css selector", "svg").is_displayed()
+
+
+def test_pictures_follow_the_theme(page: Open) -> None:
+    needed(files.missing())
+    place = page.drawn("scores")
+
+    def ink() -> set[str]:
+        labels = place.find_elements("css selector", "g.role-axis-label text")
+        return {label.get_attribute("fill") for label in labels}
+
+    assert ink() == {"#57606a"}
+    page.click("#theme")
+    until(lambda: ink() == {"#a3adb8"}, "the labels in the dark theme's colour")
+    page.click("#theme")

@@ -1,0 +1,64 @@
+"""The run as one value."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from harness.api import HarnessError
+from harness.planning.run_file import make_run, read_run
+
+
+def test_a_run_file_round_trips(tmp_path: Path) -> None:
+    run = make_run(
+        {
+            "plugins": "simpo:beta=2.5",
+            "models": ["qwen", "gemma"],
+            "budget": "pairs=32",
+            "seeds": [0, 1],
+            "lenient": True,
+        }
+    )
+    (tmp_path / "run.toml").write_text(run.as_toml())
+    assert make_run(read_run(tmp_path / "run.toml")) == run
+
+
+def test_an_unknown_key_names_its_neighbour(tmp_path: Path) -> None:
+    (tmp_path / "run.toml").write_text("bugdet = 'pairs=3'\n")
+    with pytest.raises(HarnessError, match=r"got key 'bugdet'.*did you mean 'budget'"):
+        make_run(read_run(tmp_path / "run.toml"))
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"preset": "huge"}, "--preset got 'huge': expected 'nano' or 'paper'"),
+        ({"models": []}, "--models got .*expected at least one"),
+        ({"seeds": [1, 1]}, "--seeds got .*no value twice"),
+        ({"learning_rate": -1.0}, "--learning-rate got -1.0"),
+        ({"seeds": [-1]}, "--seeds got -1: expected greater than or equal to 0"),
+        ({"trials": -1}, "--trials got -1: expected greater than or equal to 0"),
+        ({"trials": 1.5}, "--trials got 1.5: expected a valid integer"),
+        ({"trials": 2, "evaluate_on": "dev"}, "--trials got 2: expected 0 with --evaluate-on dev"),
+        ({"adapter": "qlora"}, "--adapter got 'qlora': expected 'full' or 'lora'"),
+    ],
+)
+def test_a_value_that_is_off_is_one_line(values: dict[str, object], words: str) -> None:
+    with pytest.raises(HarnessError, match=words) as error:
+        make_run(values)
+    assert "\n" not in str(error.value)
+
+
+def test_a_file_that_is_not_toml_is_named(tmp_path: Path) -> None:
+    (tmp_path / "run.toml").write_text("= =")
+    with pytest.raises(HarnessError, match=r"run\.toml: not valid TOML"):
+        read_run(tmp_path / "run.toml")
+
+
+def test_what_decides_a_result_decides_the_hash() -> None:
+    run = make_run({})
+    assert run.short_hash() == make_run({"budget": run.settings.budget}).short_hash()
+    assert run.short_hash() != make_run({"budget": "pairs=64"}).short_hash()
+    assert run.short_hash() == make_run({"micro_pairs": 4}).short_hash()  # micro-batching changes no result
+    assert run.short_hash() == make_run({"trials": 4}).short_hash()  # trials add boards to the same run
