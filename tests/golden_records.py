@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from harness.api import Logps, PairLogps
-from harness.api.kit import Golden, What
+from harness.api.checks.kit import Golden, What
 
 FOLDER = Path(__file__).parent / "golden"
 RECORDS: dict[str, dict[str, Any]] = {
