@@ -28,18 +28,19 @@ from harness.planning.budget import Budget, Cost, Plan, plan
 from harness.planning.grid import Cell
 from harness.planning.job import Job, Tell, cell_folder, learning_rate, record_failure
 from harness.planning.job import trained as is_trained
-from harness.run_folder.store import write_atomically
+from harness.run_folder.facts import Spend
+from harness.run_folder.store import write_atomically, write_record
 from harness.training.loss_columns import prepare_columns
 from harness.training.loss_inputs import TrainingData
 from harness.training.prepared import Bench, mismatched_tokens, pair_tokens, prepare, reference_logps, visit_flops
 from harness.training.record_fields import (
+    cell_record,
     column_summaries,
     finish,
     own_rewards,
-    record_fields,
     shared_work,
     spend,
-    write_reference_rows,
+    write_baseline_rows,
 )
 from harness.training.trainer import Recipe, train
 
@@ -143,12 +144,12 @@ def train_cell(bench: Bench, cell: Cell, tell: Tell) -> None:
         "status": trained.status,
         "reason": trained.reason,
         "start_fingerprint": bench.start.fingerprint,
-        "spend": spent,
+        "spend": spent.as_json(),
         "prepared": column_summaries(data.columns, visited),
     }
     write_atomically(folder / "trained.json", json.dumps(facts, indent=1))
     if trained.steps:
-        remember_rate(job, spent["flops"] / spent["seconds"])
+        remember_rate(job, float(spent.flops or 0) / float(spent.seconds or 1))
     last = float(trained.log["loss"].iloc[-1]) if len(trained.log) else float("nan")
     tell("trained", key=cell.key, status=trained.status, reason=trained.reason, seconds=trained.seconds, loss=last)
 
@@ -225,7 +226,7 @@ def score_cells(bench: Bench, tell: Tell) -> None:
     try:
         tell("scoring", key="base")
         base = engine.score(requests)
-        write_reference_rows(bench, base, canary_parity(bench, canary, base), shared)
+        write_baseline_rows(bench, base, canary_parity(bench, canary, base), shared)
         for cell in job.cells:
             attempt(job, cell, tell, partial(score_cell, bench, cell, engine, canary, base, tell))
     finally:
@@ -241,22 +242,21 @@ def score_cell(bench: Bench, cell: Cell, engine: Any, canary: Any, base: np.ndar
         return
     tell("scoring", key=cell.key)
     trained = json.loads((folder / "trained.json").read_text())
-    fields = record_fields(bench, cell) | trained
-    if trained["status"] != "ok":
-        record_failure(job, cell, trained["status"], trained["reason"], fields)
+    record = cell_record(bench, cell).model_copy(update=trained | {"spend": Spend(**trained["spend"])})
+    if not record.scored:
+        write_record(folder, record)
     else:
         began = time.perf_counter()
         engine.load(folder / "weights")
         sums = engine.score(requests := bench.held_out.requests)
         if canary:
             canary.load(folder / "weights")
-        fields["scorer"] |= {
-            "parity_max_abs_nats": canary_parity(bench, canary, sums),
-            "seconds": time.perf_counter() - began,
-        }
+        parity, seconds = canary_parity(bench, canary, sums), time.perf_counter() - began
+        scorer = record.scorer.model_copy(update={"parity_max_abs_nats": parity, "seconds": seconds})
+        record = record.model_copy(update={"scorer": scorer})
         lengths = np.array([len(request.response) for request in requests], dtype=np.float64)
         reward = own_rewards(cell.system.loss, sums, lengths, base)
-        finish(bench, folder, fields, sums, base, reward)
+        finish(bench, folder, record, sums, base, reward)
     tell("scored", key=cell.key)
     if not job.keep_checkpoints:
         shutil.rmtree(folder / "weights", ignore_errors=True)
@@ -291,7 +291,7 @@ def attempt(job: Job, cell: Cell, tell: Tell, work: Callable[[], None]) -> None:
     except Exception as error:
         reason = str(error) if isinstance(error, HarnessError) else f"{type(error).__name__}: {error}"
         tell("failed", key=cell.key, reason=reason)
-        record_failure(job, cell, "failed", reason, {})
+        record_failure(job, cell, reason)
         if not isinstance(error, HarnessError):
             import traceback
 

@@ -10,7 +10,7 @@ from typing import Any, Literal
 from harness.api.errors import HarnessError
 from harness.compare.noise import NoiseFloor, read_noise
 from harness.compare.paired import Difference, Paired, differences, pair
-from harness.compare.sides import Cell, Side, Trouble, check_pairable, differing_settings, read_side, read_values
+from harness.compare.sides import LossOnModel, Side, Trouble, check_pairable, read_side, read_values
 from harness.statistics.metrics import METRICS
 
 
@@ -18,7 +18,7 @@ from harness.statistics.metrics import METRICS
 class Unmatched:
     """A cell that one side lacks, or that differs in more than the run."""
 
-    cell: Cell
+    cell: LossOnModel
     reason: str
     changed: bool = False
     """Whether both sides have it, with other options."""
@@ -95,15 +95,15 @@ def compare(
         overall=overall,
         unmatched=tuple(unmatched),
         troubles=sides[1].troubles,
-        settings=differing_settings(*sides),
+        settings=sides[0].board.differing(sides[1].board),
         noise=fit,
         notes=tuple(_notes(*sides, matched, cells, overall, unfit)),
     )
 
 
-def _match(base: Side, new: Side) -> tuple[dict[Cell, tuple[int, ...]], list[Unmatched]]:
+def _match(base: Side, new: Side) -> tuple[dict[LossOnModel, tuple[int, ...]], list[Unmatched]]:
     """Return the cells scored on both sides with the seeds they share, and those that only one side has."""
-    matched: dict[Cell, tuple[int, ...]] = {}
+    matched: dict[LossOnModel, tuple[int, ...]] = {}
     unmatched: list[Unmatched] = []
     for cell in sorted({*base.options, *new.options}):
         mine, theirs = base.options.get(cell), new.options.get(cell)
@@ -137,7 +137,7 @@ def _match(base: Side, new: Side) -> tuple[dict[Cell, tuple[int, ...]], list[Unm
     return matched, unmatched
 
 
-def _paired(base: Side, new: Side, cell: Cell, seeds: tuple[int, ...], metric: str) -> Paired:
+def _paired(base: Side, new: Side, cell: LossOnModel, seeds: tuple[int, ...], metric: str) -> Paired:
     one = read_values([base.records[cell][seed] for seed in seeds], metric)
     other = read_values([new.records[cell][seed] for seed in seeds], metric)
     return pair(one, other, seeds, f"{base.folder}, {cell.label}", f"{new.folder}, {cell.label}")
@@ -146,7 +146,7 @@ def _paired(base: Side, new: Side, cell: Cell, seeds: tuple[int, ...], metric: s
 def _notes(
     base: Side,
     new: Side,
-    matched: Mapping[Cell, tuple[int, ...]],
+    matched: Mapping[LossOnModel, tuple[int, ...]],
     cells: Sequence[Difference],
     overall: Difference | None,
     unfit: str,

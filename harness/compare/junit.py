@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from xml.etree import ElementTree
 
-from harness.compare.sides import Cell
+from harness.compare.sides import LossOnModel
 from harness.compare.verdict import Judged, Status, Verdict
 from harness.compare.wording import bracket, number, one_line
 
@@ -29,11 +29,11 @@ def render(verdict: Verdict) -> str:
     if verdict.overall is not None:
         _judged(suite, verdict.overall, verdict)
     if verdict.status is Status.NO_BASELINE:
-        _outcome(_case(suite, Cell("gate", "baseline")), "skipped", verdict.status.value, verdict.headline)
+        _outcome(_case(suite, LossOnModel("gate", "baseline")), "skipped", verdict.status.value, verdict.headline)
     elif verdict.status is Status.NOT_COMPARABLE:
-        _outcome(_case(suite, Cell("gate", "baseline")), "error", verdict.status.value, verdict.headline)
+        _outcome(_case(suite, LossOnModel("gate", "baseline")), "error", verdict.status.value, verdict.headline)
     elif verdict.status is Status.INCONCLUSIVE and verdict.overall is None:
-        _outcome(_case(suite, Cell("gate", "overall")), "failure", verdict.status.value, verdict.headline)
+        _outcome(_case(suite, LossOnModel("gate", "overall")), "failure", verdict.status.value, verdict.headline)
     counts = {kind: len(suite.findall(f"testcase/{kind}")) for kind in ("failure", "error", "skipped")}
     suite.set("tests", str(len(suite.findall("testcase"))))
     suite.set("failures", str(counts["failure"]))
@@ -57,7 +57,7 @@ def _judged(suite: ElementTree.Element, one: Judged, verdict: Verdict) -> None:
         _outcome(case, "failure", one.status.value, f"{one.reason} {numbers}")
 
 
-def _case(suite: ElementTree.Element, cell: Cell, more: str = "") -> ElementTree.Element:
+def _case(suite: ElementTree.Element, cell: LossOnModel, more: str = "") -> ElementTree.Element:
     return ElementTree.SubElement(
         suite, "testcase", classname=one_line(f"{SUITE}.{cell.model}"), name=one_line(cell.label + more)
     )

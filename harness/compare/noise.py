@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from harness.api.errors import HarnessError
-from harness.compare.sides import Cell, Side
+from harness.compare.sides import LossOnModel, Side
 from harness.leaderboard.json import rounded
+from harness.run_folder.facts import BoardKey
 
 FILE = "gate.json"
 SCHEMA = 1
@@ -42,11 +43,11 @@ class NoiseFloor:
     protocol: int
     metric: str
     dataset_fingerprint: str
-    settings: Mapping[str, Any]
+    settings: BoardKey
     runs: int
     seeds: int
     """Seeds of each run."""
-    cells: Mapping[Cell, Spread]
+    cells: Mapping[LossOnModel, Spread]
     overall: Spread
     smallest_margin: float
     """Gates between two runs of the same code pass with this margin in `SHARE` of cases."""
@@ -57,9 +58,7 @@ class NoiseFloor:
             return f"it was measured for {self.metric}"
         if side.must_match["dataset fingerprint"] != self.dataset_fingerprint:
             return "it was measured on other data"
-        names = {*self.settings, *side.board}
-        other = sorted(name for name in names if self.settings.get(name) != side.board.get(name))
-        if other:
+        if other := sorted(self.settings.differing(side.board)):
             return f"it was measured with another {', '.join(other)}"
         if seeds is not None and seeds != self.seeds:
             return f"it was measured with {self.seeds} seeds a run, here are {seeds}"
@@ -77,7 +76,7 @@ def render_noise(noise: NoiseFloor) -> str:
         "protocol": noise.protocol,
         "metric": noise.metric,
         "dataset_fingerprint": noise.dataset_fingerprint,
-        "settings": noise.settings,
+        "settings": noise.settings.as_json(),
         "runs": noise.runs,
         "seeds": noise.seeds,
         "smallest_margin": noise.smallest_margin,
@@ -101,10 +100,10 @@ def read_noise(folder: Path) -> NoiseFloor | None:
             protocol=int(content["protocol"]),
             metric=str(content["metric"]),
             dataset_fingerprint=content["dataset_fingerprint"],
-            settings=dict(content["settings"]),
+            settings=BoardKey.of(content["settings"]),
             runs=int(content["runs"]),
             seeds=int(content["seeds"]),
-            cells={Cell(str(one["model"]), str(one["label"])): _spread(one) for one in content["cells"]},
+            cells={LossOnModel(str(one["model"]), str(one["label"])): _spread(one) for one in content["cells"]},
             overall=_spread(content["overall"]),
             smallest_margin=float(content["smallest_margin"]),
         )

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from scipy.special import ndtr, stdtrit
 
 from harness.compare.noise import NoiseFloor, Spread
-from harness.compare.sides import Cell, Values, check_same_keys
+from harness.compare.sides import LossOnModel, Values, check_same_keys
 from harness.statistics.intervals import (
     Floats,
     cluster_sums,
@@ -30,7 +30,7 @@ from harness.statistics.intervals import (
     t_interval,
 )
 
-OVERALL = Cell("all models", "overall")
+OVERALL = LossOnModel("all models", "overall")
 TAIL = 0.025
 """Each end of an interval is missed this often."""
 NAN = float("nan")
@@ -40,7 +40,7 @@ NAN = float("nan")
 class Difference:
     """NEW - BASE of one cell, or over all of them."""
 
-    cell: Cell
+    cell: LossOnModel
     seeds: tuple[int, ...]
     """Those of both sides."""
     base: float
@@ -78,10 +78,10 @@ class Paired:
 
 
 def differences(
-    pairs: Mapping[Cell, Paired], noise: NoiseFloor | None = None, resamples: int = 10_000, seed: int = 0
+    pairs: Mapping[LossOnModel, Paired], noise: NoiseFloor | None = None, resamples: int = 10_000, seed: int = 0
 ) -> tuple[tuple[Difference, ...], Difference | None]:
     """Return the difference of every cell, in order, and the overall one."""
-    kept: dict[Cell, NDArray[np.bool_]] = {
+    kept: dict[LossOnModel, NDArray[np.bool_]] = {
         cell: np.isfinite(np.concatenate([both.base, both.new])).all(0) for cell, both in pairs.items()
     }
     having = [cell for cell in pairs if kept[cell].any()]
@@ -117,7 +117,7 @@ def differences(
     return tuple(found.get(cell, bare[cell]) for cell in pairs), found.get(OVERALL)
 
 
-def _spread_of(noise: NoiseFloor, cell: Cell) -> Spread:
+def _spread_of(noise: NoiseFloor, cell: LossOnModel) -> Spread:
     """Return what runs vary by; a loss that was not calibrated counts as the noisiest that was."""
     if cell == OVERALL:
         return noise.overall
@@ -198,7 +198,7 @@ def pair(one: Values, other: Values, seeds: tuple[int, ...], first: str, second:
     )
 
 
-def _bare(cell: Cell, both: Paired, kept: NDArray[np.bool_]) -> Difference:
+def _bare(cell: LossOnModel, both: Paired, kept: NDArray[np.bool_]) -> Difference:
     """Return the difference without its intervals."""
     base, new = (float(side[:, kept].mean()) if kept.any() else NAN for side in (both.base, both.new))
     return Difference(
@@ -238,7 +238,7 @@ def _over_all(cells: Sequence[Difference], weight: Floats, n_prompts: int) -> Di
     )
 
 
-def cell_weights(cells: Sequence[Cell]) -> Floats:
+def cell_weights(cells: Sequence[LossOnModel]) -> Floats:
     """Return the weight of each cell, (C,): every model the same, and within a model every loss."""
     losses = {model: sum(cell.model == model for cell in cells) for model in {cell.model for cell in cells}}
     return np.array([1 / len(losses) / losses[cell.model] for cell in cells])

@@ -13,7 +13,7 @@ from scipy.special import stdtr, stdtrit
 from harness.api.errors import HarnessError
 from harness.compare.noise import SHARE, NoiseFloor, Spread
 from harness.compare.paired import OVERALL, Difference, cell_weights, differences, pair
-from harness.compare.sides import Cell, Side, Values, check_pairable, differing_settings, read_side, read_values
+from harness.compare.sides import LossOnModel, Side, Values, check_pairable, read_side, read_values
 from harness.compare.verdict import gain, metric_of_use
 from harness.statistics.intervals import Floats
 
@@ -77,15 +77,14 @@ def _columns(cells: tuple[Difference, ...], overall: Difference | None) -> tuple
     return (*cells, overall)
 
 
-def _same_grid(sides: Sequence[Side]) -> tuple[list[Cell], int]:
+def _same_grid(sides: Sequence[Side]) -> tuple[list[LossOnModel], int]:
     """Return the cells and the number of seeds that all runs have, or refuse them."""
     if len(sides) < 2:
         raise HarnessError(f"got {len(sides)} run to calibrate with, expected at least 2 of the same code; name more")
     first = sides[0]
     for side in sides:
         check_pairable(first, side)
-        settings = differing_settings(first, side)
-        if settings:
+        if settings := first.board.differing(side.board):
             said = ", ".join(f"{name} {one!r} and {other!r}" for name, (one, other) in settings.items())
             raise HarnessError(
                 f"{first.folder} and {side.folder} are no repeats: got {said}; expected the same settings; calibrate "
@@ -111,7 +110,7 @@ def _same_grid(sides: Sequence[Side]) -> tuple[list[Cell], int]:
     return list(first.records), counts.pop()
 
 
-def _means(values: Sequence[Mapping[Cell, Values]], cells: Sequence[Cell]) -> Floats:
+def _means(values: Sequence[Mapping[LossOnModel, Values]], cells: Sequence[LossOnModel]) -> Floats:
     """Return the value of each cell in each run, (runs, C), over the examples that count in all runs."""
     kept = {cell: np.isfinite(np.concatenate([run[cell].value for run in values])).all(0) for cell in cells}
     empty = [cell for cell in cells if not kept[cell].any()]
@@ -153,7 +152,7 @@ def _measured(first: Side, metric: str, runs: int, seeds: int, means_RC: Floats)
     )
 
 
-def _with_margin(floor: NoiseFloor, reaches: Mapping[Cell, float]) -> NoiseFloor:
+def _with_margin(floor: NoiseFloor, reaches: Mapping[LossOnModel, float]) -> NoiseFloor:
     columns = list(floor.cells.items())
     if len(columns) > 1:  # of one cell the overall is the same number
         columns.append((OVERALL, floor.overall))

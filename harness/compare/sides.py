@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,19 +11,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.api.errors import HarnessError
-from harness.run_folder.paths import CELLS, MANIFEST, RECORD
-from harness.run_folder.store import RESPONSE_COLUMNS, Record, read_manifest, read_records
+from harness.run_folder.facts import BoardKey
+from harness.run_folder.manifest import known_manifest
+from harness.run_folder.paths import CELLS, RECORD
+from harness.run_folder.record import Record, only
+from harness.run_folder.store import read_records
+from harness.run_folder.tables import PAIR_KEYS, RESPONSE_COLUMNS, RESPONSE_KEYS
 from harness.statistics.intervals import Floats
 from harness.statistics.metrics import examples
 
-PAIR_KEYS, RESPONSE_KEYS = ("split", "prompt_id", "pair_id"), ("split", "prompt_id", "response_id")
 PAIR_SCORES = ("reward_chosen", "reward_rejected", "chosen_sum_logp", "rejected_sum_logp")
 RESPONSE_SCORES = ("reward", "sum_logp")
 SHOWN = 3
 """Ids named in an error; the rest is counted."""
 
 
-class Cell(NamedTuple):
+class LossOnModel(NamedTuple):
     """What is compared: a loss on a model, over its seeds."""
 
     model: str
@@ -35,7 +37,7 @@ class Cell(NamedTuple):
 class Trouble:
     """A cell that came to nothing."""
 
-    cell: Cell
+    cell: LossOnModel
     seed: int
     status: str
     """`failed`, `diverged`, or `missing`: asked for and not done."""
@@ -47,12 +49,12 @@ class Side:
     """The losses of a run folder; reference rows are left out."""
 
     folder: Path
-    records: Mapping[Cell, Mapping[int, Record]]
+    records: Mapping[LossOnModel, Mapping[int, Record]]
     """The scored cells, by seed."""
     troubles: tuple[Trouble, ...]
-    options: Mapping[Cell, Mapping[str, Any]]
+    options: Mapping[LossOnModel, Mapping[str, Any]]
     """The loss's options; of every cell with a record."""
-    board: Mapping[str, Any]
+    board: BoardKey
     must_match: Mapping[str, Any]
     """Without which a paired comparison means nothing, by name; None where it is not known."""
     checkpoints: Mapping[str, str]
@@ -69,42 +71,37 @@ def read_side(folder: Path) -> Side:
 
     Raises `HarnessError` for a folder that is no run, and for records that may not stand together.
     """
-    records = [record for record in read_records(folder) if _field(record, "kind") != "reference"]
-    scored: dict[Cell, dict[int, Record]] = {}
-    troubles: dict[tuple[Cell, int], Trouble] = {}
-    options: dict[Cell, Mapping[str, Any]] = {}
+    records = [record for record in read_records(folder) if record.kind != "reference"]
+    scored: dict[LossOnModel, dict[int, Record]] = {}
+    troubles: dict[tuple[LossOnModel, int], Trouble] = {}
+    options: dict[LossOnModel, Mapping[str, Any]] = {}
     for record in records:
-        cell = Cell(str(_field(record, "model.name")), str(_field(record, "label")))
-        seed, status = int(_field(record, "seed")), str(_field(record, "status"))
+        assert record.seed is not None, "a record of a loss has a seed"
+        cell, seed = LossOnModel(record.model.name, record.label), record.seed
         if seed in scored.get(cell, {}) or (cell, seed) in troubles:
             raise HarnessError(
                 f"{folder}: got two records of {cell.label} on {cell.model}, seed {seed}, expected one; delete the one "
                 "that is stale"
             )
-        options[cell] = _field(record, "loss.options") or {}
-        if status == "ok":
+        options[cell] = record.loss.options
+        if record.scored:
             scored.setdefault(cell, {})[seed] = record
         else:
-            reason = str(record.fields.get("reason") or "no reason given")
-            troubles[cell, seed] = Trouble(cell=cell, seed=seed, status=status, reason=reason)
-    manifest = read_manifest(folder) if (folder / MANIFEST).is_file() else {}
-    for label, model, seed in manifest.get("cells") or []:
-        cell = Cell(str(model), str(label))
+            reason = record.reason or "no reason given"
+            troubles[cell, seed] = Trouble(cell=cell, seed=seed, status=record.status, reason=reason)
+    for label, model, seed in known_manifest(folder).cells:
+        cell = LossOnModel(model, label)
         if seed not in scored.get(cell, {}) and (cell, seed) not in troubles:
             troubles[cell, seed] = Trouble(cell=cell, seed=seed, status="missing", reason="asked for and not done")
-    board = _one(records, "board")
+    board = only(records, "board", lambda record: record.board) or BoardKey()
     return Side(
         folder=folder,
         records={cell: dict(sorted(scored[cell].items())) for cell in sorted(scored)},
         troubles=tuple(troubles[key] for key in sorted(troubles)),
         options=options,
-        board=board or {},
-        must_match=_must_match(records, board or {}),
-        checkpoints={
-            str(record.fields["model"]["name"]): str(record.fields["model"]["fingerprint"])
-            for record in records
-            if record.fields["model"].get("fingerprint")
-        },
+        board=board,
+        must_match=_must_match(records, board),
+        checkpoints={record.model.name: record.model.fingerprint for record in records if record.model.fingerprint},
     )
 
 
@@ -120,13 +117,6 @@ def check_pairable(base: Side, new: Side) -> None:
             f"the runs cannot be paired: got {'; '.join(differing)}; expected the same on both sides; repeat one of "
             "them as the other was made, or make a new baseline"
         )
-
-
-def differing_settings(base: Side, new: Side) -> dict[str, tuple[Any, Any]]:
-    """Return the settings of the board's key that differ, each with both values; a missing one counts as None."""
-    names = [*base.board, *(name for name in new.board if name not in base.board)]
-    pairs = {name: (base.board.get(name), new.board.get(name)) for name in names}
-    return {name: values for name, values in pairs.items() if values[0] != values[1]}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -154,7 +144,7 @@ def read_values(records: Sequence[Record], metric: str) -> Values:
         scores = _numbers(rows, PAIR_SCORES)
         responses = pd.DataFrame(columns=list(RESPONSE_COLUMNS))
         if on_responses:
-            responses, keys = _sorted(record, record.responses(), RESPONSE_KEYS)
+            responses, keys = _sorted(record, record.responses(), ("split", *RESPONSE_KEYS))
             scores = _numbers(responses, RESPONSE_SCORES)
         one = examples(rows, responses)[metric]
         found.append(
@@ -204,42 +194,20 @@ def _numbers(table: Any, names: tuple[str, ...]) -> Floats:
     return np.array([table[name].to_numpy(np.float64, na_value=np.nan) for name in names])
 
 
-def _must_match(records: Sequence[Record], board: Mapping[str, Any]) -> dict[str, Any]:
-    found: dict[str, Any] = {
-        "protocol": _one(records, "protocol"),
-        "dataset fingerprint": _one(records, "dataset.fingerprint"),
-        "preset": board.get("preset", _one(records, "model.preset")),
-        "evaluated split": board.get("evaluated_on"),
-    }
-    scored = [record for record in records if record.fields["status"] == "ok"]
-    for model in sorted({str(record.fields["model"]["name"]) for record in scored}):
-        mine = [record for record in scored if record.fields["model"]["name"] == model]
-        found[f"tokens fingerprint of {model}"] = _one(mine, "tokens_fingerprint")
-    return found
-
-
-def _one(records: Sequence[Record], path: str) -> Any:
-    """Return the one value that all records have under a dotted name, or refuse them."""
-    first: dict[str, Record] = {}
-    for record in records:
-        first.setdefault(json.dumps(_field(record, path), sort_keys=True), record)
-    if len(first) > 1:
-        found = "; ".join(f"{value} in {record.folder}" for value, record in first.items())
-        raise HarnessError(
-            f"got records whose {path} differs: {found}; expected one value; do not mix runs in a folder"
+def _must_match(records: Sequence[Record], board: BoardKey) -> dict[str, Any]:
+    scored = [record for record in records if record.scored]
+    by_model = {
+        f"tokens fingerprint of {model}": only(
+            [record for record in scored if record.model.name == model],
+            "tokens_fingerprint",
+            lambda record: record.tokens_fingerprint,
         )
-    return _field(next(iter(first.values())), path) if first else None
-
-
-def _field(record: Record, path: str) -> Any:
-    value: Any = record.fields
-    for name in path.split("."):
-        if not isinstance(value, Mapping) or (
-            name not in value and path not in ("kind", "board", "tokens_fingerprint")
-        ):
-            raise HarnessError(
-                f"{record.folder / RECORD}: got no '{path}', expected a record of the harness; delete the folder and "
-                "run again"
-            )
-        value = value.get(name)
-    return value
+        for model in sorted({record.model.name for record in scored})
+    }
+    return {
+        "protocol": only(records, "protocol", lambda record: record.protocol),
+        "dataset fingerprint": only(records, "dataset.fingerprint", lambda record: record.dataset.fingerprint),
+        "preset": board.preset or only(records, "model.preset", lambda record: record.model.preset),
+        "evaluated split": board.evaluated_on,
+        **by_model,
+    }

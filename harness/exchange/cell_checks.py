@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.exchange.untrusted import NUMBERS, Cell, Found, Whole, look_up
+from harness.exchange.untrusted import NUMBERS, RunContents, UntrustedCell, WholeCell
 from harness.run_folder.paths import RECORD, RESPONSES, ROWS
 from harness.run_folder.store import file_hash
+from harness.run_folder.tables import PAIR_KEYS, RESPONSE_KEYS
 from harness.statistics.metrics import LENBALANCED, METRICS, summarise
 
 if TYPE_CHECKING:
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
 
 TOLERANCE = 1e-9
 """Of a recomputed metric, absolute and relative: other versions of numpy and scipy sum in another order."""
-PAIR_KEYS, RESPONSE_KEYS = ("split", "prompt_id", "pair_id"), ("prompt_id", "response_id")
 SCORES = ("sum_logp", "tokens", "ref_sum_logp", "reward", "characters")
 """Columns of responses.parquet that stand in rows.parquet too, once a side."""
 
@@ -37,24 +37,24 @@ class Check:
     """What could not be checked, and why that is no problem."""
 
 
-def check_records(found: Found) -> Check:
+def check_records(found: RunContents) -> Check:
     """Every record.json is JSON, of this protocol, complete, and in the folder of its name."""
     number = len(found.cells)
     notes = [f"{found.unfinished} cell folders without {RECORD} are not done and count for nothing"]
+    scored = sum(cell.record.scored for cell in found.cells)
     return Check(
-        said=f"{number} records are of this protocol and complete, {sum(cell.scored for cell in found.cells)} of them "
-        "of scored cells",
+        said=f"{number} records are of this protocol and complete, {scored} of them of scored cells",
         problems=found.problems or (() if number else ("cells: got no finished cell, expected one; finish the run",)),
         notes=tuple(notes if found.unfinished else ()),
     )
 
 
-def check_hashes(cells: Sequence[Cell]) -> Check:
+def check_hashes(cells: Sequence[UntrustedCell]) -> Check:
     """Every table has the sha256 that its record has. Finds damage; whoever means to deceive can write a new hash."""
     problems, without, checked = [], [], 0
     for cell in cells:
-        files, folder = cell.record.fields.get("files"), cell.record.folder
-        if not isinstance(files, Mapping):
+        files, folder = cell.record.files, cell.record.folder
+        if files is None:
             without.append(cell.name)
             continue
         there = {path.name for path in folder.glob("*.parquet")}
@@ -74,7 +74,7 @@ def check_hashes(cells: Sequence[Cell]) -> Check:
     return Check(said=said, problems=tuple(problems), notes=(unhashed,) if without else ())
 
 
-def check_tables(found: Found) -> Check:
+def check_tables(found: RunContents) -> Check:
     """Both tables have their columns and say the same of every response."""
     problems = list(found.table_problems)
     for cell in found.whole:
@@ -86,13 +86,13 @@ def check_tables(found: Found) -> Check:
     return Check(said=said, problems=tuple(problems))
 
 
-def _row_problems(cell: Cell, rows: pd.DataFrame) -> list[str]:
+def _row_problems(cell: UntrustedCell, rows: pd.DataFrame) -> list[str]:
     found = _sane(rows, PAIR_KEYS)
     main = rows[rows["split"] != LENBALANCED]
-    splits, evaluated = sorted(set(main["split"])), look_up(cell.record.fields, "board.evaluated_on")
+    splits, evaluated = sorted(set(main["split"])), cell.record.board.evaluated_on
     if evaluated is not None and splits != [evaluated]:
         found.append(f"got pairs of {', '.join(splits) or 'no split'}, expected {evaluated}; run the cell again")
-    pairs = cell.record.fields["dataset"]["test_pairs"]
+    pairs = cell.record.dataset.test_pairs
     if len(main) != pairs:
         found.append(f"got {len(main)} pairs, expected {pairs} as {RECORD} says; copy the cell's folder anew")
     gap = rows["score_chosen"].to_numpy(np.float64) - rows["score_rejected"].to_numpy(np.float64)
@@ -150,16 +150,17 @@ def _sane(table: pd.DataFrame, keys: tuple[str, ...]) -> list[str]:
     return found
 
 
-def check_metrics(cells: Sequence[Whole]) -> Check:
+def check_metrics(cells: Sequence[WholeCell]) -> Check:
     """Every metric that a record has is what its rows give."""
     problems, unknown, new, compared = [], set(), set(), 0
     for cell in cells:
-        recorded = cell.record.fields["metrics"]
+        recorded = cell.record.metrics
         recomputed, _ = summarise(cell.rows, cell.responses)
         unknown |= recorded.keys() - METRICS.keys()
         new |= METRICS.keys() - recorded.keys()
         for name in (name for name in METRICS if name in recorded):
-            got = math.nan if recorded[name] is None else float(recorded[name])
+            value = recorded[name]
+            got = math.nan if value is None else float(value)
             wanted = recomputed[name]
             compared += 1
             if math.isnan(got) and math.isnan(wanted):

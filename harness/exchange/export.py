@@ -5,8 +5,8 @@ from __future__ import annotations
 import csv
 import io
 import json
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 from harness.api.errors import HarnessError
 from harness.exchange import hub, lm_eval
@@ -14,7 +14,8 @@ from harness.leaderboard import ranked_records, table_of
 from harness.leaderboard.json import rounded
 from harness.leaderboard.table import Board, Row, Table
 from harness.run_folder.paths import check_new, new_folder
-from harness.run_folder.store import Record, write_atomically
+from harness.run_folder.record import Record
+from harness.run_folder.store import write_atomically
 from harness.statistics.metrics import METRICS
 
 FORMATS = ("lm-eval", "csv", "hf")
@@ -37,7 +38,7 @@ def run_export(run: Path, format: str, output: Path) -> tuple[str, int]:
     if format not in FORMATS:
         raise HarnessError(f"--format got '{format}', expected one of {', '.join(FORMATS)}")
     records = ranked_records(run)
-    scored = [record for record in records if record.fields["status"] == "ok"]
+    scored = [record for record in records if record.scored]
     if not scored:
         raise HarnessError(f"got {run} with {len(records)} cells, none scored; expected one; finish the run first")
     lost = len(records) - len(scored)
@@ -63,10 +64,11 @@ def as_csv(table: Table) -> str:
     writer.writerow(COLUMNS)
     for number, board in enumerate(table.boards, start=1):
         where = [number, board.model, board.preset, board.dataset]
-        trials = board.settings.get("trials", 0)
+        trials = board.settings.trials or 0
         for row in board.rows:
-            settings = [board.settings.get("budget"), _rate(board, row), board.settings.get("evaluated_on")]
-            options, tuned = (json.dumps(rounded(each), sort_keys=True) for each in (row.options, row.tuned))
+            settings = [board.settings.budget, _rate(board, row), board.settings.evaluated_on]
+            chosen = {model: asdict(choice) for model, choice in row.tuned.items()}
+            options, tuned = (json.dumps(rounded(each), sort_keys=True) for each in (row.options, chosen))
             who = [trials, row.label, row.loss, row.kind, options, tuned if row.tuned else ""]
             who += [" ".join(map(str, row.seeds)), row.status, row.reason]
             for name, one in row.metrics.items():
@@ -77,10 +79,10 @@ def as_csv(table: Table) -> str:
     return text.getvalue()
 
 
-def _rate(board: Board, row: Row) -> Any:
+def _rate(board: Board, row: Row) -> float | None:
     """Return the learning rate of a row: the board's, or the one chosen where it is the same on all models."""
-    chosen = {choice["learning_rate"] for choice in row.tuned.values()}
-    return chosen.pop() if len(chosen) == 1 else board.settings.get("learning_rate")
+    chosen = {choice.learning_rate for choice in row.tuned.values()}
+    return chosen.pop() if len(chosen) == 1 else board.settings.learning_rate
 
 
 def _export_hub(run: Path, records: list[Record], output: Path) -> str:

@@ -15,10 +15,10 @@ import numpy as np
 
 import harness
 from harness.leaderboard import markdown, renders
-from harness.leaderboard.decide.row_facts import trials_of
 from harness.leaderboard.table import Table
 from harness.run_folder.paths import RESPONSES, ROWS
-from harness.run_folder.store import RESPONSE_COLUMNS, ROW_COLUMNS, Record
+from harness.run_folder.record import Record
+from harness.run_folder.tables import RESPONSE_COLUMNS, ROW_COLUMNS
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -61,7 +61,7 @@ def tables(records: Sequence[Record]) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Return the rows and the responses of all scored cells, each with `OF_THE_CELL` before it, in the order given."""
     import pandas as pd
 
-    scored = [record for record in records if record.fields["status"] == "ok"]
+    scored = [record for record in records if record.scored]
     rows = [_labelled(record, record.rows()[list(ROW_COLUMNS)]) for record in scored]
     responses = [_labelled(record, record.responses()[list(RESPONSE_COLUMNS)]) for record in scored]
     return pd.concat(rows, ignore_index=True), pd.concat(responses, ignore_index=True)
@@ -70,19 +70,18 @@ def tables(records: Sequence[Record]) -> tuple[pd.DataFrame, pd.DataFrame]:
 def _labelled(record: Record, table: pd.DataFrame) -> pd.DataFrame:
     import pandas as pd
 
-    fields = record.fields
     own = pd.DataFrame(
         {
-            "cell": fields["key"],
-            "model": fields["model"]["name"],
-            "model_id": str(fields["model"].get("id") or ""),
-            "loss": fields["loss"]["name"],
-            "label": fields["label"],
-            "options": json.dumps(fields["loss"].get("options") or {}, sort_keys=True),
-            "learning_rate": np.nan if (rate := fields.get("learning_rate")) is None else float(rate),
-            "trials": trials_of(record),
-            "kind": fields["kind"],
-            "seed": pd.array([fields.get("seed")] * len(table), dtype="Int64"),
+            "cell": record.key,
+            "model": record.model.name,
+            "model_id": record.model.id or "",
+            "loss": record.loss.name,
+            "label": record.label,
+            "options": json.dumps(record.loss.options, sort_keys=True),
+            "learning_rate": np.nan if record.learning_rate is None else float(record.learning_rate),
+            "trials": record.board.trials or 0,
+            "kind": record.kind,
+            "seed": pd.array([record.seed] * len(table), dtype="Int64"),
         },
         index=table.index,
     )
@@ -92,8 +91,8 @@ def _labelled(record: Record, table: pd.DataFrame) -> pd.DataFrame:
 def card(table: Table, records: Sequence[Record], n_rows: int, n_responses: int) -> str:
     """Return README.md: the front matter that the hub and `datasets` read, then what the data is, for people."""
     size = next((name for bound, name in SIZES if n_rows + n_responses < bound), "n>10M")
-    data = sorted({str(record.fields["dataset"].get("name")) for record in records})
-    models = sorted({str(record.fields["model"].get("id") or record.fields["model"]["name"]) for record in records})
+    data = sorted({record.dataset.name for record in records})
+    models = sorted({record.model.id or record.model.name for record in records})
     name = f"Preference losses on {', '.join(data)}"
     front = [
         "---",
@@ -107,8 +106,8 @@ def card(table: Table, records: Sequence[Record], n_rows: int, n_responses: int)
         "- config_name: responses\n  data_files: data/responses.parquet",
         "---",
     ]
-    fingerprints = sorted({str(record.fields["dataset"].get("fingerprint")) for record in records})
-    lost = sorted(str(record.fields["key"]) for record in records if record.fields["status"] != "ok")
+    fingerprints = sorted({record.dataset.fingerprint for record in records})
+    lost = sorted(record.key for record in records if not record.scored)
     facts = [
         f"Written by preference-harness {harness.__version__}, protocol {table.protocol}, from {len(records)} cells.",
         f"Data: {', '.join(data)} (fingerprint {', '.join(fingerprints)}). Models: {', '.join(models)}.",

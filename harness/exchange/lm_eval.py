@@ -19,10 +19,9 @@ from typing import Any
 
 import numpy as np
 
-from harness.leaderboard.decide.row_facts import trials_of
 from harness.leaderboard.json import rounded
 from harness.run_folder.paths import TUNED
-from harness.run_folder.store import Record
+from harness.run_folder.record import Record
 from harness.statistics.intervals import cluster_sums
 from harness.statistics.metrics import LISTWISE, METRICS, Examples, examples
 
@@ -34,15 +33,15 @@ STDERR = "clustered by prompt: sqrt(P / (P - 1) * sum over prompts (sum over its
 
 def file_name(record: Record) -> str:
     """Return the path of a cell's results in the exported folder."""
-    seed = record.fields.get("seed")
-    folder = re.sub(r"--seed-?\d+$", "", str(record.fields["key"])) + _tuned(record, "--")
+    seed = record.seed
+    folder = re.sub(r"--seed-?\d+$", "", record.key) + _tuned(record, "--")
     return f"{folder}/results_{'noseed' if seed is None else f'seed{seed}'}.json"
 
 
 def render(record: Record) -> str:
     """Return the results of a scored cell as JSON, recomputed from its rows; metrics it lacks are left out."""
     rows, responses = record.rows(), record.responses()
-    prefix = re.sub(r"\W", "_", f"preference_{record.fields['dataset'].get('name', '')}")
+    prefix = re.sub(r"\W", "_", f"preference_{record.dataset.name}")
     tasks: dict[str, dict[str, tuple[str, Examples]]] = {}
     for name, found in examples(rows, responses).items():
         task, metric = _place(name)
@@ -52,7 +51,7 @@ def render(record: Record) -> str:
         "results": {task: _results(task, metrics) for task, metrics in tasks.items()},
         "group_subtasks": {task: [] for task in tasks},
         "configs": {task: _config(record, task, metrics) for task, metrics in sorted(tasks.items())},
-        "versions": dict.fromkeys(sorted(tasks), record.fields["protocol"]),
+        "versions": dict.fromkeys(sorted(tasks), record.protocol),
         "n-shot": dict.fromkeys(sorted(tasks), 0),
         "higher_is_better": {task: _directions(metrics) for task, metrics in sorted(tasks.items())},
         "n-samples": {task: _counts(metrics) for task, metrics in tasks.items()},
@@ -112,11 +111,10 @@ def _directions(metrics: Mapping[str, tuple[str, Examples]]) -> dict[str, bool |
 
 
 def _config(record: Record, task: str, metrics: Mapping[str, tuple[str, Examples]]) -> dict[str, Any]:
-    fields = record.fields
     return {
         "task": task,
-        "dataset_path": fields["dataset"].get("name"),
-        "test_split": (fields.get("board") or {}).get("evaluated_on"),
+        "dataset_path": record.dataset.name,
+        "test_split": record.board.evaluated_on,
         "output_type": "loglikelihood",
         "num_fewshot": 0,
         "metric_list": [
@@ -124,9 +122,9 @@ def _config(record: Record, task: str, metrics: Mapping[str, tuple[str, Examples
             for key, (name, _) in metrics.items()
         ],
         "metadata": {
-            "version": fields["protocol"],
-            "dataset_fingerprint": fields["dataset"].get("fingerprint"),
-            "tokens_fingerprint": fields.get("tokens_fingerprint"),
+            "version": record.protocol,
+            "dataset_fingerprint": record.dataset.fingerprint,
+            "tokens_fingerprint": record.tokens_fingerprint,
             "stderr": STDERR,
         },
     }
@@ -134,46 +132,45 @@ def _config(record: Record, task: str, metrics: Mapping[str, tuple[str, Examples
 
 def _run(record: Record) -> dict[str, Any]:
     """Return what the file says besides the tasks. `model_args` is all that tells this cell from others."""
-    fields, model = record.fields, record.fields["model"]
-    environment, scorer = fields.get("environment") or {}, fields.get("scorer") or {}
-    name = f"{model.get('id') or model['name']}+{fields['label']}{_tuned(record, '+')}"
+    model, settings, environment, scorer = record.model, record.board, record.environment, record.scorer
+    name = f"{model.id or model.name}+{record.label}{_tuned(record, '+')}"
     return {
         "config": {
-            "model": scorer.get("name"),
+            "model": scorer.name,
             "model_args": {
-                "pretrained": model.get("id") or model["name"],
-                "loss": fields["loss"]["name"],
-                "loss_options": fields["loss"].get("options") or {},
-                "learning_rate": fields.get("learning_rate"),
-                "tuning": fields.get("tuning"),
-                "settings": fields.get("board") or {},
+                "pretrained": model.id or model.name,
+                "loss": record.loss.name,
+                "loss_options": record.loss.options,
+                "learning_rate": record.learning_rate,
+                "tuning": record.tuning.as_json() if record.tuning else None,
+                "settings": settings.as_json(),
             },
-            "model_num_parameters": model.get("parameters"),
-            "model_dtype": (fields.get("board") or {}).get("dtype"),
-            "model_revision": model.get("revision"),
-            "model_sha": model.get("fingerprint"),
+            "model_num_parameters": model.parameters,
+            "model_dtype": settings.dtype,
+            "model_revision": model.revision,
+            "model_sha": model.fingerprint,
             "batch_size": None,
             "batch_sizes": [],
-            "device": environment.get("device"),
-            "limit": (fields.get("board") or {}).get("limit"),
+            "device": environment.device,
+            "limit": settings.limit,
             "bootstrap_iters": 0,
             "gen_kwargs": None,
-            "random_seed": fields.get("seed"),
+            "random_seed": record.seed,
         },
-        "transformers_version": environment.get("transformers"),
-        "preference_harness_version": environment.get("harness"),
+        "transformers_version": environment.transformers,
+        "preference_harness_version": environment.harness,
         "model_source": "preference-harness",
         "model_name": name,
         "model_name_sanitized": re.sub(r'["<>:/|\\?*\[\]]+', "__", name),
         "system_instruction": None,
         "chat_template": None,
-        **({"total_evaluation_time_seconds": str(scorer["seconds"])} if "seconds" in scorer else {}),
+        **({} if scorer.seconds is None else {"total_evaluation_time_seconds": str(scorer.seconds)}),
     }
 
 
 def _tuned(record: Record, before: str) -> str:
     """Return the mark of a cell of a tuned run, such as `--tuned-4`; empty for others."""
-    trials = trials_of(record)
+    trials = record.board.trials
     return f"{before}{TUNED}{trials}" if trials else ""
 
 

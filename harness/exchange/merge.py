@@ -6,7 +6,6 @@ import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from harness.api.errors import HarnessError
 from harness.exchange import merged_manifest
@@ -16,8 +15,10 @@ from harness.exchange.untrusted import find_cells
 from harness.exchange.verify import FAILED, PASSED, Verdict, verify
 from harness.leaderboard import write
 from harness.planning.run_file import make_run
+from harness.run_folder.manifest import Manifest, read_manifest, write_manifest
 from harness.run_folder.paths import CELLS, RECORD, RESPONSES, ROWS, TUNED, check_new, new_folder, runs_inside
-from harness.run_folder.store import Record, read_manifest, read_records, write_atomically, write_manifest
+from harness.run_folder.record import Record
+from harness.run_folder.store import read_records, write_atomically
 
 TRIALS = "trials.csv"
 """The list of a run's trials, beside their cells."""
@@ -72,7 +73,7 @@ class _Part:
 
     merged: Merged
     kept: Mapping[str, Record]
-    manifest: Mapping[str, Any]
+    manifest: Manifest
     trials: str
     """The text of trials.csv; empty where there is none."""
 
@@ -132,7 +133,7 @@ def _joined(folders: Mapping[str, Path], into: Path) -> _Part:
     apart = 0.0
     for name, found in records.items():
         for record in found:
-            key = str(record.fields["key"])
+            key = record.key
             if key in kept:
                 apart = max(apart, check_same_result(kept[key], record))
                 doubled[name].append(key)
@@ -185,7 +186,7 @@ def _write(folder: Path, part: _Part) -> None:
     if check.problems:
         raise HarnessError(f"the runs cannot be merged: {check.problems[0]}")
     write_manifest(folder, part.manifest)
-    if part.manifest["run"]:
-        write_atomically(folder / "run.toml", make_run(part.manifest["run"]).as_toml())
+    if part.manifest.run:
+        write_atomically(folder / "run.toml", make_run(part.manifest.run).as_toml())
     if part.trials:
         write_atomically(folder / TRIALS, part.trials)

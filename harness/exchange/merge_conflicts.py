@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from harness.api.errors import HarnessError
-from harness.exchange.cell_checks import RESPONSE_KEYS
-from harness.exchange.untrusted import look_up
-from harness.run_folder.store import Record
+from harness.run_folder.facts import differing
+from harness.run_folder.record import Record, shared_facts
+from harness.run_folder.tables import RESPONSE_KEYS
 
 OF_THE_MACHINE: Mapping[str, tuple[str, ...]] = {
     "spend": ("seconds", "peak_memory_bytes", "reference_seconds", "reference_cached"),
@@ -27,81 +26,63 @@ NEARLY_OTHERWISE = (0.1, 5e-3)
 
 def check_alike(records: Mapping[str, Sequence[Record]]) -> None:
     """Raise `HarnessError` where runs differ in settings, data, tokens or start checkpoints."""
-    boards = {name: {_board(record) for record in found} for name, found in records.items()}
+    boards = {name: {record.board for record in of_run} for name, of_run in records.items()}
     fullest = max(boards, key=lambda name: len(boards[name]))
     for name, keys in boards.items():
-        for key in sorted(keys - boards[fullest]):
+        for key in sorted(keys - boards[fullest], key=lambda board: board.canonical):
+            other = min(boards[fullest], key=lambda board: board.canonical)
+            apart = ", ".join(f"{setting} {mine!r} / {its!r}" for setting, (mine, its) in key.differing(other).items())
             raise HarnessError(
-                f"the runs cannot be merged: got other settings in {name} than in {fullest}: "
-                f"{_settings_apart(json.loads(key), json.loads(min(boards[fullest])))}; expected one board; merge runs "
-                "of the same settings"
+                f"the runs cannot be merged: got other settings in {name} than in {fullest}: {apart}; expected one "
+                "board; merge runs of the same settings"
             )
-    first: dict[tuple[str, ...], tuple[Any, str]] = {}
-    for name, found in records.items():
-        for record in found:
-            model = str(record.fields["model"]["name"])
-            places = [
-                ("dataset.fingerprint",),
-                ("tokens_fingerprint", _board(record), model),
-                ("model.fingerprint", model),
-            ]
-            for place in places if record.fields["status"] == "ok" else places[:1]:
-                got = look_up(record.fields, place[0])
-                wanted, where = first.setdefault(place, (got, name))
+    first: dict[tuple[Hashable, ...], tuple[str | None, str]] = {}
+    for name, of_run in records.items():
+        for record in of_run:
+            for fact, scope, got in shared_facts(record):
+                wanted, where = first.setdefault((fact, *scope), (got, name))
                 if got != wanted:
-                    of = f" of {model}" if len(place) > 1 else ""
+                    of = f" of {record.model.name}" if scope else ""
                     raise HarnessError(
-                        f"the runs cannot be merged: got {place[0]}{of} {got!r} in {name} and {wanted!r} in {where}; "
+                        f"the runs cannot be merged: got {fact}{of} {got!r} in {name} and {wanted!r} in {where}; "
                         "expected the same; merge runs of the same data and start checkpoint"
                     )
 
 
-def _board(record: Record) -> str:
-    return json.dumps(record.fields["board"], sort_keys=True)
-
-
-def _settings_apart(one: Mapping[str, Any], other: Mapping[str, Any]) -> str:
-    names = [*one, *(name for name in other if name not in one)]
-    return ", ".join(
-        f"{name} {one.get(name)!r} / {other.get(name)!r}" for name in names if one.get(name) != other.get(name)
-    )
-
-
 def check_same_result(kept: Record, other: Record) -> float:
     """Raise `HarnessError` where two runs' results of a cell differ; return how far the start's scores lie apart."""
-    differing = [f"{name} {one!r:.80} / {two!r:.80}" for name, one, two in _fields_apart(kept.fields, other.fields)]
+    apart_in = [f"{name} {one!r:.80} / {two!r:.80}" for name, one, two in _facts_apart(kept, other)]
     apart = 0.0
-    if not differing and kept.fields["status"] == "ok":
+    if not apart_in and kept.scored:
         absolute, relative = (0.0, 0.0)
-        if kept.fields["kind"] == "reference":
-            absolute, relative = NEARLY.get(str(look_up(kept.fields, "board.dtype")), NEARLY_OTHERWISE)
+        if kept.kind == "reference":
+            absolute, relative = NEARLY.get(str(kept.board.dtype), NEARLY_OTHERWISE)
         one, two = (each.responses().set_index(list(RESPONSE_KEYS)).sort_index() for each in (kept, other))
         if not one.index.equals(two.index):
-            differing.append("other held-out responses")
-        for column in () if differing else ("sum_logp", "ref_sum_logp", "reward"):
+            apart_in.append("other held-out responses")
+        for column in () if apart_in else ("sum_logp", "ref_sum_logp", "reward"):
             left, right = one[column].to_numpy(np.float64), two[column].to_numpy(np.float64)
             gap = np.where(np.isnan(left) & np.isnan(right), 0.0, np.abs(left - right))
             apart = max(apart, float(gap.max(initial=0.0)))
             off = ~(gap <= absolute + relative * np.nan_to_num(np.abs(left)))
             if off.any():
-                differing.append(f"{column} of {off.sum()} of {len(gap)} responses, by up to {np.max(gap):.3g}")
-    if differing:
+                apart_in.append(f"{column} of {off.sum()} of {len(gap)} responses, by up to {np.max(gap):.3g}")
+    if apart_in:
         raise HarnessError(
-            f"got two results of one cell that differ: {kept.folder} / {other.folder}: {'; '.join(differing)}; "
+            f"got two results of one cell that differ: {kept.folder} / {other.folder}: {'; '.join(apart_in)}; "
             "expected the same; delete the folder of the one that shall not count"
         )
     return apart
 
 
-def _fields_apart(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
-    """Return the fields in which two records differ and that no machine decides."""
+def _facts_apart(kept: Record, other: Record) -> list[tuple[str, Any, Any]]:
+    """Return the facts in which two records differ and that no machine decides."""
+    return [(name, *values) for name, values in differing(_of_the_run(kept), _of_the_run(other)).items()]
 
-    def essential(fields: Mapping[str, Any], name: str) -> Any:
-        value = fields.get(name)
-        if isinstance(value, Mapping):
-            return {key: inner for key, inner in value.items() if key not in OF_THE_MACHINE.get(name, ())}
-        return value
 
-    names = [name for name in {**one, **other} if name not in FOLLOWS]
-    pairs = [(name, essential(one, name), essential(other, name)) for name in names]
-    return [(name, left, right) for name, left, right in pairs if left != right]
+def _of_the_run(record: Record) -> dict[str, Any]:
+    """Return a record without what the machine decides and what follows from the tables."""
+    facts = {name: value for name, value in record.as_json().items() if name not in FOLLOWS}
+    for name, inner in OF_THE_MACHINE.items():
+        facts[name] = {key: value for key, value in facts[name].items() if key not in inner}
+    return facts

@@ -8,53 +8,64 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from harness.run_folder.manifest import Manifest
+
 MACHINE_FACTS = ("harness", "versions", "python", "platform", "cpus", "environment", "broken_plugins")
 TRIAL = re.compile(r" trial \d+$")
 """The end of the label that a trial of a system has."""
 
 
 def manifest(
-    manifests: Mapping[str, Mapping[str, Any]],
+    manifests: Mapping[str, Manifest],
     taken: Mapping[str, Sequence[str]],
     doubled: Mapping[str, Sequence[str]],
-) -> dict[str, Any]:
+) -> Manifest:
     """Return the manifest: what all runs share, everything asked of any, and where each cell comes from.
 
     `taken`, `doubled`: the keys of the cells that each run brought, and that an earlier one has too.
     """
-    first = next(iter(manifests.values()))
-    asked = {tuple(cell) for manifest in manifests.values() for cell in manifest.get("cells") or []}
+    every = list(manifests.values())
+    contents = {name: manifest.as_json() for name, manifest in manifests.items()}
+    asked = sorted({cell for manifest in every for cell in manifest.cells})
+    models = list(dict.fromkeys(model for manifest in every for model in manifest.models))
     alike = {
         name: value
-        for name, value in first.items()
-        if name not in MACHINE_FACTS or all(manifest.get(name) == value for manifest in manifests.values())
+        for name, value in every[0].as_json().items()
+        if name not in MACHINE_FACTS or all(content.get(name) == value for content in contents.values())
     }
-    plugins: dict[str, Any] = {}
-    for manifest in manifests.values():
-        plugins = dict(manifest.get("plugins") or {}) | plugins
-    run = dict(first.get("run") or {})
-    if run:
-        run |= {
-            "plugins": ",".join(dict.fromkeys(_spec(str(cell[0])) for cell in sorted(asked))) or run.get("plugins"),
-            # the first run's in its order: the first of them is the seed that tuning used
-            "seeds": list(dict.fromkeys([*(run.get("seeds") or []), *sorted({cell[2] for cell in asked})])),
+    return Manifest.of(
+        alike
+        | {
+            "run": _run(every, asked, models),
+            "models": models,
+            "cells": asked,
+            "plugins": {name: owner for manifest in reversed(every) for name, owner in manifest.plugins.items()},
+            **_search(every),
+            "sources": {
+                name: {
+                    **{fact: content[fact] for fact in (*MACHINE_FACTS, "plugins", "sources") if fact in content},
+                    "cells": taken[name],
+                    "cells_of_an_earlier_source": doubled[name],
+                }
+                for name, content in contents.items()
+            },
         }
-        run |= _trials_asked(manifests)
-    models = list(dict.fromkeys(model for manifest in manifests.values() for model in manifest.get("models") or []))
-    return alike | {
-        "run": run | ({"models": models} if run else {}),
-        "models": models,
-        "cells": sorted(list(cell) for cell in asked),
-        "plugins": plugins,
-        **_search(manifests),
-        "sources": {
-            name: {
-                **{fact: manifest[fact] for fact in (*MACHINE_FACTS, "plugins", "sources") if fact in manifest},
-                "cells": taken[name],
-                "cells_of_an_earlier_source": doubled[name],
-            }
-            for name, manifest in manifests.items()
-        },
+    )
+
+
+def _run(every: Sequence[Manifest], asked: Sequence[tuple[str, str, int]], models: Sequence[str]) -> dict[str, Any]:
+    """Return the options of the run that would ask for all cells: the first run's, with everything asked of any."""
+    run = every[0].run
+    if not run:
+        return {}
+    # a run without trials says nothing about them
+    tuned = next((manifest.run for manifest in every if manifest.run.get("trials")), {})
+    return run | {
+        "plugins": ",".join(dict.fromkeys(_spec(label) for label, _, _ in asked)) or run.get("plugins"),
+        # the first run's in its order: the first of them is the seed that tuning used
+        "seeds": list(dict.fromkeys([*(run.get("seeds") or []), *sorted({seed for _, _, seed in asked})])),
+        **{name: tuned[name] for name in ("trials", "trial_learning_rates") if name in tuned},
+        "models": list(models),
     }
 
 
@@ -64,18 +75,11 @@ def _spec(label: str) -> str:
     return f"{name}:{options.removesuffix(')')}" if options else name
 
 
-def _trials_asked(manifests: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """Return what the first run with trials asked for: a run without any says nothing about them."""
-    runs = [dict(manifest.get("run") or {}) for manifest in manifests.values()]
-    first = next((run for run in runs if run.get("trials")), {})
-    return {name: first[name] for name in ("trials", "trial_learning_rates") if name in first}
-
-
-def _search(manifests: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+def _search(every: Sequence[Manifest]) -> dict[str, Any]:
     """Return what the trials of all runs searched; nothing where none had any."""
-    found = [manifest["search"] for manifest in manifests.values() if manifest.get("search")]
-    space = {label: spreads for one in reversed(found) for label, spreads in (one.get("space") or {}).items()}
-    return {"search": {**found[0], "space": dict(sorted(space.items()))}} if found else {}
+    searches = [manifest.search for manifest in every if manifest.search]
+    space = {label: spreads for search in reversed(searches) for label, spreads in (search.get("space") or {}).items()}
+    return {"search": {**searches[0], "space": dict(sorted(space.items()))}} if searches else {}
 
 
 def trials(texts: Sequence[str]) -> str:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from harness.api.errors import HarnessError
-from harness.exchange.cell_checks import PAIR_KEYS, RESPONSE_KEYS, Check, differing
-from harness.exchange.untrusted import Cell, Whole, look_up
+from harness.exchange.cell_checks import Check, differing
+from harness.exchange.untrusted import UntrustedCell, WholeCell
 from harness.leaderboard import renders, table_of
+from harness.run_folder.manifest import known_manifest
 from harness.run_folder.paths import CELLS, MANIFEST, RECORD, RESPONSES, ROWS, TUNING
-from harness.run_folder.store import read_manifest
+from harness.run_folder.record import shared_facts
+from harness.run_folder.tables import PAIR_KEYS, RESPONSE_KEYS
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -26,14 +28,14 @@ OF_A_PAIR = (
 OF_A_RESPONSE = ("split", "score", "true_quality", "characters", "listwise")
 
 
-def check_pairs(cells: Sequence[Whole]) -> Check:
+def check_pairs(cells: Sequence[WholeCell]) -> Check:
     """Cells of the same data have the same held-out pairs and responses; those of a model the same token counts."""
     problems: list[str] = []
-    first: dict[tuple[str, ...], Whole] = {}
+    first: dict[tuple[str, ...], WholeCell] = {}
     for cell in cells:
-        fields = cell.record.fields
-        of_data = (fields["dataset"]["fingerprint"], str(look_up(fields, "board.evaluated_on")))
-        of_model = (*of_data, fields["model"]["name"], fields["tokens_fingerprint"])
+        record = cell.record
+        of_data = (record.dataset.fingerprint, str(record.board.evaluated_on))
+        of_model = (*of_data, record.model.name, str(record.tokens_fingerprint))
         for key, tokens in ((of_data, False), (of_model, True)):
             other = first.setdefault(key, cell)
             problems += _differences(cell, other, tokens) if other is not cell else []
@@ -42,7 +44,7 @@ def check_pairs(cells: Sequence[Whole]) -> Check:
     return Check(said=said, problems=tuple(dict.fromkeys(problems)))
 
 
-def _differences(cell: Whole, other: Whole, tokens: bool) -> list[str]:
+def _differences(cell: WholeCell, other: WholeCell, tokens: bool) -> list[str]:
     """Return how the data of a cell, or its counts of `tokens`, differ from those of another."""
     found = []
     for name, keys, columns in (
@@ -67,33 +69,26 @@ def _differences(cell: Whole, other: Whole, tokens: bool) -> list[str]:
     return found
 
 
-def _indexed(cell: Whole, name: str, keys: tuple[str, ...]) -> pd.DataFrame:
+def _indexed(cell: WholeCell, name: str, keys: tuple[str, ...]) -> pd.DataFrame:
     table = cell.rows if name == ROWS else cell.responses
     return table.set_index(list(keys)).sort_index()
 
 
-def check_fingerprints(run: Path, cells: Sequence[Cell]) -> Check:
+def check_fingerprints(run: Path, cells: Sequence[UntrustedCell]) -> Check:
     """Cells of one board share data, and those of one model on it tokens and start checkpoint."""
     problems = []
-    known: dict[tuple[str, ...], tuple[Any, str]] = {}
-    if (run / MANIFEST).is_file():
-        known["dataset.fingerprint", ""] = (look_up(read_manifest(run), "dataset.fingerprint"), MANIFEST)
+    known: dict[tuple[Hashable, ...], tuple[str | None, str]] = {}
+    if (data := known_manifest(run).dataset) is not None:
+        known["dataset.fingerprint",] = (data.fingerprint, MANIFEST)
     for cell in cells:
-        fields = cell.record.fields
-        board, model = json.dumps(fields["board"], sort_keys=True), fields["model"]["name"]
-        places: list[tuple[str, ...]] = [("dataset.fingerprint", "")]
-        if cell.scored:
-            places += [("tokens_fingerprint", board, model), ("model.fingerprint", model)]
-        for place in places:
-            got = look_up(fields, place[0])
-            wanted, where = known.setdefault(place, (got, cell.name))
+        for name, scope, got in shared_facts(cell.record):
+            wanted, where = known.setdefault((name, *scope), (got, cell.name))
             if got != wanted:
                 problems.append(
-                    f"{cell.file(RECORD)}: got {place[0]} {got!r}, expected {wanted!r} as in {where}; keep cells of "
+                    f"{cell.file(RECORD)}: got {name} {got!r}, expected {wanted!r} as in {where}; keep cells of "
                     "other data, tokens or checkpoints in a folder of their own"
                 )
-    models = {cell.record.fields["model"]["name"] for cell in cells}
-    boards = {json.dumps(cell.record.fields["board"], sort_keys=True) for cell in cells}
+    models, boards = {cell.record.model.name for cell in cells}, {cell.record.board for cell in cells}
     said = f"data, tokens and start checkpoints are the same within {len(boards)} settings of {len(models)} models"
     return Check(said=said, problems=tuple(dict.fromkeys(problems)))
 

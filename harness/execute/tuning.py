@@ -65,7 +65,7 @@ class Tuning:
         write_atomically(self.trials.folder / TRIALS, text)
 
     def _outcomes(self) -> list[Outcome]:
-        return outcomes([record.fields for record in read_records(self.trials.folder)], self.run.run.ranked_by)
+        return outcomes(read_records(self.trials.folder), self.run.run.ranked_by)
 
     def _chosen(self, model: str, best: dict[tuple[str, str], Outcome]) -> list[System]:
         """Return the system chosen for each of the run's on this model, under the label that it has untuned."""
@@ -129,10 +129,11 @@ def drop_superseded(campaign: Campaign) -> None:
 
     A trial that failed is tried again, and may then be the best; another version of the sampler may draw other points.
     """
-    asked = {(cell.model, cell.system.label, cell.seed): cell.key for cell in campaign.cells}
+    asked: dict[tuple[str, str, int | None], str] = {
+        (cell.model, cell.system.label, cell.seed): cell.key for cell in campaign.cells
+    }
     folder = campaign.folder
     for record in read_records(folder) if (folder / "cells").is_dir() else []:
-        fields = record.fields
-        key = asked.get((fields["model"]["name"], fields["label"], fields["seed"]))
-        if key is not None and key != fields["key"]:
+        key = asked.get((record.model.name, record.label, record.seed))
+        if key is not None and key != record.key:
             shutil.rmtree(record.folder)

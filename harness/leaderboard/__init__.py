@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from harness.leaderboard import csv, json, markdown
-from harness.leaderboard.decide.comparable import only
 from harness.leaderboard.page.write import write_page
 from harness.leaderboard.table import Table, build
-from harness.run_folder.paths import MANIFEST, tuned_runs
-from harness.run_folder.store import Record, read_manifest, read_records, write_atomically
+from harness.run_folder.manifest import known_manifest, read_manifest
+from harness.run_folder.paths import tuned_runs
+from harness.run_folder.record import Record, only
+from harness.run_folder.store import read_records, write_atomically
 
 __all__ = ["Table", "build", "ranked_records", "renders", "table_of", "write"]
 
@@ -28,7 +28,7 @@ def write(
     one table.
     """
     table, records = table_of(run, ranked_by)
-    manifest = read_manifest(run) if (run / MANIFEST).is_file() else {}
+    manifest = known_manifest(run).as_json()
     for name, text in renders(table).items():
         write_atomically(run / name, text)
     if note := write_page(run, table, records, manifest, draw):
@@ -51,26 +51,19 @@ def table_of(run: Path, ranked_by: str | None = None) -> tuple[Table, list[Recor
     Raises `HarnessError` as `write` does.
     """
     records = read_records(run)
-    manifest = read_manifest(run) if (run / MANIFEST).is_file() else {}
-    wanted = ranked_by or (manifest.get("run") or {}).get("ranked_by") or "pairwise_accuracy"
-    table = build(records, ranked_by=wanted, **_asked(manifest))
+    manifest = known_manifest(run)
+    wanted = ranked_by or manifest.ranked_by
+    table = build(records, ranked_by=wanted, models=manifest.models, asked=manifest.asked)
     for folder in tuned_runs(run):
         more = read_records(folder)
-        tuned = build(more, ranked_by=wanted, **_asked(read_manifest(folder)))
+        inner = read_manifest(folder)
+        tuned = build(more, ranked_by=wanted, models=inner.models, asked=inner.asked)
         table = replace(table, boards=(*table.boards, *tuned.boards))
         records += more
-    only(records, "protocol", lambda record: record.fields.get("protocol"))
+    only(records, "protocol", lambda record: record.protocol)
     return table, records
 
 
 def ranked_records(run: Path) -> list[Record]:
     """Return the records that the leaderboards are made of: the run's, then those of each tuned run inside it."""
     return [record for folder in (run, *tuned_runs(run)) for record in read_records(folder)]
-
-
-def _asked(manifest: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the models of a run, in order, and the label and seed of every system that it was started with."""
-    return {
-        "models": [str(model) for model in manifest.get("models") or []],
-        "asked": [(str(label), int(seed)) for label, _, seed in manifest.get("cells") or []],
-    }

@@ -33,6 +33,6 @@ def render(table: Table) -> str:
             )
             for metric, one in row.metrics.items():
                 numbers = rounded([one.value, one.low, one.high])
-                numbers += [one.n, rounded(row.p_best), board.settings.get("trials", 0)]
+                numbers += [one.n, rounded(row.p_best), board.settings.trials or 0]
                 writer.writerow([board.model, board.preset, board.dataset, *system, metric, *numbers])
     return text.getvalue()

@@ -18,7 +18,6 @@ Satterthwaite's degrees of freedom (Cohen 1988, ch. 2, for one source of varianc
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,8 +29,10 @@ from scipy.special import stdtrit
 from harness.api.errors import HarnessError
 from harness.leaderboard.decide.comparable import Group, group_of
 from harness.leaderboard.decide.estimates import Resampling, Unit, Values
-from harness.run_folder.paths import MANIFEST
-from harness.run_folder.store import read_manifest, read_records
+from harness.run_folder.facts import BoardKey
+from harness.run_folder.manifest import known_manifest
+from harness.run_folder.record import Record
+from harness.run_folder.store import read_records
 from harness.statistics.intervals import FEWEST_CLUSTERS, Floats, cluster_sums
 from harness.statistics.metrics import METRICS
 
@@ -66,8 +67,8 @@ def power_page(
     if not difference > 0:
         raise HarnessError(f"got --difference {difference:g}, expected a number above 0, such as 0.02; give another")
     records = read_records(run)
-    manifest = read_manifest(run) if (run / MANIFEST).is_file() else {}
-    metric = ranked_by or (manifest.get("run") or {}).get("ranked_by") or "pairwise_accuracy"
+    manifest = known_manifest(run)
+    metric = ranked_by or manifest.ranked_by
     if metric not in METRICS or METRICS[metric].direction != "higher":
         ranking = [name for name, one in METRICS.items() if one.direction == "higher"]
         raise HarnessError(f"got --ranked-by {metric}, expected one of {', '.join(ranking)}; name one of them")
@@ -75,13 +76,11 @@ def power_page(
         f"What a difference of {difference:g} in {metric} takes: {power:.0%} power, {alpha:.0%} two-sided, "
         "from this run's variances"
     ]
-    by_board: dict[str, list[int]] = {}
-    for k, record in enumerate(records):
-        by_board.setdefault(json.dumps(record.fields.get("board", {}), sort_keys=True), []).append(k)
-    for mine in by_board.values():
-        group = group_of(
-            [records[k] for k in mine], metric, Resampling(resamples=0, seed=0), manifest.get("models", ())
-        )
+    by_board: dict[BoardKey, list[Record]] = {}
+    for record in records:
+        by_board.setdefault(record.board, []).append(record)
+    for together in by_board.values():
+        group = group_of(together, metric, Resampling(resamples=0, seed=0), manifest.models)
         several = [group.models] if len(group.models) > 1 else []
         parts += [
             _section(group, models, difference, power, alpha) for models in [*[(m,) for m in group.models], *several]

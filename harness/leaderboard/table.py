@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from harness.api.errors import HarnessError
-from harness.leaderboard.decide.comparable import REFERENCES, Group, group_of, only
+from harness.leaderboard.decide.comparable import REFERENCES, Group, group_of
 from harness.leaderboard.decide.estimates import (
     Estimate,
     Resampling,
@@ -22,9 +20,10 @@ from harness.leaderboard.decide.estimates import (
     samples,
     yardstick,
 )
-from harness.leaderboard.decide.row_facts import identity
+from harness.leaderboard.decide.row_facts import RowFacts, row_facts
 from harness.leaderboard.decide.wording import disclaimers, title
-from harness.run_folder.store import Record
+from harness.run_folder.facts import BoardKey
+from harness.run_folder.record import Record, only
 from harness.statistics.calibration import Bin
 from harness.statistics.intervals import Comparison, rank_ranges, tiers
 from harness.statistics.metrics import METRICS, YARDSTICKS
@@ -48,25 +47,12 @@ class Standing:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Row(Standing):
+class Row(Standing, RowFacts):
     """One system on one board."""
 
-    label: str
-    loss: str
-    kind: str
-    """`loss` or `reference`."""
-    options: Mapping[str, Any]
-    """Those that are the same on all models of the board."""
-    reference_based: bool
-    """Whether its reward is relative to a reference: comparable within a prompt only (it leaves out beta log Z(x))."""
-    tuned: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    """What tuning chose, by model: `options` and `learning_rate`, the `trial` of `trials`, and its value on `dev`."""
-    tags: tuple[str, ...]
-    """What the loss says of itself, where its record has it."""
     status: str
     """`ok`, `diverged`, `failed`, or `missing`: cells of it are not done."""
     reason: str = ""
-    seeds: tuple[int, ...] = ()
     metrics: Mapping[str, Estimate] = field(default_factory=dict)
     """Every metric of `METRICS`; NaN with n = 0 where it is missing."""
     metric_reasons: Mapping[str, str] = field(default_factory=dict)
@@ -76,16 +62,8 @@ class Row(Standing):
     """Paired differences to the untrained base."""
     reliability: tuple[Bin, ...] = ()
     """Bins of sigmoid(margin) over all seeds and models; none where the reward is not known."""
-    prepared: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
-    """Mean and `n_eff` of each column that the loss prepared from its training pairs, mean over seeds and models.
-
-    n_eff = (sum w)^2 / sum w^2 is the number of equal pairs that a column of weights is worth (Kish 1965).
-    """
     vs_leader: Estimate = field(default_factory=Estimate)
     """Paired difference to the first of the board in the ranked metric; its interval is not adjusted for the choice."""
-    spend: Mapping[str, float] = field(default_factory=dict)
-    """Mean over seeds and models."""
-    scorer: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,7 +77,7 @@ class Board:
     dataset: str
     title: str
     disclaimers: tuple[str, ...]
-    settings: Mapping[str, Any]
+    settings: BoardKey
     """The board's key: what all its cells share."""
     seeds: tuple[int, ...]
     n_pairs: int
@@ -121,11 +99,6 @@ class Table:
     ranked_by: str
     boards: tuple[Board, ...]
 
-    @property
-    def failed(self) -> bool:
-        """Whether any system failed, diverged or is missing."""
-        return any(row.status != "ok" for board in self.boards for row in board.rows)
-
 
 def build(
     records: Sequence[Record],
@@ -145,11 +118,11 @@ def build(
         raise HarnessError(f"got --ranked-by {ranked_by}, expected one of {', '.join(rankable)}; name one of them")
     if not records:
         raise HarnessError("got a run without a finished cell, expected at least one record.json; finish the run first")
-    protocol = only(records, "protocol", lambda record: record.fields.get("protocol"))
+    protocol = only(records, "protocol", lambda record: record.protocol)
+    assert protocol is not None, "there are records"
     boards: list[Board] = []
-    keys = {json.dumps(record.fields.get("board", {}), sort_keys=True): None for record in records}
-    for key in sorted(keys):
-        together = [each for each in records if json.dumps(each.fields.get("board", {}), sort_keys=True) == key]
+    for key in sorted({record.board for record in records}, key=lambda board: board.canonical):
+        together = [record for record in records if record.board == key]
         group = group_of(together, ranked_by, Resampling(resamples=resamples, seed=seed), models, asked)
         boards += [_board(group, (model,)) for model in group.models]
         boards += [_board(group, group.models)] if len(group.models) > 1 else []
@@ -172,7 +145,7 @@ def _board(group: Group, models: tuple[str, ...]) -> Board:
     yardsticks = _yardstick_ranks(group, sound, measured)
     rows = [
         Row(
-            **identity(group, label, models),
+            **vars(row_facts(group, label, models)),
             rank=(place := standings.get(label, Standing())).rank,
             rank_low=place.rank_low,
             rank_high=place.rank_high,
@@ -189,15 +162,16 @@ def _board(group: Group, models: tuple[str, ...]) -> Board:
         )
         for label in [*order, *(label for label in sound if label not in values), *group.references, *trouble]
     ]
-    fields = [record.fields for unit, record in group.records.items() if unit.model in models]
+    mine = [record for unit, record in group.records.items() if unit.model in models]
+    first = mine[0]
     return Board(
         model=models[0] if len(models) == 1 else "all",
         models=models,
-        preset=str(fields[0].get("board", {}).get("preset", fields[0]["model"].get("preset", ""))),
-        dataset=str(fields[0].get("dataset", {}).get("name", "")),
-        title=title(fields, models, group.seeds),
-        disclaimers=disclaimers(fields, group.seeds, group.evidence, [label for label in sound if label not in values]),
-        settings=fields[0].get("board", {}),
+        preset=first.board.preset or first.model.preset,
+        dataset=first.dataset.name,
+        title=title(first, models, group.seeds),
+        disclaimers=disclaimers(mine, group.seeds, group.evidence, [label for label in sound if label not in values]),
+        settings=first.board,
         seeds=group.seeds,
         n_pairs=group.evidence.n_pairs,
         n_prompts=group.evidence.n_prompts,
@@ -273,6 +247,6 @@ def _missing(
     reasons: dict[str, str] = {}
     for unit, record in group.records.items():
         if unit.label == label and unit.model in models:
-            reasons = dict(record.fields.get("metric_reasons") or {}) | reasons
+            reasons = record.metric_reasons | reasons
     none = "no example of it has a score in every cell"
     return {name: reasons.get(name, none) for name in METRICS if label not in measured.get(name, {})}

@@ -6,12 +6,14 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
 from harness.api import Dataset, Loss, ScorerSource
 from harness.manager import Owner
 from harness.planning.grid import Cell, System
 from harness.planning.run_file import PROTOCOL, Run
+from harness.run_folder.facts import BoardKey, DataFacts, LossFacts, ModelFacts, ScorerFacts, Spend, TuningFacts
+from harness.run_folder.record import Record
 from harness.run_folder.store import write_record
 
 Tell = Callable[..., None]
@@ -58,24 +60,17 @@ def trained(job: Job, cell: Cell, start_fingerprint: str) -> bool:
     )
 
 
-def loss_fields(job: Job, loss: Loss) -> dict[str, Any]:
+def loss_facts(job: Job, loss: Loss) -> LossFacts:
     """Return who the loss is and who brought it."""
     owner = job.owners[loss.name]
-    return {
-        "name": loss.name,
-        "options": loss.options(),
-        "needs_reference": loss.needs_reference,
-        "tags": [loss.comparison, "averaged" if loss.length_normalised else "summed"],
-        "plugin": owner.distribution,
-        "version": owner.version,
-    }
-
-
-def system_fields(job: Job, system: System) -> dict[str, Any]:
-    """Return what a record says of the system: its loss, its learning rate and, where it was tuned, how."""
-    trial, rate = system.trial, learning_rate(job, system)
-    fields = {"label": system.label, "loss": loss_fields(job, system.loss), "learning_rate": rate}
-    return fields if trial is None else fields | {"tuning": asdict(trial)}
+    return LossFacts(
+        name=loss.name,
+        options=loss.options(),
+        needs_reference=loss.needs_reference,
+        tags=(loss.comparison, "averaged" if loss.length_normalised else "summed"),
+        plugin=owner.distribution,
+        version=owner.version,
+    )
 
 
 def learning_rate(job: Job, system: System) -> float:
@@ -83,25 +78,34 @@ def learning_rate(job: Job, system: System) -> float:
     return job.run.settings.learning_rate if system.learning_rate is None else system.learning_rate
 
 
-def board(job: Job) -> dict[str, Any]:
-    """Return the board's key: what must be the same for two records to stand in one table."""
-    return job.run.decisive() | {"scorer": job.scorer.name}
+def board_key(job: Job) -> BoardKey:
+    """Return what must be the same for two records to stand in one table."""
+    return BoardKey.of(job.run.decisive() | {"scorer": job.scorer.name})
 
 
-def record_failure(job: Job, cell: Cell, status: str, reason: str, fields: Mapping[str, Any]) -> None:
-    """Write the record of a cell that has no scores. Needs nothing but the job, so that the parent can write it too."""
-    folder = cell_folder(job, cell.key)
-    known = {
-        "protocol": PROTOCOL,
-        "kind": "loss",
-        "key": cell.key,
-        **system_fields(job, cell.system),
-        "model": {"name": job.model, "preset": job.run.preset},
-        "dataset": {"name": job.dataset.name, "fingerprint": job.dataset.fingerprint},
-        "seed": cell.seed,
-        "board": board(job),
-        "spend": {},
-        "scorer": {"name": job.scorer.name},
-        "metrics": {},
-    }
-    write_record(folder, known | dict(fields) | {"status": status, "reason": reason}, None, None)
+def unscored_record(job: Job, cell: Cell, status: Literal["diverged", "failed"], reason: str) -> Record:
+    """Return the record of a cell without scores, as far as it is known before its model is loaded."""
+    record = Record(
+        protocol=PROTOCOL,
+        status=status,
+        reason=reason,
+        kind="loss",
+        key=cell.key,
+        label=cell.system.label,
+        loss=loss_facts(job, cell.system.loss),
+        learning_rate=learning_rate(job, cell.system),
+        model=ModelFacts(name=job.model, preset=job.run.preset),
+        dataset=DataFacts(name=job.dataset.name, fingerprint=job.dataset.fingerprint),
+        seed=cell.seed,
+        board=board_key(job),
+        spend=Spend(),
+        scorer=ScorerFacts(name=job.scorer.name),
+        metrics={},
+    )
+    trial = cell.system.trial
+    return record if trial is None else record.model_copy(update={"tuning": TuningFacts(**asdict(trial))})
+
+
+def record_failure(job: Job, cell: Cell, reason: str) -> None:
+    """Write the record of a cell that failed. Needs nothing but the job, so that the parent can write it too."""
+    write_record(cell_folder(job, cell.key), unscored_record(job, cell, "failed", reason))

@@ -19,6 +19,7 @@ from typing import Any
 from harness.api import HarnessError, Loss, Range
 from harness.planning.grid import System, Trial
 from harness.planning.run_file import Run
+from harness.run_folder.record import Record
 
 RATE = "learning_rate"
 OPTION = "option."
@@ -138,23 +139,23 @@ class Outcome:
     reason: str
 
 
-def outcomes(records: Sequence[Mapping[str, Any]], metric: str) -> list[Outcome]:
+def outcomes(records: Sequence[Record], metric: str) -> list[Outcome]:
     """Return the outcomes that records of trials hold, by model, system and number."""
     found = []
-    for fields in records:
-        if "tuning" not in fields:  # a reference row
+    for record in records:
+        if record.tuning is None:  # a baseline row
             continue
-        value = fields["metrics"].get(metric) if fields["status"] == "ok" else None
+        assert record.learning_rate is not None, "a trial has the learning rate it was trained with"
         found.append(
             Outcome(
-                model=str(fields["model"]["name"]),
-                system=str(fields["tuning"]["system"]),
-                number=int(fields["tuning"]["number"]),
-                options=fields["loss"]["options"],
-                learning_rate=float(fields["learning_rate"]),
-                value=None if value is None or not math.isfinite(value) else float(value),
-                status=str(fields["status"]),
-                reason=str(fields.get("reason") or ""),
+                model=record.model.name,
+                system=record.tuning.system,
+                number=record.tuning.number,
+                options=record.loss.options,
+                learning_rate=float(record.learning_rate),
+                value=record.metrics.get(metric) if record.scored else None,
+                status=record.status,
+                reason=record.reason,
             )
         )
     return sorted(found, key=lambda each: (each.model, each.system, each.number))

@@ -1,6 +1,5 @@
-"""The run folder: records and their rows, written so that a cell is done or never was. Imports no torch.
+"""The run folder: records and their tables, written so that a cell is done or never was. Imports no torch.
 
-<run>/manifest.json
 <run>/cells/<key>/rows.parquet, responses.parquet, record.json (last)
 """
 
@@ -11,69 +10,17 @@ import json
 import math
 import os
 import tempfile
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from harness.api.errors import HarnessError
-from harness.run_folder.paths import CELLS, MANIFEST, RECORD, RESPONSES, ROWS
+from harness.run_folder.paths import CELLS, RECORD, RESPONSES, ROWS
+from harness.run_folder.record import Record, RecordError, parse_record
+from harness.run_folder.tables import RESPONSE_COLUMNS, ROW_COLUMNS, check_columns
 
 if TYPE_CHECKING:
     import pandas as pd
-
-Columns = Mapping[str, NDArray[Any]]
-"""A table as arrays by the names of its columns, (n,) each: ids as objects, numbers as float64, `listwise` as bool."""
-
-ROW_COLUMNS = (
-    *("pair_id", "prompt_id", "split", "score_chosen", "score_rejected", "gap"),
-    *("chosen_sum_logp", "chosen_tokens", "rejected_sum_logp", "rejected_tokens"),
-    *("ref_chosen_sum_logp", "ref_rejected_sum_logp", "reward_chosen", "reward_rejected"),
-    *("chosen_characters", "rejected_characters", "true_chosen", "true_rejected"),
-    *("chosen_response_id", "rejected_response_id"),
-)
-"""Columns of rows.parquet: one row a held-out pair; unknown numbers are NaN."""
-
-RESPONSE_COLUMNS = (
-    *("prompt_id", "response_id", "split", "sum_logp", "tokens", "ref_sum_logp", "reward", "score"),
-    *("true_quality", "characters", "listwise"),
-)
-"""Columns of responses.parquet: one row a unique held-out response; `listwise` marks those of the listwise data."""
-
-KINDS: Mapping[str, type] = {
-    **dict.fromkeys(("split", "prompt_id", "pair_id", "response_id"), object),
-    "listwise": bool,
-}
-"""Of the columns that are no numbers."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Record:
-    """One finished cell."""
-
-    folder: Path
-    fields: Mapping[str, Any]
-    """The parsed record.json; null stands for a number that is missing."""
-
-    def rows(self) -> pd.DataFrame:
-        """Return one row a held-out pair, with `ROW_COLUMNS`."""
-        return _read_parquet(self.folder / ROWS, ROW_COLUMNS)
-
-    def responses(self) -> pd.DataFrame:
-        """Return one row a unique held-out response, with `RESPONSE_COLUMNS`."""
-        return _read_parquet(self.folder / RESPONSES, RESPONSE_COLUMNS)
-
-    def columns(self, file: str, names: Iterable[str]) -> Columns:
-        """Return columns of one of the cell's tables as arrays. Imports no pandas, which takes thrice the time.
-
-        All columns of `ROWS` and `RESPONSES` must be there, as for `rows`; of another file those that are there are
-        returned.
-        """
-        expected = {ROWS: ROW_COLUMNS, RESPONSES: RESPONSE_COLUMNS}.get(file, ())
-        return _read_arrays(self.folder / file, expected, list(names))
 
 
 def write_atomically(path: Path, text: str) -> None:
@@ -95,11 +42,11 @@ def write_atomically(path: Path, text: str) -> None:
 
 
 def write_record(
-    folder: Path, fields: Mapping[str, Any], rows: pd.DataFrame | None = None, responses: pd.DataFrame | None = None
+    folder: Path, record: Record, rows: pd.DataFrame | None = None, responses: pd.DataFrame | None = None
 ) -> Record:
     """Write a cell's tables and then, last, its record; return it. A failed cell may have no tables.
 
-    The record's `files` has the sha256 of every table in the folder, the step log included.
+    The record's `files` gets the sha256 of every table in the folder, the step log included.
     Raises `HarnessError` where a column is missing.
     """
     folder.mkdir(parents=True, exist_ok=True)
@@ -108,11 +55,12 @@ def write_record(
         if table is None:
             (folder / name).unlink(missing_ok=True)
             continue
-        _check_columns(folder / name, list(table.columns), columns)
+        check_columns(folder / name, list(table.columns), columns)
         table.to_parquet(folder / name, index=False, compression="zstd")
-    text = _dump({**fields, "files": {path.name: file_hash(path) for path in sorted(folder.glob("*.parquet"))}})
+    files = {path.name: file_hash(path) for path in sorted(folder.glob("*.parquet"))}
+    text = as_text(record.as_json() | {"files": files})
     write_atomically(folder / RECORD, text)
-    return Record(folder=folder, fields=json.loads(text))
+    return parse_record(folder, text)
 
 
 def file_hash(path: Path) -> str:
@@ -122,8 +70,13 @@ def file_hash(path: Path) -> str:
 
 
 def read_record(folder: Path) -> Record:
-    """Return the record of one finished cell. Raises `HarnessError` where record.json is no JSON object."""
-    return Record(folder=folder, fields=_load(folder / RECORD))
+    """Return the record of one finished cell. Raises `HarnessError` where record.json is no record."""
+    path = folder / RECORD
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise RecordError(path, [f"got {error}, expected JSON; delete the file and run again"]) from None
+    return parse_record(folder, text)
 
 
 def read_records(run: Path) -> list[Record]:
@@ -131,24 +84,12 @@ def read_records(run: Path) -> list[Record]:
     cells = run / CELLS
     if not cells.is_dir():
         raise HarnessError(f"got {run}, expected a run folder (one with cells/ in it); name the output folder of a run")
-    found = [read_record(path.parent) for path in cells.glob(f"*/{RECORD}")]
-    return sorted(found, key=lambda record: (str(record.fields.get("key", record.folder.name)), record.folder.name))
+    records = [read_record(path.parent) for path in cells.glob(f"*/{RECORD}")]
+    return sorted(records, key=lambda record: (record.key, record.folder.name))
 
 
-def write_manifest(run: Path, manifest: Mapping[str, Any]) -> None:
-    """Write `manifest.json`: versions, hardware, fingerprints, environment switches."""
-    write_atomically(run / MANIFEST, _dump(manifest))
-
-
-def read_manifest(run: Path) -> dict[str, Any]:
-    """Return the parsed `manifest.json` of a run folder."""
-    path = run / MANIFEST
-    if not path.is_file():
-        raise HarnessError(f"got {run}, expected a run folder (one with {MANIFEST}); name the output folder of a run")
-    return _load(path)
-
-
-def _dump(value: Mapping[str, Any]) -> str:
+def as_text(value: Mapping[str, Any]) -> str:
+    """Return JSON as the files of a run have it; numbers that are not finite are null."""
     return json.dumps(_plain(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
@@ -163,68 +104,3 @@ def _plain(value: Any) -> Any:
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     return str(value) if isinstance(value, Path) else value
-
-
-def _load(path: Path) -> dict[str, Any]:
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, OSError) as error:
-        raise HarnessError(f"{path}: got {error}, expected JSON; delete the file and run again") from None
-    if not isinstance(value, dict):
-        raise HarnessError(
-            f"{path}: got a {type(value).__name__}, expected a JSON object; delete the file and run again"
-        )
-    return value
-
-
-def _read_parquet(path: Path, columns: tuple[str, ...]) -> pd.DataFrame:
-    import pandas as pd
-
-    try:
-        table = pd.read_parquet(path)
-    except (OSError, ValueError) as error:  # pyarrow's own errors are of these two kinds
-        raise HarnessError(
-            f"{path}: got {error}, expected a parquet table; delete the cell's folder and run again"
-        ) from None
-    _check_columns(path, list(table.columns), columns)
-    return table
-
-
-def _read_arrays(path: Path, expected: tuple[str, ...], names: list[str]) -> Columns:
-    import pyarrow.parquet
-
-    try:
-        file = pyarrow.parquet.ParquetFile(path, memory_map=True)
-        present = file.schema_arrow.names
-        table = file.read(columns=[name for name in names if name in present], use_threads=False)
-    except (OSError, ValueError) as error:  # pyarrow's own errors are of these two kinds
-        raise HarnessError(
-            f"{path}: got {error}, expected a parquet table; delete the cell's folder and run again"
-        ) from None
-    _check_columns(path, present, expected)
-    return {name: _array(table[name], KINDS.get(name)) for name in table.column_names}
-
-
-def _array(column: Any, kind: type | None) -> NDArray[Any]:
-    """Return a column of pyarrow's as an array; its own `to_numpy` imports pandas."""
-    if kind is not None or column.null_count or not len(column) or str(column.type) == "bool":
-        return np.array(column.to_pylist(), dtype=kind or np.float64)  # None becomes NaN
-    return np.asarray(np.from_dlpack(column.combine_chunks()), dtype=np.float64)
-
-
-def columns_of(table: pd.DataFrame | Columns, names: Iterable[str]) -> Columns:
-    """Return columns of a DataFrame as arrays; what is `Columns` already is given back."""
-    if isinstance(table, Mapping):
-        return table
-    return {
-        name: table[name].to_numpy(KINDS[name]) if name in KINDS else table[name].to_numpy(np.float64, na_value=np.nan)
-        for name in names
-    }
-
-
-def _check_columns(path: Path, got: list[str], expected: tuple[str, ...]) -> None:
-    missing = [column for column in expected if column not in got]
-    if missing:
-        raise HarnessError(
-            f"{path}: got no column {', '.join(missing)}, expected all of {', '.join(expected)}; add them"
-        )

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.run_folder.store import Columns, columns_of
+from harness.run_folder.tables import Columns, columns_of
 from harness.statistics.calibration import brier_examples, ece_examples, wins
 from harness.statistics.intervals import Floats
 from harness.statistics.rank_correlations import kendall_examples, slope_examples, spearman_examples

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import math
 import platform
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -16,8 +17,18 @@ from harness.api import HarnessError, Loss, ResponseLogps
 from harness.logps import cpu_matmul
 from harness.planning.budget import Plan
 from harness.planning.grid import Cell, cell_key
-from harness.planning.job import board, cell_folder, system_fields
+from harness.planning.job import Job, board_key, cell_folder, learning_rate, loss_facts
 from harness.planning.run_file import PROTOCOL
+from harness.run_folder.facts import (
+    DataFacts,
+    EnvironmentFacts,
+    LossFacts,
+    ModelFacts,
+    ScorerFacts,
+    Spend,
+    TuningFacts,
+)
+from harness.run_folder.record import Record
 from harness.run_folder.store import write_record
 from harness.statistics.metrics import summarise
 from harness.training.prepared import Bench, visit_flops
@@ -25,21 +36,20 @@ from harness.training.reference_cache import Reference
 from harness.training.trainer import Trained
 
 
-def spend(bench: Bench, loss: Loss, trained: Trained, reference: Reference | None, spending: Plan) -> dict[str, Any]:
+def spend(bench: Bench, loss: Loss, trained: Trained, reference: Reference | None, spending: Plan) -> Spend:
     """Return what the cell spent in all five currencies, the reference pass charged to it even where it was cached."""
-    flops = visit_flops(bench, loss, [trained.tokens], [trained.mismatched_tokens])[0]
     charged = reference.seconds if reference else 0.0
-    return {
-        "pairs": trained.pairs,
-        "tokens": trained.tokens,
-        "steps": trained.steps,
-        "flops": flops,
-        "seconds": trained.seconds + charged,
-        "peak_memory_bytes": trained.peak_memory_bytes,
-        "epochs": trained.pairs / spending.n_pairs,
-        "reference_seconds": charged,
-        "reference_cached": bool(reference and reference.cached),
-    }
+    return Spend(
+        pairs=trained.pairs,
+        tokens=trained.tokens,
+        steps=trained.steps,
+        flops=visit_flops(bench, loss, [trained.tokens], [trained.mismatched_tokens])[0],
+        seconds=trained.seconds + charged,
+        peak_memory_bytes=trained.peak_memory_bytes,
+        epochs=trained.pairs / spending.n_pairs,
+        reference_seconds=charged,
+        reference_cached=bool(reference and reference.cached),
+    )
 
 
 def shared_work(bench: Bench, engine_seconds: float) -> dict[str, float]:
@@ -98,9 +108,7 @@ def own_rewards(loss: Loss, sums: np.ndarray, lengths: np.ndarray, base: np.ndar
     return values
 
 
-def finish(
-    bench: Bench, folder: Path, fields: dict[str, Any], sums: np.ndarray, base: np.ndarray, reward: np.ndarray
-) -> None:
+def finish(bench: Bench, folder: Path, record: Record, sums: np.ndarray, base: np.ndarray, reward: np.ndarray) -> None:
     """Write the rows, the metrics and the record of one scored system."""
     held = bench.held_out
     tokens = np.array([len(request.response) for request in held.requests])
@@ -111,77 +119,91 @@ def finish(
         rows[f"ref_{side}_sum_logp"], rows[f"reward_{side}"] = base[index], reward[index]
     responses = held.responses.assign(sum_logp=sums, tokens=tokens, ref_sum_logp=base, reward=reward)
     metrics, reasons = summarise(rows, responses)
-    write_record(folder, fields | {"metrics": metrics, "metric_reasons": reasons}, rows, responses)
+    numbers = {name: value if math.isfinite(value) else None for name, value in metrics.items()}
+    write_record(folder, record.model_copy(update={"metrics": numbers, "metric_reasons": reasons}), rows, responses)
 
 
-def write_reference_rows(bench: Bench, base: np.ndarray, parity: float | None, shared: Mapping[str, float]) -> None:
+def write_baseline_rows(bench: Bench, base: np.ndarray, parity: float | None, shared: Mapping[str, float]) -> None:
     """Write the records of `base`, the start checkpoint itself, and `longer-wins`, whose reward is characters."""
     characters = bench.held_out.responses["characters"].to_numpy(dtype=np.float64)
     nothing = np.full(len(base), np.nan)
     for name, sums, reward in (("base", base, nothing), ("longer-wins", nothing, characters)):
-        fields = record_fields(bench, None) | {"label": name, "loss": {"name": name, "options": {}}}
-        fields["scorer"] |= {"parity_max_abs_nats": parity if name == "base" else None}
-        fields["environment"] |= {"shared": dict(shared)} if name == "base" else {}
         key = cell_key(bench.job.model, name, name, None)
-        finish(
-            bench, cell_folder(bench.job, key), fields | {"key": key}, sums, base if name == "base" else nothing, reward
-        )
+        record = _record(bench, key, name, LossFacts(name=name, options={}), seed=None)
+        scorer = record.scorer.model_copy(update={"parity_max_abs_nats": parity if name == "base" else None})
+        facts: dict[str, object] = {"scorer": scorer}
+        if name == "base":
+            facts["environment"] = record.environment.model_copy(update={"shared": dict(shared)})
+        folder = cell_folder(bench.job, record.key)
+        finish(bench, folder, record.model_copy(update=facts), sums, base if name == "base" else nothing, reward)
 
 
-def record_fields(bench: Bench, cell: Cell | None) -> dict[str, Any]:
-    """Return what a record says besides its numbers; without a cell, of a reference row, who it is is left to say."""
+def cell_record(bench: Bench, cell: Cell) -> Record:
+    """Return what the record of a cell says before it has numbers."""
+    job, trial = bench.job, cell.system.trial
+    facts: dict[str, object] = {"learning_rate": learning_rate(job, cell.system)}
+    if trial is not None:
+        facts["tuning"] = TuningFacts(**asdict(trial))
+    record = _record(bench, cell.key, cell.system.label, loss_facts(job, cell.system.loss), cell.seed)
+    return record.model_copy(update=facts)
+
+
+def _record(bench: Bench, key: str, label: str, loss: LossFacts, seed: int | None) -> Record:
+    """Return what every record of a model says; without a seed it is that of a baseline row."""
     job, start = bench.job, bench.start
-    return {
-        "protocol": PROTOCOL,
-        "status": "ok",
-        "reason": "",
-        "kind": "loss" if cell else "reference",
-        "key": cell.key if cell else "",
-        **(system_fields(job, cell.system) if cell else {}),
-        "model": {
-            "name": job.model,
-            "preset": start.preset,
-            "id": start.id,
-            "revision": start.revision,
-            "parameters": start.parameters,
-            "fingerprint": start.fingerprint,
-        },
-        "dataset": {
-            "name": job.dataset.name,
-            "source": job.dataset.source,
-            "fingerprint": job.dataset.fingerprint,
-            "train_pairs": len(bench.pairs),
-            "test_pairs": int((bench.held_out.pairs["split"] == job.run.evaluate_on).sum()),
-            "truncated_pairs": bench.tokens.truncated,
-            "truncated_test_pairs": bench.held_out.truncated_pairs,
-            "skipped": dict(job.dataset.skipped),
-            "notes": list(job.dataset.notes),
-        },
-        "tokens_fingerprint": f"{bench.tokens.fingerprint}-{bench.held_out.fingerprint}",
-        "seed": cell.seed if cell else None,
-        "board": board(job),
-        "spend": {},
-        "scorer": {"name": job.scorer.name, "version": job.scorer.version(), "note": job.scorer_note},
-        "environment": environment()
-        | {"models_side_by_side": job.side_by_side, "path": "plain" if job.run.reference_path else "fast"},
-    }
+    return Record(
+        protocol=PROTOCOL,
+        status="ok",
+        reason="",
+        kind="reference" if seed is None else "loss",
+        key=key,
+        label=label,
+        loss=loss,
+        model=ModelFacts(
+            name=job.model,
+            preset=start.preset,
+            id=start.id,
+            revision=start.revision,
+            parameters=start.parameters,
+            fingerprint=start.fingerprint,
+        ),
+        dataset=DataFacts(
+            name=job.dataset.name,
+            source=job.dataset.source,
+            fingerprint=job.dataset.fingerprint,
+            train_pairs=len(bench.pairs),
+            test_pairs=int((bench.held_out.pairs["split"] == job.run.evaluate_on).sum()),
+            truncated_pairs=bench.tokens.truncated,
+            truncated_test_pairs=bench.held_out.truncated_pairs,
+            skipped=dict(job.dataset.skipped),
+            notes=tuple(job.dataset.notes),
+        ),
+        tokens_fingerprint=f"{bench.tokens.fingerprint}-{bench.held_out.fingerprint}",
+        seed=seed,
+        board=board_key(job),
+        spend=Spend(),
+        scorer=ScorerFacts(name=job.scorer.name, version=job.scorer.version(), note=job.scorer_note),
+        environment=environment(job),
+        metrics={},
+    )
 
 
-def environment() -> dict[str, Any]:
-    """Return versions and hardware."""
+def environment(job: Job) -> EnvironmentFacts:
+    """Return versions, hardware, and what runs beside the cell."""
     import transformers
 
-    device = torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
-    return {
-        "harness": harness.__version__,
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "transformers": transformers.__version__,
-        "platform": platform.platform(),
-        "device": device,
-        "threads": torch.get_num_threads(),
-        "gemm": cpu_matmul.library(),
-    }
+    return EnvironmentFacts(
+        harness=harness.__version__,
+        python=platform.python_version(),
+        torch=torch.__version__,
+        transformers=transformers.__version__,
+        platform=platform.platform(),
+        device=torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
+        threads=torch.get_num_threads(),
+        gemm=cpu_matmul.library(),
+        models_side_by_side=job.side_by_side,
+        path="plain" if job.run.reference_path else "fast",
+    )
 
 
 def _summary(values: np.ndarray) -> dict[str, float]:

@@ -15,16 +15,17 @@ from scipy import stats as scipy_stats
 from harness.api import HarnessError
 from harness.compare import Difference, compare, run_compare
 from harness.compare.paired import Paired, differences
-from harness.compare.sides import Cell
+from harness.compare.sides import LossOnModel
 from harness.leaderboard import build
-from harness.run_folder.store import read_records, write_manifest
+from harness.run_folder.manifest import write_manifest
+from harness.run_folder.store import read_records
 
 Write = Callable[..., None]
 RNG = np.random.default_rng
 
 
 def of(run: Path, label: str, found: tuple[Difference, ...], model: str = "qwen") -> Difference:
-    return next(one for one in found if one.cell == Cell(model, label))
+    return next(one for one in found if one.cell == LossOnModel(model, label))
 
 
 def test_a_difference_counted_by_hand(two_runs: tuple[Path, Path]) -> None:
@@ -120,10 +121,10 @@ def test_several_seeds_are_matched_and_their_spread_counts(tmp_path: Path, write
 def test_a_single_family_interval_is_that_of_the_normal_and_more_cells_widen_it() -> None:
     rng = RNG(0)
 
-    def cells(number: int) -> dict[Cell, Paired]:
+    def cells(number: int) -> dict[LossOnModel, Paired]:
         prompt = np.arange(500).astype(str).astype(object)
         return {
-            Cell("qwen", f"loss{k}"): Paired(
+            LossOnModel("qwen", f"loss{k}"): Paired(
                 seeds=(0,),
                 prompt=prompt,
                 base=rng.integers(0, 2, (1, 500)).astype(float),

@@ -17,11 +17,11 @@ from scipy import stats as scipy_stats
 
 from harness.compare import Comparison, compare, gate, run_calibrate, run_gate
 from harness.compare.paired import Paired, differences
-from harness.compare.sides import Cell
+from harness.compare.sides import LossOnModel
 from harness.compare.verdict import Status
 
 Write = Callable[..., None]
-CELLS = [Cell(model, loss) for model in ("gemma", "mistral", "qwen") for loss in ("cpo", "dpo", "ipo", "simpo")]
+CELLS = [LossOnModel(model, loss) for model in ("gemma", "mistral", "qwen") for loss in ("cpo", "dpo", "ipo", "simpo")]
 PROMPTS, EACH = 60, 8
 PROMPT = np.repeat(np.arange(PROMPTS), EACH)
 PROMISED = 0.025

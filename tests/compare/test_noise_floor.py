@@ -16,7 +16,7 @@ from harness.compare import NoiseFloor, calibrate, compare, gate, read_noise, ru
 from harness.compare.noise import FILE, Spread
 from harness.compare.paired import Paired, differences
 from harness.compare.repeats import smallest_margin
-from harness.compare.sides import Cell
+from harness.compare.sides import LossOnModel
 
 Write = Callable[..., None]
 RNG = np.random.default_rng
@@ -44,7 +44,7 @@ def test_the_noise_floor_counted_by_hand(tmp_path: Path, write_cell: Write) -> N
     for run, value in zip(runs, values, strict=True):
         write_cell(run, "one", np.where(right < 1000 * value, 1.0, -1.0))
     floor = calibrate(runs)
-    spread = floor.cells[Cell("qwen", "one")]
+    spread = floor.cells[LossOnModel("qwen", "one")]
     assert spread.sd == pytest.approx(values.std(ddof=1))  # 0.01
     assert (spread.freedom, spread.largest) == (2, pytest.approx(0.02))
     # it must cover the difference of two runs, sd 0.01 * sqrt(2), at the Student quantile of 2 degrees of freedom
@@ -81,7 +81,7 @@ def test_the_noise_floor_lies_beside_the_baseline_and_a_margin_below_it_is_told(
 
 
 def test_with_a_noise_floor_the_interval_covers_reruns(tmp_path: Path, write_cell: Write) -> None:
-    cell = Cell("qwen", "loss0")
+    cell = LossOnModel("qwen", "loss0")
     right = noisy_runs(RNG(0), 2, 1)
     prompt = np.arange(1000).astype(str).astype(object)
     pairs = {cell: Paired(seeds=(0,), prompt=prompt, base=right[0], new=right[1], identical=False)}
@@ -146,7 +146,7 @@ def test_a_metric_that_is_better_when_lower_reaches_the_other_way(tmp_path: Path
         compare(one, other, "brier", noise=floor).cells[0] for one, other in ((runs[0], runs[1]), (runs[1], runs[2]))
     ]
     reach = np.mean([one.high - one.value for one in repeats])
-    spread = floor.cells[Cell("qwen", "one")]
+    spread = floor.cells[LossOnModel("qwen", "one")]
     expected = reach + np.sqrt(2) * spread.sd * scipy_stats.t.ppf(0.95, spread.freedom)
     assert floor.smallest_margin == pytest.approx(expected)
 

@@ -14,7 +14,8 @@ import pytest
 
 from harness.leaderboard import write
 from harness.planning.trials import chosen, outcomes, trials_csv
-from harness.run_folder.store import read_records, write_manifest, write_record
+from harness.run_folder.manifest import write_manifest
+from harness.run_folder.store import read_records, write_record
 from harness.statistics.metrics import summarise
 
 PAIRS, PROMPTS = 24, 8

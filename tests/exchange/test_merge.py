@@ -16,7 +16,8 @@ from harness.exchange.merge import merge, run_merge
 from harness.exchange.verify import Verdict, verify
 from harness.planning.run_file import read_run
 from harness.planning.trials import chosen, outcomes, trials_csv
-from harness.run_folder.store import read_manifest, read_records
+from harness.run_folder.manifest import read_manifest
+from harness.run_folder.store import read_records
 
 Make = Callable[..., Path]
 Add = Callable[..., None]

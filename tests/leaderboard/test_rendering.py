@@ -15,7 +15,7 @@ import pytest
 
 from harness.api import HarnessError
 from harness.leaderboard import write
-from harness.run_folder.store import write_manifest
+from harness.run_folder.manifest import write_manifest
 from harness.statistics.metrics import METRICS
 
 Add = Callable[..., None]

@@ -18,7 +18,7 @@ from harness.manager import plugin_manager, resolver
 from harness.planning.estimates import Visits, estimates, visits
 from harness.planning.grid import Cell, System
 from harness.planning.run_file import make_run
-from harness.run_folder.store import write_manifest
+from harness.run_folder.manifest import write_manifest
 
 
 def pair(name: str, prompt: int, chosen: int, rejected: int) -> Pair:

@@ -11,16 +11,10 @@ import pandas as pd
 import pytest
 
 from harness.api import HarnessError
-from harness.run_folder.store import (
-    RESPONSE_COLUMNS,
-    ROW_COLUMNS,
-    Record,
-    read_manifest,
-    read_records,
-    write_atomically,
-    write_manifest,
-    write_record,
-)
+from harness.run_folder.manifest import read_manifest, write_manifest
+from harness.run_folder.record import Record
+from harness.run_folder.store import read_records, write_atomically, write_record
+from harness.run_folder.tables import RESPONSE_COLUMNS, ROW_COLUMNS
 
 ROWS = pd.DataFrame({column: [1.0] for column in ROW_COLUMNS}).assign(pair_id="p", prompt_id="q", split="test")
 RESPONSES = pd.DataFrame({column: [1.0] for column in RESPONSE_COLUMNS}).assign(response_id="r", listwise=True)

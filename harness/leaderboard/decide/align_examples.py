@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 
 from harness.leaderboard.decide.estimates import Evidence, Unit, Values
 from harness.run_folder.paths import RESPONSES, ROWS
-from harness.run_folder.store import Columns, Record
+from harness.run_folder.record import Record
+from harness.run_folder.tables import Columns
 from harness.statistics.intervals import numbered
 from harness.statistics.metrics import LENBALANCED, METRICS, PAIRS_READ, RESPONSES_READ, Examples, examples, gap_edges
 

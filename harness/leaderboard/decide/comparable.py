@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from harness.api.errors import HarnessError
 from harness.leaderboard.decide.align_examples import gather
 from harness.leaderboard.decide.estimates import Evidence, Resampling, Unit
-from harness.run_folder.store import Record
+from harness.run_folder.record import Record, only
 
 REFERENCES = ("base", "longer-wins")
-"""Reference systems, in the order of the board."""
+"""Baseline rows, in the order of the board."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,10 +35,10 @@ class Group:
         for model in models:
             for seed in self.seeds:
                 record = self.records.get(Unit(label, model, seed))
-                status = "missing" if record is None else str(record.fields["status"])
+                status: str = "missing" if record is None else record.status
                 if status == "ok":
                     continue
-                reason = "not done" if record is None else str(record.fields.get("reason") or "no reason given")
+                reason = "not done" if record is None else record.reason or "no reason given"
                 found.setdefault(status, []).append(f"{model}, seed {seed}: {reason}" if several else reason)
         for status in ("failed", "diverged", *found):
             if status in found:
@@ -55,15 +54,10 @@ def group_of(
     asked: Sequence[tuple[str, int]] = (),
 ) -> Group:
     """Return the records as one group, with the systems and seeds `asked` for even where they have no record yet."""
-    only(records, "dataset.fingerprint", lambda record: record.fields.get("dataset", {}).get("fingerprint"))
+    only(records, "dataset.fingerprint", lambda record: record.dataset.fingerprint)
     by_unit: dict[Unit, Record] = {}
-    for record in sorted(records, key=lambda record: str(record.fields.get("key", record.folder.name))):
-        reference = record.fields.get("kind") == "reference"
-        unit = Unit(
-            str(record.fields["label"]),
-            str(record.fields["model"]["name"]),
-            None if reference else record.fields["seed"],
-        )
+    for record in sorted(records, key=lambda record: record.key):
+        unit = Unit(record.label, record.model.name, None if record.kind == "reference" else record.seed)
         if unit in by_unit:
             raise HarnessError(
                 f"got two records of {unit.label} on {unit.model}, seed {unit.seed}: {by_unit[unit].folder} and "
@@ -73,9 +67,9 @@ def group_of(
     found = sorted({unit.model for unit in by_unit})
     models = [model for model in order if model in found] + [model for model in found if model not in order]
     for model in models:
-        mine = [record for unit, record in by_unit.items() if unit.model == model and record.fields["status"] == "ok"]
-        only(mine, "tokens_fingerprint", lambda record: record.fields.get("tokens_fingerprint"))
-        only(mine, "model.fingerprint", lambda record: record.fields["model"].get("fingerprint"))
+        mine = [record for unit, record in by_unit.items() if unit.model == model and record.scored]
+        only(mine, "tokens_fingerprint", lambda record: record.tokens_fingerprint)
+        only(mine, "model.fingerprint", lambda record: record.model.fingerprint)
     labels = sorted({unit.label for unit in by_unit if unit.seed is not None} | {label for label, _ in asked})
     seeds = {unit.seed for unit in by_unit if unit.seed is not None} | {seed for _, seed in asked}
     references = {unit.label for unit in by_unit if unit.seed is None}
@@ -85,20 +79,7 @@ def group_of(
         seeds=tuple(sorted(seeds)),
         labels=tuple(labels),
         references=tuple(sorted(references, key=lambda name: (name not in REFERENCES, name))),
-        evidence=gather({unit: record for unit, record in by_unit.items() if record.fields["status"] == "ok"}),
+        evidence=gather({unit: record for unit, record in by_unit.items() if record.scored}),
         ranked_by=ranked_by,
         resampling=resampling,
     )
-
-
-def only(records: Sequence[Record], name: str, read: Callable[[Record], Any]) -> Any:
-    """Return the one value that all records have, or refuse them, naming what differs."""
-    first: dict[Any, Record] = {}
-    for record in records:
-        first.setdefault(read(record), record)
-    if len(first) > 1:
-        found = "; ".join(f"{value!r} in {record.folder.name}" for value, record in first.items())
-        raise HarnessError(
-            f"got records whose {name} differs ({found}), expected one value; do not mix runs in a folder"
-        )
-    return next(iter(first), None)

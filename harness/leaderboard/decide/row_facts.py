@@ -2,48 +2,75 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from statistics import fmean
 from typing import Any
 
 from harness.leaderboard.decide.comparable import Group
-from harness.run_folder.store import Record
+from harness.run_folder.facts import LossFacts, ScorerFacts
+from harness.run_folder.record import Record
 
 
-def identity(group: Group, label: str, models: Sequence[str]) -> dict[str, Any]:
-    """Return what a row says besides its numbers."""
-    mine = [record.fields for unit, record in group.records.items() if unit.label == label and unit.model in models]
-    spends = [fields["spend"] for fields in mine if fields.get("spend")]
-    names = [name for name, value in (spends[0] if spends else {}).items() if _is_number(value)]
-    scorers = [fields["scorer"] for fields in mine if fields.get("scorer")]
-    parity = [each["parity_max_abs_nats"] for each in scorers if _is_number(each.get("parity_max_abs_nats"))]
-    known = [record.fields for unit, record in group.records.items() if unit.label == label]
-    unknown = {"loss": {"name": label.partition("(")[0]}}  # asked for, and not begun on any model
-    first: Mapping[str, Any] = next(iter([*mine, *known]), unknown)
-    return {
-        "label": label,
-        "loss": str(first["loss"]["name"]),
-        "kind": "reference" if label in group.references else "loss",
-        "options": _shared(
-            [fields["loss"].get("options", {}) for fields in mine] or [first["loss"].get("options", {})]
-        ),
-        "tuned": {str(fields["model"]["name"]): _choice(fields) for fields in mine if fields.get("tuning")},
-        "reference_based": bool(first["loss"].get("needs_reference")),
-        "tags": tuple(map(str, first["loss"].get("tags") or ())),
-        "seeds": tuple(sorted({fields["seed"] for fields in mine if fields.get("seed") is not None})),
-        "spend": {name: fmean(spend[name] for spend in spends if _is_number(spend.get(name))) for name in names},
-        "prepared": _prepared(mine),
-        "scorer": {
-            "name": ", ".join(sorted({str(each.get("name")) for each in scorers})),
-            "version": ", ".join(sorted({str(each.get("version")) for each in scorers if each.get("version")})),
-            "parity_max_abs_nats": max(parity) if parity else float("nan"),
-        },
-    }
+@dataclass(frozen=True, kw_only=True)
+class Choice:
+    """What tuning chose for one system on one model, and from what."""
+
+    options: Mapping[str, Any]
+    """The options that were sampled."""
+    learning_rate: float
+    trial: int
+    trials: int | None
+    dev: float | None
+    """The trial's value on the development split; None where no trial had one."""
 
 
-def trials_of(record: Record) -> int:
-    """Return how many trials the cell's run gave each loss; 0 where nothing was tuned."""
-    return int((record.fields.get("board") or {}).get("trials") or 0)
+@dataclass(frozen=True, kw_only=True)
+class RowFacts:
+    """What a row says besides its numbers."""
+
+    label: str
+    loss: str
+    kind: str
+    """`loss` or `reference`."""
+    options: Mapping[str, Any]
+    """Those that are the same on all models of the board."""
+    tuned: Mapping[str, Choice] = field(default_factory=dict)
+    """What tuning chose, by model."""
+    reference_based: bool
+    """Whether its reward is relative to a reference: comparable within a prompt only (it leaves out beta log Z(x))."""
+    tags: tuple[str, ...]
+    """What the loss says of itself, where its record has it."""
+    seeds: tuple[int, ...] = ()
+    spend: Mapping[str, float] = field(default_factory=dict)
+    """Mean over seeds and models."""
+    prepared: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    """Mean and `n_eff` of each column that the loss prepared from its training pairs, mean over seeds and models.
+
+    n_eff = (sum w)^2 / sum w^2 is the number of equal pairs that a column of weights is worth (Kish 1965).
+    """
+    scorer: ScorerFacts
+    """Names and versions over all cells, and their largest parity."""
+
+
+def row_facts(group: Group, label: str, models: Sequence[str]) -> RowFacts:
+    """Return what a row says besides its numbers; of a system that was not begun, what its label tells."""
+    everywhere = [record for unit, record in group.records.items() if unit.label == label]
+    mine = [record for record in everywhere if record.model.name in models]
+    loss = (mine or everywhere)[0].loss if everywhere else LossFacts(name=label.partition("(")[0], options={})
+    return RowFacts(
+        label=label,
+        loss=loss.name,
+        kind="reference" if label in group.references else "loss",
+        options=_shared([record.loss.options for record in mine] or [loss.options]),
+        tuned={record.model.name: choice for record in mine if (choice := _choice(record))},
+        reference_based=loss.needs_reference,
+        tags=loss.tags,
+        seeds=tuple(sorted({record.seed for record in mine if record.seed is not None})),
+        spend=_means(numbers for record in mine if (numbers := record.spend.numbers())),
+        prepared=_prepared(mine),
+        scorer=_scorer([record.scorer for record in mine if record.scorer.model_fields_set]),
+    )
 
 
 def _shared(options: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -51,23 +78,41 @@ def _shared(options: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     return {name: value for name, value in options[0].items() if all(each.get(name) == value for each in options)}
 
 
-def _choice(fields: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what tuning chose for a cell, and from what."""
-    tuning = fields["tuning"]
-    kept = {"trial": tuning["number"], "trials": tuning["trials"], "dev": tuning["dev"]}
-    return {"options": tuning["options"], "learning_rate": fields["learning_rate"], **kept}
+def _choice(record: Record) -> Choice | None:
+    tuning = record.tuning
+    if tuning is None:
+        return None
+    assert record.learning_rate is not None, "a tuned cell has the learning rate it was trained with"
+    return Choice(
+        options=tuning.options,
+        learning_rate=record.learning_rate,
+        trial=tuning.number,
+        trials=tuning.trials,
+        dev=tuning.dev,
+    )
 
 
-def _prepared(fields: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, float]]:
+def _means(cells: Iterable[Mapping[str, float]]) -> dict[str, float]:
+    """Return the mean of each number that the first cell has, over the cells that have it."""
+    known = list(cells)
+    return {name: fmean(cell[name] for cell in known if name in cell) for name in (known[0] if known else ())}
+
+
+def _prepared(records: Sequence[Record]) -> dict[str, dict[str, float]]:
     """Return the mean over the records of what is known of each prepared column."""
-    found: dict[str, dict[str, list[float]]] = {}
-    for one in fields:
-        for column, facts in (one.get("prepared") or {}).items():
-            for name, value in facts.items():
-                if _is_number(value):
-                    found.setdefault(str(column), {}).setdefault(str(name), []).append(value)
-    return {column: {name: fmean(values) for name, values in facts.items()} for column, facts in found.items()}
+    values: dict[str, dict[str, list[float]]] = {}
+    for record in records:
+        for column, summary in record.prepared.items():
+            for name, value in summary.items():
+                if value is not None:
+                    values.setdefault(column, {}).setdefault(name, []).append(value)
+    return {column: {name: fmean(of) for name, of in summary.items()} for column, summary in values.items()}
 
 
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+def _scorer(scorers: Sequence[ScorerFacts]) -> ScorerFacts:
+    parity = [scorer.parity_max_abs_nats for scorer in scorers if scorer.parity_max_abs_nats is not None]
+    return ScorerFacts(
+        name=", ".join(sorted({str(scorer.name) for scorer in scorers})),
+        version=", ".join(sorted({scorer.version for scorer in scorers if scorer.version})),
+        parity_max_abs_nats=max(parity, default=None),
+    )

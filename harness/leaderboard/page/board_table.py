@@ -134,7 +134,7 @@ def _chosen(row: Row) -> str:
         return MISSING
     several = len(row.tuned) > 1
     said = [f"{model}: {choice(one)}" if several else choice(one) for model, one in row.tuned.items()]
-    rate = max(one["learning_rate"] for one in row.tuned.values())
+    rate = max(one.learning_rate for one in row.tuned.values())
     return f'<td class="words" data-v="{_sortable(rate)}">{"<br>".join(map(escape, said))}</td>'
 
 

@@ -96,7 +96,7 @@ def _title(table: Table) -> str:
     """Return the page's title, with preset and budget: those of its boards, each once."""
     settings = [
         f"{board.dataset or 'unknown data'}, {board.preset or 'unknown'} preset, "
-        f"budget {board.settings.get('budget', 'unknown')}"
+        f"budget {board.settings.budget or 'unknown'}"
         for board in table.boards
     ]
     return f"Preference-loss leaderboard: {'; '.join(dict.fromkeys(settings))}"

@@ -47,11 +47,10 @@ def command(board: Board, row: Row) -> str:
     words = ["harness", "run", "--plugins", plugin, "--models", ",".join(board.models)]
     words += ["--seeds", ",".join(map(str, row.seeds or board.seeds or (0,)))]
     for setting, flag in FLAGS.items():
-        value = board.settings.get(setting)
-        chosen = value is not None and not (setting == "learning_rate" and isinstance(value, str))
-        if chosen and not (setting == "control" and value == "none"):
+        value = getattr(board.settings, setting)
+        if value is not None and not (setting == "control" and value == "none"):
             words += [flag, str(value)]
-    words += [f"--{name.replace('_', '-')}" for name in ("reference_path", "lenient") if board.settings.get(name)]
+    words += [f"--{name.replace('_', '-')}" for name in ("reference_path", "lenient") if getattr(board.settings, name)]
     return " ".join(shlex.quote(word) for word in words)
 
 

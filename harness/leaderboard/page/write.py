@@ -13,7 +13,8 @@ from harness.leaderboard.pictures.kept import keep, kept, made_from
 from harness.leaderboard.pictures.vega import pictures
 from harness.leaderboard.table import Table
 from harness.run_folder.paths import cache_folder
-from harness.run_folder.store import Record, write_atomically
+from harness.run_folder.record import Record
+from harness.run_folder.store import write_atomically
 
 PAGE, PLOTS = "leaderboard.html", "plots"
 LEFT_OUT = "No pictures: this page was made without them."

@@ -6,7 +6,6 @@ byte-identical. Imports no torch.
 
 from __future__ import annotations
 
-import json
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -19,7 +18,8 @@ from numpy.typing import NDArray
 from harness.leaderboard.decide.estimates import Estimate
 from harness.leaderboard.table import Board, Row, Table
 from harness.run_folder.paths import RESPONSES
-from harness.run_folder.store import Columns, Record
+from harness.run_folder.record import Record
+from harness.run_folder.tables import Columns
 from harness.statistics.metrics import LENBALANCED
 
 Frame = list[dict[str, Any]]
@@ -55,7 +55,7 @@ def frames(records: Sequence[Record], table: Table) -> tuple[Frames, ...]:
     found = []
     for board in table.boards:
         shown = {row.label for row in board.rows if row.status == "ok" and row.kind == "loss"}
-        mine = [record for record in records if _of(record, board) and record.fields["label"] in shown]
+        mine = [record for record in records if _of(record, board) and record.label in shown]
         for record in mine:
             if id(record) not in scored:
                 scored[id(record)] = _read(record)
@@ -75,20 +75,13 @@ class _Cell:
 
 
 def _of(record: Record, board: Board) -> bool:
-    fields = record.fields
-    same = json.dumps(fields.get("board", {}), sort_keys=True) == json.dumps(board.settings, sort_keys=True)
-    return bool(
-        same
-        and fields["status"] == "ok"
-        and fields["model"]["name"] in board.models
-        and fields.get("kind") != "reference"
-    )
+    return record.board == board.settings and record.scored and record.model.name in board.models
 
 
 def _read(record: Record) -> _Cell:
     log = record.columns(TRAIN, ("step", *CURVES.values())) if (record.folder / TRAIN).is_file() else {}
     return _Cell(
-        label=str(record.fields["label"]),
+        label=record.label,
         scores=_score_bins(record.columns(RESPONSES, ("split", "score", "reward"))),
         curves=_thinned(log),
     )

@@ -1,0 +1,243 @@
+"""The parts of a record and of a manifest as frozen types: read from JSON once, then attributes. Imports no torch.
+
+A key that this version does not know is kept and written back; a value of another kind is refused. Field names are the
+keys of the files. `python -m harness.run_folder.record_table` prints the documentation of `record.json` made from here.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from functools import cached_property
+from typing import Annotated, Any
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict
+
+
+def _finite(value: Any) -> Any:
+    """Return a number of numpy's as Python's, and None for one that is not finite: JSON has no other sign for it."""
+    if type(value).__module__ == "numpy":
+        value = value.item()
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+Number = Annotated[int | float | None, BeforeValidator(_finite)]
+"""null stands for a number that is missing."""
+Count = Annotated[int | None, BeforeValidator(_finite)]
+
+
+class Facts(BaseModel):
+    """Named values of a file, in the order of its keys."""
+
+    model_config = ConfigDict(frozen=True, extra="allow", strict=True, protected_namespaces=())
+
+    def as_json(self) -> dict[str, Any]:
+        """Return what was given, unknown keys too, as JSON has it."""
+        return self.model_dump(mode="json", exclude_unset=True)
+
+    def numbers(self) -> dict[str, float]:
+        """Return the values that are numbers, unknown keys too; yes and no are none."""
+        given = {name: getattr(self, name) for name in self.model_fields_set}
+        ordered = {name: given[name] for name in (*type(self).model_fields, *(self.model_extra or {})) if name in given}
+        return {name: value for name, value in ordered.items() if type(value) in (int, float)}
+
+
+class LossFacts(Facts):
+    """Which loss it was and who brought it."""
+
+    name: str
+    """The name it has on the command line; of a baseline row `base` or `longer-wins`."""
+    options: dict[str, Any]
+    """All its options with their values."""
+    needs_reference: bool = False
+    """Whether its reward is relative to the start checkpoint's log-probs."""
+    tags: tuple[str, ...] = ()
+    """`pairwise`, `pointwise` or `unpaired`, and whether its log-probs are `summed` or `averaged`."""
+    plugin: str | None = None
+    """The distribution that brings it."""
+    version: str | None = None
+    """The version of that distribution."""
+
+
+class TuningFacts(Facts):
+    """Where the options of a tuned cell come from."""
+
+    system: str
+    """Label of the system whose options were sampled."""
+    number: int
+    """The trial, from 0."""
+    options: dict[str, Any]
+    """The options that were sampled."""
+    trials: int | None = None
+    """How many trials it was chosen from; null for a trial itself."""
+    dev: Number = None
+    """Its value on the development split, by which it was chosen; null where no trial had one."""
+
+
+class ModelFacts(Facts):
+    """The checkpoint that training started from."""
+
+    name: str
+    """As `--models` has it."""
+    preset: str = ""
+    """`nano`, `paper` or `custom`."""
+    id: str | None = None
+    """The hub id or folder it was made from."""
+    revision: str | None = None
+    """The hub's commit, or the hash of what a nano model is made from."""
+    parameters: Count = None
+    """How many parameters it has."""
+    fingerprint: str | None = None
+    """Hash of its weights."""
+
+
+class DataFacts(Facts):
+    """The preference data."""
+
+    name: str = ""
+    """As `--dataset` has it."""
+    source: str = ""
+    """Where it was read from, or the settings of the simulator."""
+    fingerprint: str
+    """Hash of its content."""
+    train_pairs: Count = None
+    """Training pairs that there are."""
+    test_pairs: Count = None
+    """Held-out pairs of the split that was scored, length-balanced pairs not counted."""
+    truncated_pairs: Count = None
+    """Training pairs that were cut to the longest length."""
+    truncated_test_pairs: Count = None
+    """Held-out pairs that were cut to the longest length."""
+    skipped: dict[str, int] = {}
+    """Rows that were left out, by reason."""
+    notes: tuple[str, ...] = ()
+    """What a reader of results must know of the data."""
+
+
+class Spend(Facts):
+    """What training the cell cost, in every currency; empty for baseline rows and failed cells."""
+
+    pairs: Count = None
+    """Pairs visited."""
+    tokens: Count = None
+    """Prompt and response tokens of both sides of every pair visited."""
+    steps: Count = None
+    """Optimiser steps."""
+    flops: Number = None
+    """Floating-point operations, reference and extra passes included."""
+    seconds: Number = None
+    """Wall-clock seconds of training, the reference pass included even where it was cached."""
+    peak_memory_bytes: Count = None
+    """Highest memory during training: the accelerator's, or the process's without its libraries."""
+    epochs: Number = None
+    """Pairs visited / training pairs."""
+    reference_seconds: Number = None
+    """The reference pass's share of `seconds`."""
+    reference_cached: bool | None = None
+    """Whether the reference log-probs were there before."""
+
+
+class ScorerFacts(Facts):
+    """Who computed the log-probs of the held-out responses."""
+
+    name: str | None = None
+    """`vllm`, `transformers` or a plugin's."""
+    version: str | None = None
+    """The version of its library."""
+    note: str = ""
+    """Why this scorer, where it is not the first choice."""
+    parity_max_abs_nats: Number = None
+    """Largest difference to the transformers scorer over a few responses, nats; null without a second scorer."""
+    seconds: Number = None
+    """Seconds that scoring the cell took."""
+
+
+class EnvironmentFacts(Facts):
+    """Versions, hardware, and what ran beside the cell."""
+
+    harness: str | None = None
+    """Version of the harness."""
+    python: str | None = None
+    """Version of Python."""
+    torch: str | None = None
+    """Version of torch."""
+    transformers: str | None = None
+    """Version of transformers."""
+    platform: str | None = None
+    """Operating system and processor architecture."""
+    device: str | None = None
+    """`cpu`, or the name of the accelerator."""
+    threads: Count = None
+    """Threads of the worker process."""
+    gemm: str | None = None
+    """Library of fp32 matrix products: `default` or `onednn`."""
+    models_side_by_side: int = 1
+    """Models that were computed at the same time on this machine."""
+    path: str | None = None
+    """`fast`, or `plain` where training ran on padded rows with full logits."""
+    shared: dict[str, Number] | None = None
+    """Of the row `base`: seconds spent once for all cells of the model, and what that saved."""
+
+
+class BoardKey(Facts):
+    """The settings that two records must share to stand in one table; compared as a whole, unknown keys included."""
+
+    protocol: int | None = None
+    """The rules under which numbers may stand in one table."""
+    dataset: str | None = None
+    preset: str | None = None
+    budget: str | None = None
+    adapter: str | None = None
+    """`full` or `lora`."""
+    start: str | None = None
+    """The checkpoint named by `--start`."""
+    learning_rate: Number = None
+    """Shared by every loss; absent from boards of tuned losses."""
+    batch_pairs: Count = None
+    max_length: Count = None
+    max_prompt: Count = None
+    dtype: str | None = None
+    scorer: str | None = None
+    evaluated_on: str | None = None
+    """`test` or `dev`."""
+    control: str | None = None
+    reference_path: bool = False
+    """Whether training ran on the plain path, `--plain-path`."""
+    lenient: bool = False
+    limit: Count = None
+    data_seed: Count = None
+    trial_learning_rates: tuple[float, float] | None = None
+    """Of tuned boards and their trials: the range of learning rates, in place of the shared one."""
+    tuning_seed: Count = None
+    """Of tuned boards and their trials: the seed that sampled and trained the trials."""
+    trials: int | None = None
+    """Of tuned boards: how many trials each loss had."""
+    tuned_by: str | None = None
+    """Of tuned boards: the metric that chose."""
+
+    @classmethod
+    def of(cls, settings: Mapping[str, Any]) -> BoardKey:
+        """Return the key of these settings, JSON-ready."""
+        return cls.model_validate_json(json.dumps(settings))
+
+    @cached_property
+    def canonical(self) -> str:
+        """The settings as text: equal where they are, and what boards are sorted by."""
+        return json.dumps(self.as_json(), sort_keys=True)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, BoardKey) and self.canonical == other.canonical
+
+    def __hash__(self) -> int:
+        return hash(self.canonical)
+
+    def differing(self, other: BoardKey) -> dict[str, tuple[Any, Any]]:
+        """Return the settings that differ, each with both values; a missing one counts as None."""
+        return differing(self.as_json(), other.as_json())
+
+
+def differing(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """Return the names under which two mappings differ, each with both values; a missing one counts as None."""
+    pairs = {name: (one.get(name), other.get(name)) for name in {**one, **other}}
+    return {name: values for name, values in pairs.items() if values[0] != values[1]}

@@ -1,0 +1,91 @@
+"""What a run folder says of the whole run: `manifest.json` as a frozen type. Imports no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field, ValidationError
+
+from harness.api.errors import HarnessError
+from harness.run_folder.facts import BoardKey, Count, DataFacts, Facts
+from harness.run_folder.paths import MANIFEST
+from harness.run_folder.store import as_text, write_atomically
+
+DEFAULT_METRIC = "pairwise_accuracy"
+
+
+class Manifest(Facts):
+    """The run as it was asked for, what it ran on, and every cell ever asked of the folder; all may be missing."""
+
+    protocol: int | None = None
+    harness: str | None = None
+    """Version of the harness."""
+    run: dict[str, Any] = Field(default_factory=dict)
+    """The options of the run, as a run file has them."""
+    decisive: BoardKey | None = None
+    """What decides a result: the board's key, with the scorer as it was asked for."""
+    scorer: str | None = None
+    """The scorer that was chosen."""
+    search: dict[str, Any] = Field(default_factory=dict)
+    """What the trials search; empty without trials."""
+    sources: dict[str, Any] | None = None
+    """Of a merged folder: where its cells are from."""
+    models: tuple[str, ...] = ()
+    """In the order asked for."""
+    cells: tuple[tuple[str, str, int], ...] = ()
+    """(label, model, seed) of every cell asked for."""
+    dataset: DataFacts | None = None
+    plugins: dict[str, tuple[str, str]] = Field(default_factory=dict)
+    """Distribution and version that brought each loss."""
+    broken_plugins: dict[str, str] = Field(default_factory=dict)
+    versions: dict[str, str | None] = Field(default_factory=dict)
+    python: str | None = None
+    platform: str | None = None
+    cpus: Count = None
+    environment: dict[str, str] = Field(default_factory=dict)
+    """The environment variables that change a run."""
+
+    @classmethod
+    def of(cls, content: Mapping[str, Any]) -> Manifest:
+        """Return the manifest with this content, as JSON has it."""
+        return cls.model_validate_json(as_text(content))
+
+    @property
+    def ranked_by(self) -> str:
+        """The metric that the run is ranked by."""
+        return str(self.run.get("ranked_by") or DEFAULT_METRIC)
+
+    @property
+    def asked(self) -> tuple[tuple[str, int], ...]:
+        """Label and seed of every system that the run was started with."""
+        return tuple((label, seed) for label, _, seed in self.cells)
+
+
+def write_manifest(run: Path, manifest: Manifest) -> None:
+    """Write `manifest.json`."""
+    write_atomically(run / MANIFEST, as_text(manifest.as_json()))
+
+
+def read_manifest(run: Path) -> Manifest:
+    """Return the manifest of a run folder. Raises `HarnessError` for a folder without one, and for what is none."""
+    path = run / MANIFEST
+    if not path.is_file():
+        raise HarnessError(f"got {run}, expected a run folder (one with {MANIFEST}); name the output folder of a run")
+    try:
+        return Manifest.model_validate_json(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise HarnessError(f"{path}: got {error}, expected JSON; delete the file and run again") from None
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = ".".join(map(str, first["loc"])) or "the file"
+        got = f"{name} = {first['input']!r:.60}, {first['msg']}"
+        raise HarnessError(
+            f"{path}: got {got}; expected the manifest of a run; delete the file and run again"
+        ) from None
+
+
+def known_manifest(run: Path) -> Manifest:
+    """Return the manifest of a run folder; an empty one where it has none, as folders of single cells may."""
+    return read_manifest(run) if (run / MANIFEST).is_file() else Manifest()

@@ -1,0 +1,176 @@
+"""What a finished cell says of itself: `record.json` as a frozen type, with the cell's tables. Imports no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar
+
+from pydantic import Field, ValidationError, model_validator
+
+from harness.api.errors import HarnessError
+from harness.run_folder.facts import (
+    BoardKey,
+    DataFacts,
+    EnvironmentFacts,
+    Facts,
+    LossFacts,
+    ModelFacts,
+    Number,
+    ScorerFacts,
+    Spend,
+    TuningFacts,
+)
+from harness.run_folder.paths import RECORD, RESPONSES, ROWS
+from harness.run_folder.tables import RESPONSE_COLUMNS, ROW_COLUMNS, Columns, read_columns, read_frame
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+T = TypeVar("T")
+
+
+class Record(Facts):
+    """One finished cell."""
+
+    folder: Path = Field(default=Path(), exclude=True)
+    """Where it lies; not a key of the file."""
+    protocol: int
+    """The rules under which numbers may stand in one table."""
+    status: Literal["ok", "diverged", "failed"]
+    """`ok`, `diverged` or `failed`."""
+    reason: str = ""
+    """Why it diverged or failed; empty otherwise."""
+    kind: Literal["loss", "reference"]
+    """`loss`, or `reference` for the baseline rows `base` and `longer-wins`."""
+    key: str
+    """Name of the cell's folder."""
+    label: str
+    """The loss with the options that were given, such as `simpo(beta=2.5)`."""
+    loss: LossFacts
+    learning_rate: Number = None
+    """Of the training; absent from baseline rows."""
+    tuning: TuningFacts | None = None
+    model: ModelFacts
+    dataset: DataFacts
+    tokens_fingerprint: str | None = None
+    """Hash of the training pairs and of the held-out responses as token ids."""
+    seed: int | None = None
+    """The order of the pairs; null for baseline rows, which stand for every seed."""
+    board: BoardKey
+    spend: Spend
+    scorer: ScorerFacts
+    environment: EnvironmentFacts = EnvironmentFacts()
+    start_fingerprint: str | None = None
+    """Hash of the weights that training started from."""
+    prepared: dict[str, dict[str, Number]] = Field(default_factory=dict)
+    """Mean and effective number of pairs (`n_eff`) of each column that the loss prepared."""
+    metrics: dict[str, Number]
+    """Every metric by name; null where it is missing."""
+    metric_reasons: dict[str, str] = Field(default_factory=dict)
+    """Why a metric is missing."""
+    files: dict[str, str] | None = None
+    """sha256 of each of the cell's tables."""
+
+    @model_validator(mode="after")
+    def _complete(self) -> Record:
+        if self.kind == "loss" and self.seed is None:
+            raise ValueError("got seed = None, expected a whole number")
+        if self.status == "ok" and None in (self.tokens_fingerprint, self.dataset.test_pairs):
+            raise ValueError("got a scored cell without tokens_fingerprint or dataset.test_pairs, expected both")
+        return self
+
+    @property
+    def scored(self) -> bool:
+        """Whether it has results."""
+        return self.status == "ok"
+
+    def rows(self) -> pd.DataFrame:
+        """Return one row per held-out pair, with `ROW_COLUMNS`."""
+        return read_frame(self.folder / ROWS, ROW_COLUMNS)
+
+    def responses(self) -> pd.DataFrame:
+        """Return one row per unique held-out response, with `RESPONSE_COLUMNS`."""
+        return read_frame(self.folder / RESPONSES, RESPONSE_COLUMNS)
+
+    def columns(self, file: str, names: Iterable[str]) -> Columns:
+        """Return columns of one of the cell's tables as arrays; see `read_columns`."""
+        return read_columns(self.folder / file, names)
+
+
+class RecordError(HarnessError):
+    """A record.json that is none; `problems` has what is wrong, each as got, expected, do."""
+
+    def __init__(self, path: Path, problems: Sequence[str]) -> None:
+        self.problems = tuple(problems)
+        super().__init__(f"{path}: {problems[0]}")
+
+
+def parse_record(folder: Path, text: str) -> Record:
+    """Return the record that record.json of `folder` holds. Raises `RecordError` for what is no record."""
+    try:
+        record = Record.model_validate_json(text)
+    except ValidationError as error:
+        raise RecordError(folder / RECORD, [_problem(detail) for detail in error.errors()]) from None
+    return record.model_copy(update={"folder": folder})
+
+
+EXPECTED = {
+    "string_type": "text",
+    "int_type": "a whole number",
+    "float_type": "a number or null",
+    "bool_type": "true or false",
+    "dict_type": "an object",
+    "model_type": "an object",
+    "tuple_type": "a list",
+}
+"""What to call what a field wants, by pydantic's name for the error."""
+
+
+def _problem(detail: Any) -> str:
+    """Return one error of pydantic's as got, expected, do."""
+    name, kind = ".".join(str(part) for part in detail["loc"]), detail["type"]
+    if kind == "json_invalid":
+        return f"got {detail['ctx']['error']}, expected JSON; delete the file and run again"
+    if kind == "missing":
+        return f"got no {name}, expected one; run the cell again"
+    if kind == "value_error":
+        return f"{detail['msg'].removeprefix('Value error, ')}; run the cell again"
+    if kind == "literal_error":
+        known = detail["ctx"]["expected"].replace("'", "").replace(" or ", ", ")
+        return f"got {name} = {detail['input']!r:.60}, expected one of {known}; run the cell again"
+    where = name or "the file"
+    return f"got {where} = {detail['input']!r:.60}, expected {EXPECTED.get(kind, detail['msg'])}; run the cell again"
+
+
+def only(records: Sequence[Record], name: str, read: Callable[[Record], T]) -> T | None:
+    """Return the one value that all records have, None without records. Raises `HarnessError` naming what differs."""
+    first: dict[T, Record] = Field(default_factory=dict)
+    for record in records:
+        first.setdefault(read(record), record)
+    if len(first) > 1:
+        values = "; ".join(f"{value!r} in {record.folder}" for value, record in first.items())
+        raise HarnessError(
+            f"got records whose {name} differs ({values}), expected one value; do not mix runs in a folder"
+        )
+    return next(iter(first), None)
+
+
+class SharedFact(NamedTuple):
+    """Something that must be the same in all records of a scope."""
+
+    name: str
+    scope: tuple[Hashable, ...]
+    """Within what: everywhere, a model, or a model on a board."""
+    value: str | None
+
+
+def shared_facts(record: Record) -> list[SharedFact]:
+    """Return what a record must have in common with those it stands beside: data, and once scored tokens and start."""
+    facts = [SharedFact("dataset.fingerprint", (), record.dataset.fingerprint)]
+    if record.scored:
+        facts += [
+            SharedFact("tokens_fingerprint", (record.board, record.model.name), record.tokens_fingerprint),
+            SharedFact("model.fingerprint", (record.model.name,), record.model.fingerprint),
+        ]
+    return facts
