@@ -12,6 +12,7 @@ from harness.leaderboard.decide.estimates import Estimate
 from harness.leaderboard.decide.wording import MEASURES, NANO
 from harness.leaderboard.pictures.data import Frames
 from harness.leaderboard.table import Board, Row, Table
+from harness.run_folder.facts import BoardKey, ScorerFacts
 from harness.statistics.metrics import METRICS
 
 HOSTILE = ("<script>alert(1)</script>", "\"&'", "</title><img src=x onerror=alert(2)>", "`${alert(3)}`\u2028")
@@ -71,6 +72,7 @@ def row(place: int, label: str, number: int) -> Row:
         yardstick_ranks={"sum": number - place, "mean": place + 1, "ratio": None},
         vs_base={"pairwise_accuracy@mean": estimate(value - 0.5)},
         vs_leader=estimate(value - 0.9) if place else Estimate(value=0.0, low=0.0, high=0.0, n=100),
+        scorer=ScorerFacts(name="vllm", version="0.29"),
         spend={"seconds": 10.0 + place, "flops": 4e11, "tokens": 80_000.0, "peak_memory_bytes": 700 * 2.0**20},
     )
 
@@ -95,7 +97,7 @@ def table(labels: list[str], models: tuple[str, ...] = ("qwen", "gemma")) -> Tab
             dataset="embedded",
             title=f"{model} · nano preset · embedded · budget pairs=512 · seed 0",
             disclaimers=(MEASURES, NANO),
-            settings=SETTINGS,
+            settings=BoardKey.of(SETTINGS),
             seeds=(0,),
             n_pairs=400,
             n_prompts=200,

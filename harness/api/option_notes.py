@@ -8,11 +8,9 @@ import textwrap
 from functools import cache
 from itertools import pairwise
 
-from harness.api.loss import Loss
-
 
 @cache
-def option_notes(cls: type[Loss]) -> dict[str, str]:
+def option_notes(cls: type) -> dict[str, str]:
     """Return the string under each field of `cls` and of its bases, in one line each."""
     notes: dict[str, str] = {}
     for each in reversed(cls.__mro__):

@@ -59,14 +59,14 @@ def _run(every: Sequence[Manifest], asked: Sequence[tuple[str, str, int]], model
     if not run:
         return {}
     # a run without trials says nothing about them
-    tuned = next((manifest.run for manifest in every if manifest.run.get("trials")), {})
-    return run | {
+    tuned = next((manifest for manifest in every if manifest.run.get("trials")), Manifest()).run
+    more: dict[str, Any] = {
         "plugins": ",".join(dict.fromkeys(_spec(label) for label, _, _ in asked)) or run.get("plugins"),
         # the first run's in its order: the first of them is the seed that tuning used
         "seeds": list(dict.fromkeys([*(run.get("seeds") or []), *sorted({seed for _, _, seed in asked})])),
-        **{name: tuned[name] for name in ("trials", "trial_learning_rates") if name in tuned},
         "models": list(models),
     }
+    return run | more | {name: tuned[name] for name in ("trials", "trial_learning_rates") if name in tuned}
 
 
 def _spec(label: str) -> str:

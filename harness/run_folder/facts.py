@@ -12,19 +12,26 @@ from collections.abc import Mapping
 from functools import cached_property
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict
+from pydantic import BaseModel, BeforeValidator, ConfigDict, PlainValidator
+from pydantic_core import PydanticCustomError
 
 
-def _finite(value: Any) -> Any:
-    """Return a number of numpy's as Python's, and None for one that is not finite: JSON has no other sign for it."""
-    if type(value).__module__ == "numpy":
-        value = value.item()
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+def _whole(value: Any) -> Any:
+    """Return a number of numpy's as Python's."""
+    return value.item() if type(value).__module__ == "numpy" else value
 
 
-Number = Annotated[int | float | None, BeforeValidator(_finite)]
+def _number(value: Any) -> float | None:
+    """Return a number as it is given, and None for one that is not finite: JSON has no other sign for it."""
+    value = _whole(value)
+    if value is not None and type(value) not in (int, float):
+        raise PydanticCustomError("number", "expected a number or null")
+    return value if value is not None and math.isfinite(value) else None
+
+
+Number = Annotated[int | float | None, PlainValidator(_number)]
 """null stands for a number that is missing."""
-Count = Annotated[int | None, BeforeValidator(_finite)]
+Count = Annotated[int | None, BeforeValidator(_whole)]
 
 
 class Facts(BaseModel):

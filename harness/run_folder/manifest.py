@@ -80,9 +80,9 @@ def read_manifest(run: Path) -> Manifest:
     except ValidationError as error:
         first = error.errors()[0]
         name = ".".join(map(str, first["loc"])) or "the file"
-        got = f"{name} = {first['input']!r:.60}, {first['msg']}"
         raise HarnessError(
-            f"{path}: got {got}; expected the manifest of a run; delete the file and run again"
+            f"{path}: got {name} = {first['input']!r:.60} ({first['msg']}), expected the manifest of a run; delete the "
+            "file and run again"
         ) from None
 
 

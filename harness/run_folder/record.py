@@ -118,7 +118,7 @@ def parse_record(folder: Path, text: str) -> Record:
 EXPECTED = {
     "string_type": "text",
     "int_type": "a whole number",
-    "float_type": "a number or null",
+    "number": "a number or null",
     "bool_type": "true or false",
     "dict_type": "an object",
     "model_type": "an object",
@@ -145,7 +145,7 @@ def _problem(detail: Any) -> str:
 
 def only(records: Sequence[Record], name: str, read: Callable[[Record], T]) -> T | None:
     """Return the one value that all records have, None without records. Raises `HarnessError` naming what differs."""
-    first: dict[T, Record] = Field(default_factory=dict)
+    first: dict[T, Record] = {}
     for record in records:
         first.setdefault(read(record), record)
     if len(first) > 1:

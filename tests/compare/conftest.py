@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from made_records import made_record
 
 from harness.run_folder.store import write_record
 
@@ -39,16 +40,21 @@ def write_cell(
         "key": folder.name,
         "loss": {"name": label, "options": {"beta": 2.0}},
         "model": {"name": model, "preset": "nano", "fingerprint": "start"},
-        "dataset": {"name": "embedded", "fingerprint": "data-1"},
+        "dataset": {"name": "embedded", "fingerprint": "data-1", "test_pairs": 1},
         "tokens_fingerprint": f"tokens-{model}",
         "seed": seed,
         "board": BOARD,
     } | changed
     if margins is None:
-        write_record(folder, fields)
+        write_record(folder, made_record(fields))
         return
     margins = np.asarray(margins, float)
-    write_record(folder, fields, rows_of(margins, per_prompt), responses_of(margins, per_prompt) if responses else None)
+    write_record(
+        folder,
+        made_record(fields),
+        rows_of(margins, per_prompt),
+        responses_of(margins, per_prompt) if responses else None,
+    )
 
 
 def rows_of(margins: np.ndarray, per_prompt: int) -> pd.DataFrame:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from made_records import made_manifest
 from scipy import stats as scipy_stats
 
 from harness.api import HarnessError
@@ -171,7 +172,7 @@ def test_a_correlation_is_compared_over_responses(tmp_path: Path, write_cell: Wr
 @pytest.mark.parametrize(
     ("changed", "named"),
     [
-        ({"dataset": {"name": "embedded", "fingerprint": "data-2"}}, ["data-1", "data-2"]),
+        ({"dataset": {"name": "embedded", "fingerprint": "data-2", "test_pairs": 1}}, ["data-1", "data-2"]),
         ({"tokens_fingerprint": "other-tokens"}, ["tokens-qwen", "other-tokens"]),
         ({"protocol": 2}, ["protocol 1", "2"]),
         ({"board": {"dataset": "embedded", "preset": "paper", "evaluated_on": "test"}}, ["'nano'", "'paper'"]),
@@ -245,7 +246,7 @@ def test_a_metric_that_no_cell_has_and_one_that_is_none_are_refused(two_runs: tu
 
 def test_cells_that_new_lost_or_never_did_are_named(two_runs: tuple[Path, Path], write_cell: Write) -> None:
     write_cell(two_runs[1], "two", status="diverged", reason="loss became NaN at step 7")
-    write_manifest(two_runs[1], {"cells": [["one", "qwen", 0], ["three", "qwen", 0]]})
+    write_manifest(two_runs[1], made_manifest({"cells": [["one", "qwen", 0], ["three", "qwen", 0]]}))
     found = compare(*two_runs)
     assert [(one.cell.label, one.status, one.reason) for one in found.troubles] == [
         ("three", "missing", "asked for and not done"),

@@ -106,7 +106,10 @@ BOARD = {"dataset": "embedded", "preset": "nano", "budget": "pairs=512", "learni
 @pytest.mark.parametrize(
     ("changed", "said"),
     [
-        ({"dataset": {"name": "embedded", "fingerprint": "data-2"}}, ["dataset fingerprint 'data-1'", "'data-2'"]),
+        (
+            {"dataset": {"name": "embedded", "fingerprint": "data-2", "test_pairs": 1}},
+            ["dataset fingerprint 'data-1'", "'data-2'"],
+        ),
         ({"tokens_fingerprint": "others"}, ["tokens fingerprint of qwen 'tokens-qwen'", "'others'"]),
         ({"protocol": 2}, ["protocol 1 in", "2 in"]),
         ({"board": BOARD | {"budget": "pairs=64"}}, ["budget 'pairs=512' and 'pairs=64'"]),

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from made_records import made_manifest, made_record
 
 from harness.leaderboard import write
 from harness.planning.trials import chosen, outcomes, trials_csv
@@ -106,7 +107,8 @@ def add_cell(
     if found:
         metrics, reasons = summarise(*found)
         fields |= {"metrics": metrics, "metric_reasons": reasons}
-    write_record(run / "cells" / changed.get("key", key_of(label, seed)), fields | changed, *(found or (None, None)))
+    folder = run / "cells" / changed.get("key", key_of(label, seed))
+    write_record(folder, made_record(fields | changed), *(found or (None, None)))
 
 
 def complete(run: Path, labels: tuple[str, ...], /, board: bool = True, **facts: Any) -> None:
@@ -127,7 +129,7 @@ def complete(run: Path, labels: tuple[str, ...], /, board: bool = True, **facts:
         "plugins": {label.partition("(")[0]: ["test", "1"] for label in losses},
         "cpus": 2,
     }
-    write_manifest(run, made | asked | facts)
+    write_manifest(run, made_manifest(made | asked | facts))
     if board:
         write(run)
 
@@ -170,7 +172,7 @@ def add_tuned(run: Path, *labels: str, trials: int = 2) -> Path:
 
 def write_trials(run: Path) -> str:
     """Write trials.csv as the harness does, and return it."""
-    found = outcomes([record.fields for record in read_records(run / "tuning")], "pairwise_accuracy")
+    found = outcomes(read_records(run / "tuning"), "pairwise_accuracy")
     text = trials_csv(found, chosen(found, 2), "pairwise_accuracy")
     (run / "tuning" / "trials.csv").write_text(text)
     return text

@@ -16,7 +16,7 @@ from harness.exchange.merge import merge, run_merge
 from harness.exchange.verify import Verdict, verify
 from harness.planning.run_file import read_run
 from harness.planning.trials import chosen, outcomes, trials_csv
-from harness.run_folder.manifest import read_manifest
+from harness.run_folder.manifest import Manifest, read_manifest
 from harness.run_folder.store import read_records
 
 Make = Callable[..., Path]
@@ -39,17 +39,18 @@ def test_runs_of_two_machines_become_one_run_that_is_verified_and_says_what_came
     text, code = run_merge([whole_run, other_run], into)
     assert code == 0, text
     assert text.splitlines()[1:] == ["  run: 3 cells", "  run-2: 1 cells, and 1 that an earlier run has too"]
-    keys = [record.fields["key"] for record in read_records(into)]
+    keys = [record.key for record in read_records(into)]
     assert keys == [BASE, "qwen--dpo_beta=0.2--abc123--seed0", IPO, "qwen--simpo--abc123--seed0"]
-    environments = {record.fields["label"]: record.fields["environment"] for record in read_records(into)}
-    assert environments["ipo"] == {"device": "another"}  # each record keeps its own
-    assert environments["base"] == {"harness": "0.1.0"}  # of the first run given
+    environments = {record.label: record.environment for record in read_records(into)}
+    assert environments["ipo"].as_json() == {"device": "another"}  # each record keeps its own
+    assert environments["base"].as_json() == {"harness": "0.1.0"}  # of the first run given
     assert verify(into).problems == ()
     manifest = read_manifest(into)
-    assert manifest["cells"] == [["dpo(beta=0.2)", "qwen", 0], ["ipo", "qwen", 0], ["simpo", "qwen", 0]]
-    assert {name: one["cpus"] for name, one in manifest["sources"].items()} == {"run": 2, "run-2": 64}
-    assert "cpus" not in manifest  # the machines differ
-    assert (manifest["sources"]["run-2"]["cells"], manifest["sources"]["run-2"]["cells_of_an_earlier_source"]) == (
+    assert manifest.cells == (("dpo(beta=0.2)", "qwen", 0), ("ipo", "qwen", 0), ("simpo", "qwen", 0))
+    assert manifest.sources is not None
+    assert {name: one["cpus"] for name, one in manifest.sources.items()} == {"run": 2, "run-2": 64}
+    assert manifest.cpus is None  # the machines differ
+    assert (manifest.sources["run-2"]["cells"], manifest.sources["run-2"]["cells_of_an_earlier_source"]) == (
         [IPO],
         [BASE],
     )
@@ -191,13 +192,13 @@ def test_tuned_boards_and_their_trials_are_carried_each_verified(
     boards = json.loads((into / "leaderboard.json").read_text())["boards"]
     assert [board["settings"].get("trials", 0) for board in boards] == [0, 2]
     assert {row["label"] for row in boards[1]["rows"]} == {"base", "ipo", "simpo"}
-    records = [record.fields for record in read_records(into / "tuning")]
+    records = read_records(into / "tuning")
     found = outcomes(records, "pairwise_accuracy")
     expected = trials_csv(found, chosen(found, 2), "pairwise_accuracy")
     assert (into / "tuning" / "trials.csv").read_text() == expected  # as the harness writes it of all records
     manifest = read_manifest(into / "tuning")
-    assert manifest["run"]["plugins"] == "ipo,simpo"
-    assert list(manifest["search"]["space"]) == ["ipo", "simpo"]
+    assert manifest.run["plugins"] == "ipo,simpo"
+    assert list(manifest.search["space"]) == ["ipo", "simpo"]
     assert read_run(into / "run.toml")["trials"] == 2
 
 
@@ -229,12 +230,12 @@ def test_tuned_cells_that_are_not_sound_may_not_join(
 
 
 def test_merged_seeds_keep_the_order_of_the_first_run_whose_first_seed_tuned() -> None:
-    def run(*seeds: int) -> dict[str, Any]:
-        return {
-            "run": {"plugins": "simpo", "seeds": list(seeds)},
-            "models": ["qwen"],
-            "cells": [["simpo", "qwen", seed] for seed in sorted(seeds)],
-        }
+    def run(*seeds: int) -> Manifest:
+        return Manifest(
+            run={"plugins": "simpo", "seeds": list(seeds)},
+            models=("qwen",),
+            cells=tuple(("simpo", "qwen", seed) for seed in sorted(seeds)),
+        )
 
     both = merged_manifest.manifest({"a": run(2, 0), "b": run(1, 0)}, {"a": [], "b": []}, {"a": [], "b": []})
-    assert both["run"]["seeds"] == [2, 0, 1]
+    assert both.run["seeds"] == [2, 0, 1]

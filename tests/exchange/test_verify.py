@@ -174,9 +174,9 @@ def test_a_table_that_cannot_be_is_named(run: Path, name: str, change: Any, said
         ({"protocol": 2}, "got protocol 2, expected 1"),
         ({"status": "splendid"}, "got status = 'splendid', expected one of ok, diverged, failed"),
         ({"key": "elsewhere"}, "got key = 'elsewhere', expected the folder's name"),
-        ({"model": "qwen"}, "got model.name = None, expected a str"),
+        ({"model": "qwen"}, "got model = 'qwen', expected an object"),
         ({"seed": "zero"}, "got seed = 'zero', expected a whole number"),
-        ({"metrics": {"brier": "good"}}, "got metric brier = 'good', expected a number"),
+        ({"metrics": {"brier": "good"}}, "got metrics.brier = 'good', expected a number or null"),
     ],
 )
 def test_a_record_that_cannot_be_is_named(run: Path, edit: Any, fields: dict[str, Any], said: str) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from made_records import made_record
 
 from harness.run_folder.store import write_record
 from harness.statistics.metrics import summarise
@@ -114,14 +115,17 @@ def add_cell(
         "environment": {},
     }
     if margins is None:
-        write_record(run / "cells" / key, fields | {"metrics": {}} | changed)
+        write_record(run / "cells" / key, made_record(fields | {"metrics": {}} | changed))
         return
     rows, responses = tables(
         np.asarray(margins, float), prompts=prompts, sums=label != "longer-wins", own=label != "base"
     )
     metrics, reasons = summarise(rows, responses)
     write_record(
-        run / "cells" / key, fields | {"metrics": metrics, "metric_reasons": reasons} | changed, rows, responses
+        run / "cells" / key,
+        made_record(fields | {"metrics": metrics, "metric_reasons": reasons} | changed),
+        rows,
+        responses,
     )
 
 

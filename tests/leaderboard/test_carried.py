@@ -114,7 +114,7 @@ def test_the_interval_of_a_difference_is_that_of_the_differences() -> None:
 
 
 def test_a_one_seed_interval_is_scipys_bca_a_little_wider(small_run: Path) -> None:
-    record = next(one for one in read_records(small_run) if one.fields["label"] == "fair")
+    record = next(one for one in read_records(small_run) if one.label == "fair")
     table = record.rows()
     right = (table["reward_chosen"] > table["reward_rejected"]).groupby(table["prompt_id"]).agg(["sum", "size"])
     theirs = scipy_stats.bootstrap(

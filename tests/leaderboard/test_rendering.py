@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from made_records import made_manifest
 
 from harness.api import HarnessError
 from harness.leaderboard import write
@@ -94,7 +95,7 @@ def test_the_manifest_orders_the_models_and_names_the_metric(tmp_path: Path, add
     for model in ("gemma", "qwen"):
         for k in range(2):
             add_cell(tmp_path, f"loss{k}", np.random.default_rng(k).normal(size=60), model=model)
-    write_manifest(tmp_path, {"models": ["qwen", "gemma"], "run": {"ranked_by": "spearman"}})
+    write_manifest(tmp_path, made_manifest({"models": ["qwen", "gemma"], "run": {"ranked_by": "spearman"}}))
     table = write(tmp_path)
     assert (table.ranked_by, [board.model for board in table.boards]) == ("spearman", ["qwen", "gemma", "all"])
     assert write(tmp_path, "kendall").ranked_by == "kendall"

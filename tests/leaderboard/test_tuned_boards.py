@@ -59,7 +59,7 @@ def row(board: Board, label: str) -> Row:
 
 def test_default_boards_come_first_and_tuned_ones_after_them(run: Path) -> None:
     boards = table_of(run)[0].boards
-    assert [(board.model, "trials" in board.settings) for board in boards] == [
+    assert [(board.model, board.settings.trials is not None) for board in boards] == [
         ("qwen", False), ("gemma", False), ("all", False), ("qwen", True), ("gemma", True), ("all", True),
     ]  # fmt: skip
     assert all("shared learning rate, untuned" in board.title for board in boards[:3])
@@ -77,7 +77,7 @@ def test_a_system_asked_for_without_tuning_is_missing_on_default_boards_alone(ru
 def test_a_row_has_the_choice_of_each_model_and_the_options_that_all_share(run: Path) -> None:
     boards = table_of(run)[0].boards
     both = row(boards[5], "good")
-    assert {model: choice["options"] for model, choice in both.tuned.items()} == {
+    assert {model: choice.options for model, choice in both.tuned.items()} == {
         "qwen": {"beta": 2.5}, "gemma": {"beta": 4.0},
     }  # fmt: skip
     assert both.options == {"mode": "x"}

@@ -138,6 +138,6 @@ def test_a_dry_run_does_not_try_a_scorer_that_was_never_tried_here(monkeypatch: 
 def test_a_run_that_goes_on_in_a_merged_folder_keeps_where_its_cells_are_from(tmp_path: Path) -> None:
     run = make_run({"plugins": "simpo", "scorer": "transformers", "limit": 20})
     first = manifest(resolve(run, tmp_path, False))
-    assert "sources" not in first
-    write_manifest(tmp_path, first | {"sources": {"here": {"cells": ["one"]}}})
-    assert manifest(resolve(run, tmp_path, False))["sources"] == {"here": {"cells": ["one"]}}
+    assert first.sources is None
+    write_manifest(tmp_path, first.model_copy(update={"sources": {"here": {"cells": ["one"]}}}))
+    assert manifest(resolve(run, tmp_path, False)).sources == {"here": {"cells": ["one"]}}

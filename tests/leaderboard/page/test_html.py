@@ -22,6 +22,7 @@ from harness.leaderboard.page import html, interval_strip
 from harness.leaderboard.page.board_table import prefixed
 from harness.leaderboard.page.notes import command
 from harness.leaderboard.table import Table
+from harness.run_folder.facts import BoardKey
 
 LABELS = ["loss0", "loss1(beta=2.5)", "loss2"]
 
@@ -111,7 +112,8 @@ def test_a_hostile_name_is_shown_as_it_is_and_runs_nothing() -> None:
     boards = [
         replace(
             board, model=board.model if board.model == "all" else hostile, title=hostile, dataset=hostile,
-            preset=hostile, disclaimers=(hostile,), settings=SETTINGS | {"budget": hostile, "dataset": hostile},
+            preset=hostile, disclaimers=(hostile,),
+            settings=BoardKey.of({**SETTINGS, "budget": hostile, "dataset": hostile}),
             rows=tuple(replace(row, reason=hostile, tags=(hostile,), options={hostile: hostile},
                                metric_reasons={"pairwise_accuracy": hostile}) for row in board.rows),
         )
@@ -215,7 +217,7 @@ def test_large_numbers_are_prefixed(value: float, text: str) -> None:
 def test_the_command_of_a_row_gives_the_settings_of_its_board_back() -> None:
     board = table(LABELS, models=("qwen", "gemma")).boards[-1]
     settings = SETTINGS | {"evaluated_on": "dev", "lenient": True, "limit": 64, "data_seed": 3, "scorer": "auto"}
-    words = shlex.split(command(replace(board, settings=settings), board.rows[1]))
+    words = shlex.split(command(replace(board, settings=BoardKey.of(settings)), board.rows[1]))
     assert words[:4] == ["harness", "run", "--plugins", "loss1:beta=2.5"]
     flags = cli.commands["run"].make_context("run", words[2:]).params
     not_of_the_run = ("run_file", "output_dir", "keep_checkpoints", "dry_run", "no_pictures", "quiet")

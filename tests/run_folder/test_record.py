@@ -1,0 +1,82 @@
+"""record.json as a type: checked once where it is read, unknown keys kept, one schema for code and documentation."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from made_records import PLAIN, made_record
+
+from harness.api import HarnessError
+from harness.run_folder.facts import BoardKey
+from harness.run_folder.record import parse_record
+from harness.run_folder.record_table import record_table
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.mark.parametrize(
+    ("fields", "problem"),
+    [
+        ({"status": "splendid"}, "got status = 'splendid', expected one of ok, diverged, failed"),
+        ({"kind": "cell"}, "got kind = 'cell', expected one of loss, reference"),
+        ({"seed": "zero"}, "got seed = 'zero', expected a whole number"),
+        ({"seed": None}, "got seed = None, expected a whole number"),
+        ({"seed": True}, "got seed = True, expected a whole number"),
+        ({"model": "qwen"}, "got model = 'qwen', expected an object"),
+        ({"model": {}}, "got no model.name"),
+        ({"loss": {"name": "simpo", "options": None}}, "got loss.options = None, expected an object"),
+        ({"metrics": {"brier": "good"}}, "got metrics.brier = 'good', expected a number or null"),
+        ({"tokens_fingerprint": None}, "got a scored cell without tokens_fingerprint"),
+        ({"dataset": {"fingerprint": "data"}}, "got a scored cell without .*dataset.test_pairs"),
+        ({"spend": {"seconds": "long"}}, "got spend.seconds = 'long', expected a number or null"),
+    ],
+)
+def test_a_record_that_cannot_be_is_named_by_file_and_field(fields: dict[str, Any], problem: str) -> None:
+    with pytest.raises(HarnessError, match=rf"cells/a/record\.json: {problem}"):
+        parse_record(Path("cells/a"), json.dumps({**PLAIN, **fields}))
+
+
+@pytest.mark.parametrize("name", sorted(PLAIN.keys() - {"tokens_fingerprint", "seed"}))
+def test_a_record_without_one_of_its_fields_is_refused(name: str) -> None:
+    fields = {key: value for key, value in PLAIN.items() if key != name}
+    with pytest.raises(HarnessError, match=rf"got no {name}, expected one"):
+        parse_record(Path("a"), json.dumps(fields))
+
+
+def test_what_this_version_does_not_know_is_kept_at_every_level() -> None:
+    more = {"new": [1, {"a": None}], "loss": {"name": "simpo", "options": {}, "family": "margin"}, "board": {"gpu": 2}}
+    record = made_record(more)
+    assert {name: record.as_json()[name] for name in more} == more
+    assert record.as_json() == {**PLAIN, **more}  # nothing is added either
+
+
+def test_the_committed_records_are_written_back_as_they_are() -> None:
+    paths = sorted((ROOT / "leaderboards" / "nano").glob("cells/*/record.json"))
+    assert len(paths) == 27
+    for path in paths:
+        record = parse_record(path.parent, path.read_text(encoding="utf-8"))
+        written, read = json.dumps(record.as_json(), sort_keys=True), json.loads(path.read_text(encoding="utf-8"))
+        assert written == json.dumps(read, sort_keys=True)
+
+
+def test_a_record_is_not_changed_but_copied() -> None:
+    record = made_record({})
+    with pytest.raises(ValueError, match="frozen"):
+        record.label = "another"
+
+
+def test_board_keys_are_equal_where_all_their_settings_are_also_unknown_ones() -> None:
+    one, same = BoardKey.of({"budget": "pairs=64", "new": 1}), BoardKey.of({"new": 1, "budget": "pairs=64"})
+    other = BoardKey.of({"budget": "pairs=64", "new": 2})
+    assert len({one, same, other}) == 2
+    assert one.differing(other) == {"new": (1, 2)}
+    assert BoardKey.of({"budget": "pairs=64"}).differing(BoardKey.of({"limit": 3})) == {
+        "budget": ("pairs=64", None), "limit": (None, 3)
+    }  # fmt: skip
+
+
+def test_the_documented_table_of_a_record_is_made_from_its_type() -> None:
+    assert record_table() in (ROOT / "docs" / "run-folder.md").read_text(encoding="utf-8")
