@@ -6,7 +6,6 @@ import csv
 import io
 import json
 import sys
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,6 +13,7 @@ from typing import Any, ClassVar
 
 import pandas as pd
 import pytest
+from made_records import made_record
 from scipy.stats import qmc
 from torch import Tensor
 
@@ -23,6 +23,7 @@ from harness.manager import losses, plugin_manager, resolver
 from harness.planning.grid import Cell, System, cells, select
 from harness.planning.run_file import Run, TrialRun, TunedRun, make_run
 from harness.planning.trials import RATE, Outcome, chosen, outcomes, sampled, space, trials_csv, trials_of
+from harness.run_folder.record import Record
 from harness.run_folder.store import write_record
 
 MANAGER = plugin_manager()
@@ -147,20 +148,15 @@ def test_the_trial_with_the_highest_value_on_dev_is_chosen(values: list[float | 
     assert chosen(found[::-1], 3)["qwen", "simpo"].number == best
 
 
-def record(number: int, accuracy: float | None, status: str = "ok") -> Mapping[str, Any]:
-    return {
-        "model": {"name": "qwen"},
-        "loss": {"options": {}},
-        "learning_rate": 0.001,
-        "status": status,
-        "tuning": {"system": "simpo", "number": number},
-        "metrics": {"pairwise_accuracy": accuracy, "ndcg": 1.0},
-    }
+def record(number: int, accuracy: float | None, status: str = "ok") -> Record:
+    tuning = {"system": "simpo", "number": number, "options": {}}
+    metrics = {"pairwise_accuracy": accuracy, "ndcg": 1.0}
+    return made_record({"learning_rate": 0.001, "status": status, "tuning": tuning, "metrics": metrics})
 
 
 def test_a_trial_that_diverged_or_has_no_value_has_no_say() -> None:
     found = outcomes(
-        [record(1, None), record(2, 0.5), record(0, 0.9, "diverged"), {"status": "ok", "kind": "reference"}],
+        [record(1, None), record(2, 0.5), record(0, 0.9, "diverged"), made_record({"kind": "reference"})],
         "pairwise_accuracy",
     )
     assert [(each.number, each.value) for each in found] == [(0, None), (1, None), (2, 0.5)]
@@ -194,7 +190,7 @@ def test_results_with_other_options_than_now_are_removed_and_no_others(tmp_path:
 
 def write(folder: Path, cell: Cell) -> None:
     fields = {"key": cell.key, "label": cell.system.label, "seed": cell.seed, "model": {"name": cell.model}}
-    write_record(folder / "cells" / cell.key, {**fields, "status": "failed"})
+    write_record(folder / "cells" / cell.key, made_record({**fields, "status": "failed"}))
 
 
 # -- a whole run -------------------------------------------------------------------------------------------------------
