@@ -31,7 +31,7 @@ from harness.planning.job import trained as is_trained
 from harness.run_folder.store import write_atomically
 from harness.training.loss_columns import prepare_columns
 from harness.training.loss_inputs import TrainingData
-from harness.training.prepared import Bench, mismatched_tokens, pair_tokens, prepare, reference_logps, visit_flops
+from harness.training.prepared import Prepared, mismatched_tokens, pair_tokens, prepare, reference_logps, visit_flops
 from harness.training.record_fields import (
     column_summaries,
     finish,
@@ -52,14 +52,14 @@ CANARY_ABSOLUTE, CANARY_RELATIVE = 1e-3, 1e-6
 def run_model(job: Job, tell: Tell) -> None:
     """Train and score the cells of a model that have no record yet, and its reference rows."""
     tell("phase", text="start checkpoint")
-    bench = prepare(job, tell)
+    prepared = prepare(job, tell)
     for cell in job.cells:
-        if not is_trained(job, cell, bench.start.fingerprint):
+        if not is_trained(job, cell, prepared.start.fingerprint):
             tell("training", key=cell.key)
-            attempt(job, cell, tell, partial(train_cell, bench, cell, tell))
+            attempt(job, cell, tell, partial(train_cell, prepared, cell, tell))
             free_memory()  # Trainer and its callbacks hold each other, and with them the model and its optimiser
     tell("phase", text=f"scoring with {job.scorer.name}")
-    score_cells(bench, tell)
+    score_cells(prepared, tell)
 
 
 def shuffled(pairs: Sequence[Pair], visited: np.ndarray, control: str, seed: int) -> np.ndarray:
@@ -78,18 +78,18 @@ def shuffled(pairs: Sequence[Pair], visited: np.ndarray, control: str, seed: int
     return swapped
 
 
-def training_data(bench: Bench, loss: Loss, model: Any, visited: np.ndarray, seed: int) -> TrainingData:
+def training_data(prepared: Prepared, loss: Loss, model: Any, visited: np.ndarray, seed: int) -> TrainingData:
     """Return the training pairs, labelled as the run has it, with what the loss asks for beside them."""
-    run = bench.job.run
-    reference = reference_logps(bench, loss, model, visited)
-    swapped = shuffled(bench.pairs, visited, run.control, run.data_seed + seed)
+    run = prepared.job.run
+    reference = reference_logps(prepared, loss, model, visited)
+    swapped = shuffled(prepared.pairs, visited, run.control, run.data_seed + seed)
     pairs = [
         replace(pair, chosen=pair.rejected, rejected=pair.chosen) if swap else pair
-        for pair, swap in zip(bench.pairs, swapped, strict=True)
+        for pair, swap in zip(prepared.pairs, swapped, strict=True)
     ]
     tokens = [
         replace(ids, chosen_ids=ids.rejected_ids, rejected_ids=ids.chosen_ids) if swap else ids
-        for ids, swap in zip(bench.tokens.pairs, swapped, strict=True)
+        for ids, swap in zip(prepared.tokens.pairs, swapped, strict=True)
     ]
     if reference is not None:
         reference = reference.swapped(swapped)
@@ -98,27 +98,27 @@ def training_data(bench: Bench, loss: Loss, model: Any, visited: np.ndarray, see
         tokens=tokens,
         reference=reference,
         columns=prepare_columns(loss, pairs, tokens, visited, reference),
-        mismatched=bench.mismatched if loss.needs_kl else None,
+        mismatched=prepared.mismatched if loss.needs_kl else None,
     )
 
 
 # -- training ----------------------------------------------------------------------------------------------------------
-def train_cell(bench: Bench, cell: Cell, tell: Tell) -> None:
+def train_cell(prepared: Prepared, cell: Cell, tell: Tell) -> None:
     """Train one cell and leave its weights, its step log and `trained.json`, written last."""
-    job, loss, settings = bench.job, cell.system.loss, bench.job.run.settings
+    job, loss, settings = prepared.job, cell.system.loss, prepared.job.run.settings
     folder = cell_folder(job, cell.key)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "trained.json").unlink(missing_ok=True)  # first: it vouches for the weights
     shutil.rmtree(folder / "weights", ignore_errors=True)
-    spending = cell_plan(bench, cell)
+    spending = cell_plan(prepared, cell)
     visited = spending.visited()
     # full training keeps fp32 weights under bf16 autocast: at the field's learning rates bf16 updates round to nothing
     dtype = "float32" if job.run.adapter == "full" else settings.dtype
-    model = load_model(bench.start.folder, dtype, job.run.adapter, job.run.trust_remote_code, cell.seed)
+    model = load_model(prepared.start.folder, dtype, job.run.adapter, job.run.trust_remote_code, cell.seed)
     model.to("cuda" if torch.cuda.is_available() else "cpu")
     if not job.run.reference_path:
-        check_hot_path(bench, model)
-    data = training_data(bench, loss, model, visited, cell.seed)
+        check_hot_path(prepared, model)
+    data = training_data(prepared, loss, model, visited, cell.seed)
     trained = train(
         model,
         loss,
@@ -138,11 +138,11 @@ def train_cell(bench: Bench, cell: Cell, tell: Tell) -> None:
     trained.log.to_parquet(folder / "train.parquet", index=False, compression="zstd")
     if trained.status == "ok":
         save_merged(model, folder / "weights")
-    spent = spend(bench, loss, trained, data.reference, spending)
+    spent = spend(prepared, loss, trained, data.reference, spending)
     facts = {
         "status": trained.status,
         "reason": trained.reason,
-        "start_fingerprint": bench.start.fingerprint,
+        "start_fingerprint": prepared.start.fingerprint,
         "spend": spent,
         "prepared": column_summaries(data.columns, visited),
     }
@@ -153,13 +153,13 @@ def train_cell(bench: Bench, cell: Cell, tell: Tell) -> None:
     tell("trained", key=cell.key, status=trained.status, reason=trained.reason, seconds=trained.seconds, loss=last)
 
 
-def check_hot_path(bench: Bench, model: Any) -> None:
+def check_hot_path(prepared: Prepared, model: Any) -> None:
     """Let `model` take packed rows, and compare the log-probs of one pair with those of its own full logits.
 
     An architecture that scales its logits in a way the hot path does not know must not be trained at another
     temperature in silence. Raises `HarnessError` where the two differ.
     """
-    pair, dtype = bench.tokens.pairs[0], bench.job.run.settings.dtype
+    pair, dtype = prepared.tokens.pairs[0], prepared.job.run.settings.dtype
     device = next(model.parameters()).device
     ids = torch.tensor([[*pair.prompt_ids, *pair.chosen_ids]], device=device)
     batch = collate([(pair.prompt_ids, (pair.chosen_ids,))]).to(device)
@@ -171,7 +171,7 @@ def check_hot_path(bench: Bench, model: Any) -> None:
     allowed = 1e-3 + 1e-5 * abs(expected) if dtype == "float32" else 0.5 + 0.02 * abs(expected)
     if not abs(got - expected) <= allowed:
         raise HarnessError(
-            f"model '{bench.job.model}' ({model.config.model_type}): the training path gives {got:.6g} nats for a "
+            f"model '{prepared.job.model}' ({model.config.model_type}): the training path gives {got:.6g} nats for a "
             f"response to which the model itself gives {expected:.6g}; this architecture is not supported, name another"
         )
 
@@ -193,11 +193,11 @@ def free_memory() -> None:
         torch.cuda.empty_cache()
 
 
-def cell_plan(bench: Bench, cell: Cell) -> Plan:
+def cell_plan(prepared: Prepared, cell: Cell) -> Plan:
     """Return which pairs each step of the cell visits."""
-    loss, settings = cell.system.loss, bench.job.run.settings
-    tokens = pair_tokens(bench)
-    flops = visit_flops(bench, loss, tokens, mismatched_tokens(bench) if loss.needs_kl else None)
+    loss, settings = cell.system.loss, prepared.job.run.settings
+    tokens = pair_tokens(prepared)
+    flops = visit_flops(prepared, loss, tokens, mismatched_tokens(prepared) if loss.needs_kl else None)
     return plan(
         Budget.parse(settings.budget),
         batch_pairs=settings.batch_pairs,
@@ -207,9 +207,9 @@ def cell_plan(bench: Bench, cell: Cell) -> Plan:
 
 
 # -- scoring -----------------------------------------------------------------------------------------------------------
-def score_cells(bench: Bench, tell: Tell) -> None:
+def score_cells(prepared: Prepared, tell: Tell) -> None:
     """Score the base and every trained cell with one live engine, swapping weights, and write the records."""
-    job, requests = bench.job, bench.held_out.requests
+    job, requests = prepared.job, prepared.held_out.requests
     options = ScorerOptions(
         dtype=job.run.settings.dtype,
         max_length=max(len(request.prompt) + len(request.response) for request in requests),
@@ -217,68 +217,68 @@ def score_cells(bench: Bench, tell: Tell) -> None:
         trust_remote_code=job.run.trust_remote_code,
     )
     # the canary first: vLLM takes most of the accelerator's free memory
-    canary = job.canary.open(bench.start.folder, options) if job.canary else None
+    canary = job.canary.open(prepared.start.folder, options) if job.canary else None
     began = time.perf_counter()
-    engine = job.scorer.open(bench.start.folder, options)
-    shared = shared_work(bench, time.perf_counter() - began)
+    engine = job.scorer.open(prepared.start.folder, options)
+    shared = shared_work(prepared, time.perf_counter() - began)
     tell("shared", **shared)
     try:
         tell("scoring", key="base")
         base = engine.score(requests)
-        write_reference_rows(bench, base, canary_parity(bench, canary, base), shared)
+        write_reference_rows(prepared, base, canary_parity(prepared, canary, base), shared)
         for cell in job.cells:
-            attempt(job, cell, tell, partial(score_cell, bench, cell, engine, canary, base, tell))
+            attempt(job, cell, tell, partial(score_cell, prepared, cell, engine, canary, base, tell))
     finally:
         engine.close()
         if canary:
             canary.close()
 
 
-def score_cell(bench: Bench, cell: Cell, engine: Any, canary: Any, base: np.ndarray, tell: Tell) -> None:
+def score_cell(prepared: Prepared, cell: Cell, engine: Any, canary: Any, base: np.ndarray, tell: Tell) -> None:
     """Score one trained cell and write its record; a diverged one is recorded without scores."""
-    job, folder = bench.job, cell_folder(bench.job, cell.key)
+    job, folder = prepared.job, cell_folder(prepared.job, cell.key)
     if not (folder / "trained.json").exists():  # failed in training: its record is there
         return
     tell("scoring", key=cell.key)
     trained = json.loads((folder / "trained.json").read_text())
-    fields = record_fields(bench, cell) | trained
+    fields = record_fields(prepared, cell) | trained
     if trained["status"] != "ok":
         record_failure(job, cell, trained["status"], trained["reason"], fields)
     else:
         began = time.perf_counter()
         engine.load(folder / "weights")
-        sums = engine.score(requests := bench.held_out.requests)
+        sums = engine.score(requests := prepared.held_out.requests)
         if canary:
             canary.load(folder / "weights")
         fields["scorer"] |= {
-            "parity_max_abs_nats": canary_parity(bench, canary, sums),
+            "parity_max_abs_nats": canary_parity(prepared, canary, sums),
             "seconds": time.perf_counter() - began,
         }
         lengths = np.array([len(request.response) for request in requests], dtype=np.float64)
         reward = own_rewards(cell.system.loss, sums, lengths, base)
-        finish(bench, folder, fields, sums, base, reward)
+        finish(prepared, folder, fields, sums, base, reward)
     tell("scored", key=cell.key)
     if not job.keep_checkpoints:
         shutil.rmtree(folder / "weights", ignore_errors=True)
 
 
-def canary_parity(bench: Bench, canary: Any, sums: np.ndarray) -> float | None:
+def canary_parity(prepared: Prepared, canary: Any, sums: np.ndarray) -> float | None:
     """Return the largest difference in nats between the scorer and the transformers scorer on a few pairs.
 
     None where there is no second scorer. Raises `HarnessError` where they disagree in fp32.
     """
     if canary is None:
         return None
-    first = bench.held_out.pairs.head(CANARY_PAIRS)
+    first = prepared.held_out.pairs.head(CANARY_PAIRS)
     indices = np.unique(np.concatenate([first["chosen"], first["rejected"]]))
-    again = canary.score([bench.held_out.requests[i] for i in indices])
+    again = canary.score([prepared.held_out.requests[i] for i in indices])
     difference = np.abs(sums[indices] - again)
     if (
-        bench.job.run.settings.dtype == "float32"
+        prepared.job.run.settings.dtype == "float32"
         and (difference > CANARY_ABSOLUTE + CANARY_RELATIVE * np.abs(again)).any()
     ):
         raise HarnessError(
-            f"{bench.job.scorer.name} and transformers disagree by {difference.max():.4g} nats a sequence, expected "
+            f"{prepared.job.scorer.name} and transformers disagree by {difference.max():.4g} nats a sequence, expected "
             f"at most {CANARY_ABSOLUTE} + {CANARY_RELATIVE}*|sum|; do not trust it here, pass --scorer transformers"
         )
     return float(difference.max())

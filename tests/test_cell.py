@@ -20,7 +20,7 @@ from harness.data.tokens import TokenisedPairs, TokenPair
 from harness.logps.packed_attention import use_packed_attention
 from harness.models.families import FAMILIES
 from harness.training.loss_inputs import LossInputs
-from harness.training.prepared import Bench, mismatched_tokens, reference_logps, visit_flops
+from harness.training.prepared import Prepared, mismatched_tokens, reference_logps, visit_flops
 
 PAIRS = harness_datasets()[0].load(LoadOptions()).train
 VISITED = np.sort(np.random.default_rng(0).permutation(len(PAIRS))[:384])
@@ -79,7 +79,7 @@ def model() -> Any:
     return AutoModelForCausalLM.from_config(config)
 
 
-def bench(cache: Path, control: str = "none") -> Bench:
+def prepared(cache: Path, control: str = "none") -> Prepared:
     tokens = [
         TokenPair(
             pair_id=str(i), truncated=False, prompt_ids=tuple(rng.integers(5, 60, 3 + i % 4).tolist()),
@@ -100,7 +100,7 @@ def bench(cache: Path, control: str = "none") -> Bench:
     start: Any = SimpleNamespace(fingerprint="start", parameters=10)
     job: Any = SimpleNamespace(run=run, cache=cache)
     unscored: Any = None
-    return Bench(job=job, start=start, pairs=pairs, tokens=TokenisedPairs(pairs=tuple(tokens)), held_out=unscored)
+    return Prepared(job=job, start=start, pairs=pairs, tokens=TokenisedPairs(pairs=tuple(tokens)), held_out=unscored)
 
 
 def plain(net: Any, prompt: Sequence[int], response: Sequence[int]) -> torch.Tensor:
@@ -111,7 +111,7 @@ def plain(net: Any, prompt: Sequence[int], response: Sequence[int]) -> torch.Ten
 
 @pytest.mark.parametrize("packed", [True, False], ids=["packed", "padded"])
 def test_the_reference_is_a_plain_forward_of_the_start_checkpoint(packed: bool, tmp_path: Path) -> None:
-    ours, net, oracle = bench(tmp_path), model(), model()
+    ours, net, oracle = prepared(tmp_path), model(), model()
     if packed:
         use_packed_attention(net)
     reference = reference_logps(ours, Asking(), net, np.arange(N))
@@ -139,7 +139,7 @@ def test_with_the_start_model_as_policy_every_ratio_is_0(tmp_path: Path) -> None
     net = model()
     use_packed_attention(net)
     for control in ("none", "shuffled-labels"):
-        data = training_data(bench(tmp_path / control, control), Asking(), net, np.arange(N), seed=0)
+        data = training_data(prepared(tmp_path / control, control), Asking(), net, np.arange(N), seed=0)
         inputs = LossInputs(Asking(), data, "float32")
         with torch.no_grad():
             pairs = inputs.pair_logps(net, inputs.collated(np.arange(5, 12)), for_loss=True)
@@ -154,7 +154,7 @@ def test_with_the_start_model_as_policy_every_ratio_is_0(tmp_path: Path) -> None
 
 
 def test_the_control_swaps_labels_and_leaves_mismatches_alone(tmp_path: Path) -> None:
-    ours = bench(tmp_path, "shuffled-labels")
+    ours = prepared(tmp_path, "shuffled-labels")
     data = training_data(ours, Asking(), model(), np.arange(N), seed=0)
     swapped = shuffled(ours.pairs, np.arange(N), "shuffled-labels", 0)
     for before, after, swap in zip(ours.tokens.pairs, data.tokens, swapped, strict=True):
@@ -163,7 +163,7 @@ def test_the_control_swaps_labels_and_leaves_mismatches_alone(tmp_path: Path) ->
 
 
 def test_who_does_not_ask_pays_nothing(tmp_path: Path) -> None:
-    ours = bench(tmp_path)
+    ours = prepared(tmp_path)
     data = training_data(ours, Modest(), model(), np.arange(N), seed=0)
     assert data.mismatched is None
     assert "mismatched" not in ours.__dict__  # not even drawn
@@ -172,7 +172,7 @@ def test_who_does_not_ask_pays_nothing(tmp_path: Path) -> None:
 
 
 def test_whoever_asks_for_mismatches_is_charged_for_them(tmp_path: Path) -> None:
-    ours = bench(tmp_path)
+    ours = prepared(tmp_path)
     tokens = mismatched_tokens(ours)
     assert tokens[4] == len(ours.tokens.pairs[4].prompt_ids) + len(ours.mismatched[4]) <= 9
     assert visit_flops(ours, Asking(), [100], [30]) == [8 * 10 * 100 + 4 * 10 * 30]

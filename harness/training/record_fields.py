@@ -20,12 +20,12 @@ from harness.planning.job import board, cell_folder, system_fields
 from harness.planning.run_file import PROTOCOL
 from harness.run_folder.store import write_record
 from harness.statistics.metrics import summarise
-from harness.training.prepared import Bench, visit_flops
+from harness.training.prepared import Prepared, visit_flops
 from harness.training.reference_cache import Reference
 from harness.training.trainer import Trained
 
 
-def spend(bench: Bench, loss: Loss, trained: Trained, reference: Reference | None, spending: Plan) -> dict[str, Any]:
+def spend(bench: Prepared, loss: Loss, trained: Trained, reference: Reference | None, spending: Plan) -> dict[str, Any]:
     """Return what the cell spent in all five currencies, the reference pass charged to it even where it was cached."""
     flops = visit_flops(bench, loss, [trained.tokens], [trained.mismatched_tokens])[0]
     charged = reference.seconds if reference else 0.0
@@ -42,7 +42,7 @@ def spend(bench: Bench, loss: Loss, trained: Trained, reference: Reference | Non
     }
 
 
-def shared_work(bench: Bench, engine_seconds: float) -> dict[str, float]:
+def shared_work(bench: Prepared, engine_seconds: float) -> dict[str, float]:
     """Return what the cells of a model had once for all of them, in seconds, and what it would have cost each alone.
 
     Of this sitting: a run that was resumed counts the cells and the seconds since. `saved`: the start checkpoint, the
@@ -99,7 +99,7 @@ def own_rewards(loss: Loss, sums: np.ndarray, lengths: np.ndarray, base: np.ndar
 
 
 def finish(
-    bench: Bench, folder: Path, fields: dict[str, Any], sums: np.ndarray, base: np.ndarray, reward: np.ndarray
+    bench: Prepared, folder: Path, fields: dict[str, Any], sums: np.ndarray, base: np.ndarray, reward: np.ndarray
 ) -> None:
     """Write the rows, the metrics and the record of one scored system."""
     held = bench.held_out
@@ -114,7 +114,7 @@ def finish(
     write_record(folder, fields | {"metrics": metrics, "metric_reasons": reasons}, rows, responses)
 
 
-def write_reference_rows(bench: Bench, base: np.ndarray, parity: float | None, shared: Mapping[str, float]) -> None:
+def write_reference_rows(bench: Prepared, base: np.ndarray, parity: float | None, shared: Mapping[str, float]) -> None:
     """Write the records of `base`, the start checkpoint itself, and `longer-wins`, whose reward is characters."""
     characters = bench.held_out.responses["characters"].to_numpy(dtype=np.float64)
     nothing = np.full(len(base), np.nan)
@@ -128,7 +128,7 @@ def write_reference_rows(bench: Bench, base: np.ndarray, parity: float | None, s
         )
 
 
-def record_fields(bench: Bench, cell: Cell | None) -> dict[str, Any]:
+def record_fields(bench: Prepared, cell: Cell | None) -> dict[str, Any]:
     """Return what a record says besides its numbers; without a cell, of a reference row, who it is is left to say."""
     job, start = bench.job, bench.start
     return {

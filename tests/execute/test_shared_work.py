@@ -21,10 +21,10 @@ def test_what_is_saved_is_the_common_part_of_every_cell_but_one_and_the_cached_r
         spend = {"reference_seconds": seconds, "reference_cached": cached}
         (folder / "trained.json").write_text(json.dumps({"spend": spend}))
     cells = [SimpleNamespace(key=f"c{n}") for n in range(4)]  # the fourth failed in training
-    bench: Any = SimpleNamespace(
+    prepared: Any = SimpleNamespace(
         job=SimpleNamespace(cells=cells, folder=tmp_path), start_seconds=10.0, token_seconds=2.0
     )
-    shared = shared_work(bench, engine_seconds=4.0)
+    shared = shared_work(prepared, engine_seconds=4.0)
     assert shared["saved_seconds"] == pytest.approx((10 + 2 + 4) * 2 + 5)
     assert (shared["cells"], shared["reference_cells"], shared["reference_seconds"]) == (3, 2, 5.0)
     assert shared_text(shared) == (
