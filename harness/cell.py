@@ -116,7 +116,7 @@ def train_cell(prepared: Prepared, cell: Cell, tell: Tell) -> None:
     dtype = "float32" if job.run.adapter == "full" else settings.dtype
     model = load_model(prepared.start.folder, dtype, job.run.adapter, job.run.trust_remote_code, cell.seed)
     model.to("cuda" if torch.cuda.is_available() else "cpu")
-    if not job.run.reference_path:
+    if not job.run.plain_path:
         check_hot_path(prepared, model)
     data = training_data(prepared, loss, model, visited, cell.seed)
     trained = train(
@@ -129,7 +129,7 @@ def train_cell(prepared: Prepared, cell: Cell, tell: Tell) -> None:
             micro_pairs=settings.micro_pairs,
             seed=cell.seed,
             dtype=settings.dtype,
-            plain=job.run.reference_path,
+            plain=job.run.plain_path,
         ),
         folder / "scratch",
         lambda step: tell("step", key=cell.key, step=step, steps=spending.steps),

@@ -30,6 +30,14 @@ def _seeds(context: Any, option: Any, value: str | None) -> tuple[int, ...] | No
         raise click.BadParameter(f"got '{value}', expected whole numbers such as 0,1,2") from None
 
 
+def _renamed(_context: Any, _option: Any, given: bool) -> None:
+    """Answer the first name of `--plain-path`."""
+    from harness.api.errors import HarnessError
+
+    if given:
+        raise HarnessError("got --reference-path, which is now called --plain-path; use that name")
+
+
 @cli.command()
 @click.argument("run_file", required=False, type=click.Path(path_type=Path))
 @click.option("--plugins", help="Losses: all, a list, all,-cpo, or with options: simpo:beta=2.5,gamma=1.0  [all]")
@@ -57,10 +65,10 @@ def _seeds(context: Any, option: Any, value: str | None) -> tuple[int, ...] | No
 @click.option("--data-seed", type=int, help="Seed of the simulator and of derived splits  [0]")
 @click.option("--cell-timeout", type=float, help="Seconds after which a cell counts as hung.")
 @click.option(
-    "--reference-path",
-    is_flag=True,
-    default=None,
-    help="Training and reference passes the plain way, to check the fast one.",
+    "--plain-path", is_flag=True, default=None, help="Train on padded rows and full logits, to check the fast path."
+)
+@click.option(
+    "--reference-path", is_flag=True, hidden=True, expose_value=False, callback=_renamed, help="Now --plain-path."
 )
 @click.option("--lenient", is_flag=True, default=None, help="Skip defective rows and count them by reason.")
 @click.option("--trust-remote-code", is_flag=True, default=None, help="Let a model repository run its own code.")

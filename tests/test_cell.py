@@ -96,7 +96,7 @@ def prepared(cache: Path, control: str = "none") -> Prepared:
         for i in range(N)
     )  # fmt: skip
     settings = SimpleNamespace(dtype="float32", max_length=9, micro_pairs=2, batch_pairs=4)
-    run = SimpleNamespace(settings=settings, control=control, data_seed=0, reference_path=False)
+    run = SimpleNamespace(settings=settings, control=control, data_seed=0, plain_path=False)
     start: Any = SimpleNamespace(fingerprint="start", parameters=10)
     job: Any = SimpleNamespace(run=run, cache=cache)
     unscored: Any = None

@@ -219,7 +219,7 @@ def manifest(campaign: Campaign) -> dict[str, Any]:
     return {
         "protocol": PROTOCOL,
         "harness": harness.__version__,
-        "run": campaign.run.model_dump(mode="json"),
+        "run": campaign.run.as_json(),
         "decisive": campaign.run.decisive(),
         "scorer": campaign.jobs[0].scorer.name,
         "search": dict(campaign.search) or earlier.get("search", {}),

@@ -138,7 +138,7 @@ def _cached_pass(
     tokens: bool = False,
 ) -> Pass:
     dtype, weight = prepared.job.run.settings.dtype, next(model.parameters())
-    plain = prepared.job.run.reference_path
+    plain = prepared.job.run.plain_path
 
     def compute(indices: Sequence[int]) -> list[Ragged]:
         batch = collate([groups[i] for i in indices]).to(weight.device)

@@ -163,7 +163,7 @@ def record_fields(bench: Prepared, cell: Cell | None) -> dict[str, Any]:
         "spend": {},
         "scorer": {"name": job.scorer.name, "version": job.scorer.version(), "note": job.scorer_note},
         "environment": environment()
-        | {"models_side_by_side": job.side_by_side, "path": "plain" if job.run.reference_path else "fast"},
+        | {"models_side_by_side": job.side_by_side, "path": "plain" if job.run.plain_path else "fast"},
     }
 
 

@@ -51,7 +51,8 @@ def command(board: Board, row: Row) -> str:
         chosen = value is not None and not (setting == "learning_rate" and isinstance(value, str))
         if chosen and not (setting == "control" and value == "none"):
             words += [flag, str(value)]
-    words += [f"--{name.replace('_', '-')}" for name in ("reference_path", "lenient") if board.settings.get(name)]
+    switches = {"reference_path": "--plain-path", "lenient": "--lenient"}
+    words += [flag for setting, flag in switches.items() if board.settings.get(setting)]
     return " ".join(shlex.quote(word) for word in words)
 
 
