@@ -27,8 +27,15 @@ from harness.models.load import load_model, save_merged
 from harness.planning.budget import Budget, Cost, Plan, plan
 from harness.planning.grid import Cell
 from harness.planning.job import Job, Tell, cell_folder, learning_rate, record_failure
-from harness.planning.job import trained as is_trained
 from harness.run_folder.store import write_atomically
+from harness.run_folder.trained import (
+    WEIGHTS,
+    TrainedCell,
+    read_trained,
+    remove_trained,
+    waits_to_be_scored,
+    write_trained,
+)
 from harness.training.loss_columns import prepare_columns
 from harness.training.loss_inputs import TrainingData
 from harness.training.prepared import Prepared, mismatched_tokens, pair_tokens, prepare, reference_logps, visit_flops
@@ -54,7 +61,7 @@ def run_model(job: Job, tell: Tell) -> None:
     tell("phase", text="start checkpoint")
     prepared = prepare(job, tell)
     for cell in job.cells:
-        if not is_trained(job, cell, prepared.start.fingerprint):
+        if not waits_to_be_scored(cell_folder(job, cell.key), prepared.start.fingerprint):
             tell("training", key=cell.key)
             attempt(job, cell, tell, partial(train_cell, prepared, cell, tell))
             free_memory()  # Trainer and its callbacks hold each other, and with them the model and its optimiser
@@ -108,8 +115,7 @@ def train_cell(prepared: Prepared, cell: Cell, tell: Tell) -> None:
     job, loss, settings = prepared.job, cell.system.loss, prepared.job.run.settings
     folder = cell_folder(job, cell.key)
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "trained.json").unlink(missing_ok=True)  # first: it vouches for the weights
-    shutil.rmtree(folder / "weights", ignore_errors=True)
+    remove_trained(folder)
     spending = cell_plan(prepared, cell)
     visited = spending.visited()
     # full training keeps fp32 weights under bf16 autocast: at the field's learning rates bf16 updates round to nothing
@@ -137,16 +143,18 @@ def train_cell(prepared: Prepared, cell: Cell, tell: Tell) -> None:
     shutil.rmtree(folder / "scratch", ignore_errors=True)
     trained.log.to_parquet(folder / "train.parquet", index=False, compression="zstd")
     if trained.status == "ok":
-        save_merged(model, folder / "weights")
+        save_merged(model, folder / WEIGHTS)
     spent = spend(prepared, loss, trained, data.reference, spending)
-    facts = {
-        "status": trained.status,
-        "reason": trained.reason,
-        "start_fingerprint": prepared.start.fingerprint,
-        "spend": spent,
-        "prepared": column_summaries(data.columns, visited),
-    }
-    write_atomically(folder / "trained.json", json.dumps(facts, indent=1))
+    write_trained(
+        folder,
+        TrainedCell(
+            status=trained.status,
+            reason=trained.reason,
+            start_fingerprint=prepared.start.fingerprint,
+            spend=spent,
+            prepared=column_summaries(data.columns, visited),
+        ),
+    )
     if trained.steps:
         remember_rate(job, spent["flops"] / spent["seconds"])
     last = float(trained.log["loss"].iloc[-1]) if len(trained.log) else float("nan")
@@ -237,19 +245,19 @@ def score_cells(prepared: Prepared, tell: Tell) -> None:
 def score_cell(prepared: Prepared, cell: Cell, engine: Any, canary: Any, base: np.ndarray, tell: Tell) -> None:
     """Score one trained cell and write its record; a diverged one is recorded without scores."""
     job, folder = prepared.job, cell_folder(prepared.job, cell.key)
-    if not (folder / "trained.json").exists():  # failed in training: its record is there
+    trained = read_trained(folder)
+    if trained is None:  # failed in training: its record is there
         return
     tell("scoring", key=cell.key)
-    trained = json.loads((folder / "trained.json").read_text())
-    fields = record_fields(prepared, cell) | trained
-    if trained["status"] != "ok":
-        record_failure(job, cell, trained["status"], trained["reason"], fields)
+    fields = record_fields(prepared, cell) | trained.as_json()
+    if trained.status != "ok":
+        record_failure(job, cell, trained.status, trained.reason, fields)
     else:
         began = time.perf_counter()
-        engine.load(folder / "weights")
+        engine.load(folder / WEIGHTS)
         sums = engine.score(requests := prepared.held_out.requests)
         if canary:
-            canary.load(folder / "weights")
+            canary.load(folder / WEIGHTS)
         fields["scorer"] |= {
             "parity_max_abs_nats": canary_parity(prepared, canary, sums),
             "seconds": time.perf_counter() - began,
@@ -259,7 +267,7 @@ def score_cell(prepared: Prepared, cell: Cell, engine: Any, canary: Any, base: n
         finish(prepared, folder, fields, sums, base, reward)
     tell("scored", key=cell.key)
     if not job.keep_checkpoints:
-        shutil.rmtree(folder / "weights", ignore_errors=True)
+        shutil.rmtree(folder / WEIGHTS, ignore_errors=True)
 
 
 def canary_parity(prepared: Prepared, canary: Any, sums: np.ndarray) -> float | None:

@@ -25,6 +25,7 @@ from harness.api import HarnessError
 from harness.execute import workers
 from harness.planning.grid import Cell
 from harness.planning.job import Job, cell_folder, record_failure
+from harness.run_folder.trained import WEIGHTS
 
 Report = Callable[[str, dict[str, Any]], None]
 """`report(event, details)`: told of every event of every worker, in order."""
@@ -43,7 +44,7 @@ def execute(job: Job, report: Report, stop: threading.Event) -> None:
     todo = unfinished(job)
     for cell in job.cells:
         if cell not in todo and not job.keep_checkpoints:  # a kill between the record and this left them
-            shutil.rmtree(cell_folder(job, cell.key) / "weights", ignore_errors=True)
+            shutil.rmtree(cell_folder(job, cell.key) / WEIGHTS, ignore_errors=True)
     for cell in todo:  # a failed cell is tried again from the start
         (cell_folder(job, cell.key) / "record.json").unlink(missing_ok=True)
     while todo:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -45,17 +44,6 @@ class Job:
 def cell_folder(job: Job, key: str) -> Path:
     """Return the folder of a cell."""
     return job.folder / "cells" / key
-
-
-def trained(job: Job, cell: Cell, start_fingerprint: str) -> bool:
-    """Return whether a cell is trained from this start checkpoint and waits to be scored."""
-    folder = cell_folder(job, cell.key)
-    if not (folder / "trained.json").exists():
-        return False
-    facts = json.loads((folder / "trained.json").read_text(encoding="utf-8"))
-    return facts["start_fingerprint"] == start_fingerprint and (
-        facts["status"] != "ok" or (folder / "weights").exists()
-    )
 
 
 def loss_fields(job: Job, loss: Loss) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import platform
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,6 +18,7 @@ from harness.planning.grid import Cell, cell_key
 from harness.planning.job import board, cell_folder, system_fields
 from harness.planning.run_file import PROTOCOL
 from harness.run_folder.store import write_record
+from harness.run_folder.trained import read_trained
 from harness.statistics.metrics import summarise
 from harness.training.prepared import Prepared, visit_flops
 from harness.training.reference_cache import Reference
@@ -49,9 +49,9 @@ def shared_work(bench: Prepared, engine_seconds: float) -> dict[str, float]:
     ids and the engine for every cell but one, and the reference passes that came from the cache.
     """
     spends = [
-        json.loads(path.read_text(encoding="utf-8"))["spend"]
+        trained.spend
         for cell in bench.job.cells
-        if (path := cell_folder(bench.job, cell.key) / "trained.json").exists()
+        if (trained := read_trained(cell_folder(bench.job, cell.key))) is not None
     ]
     once = bench.start_seconds + bench.token_seconds + engine_seconds
     return {
