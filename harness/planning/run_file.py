@@ -10,7 +10,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
+from pydantic import (
+    AliasChoices,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from harness.api import HarnessError
 
@@ -141,6 +150,16 @@ class Run(BaseModel):
             raise ValueError("expected 0 with --evaluate-on dev, the split that trials are chosen on")
         return trials
 
+    @model_validator(mode="after")
+    def _whole_micro_batches(self) -> Run:
+        settings = self.settings
+        if settings.batch_pairs % settings.micro_pairs:
+            raise ValueError(
+                f"--micro-pairs got {settings.micro_pairs}, expected a divisor of the {settings.batch_pairs} pairs of "
+                "a step (--batch-pairs); change one of the two"
+            )
+        return self
+
     @property
     def settings(self) -> Preset:
         """The preset with this run's own choices in their places."""
@@ -250,6 +269,8 @@ def make_run(values: dict[str, Any]) -> Run:
         return Run(**values)
     except ValidationError as error:
         first = error.errors()[0]
+        if not first["loc"]:  # two options that do not fit together: the message names both
+            raise HarnessError(first["msg"].removeprefix("Value error, ")) from None
         option = str(first["loc"][0]).replace("_", "-")
         if first["type"] == "extra_forbidden":
             known = [name.replace("_", "-") for name in Run.model_fields]
