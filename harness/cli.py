@@ -91,23 +91,27 @@ def run(
     RUN_FILE is a TOML file with the same names as the options; options win. Running the same command again computes
     only what is missing.
     """
-    from harness.execute.campaign import resolve, run_values
+    from harness.execute.campaign import assemble
     from harness.execute.plan_text import plan_text, warnings
     from harness.execute.progress import RunProgress, printable
-    from harness.execute.tuning import carry_out_all, tuning_of
+    from harness.execute.resolve import resolve, run_values
+    from harness.execute.scorer_choice import start_and_choose_scorer
+    from harness.execute.tuning import carry_out_all, read_all_unfinished, tuning_of
     from harness.leaderboard import write
     from harness.leaderboard.terminal import render
 
     console = _console()
-    campaign = resolve(run_values(run_file, flags), output_dir, keep_checkpoints, dry=dry_run)
+    resolved = resolve(run_values(run_file, flags), output_dir, keep_checkpoints)
+    campaign = assemble(resolved, start_and_choose_scorer(resolved, dry=dry_run))
     tuning = tuning_of(campaign)
+    unfinished = read_all_unfinished(campaign, tuning)
     for line in warnings(campaign):
         click.echo(printable(line), err=True)
     if dry_run or not quiet:
-        click.echo(printable(plan_text(campaign, tuning)))
+        click.echo(printable(plan_text(campaign, tuning, unfinished)))
     if dry_run:
         return 0
-    with RunProgress(campaign, console, quiet, tuning) as progress:
+    with RunProgress(campaign, unfinished, console, quiet) as progress:
         trouble, complete = carry_out_all(campaign, tuning, progress, progress.stage)
     table = write(campaign.folder, draw=not no_pictures, say=partial(click.echo, err=True))
     click.echo(printable(render(table, width=console.width)))

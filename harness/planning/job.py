@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -12,9 +12,6 @@ from harness.manager import Owner
 from harness.planning.grid import Cell, System
 from harness.planning.run_file import PROTOCOL, Run
 from harness.run_folder.store import write_record
-
-Tell = Callable[..., None]
-"""`tell(event, **details)`: what the worker says to whoever runs it."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -20,8 +20,10 @@ from harness.data.tokens import Limits, TokenisedPairs, tokenise
 from harness.logps import cpu_matmul
 from harness.logps.response_logps import plain_logps, response_logps
 from harness.models.load import StartCheckpoint, load_tokenizer, start_checkpoint
-from harness.planning.budget import loss_flops, uses_reference
-from harness.planning.job import Job, Tell
+from harness.planning.budget import Budget, Cost, Plan, loss_flops, plan, uses_reference
+from harness.planning.events import Phase, Tell
+from harness.planning.grid import Cell
+from harness.planning.job import Job
 from harness.planning.run_file import PROTOCOL
 from harness.training.reference_cache import BLOCKS, Pass, Ragged, Reference, reference_pass
 
@@ -60,7 +62,7 @@ def prepare(job: Job, tell: Tell) -> Prepared:
         cache=job.cache,
         start=run.start,
         trust_remote_code=run.trust_remote_code,
-        progress=lambda text: tell("phase", text=text),
+        progress=lambda text: tell(Phase(text=text)),
     )
     require_same_start(job, start)
     made = time.perf_counter()
@@ -168,3 +170,16 @@ def visit_flops(
     settings = prepared.job.run.settings
     in_parts = settings.micro_pairs < settings.batch_pairs
     return loss_flops(loss, tokens, prepared.start.parameters, in_parts=in_parts, mismatched=mismatched_tokens)
+
+
+def cell_plan(prepared: Prepared, cell: Cell) -> Plan:
+    """Return which pairs each step of the cell visits."""
+    loss, settings = cell.system.loss, prepared.job.run.settings
+    tokens = pair_tokens(prepared)
+    flops = visit_flops(prepared, loss, tokens, mismatched_tokens(prepared) if loss.needs_kl else None)
+    return plan(
+        Budget.parse(settings.budget),
+        batch_pairs=settings.batch_pairs,
+        seed=cell.seed,
+        cost=Cost(tokens=tokens, flops=flops),
+    )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import harness
 from harness.api import HarnessError, Loss, ResponseLogps
 from harness.logps import cpu_matmul
 from harness.planning.budget import Plan
+from harness.planning.events import SharedWork
 from harness.planning.grid import Cell, cell_key
 from harness.planning.job import board, cell_folder, system_fields
 from harness.planning.run_file import PROTOCOL
@@ -42,28 +44,24 @@ def spend(bench: Prepared, loss: Loss, trained: Trained, reference: Reference | 
     }
 
 
-def shared_work(bench: Prepared, engine_seconds: float) -> dict[str, float]:
-    """Return what the cells of a model had once for all of them, in seconds, and what it would have cost each alone.
-
-    Of this sitting: a run that was resumed counts the cells and the seconds since. `saved`: the start checkpoint, the
-    ids and the engine for every cell but one, and the reference passes that came from the cache.
-    """
+def shared_work(bench: Prepared, engine_seconds: float) -> SharedWork:
+    """Return what the cells of a model had once for all of them, and what it would have cost each alone."""
     spends = [
         trained.spend
         for cell in bench.job.cells
         if (trained := read_trained(cell_folder(bench.job, cell.key))) is not None
     ]
     once = bench.start_seconds + bench.token_seconds + engine_seconds
-    return {
-        "cells": len(spends),
-        "start_seconds": bench.start_seconds,
-        "token_seconds": bench.token_seconds,
-        "engine_seconds": engine_seconds,
-        "reference_cells": sum(spend["reference_seconds"] > 0 for spend in spends),
-        "reference_seconds": sum(spend["reference_seconds"] for spend in spends if not spend["reference_cached"]),
-        "saved_seconds": once * max(0, len(spends) - 1)
+    return SharedWork(
+        cells=len(spends),
+        start_seconds=bench.start_seconds,
+        token_seconds=bench.token_seconds,
+        engine_seconds=engine_seconds,
+        reference_cells=sum(spend["reference_seconds"] > 0 for spend in spends),
+        reference_seconds=sum(spend["reference_seconds"] for spend in spends if not spend["reference_cached"]),
+        saved_seconds=once * max(0, len(spends) - 1)
         + sum(spend["reference_seconds"] for spend in spends if spend["reference_cached"]),
-    }
+    )
 
 
 def column_summaries(columns: Mapping[str, np.ndarray], visited: np.ndarray) -> dict[str, dict[str, float]]:
@@ -114,14 +112,14 @@ def finish(
     write_record(folder, fields | {"metrics": metrics, "metric_reasons": reasons}, rows, responses)
 
 
-def write_reference_rows(bench: Prepared, base: np.ndarray, parity: float | None, shared: Mapping[str, float]) -> None:
+def write_reference_rows(bench: Prepared, base: np.ndarray, parity: float | None, shared: SharedWork) -> None:
     """Write the records of `base`, the start checkpoint itself, and `longer-wins`, whose reward is characters."""
     characters = bench.held_out.responses["characters"].to_numpy(dtype=np.float64)
     nothing = np.full(len(base), np.nan)
     for name, sums, reward in (("base", base, nothing), ("longer-wins", nothing, characters)):
         fields = record_fields(bench, None) | {"label": name, "loss": {"name": name, "options": {}}}
         fields["scorer"] |= {"parity_max_abs_nats": parity if name == "base" else None}
-        fields["environment"] |= {"shared": dict(shared)} if name == "base" else {}
+        fields["environment"] |= {"shared": asdict(shared)} if name == "base" else {}
         key = cell_key(bench.job.model, name, name, None)
         finish(
             bench, cell_folder(bench.job, key), fields | {"key": key}, sums, base if name == "base" else nothing, reward

@@ -25,8 +25,8 @@ def test_what_is_saved_is_the_common_part_of_every_cell_but_one_and_the_cached_r
         job=SimpleNamespace(cells=cells, folder=tmp_path), start_seconds=10.0, token_seconds=2.0
     )
     shared = shared_work(prepared, engine_seconds=4.0)
-    assert shared["saved_seconds"] == pytest.approx((10 + 2 + 4) * 2 + 5)
-    assert (shared["cells"], shared["reference_cells"], shared["reference_seconds"]) == (3, 2, 5.0)
+    assert shared.saved_seconds == pytest.approx((10 + 2 + 4) * 2 + 5)
+    assert (shared.cells, shared.reference_cells, shared.reference_seconds) == (3, 2, 5.0)
     assert shared_text(shared) == (
         "once for 3 cells: start checkpoint 10 s, ids 2 s, scoring engine 4 s, reference log-probs 5 s for 2 of them; "
         "saved 37 s"
