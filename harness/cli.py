@@ -30,6 +30,14 @@ def _seeds(context: Any, option: Any, value: str | None) -> tuple[int, ...] | No
         raise click.BadParameter(f"got '{value}', expected whole numbers such as 0,1,2") from None
 
 
+def _renamed(_context: Any, _option: Any, given: bool) -> None:
+    """Answer the first name of `--plain-path`."""
+    from harness.api.errors import HarnessError
+
+    if given:
+        raise HarnessError("got --reference-path, which is now called --plain-path; use that name")
+
+
 @cli.command()
 @click.argument("run_file", required=False, type=click.Path(path_type=Path))
 @click.option("--plugins", help="Losses: all, a list, all,-cpo, or with options: simpo:beta=2.5,gamma=1.0  [all]")
@@ -57,10 +65,10 @@ def _seeds(context: Any, option: Any, value: str | None) -> tuple[int, ...] | No
 @click.option("--data-seed", type=int, help="Seed of the simulator and of derived splits  [0]")
 @click.option("--cell-timeout", type=float, help="Seconds after which a cell counts as hung.")
 @click.option(
-    "--reference-path",
-    is_flag=True,
-    default=None,
-    help="Training and reference passes the plain way, to check the fast one.",
+    "--plain-path", is_flag=True, default=None, help="Train on padded rows and full logits, to check the fast path."
+)
+@click.option(
+    "--reference-path", is_flag=True, hidden=True, expose_value=False, callback=_renamed, help="Now --plain-path."
 )
 @click.option("--lenient", is_flag=True, default=None, help="Skip defective rows and count them by reason.")
 @click.option("--trust-remote-code", is_flag=True, default=None, help="Let a model repository run its own code.")
@@ -83,23 +91,27 @@ def run(
     RUN_FILE is a TOML file with the same names as the options; options win. Running the same command again computes
     only what is missing.
     """
-    from harness.execute.campaign import resolve, run_values
+    from harness.execute.campaign import assemble
     from harness.execute.plan_text import plan_text, warnings
     from harness.execute.progress import RunProgress, printable
-    from harness.execute.tuning import carry_out_all, tuning_of
+    from harness.execute.resolve import resolve, run_values
+    from harness.execute.scorer_choice import start_and_choose_scorer
+    from harness.execute.tuning import carry_out_all, read_all_unfinished, tuning_of
     from harness.leaderboard import write
     from harness.leaderboard.terminal import render
 
     console = _console()
-    campaign = resolve(run_values(run_file, flags), output_dir, keep_checkpoints, dry=dry_run)
+    resolved = resolve(run_values(run_file, flags), output_dir, keep_checkpoints)
+    campaign = assemble(resolved, start_and_choose_scorer(resolved, dry=dry_run))
     tuning = tuning_of(campaign)
+    unfinished = read_all_unfinished(campaign, tuning)
     for line in warnings(campaign):
         click.echo(printable(line), err=True)
     if dry_run or not quiet:
-        click.echo(printable(plan_text(campaign, tuning)))
+        click.echo(printable(plan_text(campaign, tuning, unfinished)))
     if dry_run:
         return 0
-    with RunProgress(campaign, console, quiet, tuning) as progress:
+    with RunProgress(campaign, unfinished, console, quiet) as progress:
         trouble, complete = carry_out_all(campaign, tuning, progress, progress.stage)
     table = write(campaign.folder, draw=not no_pictures, say=partial(click.echo, err=True))
     click.echo(printable(render(table, width=console.width)))

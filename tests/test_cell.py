@@ -1,178 +1,148 @@
-"""What a cell trains on: the labels, also those of the control, and the start checkpoint's log-probs."""
+"""The pipeline, run for real on a nano model and very little data: the records and the events that it leaves."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import json
+from dataclasses import dataclass, replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any, ClassVar
 
-import numpy as np
+import pandas as pd
 import pytest
 import torch
-from transformers import AutoModelForCausalLM
+from torch import Tensor
 
-from harness.api import LoadOptions, Loss, Message, Pair, PairLogps, ResponseLogps, Terms
-from harness.cell import shuffled, training_data
+from harness.api import LoadOptions, Loss, PairLogps, ResponseLogps, Terms
+from harness.cell import run_model
 from harness.data.simulator.synthetic import harness_datasets
-from harness.data.tokens import TokenisedPairs, TokenPair
-from harness.logps.packed_attention import use_packed_attention
-from harness.models.families import FAMILIES
-from harness.training.loss_inputs import LossInputs
-from harness.training.prepared import Bench, mismatched_tokens, reference_logps, visit_flops
+from harness.manager import Owner, plugin_manager, resolver
+from harness.planning.events import (
+    CellEvent,
+    CellFailed,
+    CellScored,
+    CellTrained,
+    Phase,
+    ScoringBegins,
+    SharedWork,
+    StepTaken,
+    TrainingBegins,
+)
+from harness.planning.grid import System, cells
+from harness.planning.job import Job
+from harness.planning.run_file import make_run
+from harness.run_folder.trained import read_trained
+from harness.score.transformers import harness_scorers
 
-PAIRS = harness_datasets()[0].load(LoadOptions()).train
-VISITED = np.sort(np.random.default_rng(0).permutation(len(PAIRS))[:384])
-
-
-def test_without_a_control_no_label_is_swapped() -> None:
-    assert not shuffled(PAIRS, VISITED, "none", 0).any()
-
-
-def test_shuffled_labels_swaps_exactly_half_of_the_pairs_that_are_visited_and_no_other() -> None:
-    swapped = shuffled(PAIRS, VISITED, "shuffled-labels", 0)
-    assert swapped[VISITED].sum() == len(VISITED) / 2
-    assert swapped.sum() == swapped[VISITED].sum()
-
-
-def test_shuffled_labels_leave_no_surplus_of_right_ones_at_any_gap() -> None:
-    gaps = np.array([PAIRS[i].score_chosen - PAIRS[i].score_rejected for i in VISITED])
-    for seed in range(20):
-        signs = np.where(shuffled(PAIRS, VISITED, "shuffled-labels", seed)[VISITED], -1, 1)
-        assert abs((signs * gaps).sum()) < 0.02 * gaps.sum()
-
-
-def test_which_half_depends_on_the_seed() -> None:
-    one, other = (shuffled(PAIRS, VISITED, "shuffled-labels", seed) for seed in (0, 1))
-    assert (one != other).any()
+PAIRS = 16
 
 
 @dataclass(frozen=True, kw_only=True)
-class Asking(Loss):
-    """Asks for all that a reference gives."""
+class Broken(Loss):
+    """Raises, or is NaN."""
 
-    name: ClassVar[str] = "asking"
-    needs_reference = needs_reference_tokens = needs_kl = True
+    name: ClassVar[str] = "broken"
+    raises: bool = False
 
     def terms(self, pairs: PairLogps) -> Terms:
-        return Terms.of(pairs.rejected.sum() - pairs.chosen.sum())
+        if self.raises:
+            raise RuntimeError("on purpose")
+        return Terms.of(pairs.chosen.mean() * float("nan"))
 
-    def reward(self, response: ResponseLogps) -> torch.Tensor:
+    def reward(self, response: ResponseLogps) -> Tensor:
         return response.sum
 
 
-class Modest(Asking):
-    """Asks for sums alone."""
-
-    needs_reference_tokens = needs_kl = False
-
-
-N = 20
-rng = np.random.default_rng(0)
+SIMPO = System(loss=resolver(plugin_manager())("simpo", {}), label="simpo")
+RAISES = System(loss=Broken(raises=True), label="raises")
+DIVERGES = System(loss=Broken(), label="diverges")
+OWNER = Owner(entry_point="tests", distribution="tests", version="1")
 
 
-def model() -> Any:
-    torch.manual_seed(0)
-    config = FAMILIES["qwen"].nano_config(64)
-    config.num_hidden_layers = 1
-    return AutoModelForCausalLM.from_config(config)
+def job(folder: Path, *systems: System) -> Job:
+    data = harness_datasets()[0].load(LoadOptions())
+    cut = replace(data, train=data.train[:PAIRS], test=data.test[:PAIRS], test_lenbalanced=(), listwise_test=())
+    (scorer,) = harness_scorers()
+    run = make_run({"budget": f"pairs={2 * PAIRS}", "scorer": "transformers"})
+    return Job(
+        run=run,
+        model="qwen",
+        cells=tuple(cells(["qwen"], systems, [0])),
+        owners={system.loss.name: OWNER for system in systems},
+        dataset=cut,
+        scorer=scorer,
+        canary=scorer,
+        scorer_note="",
+        folder=folder / "run",
+        cache=folder / "cache",
+        keep_checkpoints=True,
+        side_by_side=1,
+        threads=torch.get_num_threads(),
+    )
 
 
-def bench(cache: Path, control: str = "none") -> Bench:
-    tokens = [
-        TokenPair(
-            pair_id=str(i), truncated=False, prompt_ids=tuple(rng.integers(5, 60, 3 + i % 4).tolist()),
-            chosen_ids=tuple(rng.integers(5, 60, 1 + i % 5).tolist()),
-            rejected_ids=tuple(rng.integers(5, 60, 1 + i % 3).tolist()),
-        )
-        for i in range(N)
+def records(folder: Path) -> dict[str, dict[str, Any]]:
+    read = [json.loads(path.read_text()) for path in (folder / "run").glob("cells/*/record.json")]
+    return {record["label"]: record for record in read}
+
+
+@pytest.fixture(scope="module")
+def ran(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[CellEvent]]:
+    """The folder of a run of a sound, a raising and a diverging loss, and its events."""
+    folder, events = tmp_path_factory.mktemp("cell"), list[CellEvent]()
+    run_model(job(folder, SIMPO, RAISES, DIVERGES), events.append)
+    return folder, events
+
+
+def test_every_cell_and_every_reference_row_has_its_record(ran: tuple[Path, list[CellEvent]]) -> None:
+    found = records(ran[0])
+    assert {label: record["status"] for label, record in found.items()} == {
+        "simpo": "ok", "raises": "failed", "diverges": "diverged", "base": "ok", "longer-wins": "ok",
+    }  # fmt: skip
+    assert found["raises"]["reason"] == "RuntimeError: on purpose"
+    assert found["diverges"]["reason"] == "the loss is nan at step 1"
+    assert (found["simpo"]["spend"]["pairs"], found["simpo"]["spend"]["steps"]) == (2 * PAIRS, 2)
+    assert found["simpo"]["scorer"]["parity_max_abs_nats"] == 0.0  # its canary is the scorer itself
+    assert found["simpo"]["environment"]["path"] == "fast"
+
+
+def test_the_accuracy_of_a_record_is_that_of_its_rows_and_training_moved_it(ran: tuple[Path, list[CellEvent]]) -> None:
+    folder, found = ran[0] / "run" / "cells", records(ran[0])
+    trained, base = (pd.read_parquet(folder / found[label]["key"] / "rows.parquet") for label in ("simpo", "base"))
+    wins = (trained.reward_chosen > trained.reward_rejected) + 0.5 * (trained.reward_chosen == trained.reward_rejected)
+    assert len(trained) == PAIRS
+    assert found["simpo"]["metrics"]["pairwise_accuracy"] == wins.mean()
+    assert (trained.ref_chosen_sum_logp == base.chosen_sum_logp).all()
+    assert (trained.chosen_sum_logp != base.chosen_sum_logp).all()
+
+
+def test_events_tell_what_happened_to_each_cell_in_order(ran: tuple[Path, list[CellEvent]]) -> None:
+    simpo, raises, diverges = (cell.key for cell in job(ran[0], SIMPO, RAISES, DIVERGES).cells)
+    told = [event for event in ran[1] if not isinstance(event, Phase)]
+    trained = [event for event in told if isinstance(event, CellTrained)]
+    assert [(event.key, event.status) for event in trained] == [(simpo, "ok"), (diverges, "diverged")]
+    assert told[-5:] == [
+        ScoringBegins(key=None),
+        ScoringBegins(key=simpo), CellScored(key=simpo),
+        ScoringBegins(key=diverges), CellScored(key=diverges),
     ]  # fmt: skip
-    pairs = tuple(
-        Pair(
-            pair_id=str(i), prompt_id=str(i // 2), context=(Message(role="user", content="do"),),
-            chosen="a", rejected="b", score_chosen=2.0 + i, score_rejected=1.0,
-        )
-        for i in range(N)
-    )  # fmt: skip
-    settings = SimpleNamespace(dtype="float32", max_length=9, micro_pairs=2, batch_pairs=4)
-    run = SimpleNamespace(settings=settings, control=control, data_seed=0, reference_path=False)
-    start: Any = SimpleNamespace(fingerprint="start", parameters=10)
-    job: Any = SimpleNamespace(run=run, cache=cache)
-    unscored: Any = None
-    return Bench(job=job, start=start, pairs=pairs, tokens=TokenisedPairs(pairs=tuple(tokens)), held_out=unscored)
+    (shared,) = (event for event in told if isinstance(event, SharedWork))
+    assert (shared.cells, shared.reference_cells) == (2, 0)
+    assert told[:-6] == [
+        TrainingBegins(key=simpo), *(StepTaken(key=simpo, step=step, steps=2) for step in (1, 2)), trained[0],
+        TrainingBegins(key=raises), CellFailed(key=raises, reason="RuntimeError: on purpose"),
+        TrainingBegins(key=diverges), trained[1],
+    ]  # fmt: skip
+    phases = [event.text for event in ran[1] if isinstance(event, Phase)]
+    assert (phases[0], phases[-1]) == ("start checkpoint", "scoring with transformers")
 
 
-def plain(net: Any, prompt: Sequence[int], response: Sequence[int]) -> torch.Tensor:
-    with torch.no_grad():
-        logp = net(torch.tensor([[*prompt, *response]])).logits.float().log_softmax(-1)[0]
-    return torch.stack([logp[len(prompt) - 1 + i, token] for i, token in enumerate(response)])
-
-
-@pytest.mark.parametrize("packed", [True, False], ids=["packed", "padded"])
-def test_the_reference_is_a_plain_forward_of_the_start_checkpoint(packed: bool, tmp_path: Path) -> None:
-    ours, net, oracle = bench(tmp_path), model(), model()
-    if packed:
-        use_packed_attention(net)
-    reference = reference_logps(ours, Asking(), net, np.arange(N))
-    assert reference is not None
-    assert reference.tokens is not None
-    assert reference.mismatched is not None
-    for i, ids in enumerate(ours.tokens.pairs):
-        for response, tokens, total in (
-            (ids.chosen_ids, reference.tokens[0][i], reference.chosen[i]),
-            (ids.rejected_ids, reference.tokens[1][i], reference.rejected[i]),
-        ):
-            expected = plain(oracle, ids.prompt_ids, response)
-            torch.testing.assert_close(torch.from_numpy(tokens), expected, rtol=1e-4, atol=1e-5)
-            assert total == pytest.approx(tokens.sum(dtype=np.float64))
-        assert reference.mismatched[i] == pytest.approx(
-            float(plain(oracle, ids.prompt_ids, ours.mismatched[i]).sum()), rel=1e-5
-        )
-    again = reference_logps(ours, Asking(), net, np.arange(N))
-    assert again is not None
-    assert (reference.cached, again.cached) == (False, True)
-    assert again.seconds == reference.seconds
-
-
-def test_with_the_start_model_as_policy_every_ratio_is_0(tmp_path: Path) -> None:
-    net = model()
-    use_packed_attention(net)
-    for control in ("none", "shuffled-labels"):
-        data = training_data(bench(tmp_path / control, control), Asking(), net, np.arange(N), seed=0)
-        inputs = LossInputs(Asking(), data, "float32")
-        with torch.no_grad():
-            pairs = inputs.pair_logps(net, inputs.collated(np.arange(5, 12)), for_loss=True)
-        assert pairs.ref_tokens is not None
-        assert pairs.kl is not None
-        zero = {"rtol": 0, "atol": 2e-5}
-        for policy, reference in zip((pairs.chosen, pairs.rejected), pairs.ref_tokens, strict=True):
-            assert policy.mask.equal(reference.mask)
-            torch.testing.assert_close(policy.token, reference.token, **zero)
-        for ratio in (*pairs.log_ratios(), pairs.kl.sum() - pairs.ref_kl):
-            torch.testing.assert_close(ratio, torch.zeros(7), **zero)
-
-
-def test_the_control_swaps_labels_and_leaves_mismatches_alone(tmp_path: Path) -> None:
-    ours = bench(tmp_path, "shuffled-labels")
-    data = training_data(ours, Asking(), model(), np.arange(N), seed=0)
-    swapped = shuffled(ours.pairs, np.arange(N), "shuffled-labels", 0)
-    for before, after, swap in zip(ours.tokens.pairs, data.tokens, swapped, strict=True):
-        assert after.chosen_ids == (before.rejected_ids if swap else before.chosen_ids)
-    assert data.mismatched == ours.mismatched
-
-
-def test_who_does_not_ask_pays_nothing(tmp_path: Path) -> None:
-    ours = bench(tmp_path)
-    data = training_data(ours, Modest(), model(), np.arange(N), seed=0)
-    assert data.mismatched is None
-    assert "mismatched" not in ours.__dict__  # not even drawn
-    assert len(list((tmp_path / "reference").iterdir())) == 1
-    assert visit_flops(ours, Modest(), [100], None) == [8 * 10 * 100]
-
-
-def test_whoever_asks_for_mismatches_is_charged_for_them(tmp_path: Path) -> None:
-    ours = bench(tmp_path)
-    tokens = mismatched_tokens(ours)
-    assert tokens[4] == len(ours.tokens.pairs[4].prompt_ids) + len(ours.mismatched[4]) <= 9
-    assert visit_flops(ours, Asking(), [100], [30]) == [8 * 10 * 100 + 4 * 10 * 30]
+def test_a_cell_that_is_trained_is_scored_without_being_trained_again(ran: tuple[Path, list[CellEvent]]) -> None:
+    folder, again = ran[0], job(ran[0], SIMPO)
+    cell = folder / "run" / "cells" / again.cells[0].key
+    before, trained = records(folder)["simpo"], read_trained(cell)
+    (cell / "record.json").unlink()
+    events: list[CellEvent] = []
+    run_model(again, events.append)
+    assert not any(isinstance(event, TrainingBegins) for event in events)
+    assert read_trained(cell) == trained
+    assert records(folder)["simpo"]["metrics"] == before["metrics"]

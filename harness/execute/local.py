@@ -1,4 +1,4 @@
-"""Run the unfinished cells of a grid on this machine: one worker process a model, watched from outside.
+"""Run the unfinished cells of a model on this machine: in one worker process, watched from outside.
 
 A loss that hangs or brings the interpreter down costs its own cell: the worker is ended, the cell recorded as failed,
 and a new worker goes on with the rest.
@@ -6,7 +6,6 @@ and a new worker goes on with the rest.
 
 from __future__ import annotations
 
-import json
 import multiprocessing
 import os
 import pickle
@@ -15,24 +14,43 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
 from harness.api import HarnessError
 from harness.execute import workers
-from harness.planning.grid import Cell
+from harness.execute.status import read_cell_status, read_unfinished
+from harness.planning.events import (
+    CellFailed,
+    CellScored,
+    CellTrained,
+    Phase,
+    Report,
+    ScoringBegins,
+    TrainingBegins,
+    WorkerDone,
+    WorkerEvent,
+    WorkerFailed,
+)
 from harness.planning.job import Job, cell_folder, record_failure
+from harness.run_folder.paths import RECORD
+from harness.run_folder.trained import WEIGHTS
 
-Report = Callable[[str, dict[str, Any]], None]
-"""`report(event, details)`: told of every event of every worker, in order."""
+
+@dataclass(frozen=True, kw_only=True)
+class _Trouble:
+    """Why a worker ended before its work was done."""
+
+    key: str | None
+    """The cell that it was at; None: something that all cells need."""
+    reason: str
 
 
-def unfinished(job: Job) -> list[Cell]:
-    """Return the cells without a result: no record, or one that failed, which is tried again."""
-    return [cell for cell in job.cells if _status(job, cell) not in ("ok", "diverged")]
+@dataclass(frozen=True, kw_only=True)
+class _Died:
+    """The worker process is gone without a last word."""
 
 
 def execute(job: Job, report: Report, stop: threading.Event) -> None:
@@ -40,20 +58,20 @@ def execute(job: Job, report: Report, stop: threading.Event) -> None:
 
     Raises `HarnessError` where the model, the data or the scorer cannot be prepared at all.
     """
-    todo = unfinished(job)
+    todo = read_unfinished(job.folder, job.cells)
     for cell in job.cells:
-        if cell not in todo and not job.keep_checkpoints:  # a kill between the record and this left them
-            shutil.rmtree(cell_folder(job, cell.key) / "weights", ignore_errors=True)
+        if cell not in todo and not job.keep_checkpoints:  # a run killed right after the record left them
+            shutil.rmtree(cell_folder(job, cell.key) / WEIGHTS, ignore_errors=True)
     for cell in todo:  # a failed cell is tried again from the start
-        (cell_folder(job, cell.key) / "record.json").unlink(missing_ok=True)
+        (cell_folder(job, cell.key) / RECORD).unlink(missing_ok=True)
     while todo:
         trouble = _watch(replace(job, cells=tuple(todo)), report, stop)
         if stop.is_set():
             return
-        left = [cell for cell in todo if _status(job, cell) is None]
+        left = [cell for cell in todo if read_cell_status(job.folder, cell.key) is None]
         if trouble is None and not left:
             return
-        active, reason = trouble or (None, "the worker ended without a result")
+        active, reason = (trouble.key, trouble.reason) if trouble else (None, "the worker ended without a result")
         if active is not None and left and active not in {cell.key for cell in left}:
             todo = left  # it died after the record of its cell was written
             continue
@@ -62,7 +80,7 @@ def execute(job: Job, report: Report, stop: threading.Event) -> None:
                 record_failure(job, cell, reason)
             raise HarnessError(f"model '{job.model}': {reason}")
         failed = next(cell for cell in left if cell.key == active)
-        report("failed", {"key": active, "model": job.model, "reason": reason})
+        report(job.model, CellFailed(key=active, reason=reason))
         record_failure(job, failed, reason)
         todo = [cell for cell in left if cell.key != active]
 
@@ -72,13 +90,8 @@ def log_path(job: Job) -> Path:
     return job.folder / "logs" / f"{job.model.rstrip('/').rpartition('/')[2]}.log"
 
 
-def _status(job: Job, cell: Cell) -> str | None:
-    record = cell_folder(job, cell.key) / "record.json"
-    return str(json.loads(record.read_text(encoding="utf-8"))["status"]) if record.exists() else None
-
-
-def _watch(job: Job, report: Report, stop: threading.Event) -> tuple[str | None, str] | None:
-    """Run one worker to its end. Return None, or (the cell it was at, what went wrong)."""
+def _watch(job: Job, report: Report, stop: threading.Event) -> _Trouble | None:
+    """Run one worker to its end; return what went wrong."""
     vllm = job.scorer.name == "vllm"
     starting = workers.context(vllm=vllm)
     ours, theirs = starting.Pipe(duplex=False)
@@ -87,55 +100,66 @@ def _watch(job: Job, report: Report, stop: threading.Event) -> tuple[str | None,
     worker = starting.Process(target=_work, args=(pickle.dumps(job), environment, theirs, str(log_path(job))))
     try:
         worker.start()
-    except (EOFError, OSError) as error:  # what workers are forked from is gone
+    except (EOFError, OSError) as error:  # the process that workers are forked from is gone
         ours.close()
-        return None, (
+        reason = (
             f"no worker process could be started ({type(error).__name__}: {error}); "
             f"see whether python -c 'import torch, transformers{', vllm' if vllm else ''}' works"
         )
+        return _Trouble(key=None, reason=reason)
     finally:
         theirs.close()
-    active: str | None = None  # None: the worker is at something that all cells need
-    since = time.monotonic()
-    limit = job.run.settings.cell_timeout
-    ended = False
+    done = False
     try:
-        while not stop.is_set():
-            event, details = _receive(ours, worker)
-            if event in ("training", "scoring"):
-                active, since = (details["key"] if details["key"] != "base" else None), time.monotonic()
-            elif event in ("trained", "scored", "failed", "phase"):
-                since = time.monotonic()
-                active = None if event == "phase" else active
-            elif event == "error":
-                return None, str(details["reason"])
-            elif event == "done":
-                ended = True
-                return None
-            elif event == "died":
-                return active, f"the worker process {_exit(worker.exitcode)}; its output is in {log_path(job)}"
-            if time.monotonic() - since > limit:
-                return active, f"no result within {limit:g} s; raise --cell-timeout if the cell was only slow"
-            if event != "nothing":
-                report(event, {"model": job.model, **details})
-        return None
+        trouble = _follow(job, worker, ours, report, stop)
+        done = trouble is None
+        return trouble
     finally:
-        if ended and not stop.is_set():
+        if done and not stop.is_set():
             worker.join(timeout=10)
         if worker.is_alive():
             worker.kill()
         worker.join()
 
 
-def _receive(connection: Connection, worker: Any) -> tuple[str, dict[str, Any]]:
+def _follow(job: Job, worker: Any, ours: Connection, report: Report, stop: threading.Event) -> _Trouble | None:
+    """Report what a worker tells until it is done, in trouble, or `stop` is set; return its trouble."""
+    active: str | None = None  # the cell it is at; None: something that all cells need
+    since, limit = time.monotonic(), job.run.settings.cell_timeout
+    while not stop.is_set():
+        event = _receive(ours, worker)
+        match event:
+            case TrainingBegins(key=key) | ScoringBegins(key=key):
+                active, since = key, time.monotonic()
+            case Phase():
+                active, since = None, time.monotonic()
+            case CellTrained() | CellScored() | CellFailed():
+                since = time.monotonic()
+            case WorkerFailed(reason=reason):
+                return _Trouble(key=None, reason=reason)
+            case WorkerDone():
+                return None
+            case _Died():
+                reason = f"the worker process {_exit(worker.exitcode)}; its output is in {log_path(job)}"
+                return _Trouble(key=active, reason=reason)
+        if time.monotonic() - since > limit:
+            reason = f"no result within {limit:g} s; raise --cell-timeout if the cell was only slow"
+            return _Trouble(key=active, reason=reason)
+        if event is not None:
+            report(job.model, event)
+    return None
+
+
+def _receive(connection: Connection, worker: Any) -> WorkerEvent | _Died | None:
+    """Return the next event, None where none comes within half a second."""
     try:
         if connection.poll(0.5):
-            event, details = connection.recv()
-            return str(event), details
+            event: WorkerEvent = connection.recv()
+            return event
     except (EOFError, OSError):
         worker.join(timeout=10)
-        return "died", {}
-    return "nothing", {}
+        return _Died()
+    return None
 
 
 def _exit(code: int | None) -> str:
@@ -145,18 +169,15 @@ def _exit(code: int | None) -> str:
 
 
 def _work(packed: bytes, environment: dict[str, str], connection: Connection, log: str) -> None:
-    """The worker: its output goes to the log file, its news through the connection."""
+    """Be the worker: what it prints goes to the log file, its events through the connection."""
     with_vllm = sys.modules.get(workers.WITH_VLLM)
-    os.environ.clear()  # what it was forked from has that of an earlier moment
+    os.environ.clear()  # the process it was forked from has the environment of an earlier moment
     os.environ.update((with_vllm.environment if with_vllm else {}) | environment)
     with open(log, "ab", buffering=0) as file:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # an interrupt is the parent's to answer: it ends the worker
     threading.Thread(target=_leave_with_parent, daemon=True).start()
-
-    def tell(event: str, **details: Any) -> None:
-        connection.send((event, details))
 
     try:
         imported = sys.modules.get(workers.IMPORTED)
@@ -176,17 +197,18 @@ def _work(packed: bytes, environment: dict[str, str], connection: Connection, lo
 
         disable_progress_bar()
         leave_out_libraries()
-        run_model(job, tell)
-        tell("done")
+        run_model(job, connection.send)
+        connection.send(WorkerDone())
     except BrokenPipeError:
         pass
     except HarnessError as error:
-        tell("error", reason=str(error))
+        connection.send(WorkerFailed(reason=str(error)))
     except Exception as error:
         import traceback
 
         traceback.print_exc()
-        tell("error", reason=f"{type(error).__name__}: {error}; the traceback is in {log}")
+        reason = f"{type(error).__name__}: {error}; the traceback is in {log}"
+        connection.send(WorkerFailed(reason=reason))
 
 
 def _leave_with_parent() -> None:

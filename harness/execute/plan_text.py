@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from collections.abc import Sequence
@@ -10,26 +9,24 @@ from collections.abc import Sequence
 from harness.execute import workers
 from harness.execute.campaign import Campaign
 from harness.execute.progress import clock
-from harness.execute.tuning import Tuning
+from harness.execute.tuning import Tuning, Unfinished
 from harness.planning.estimates import CHARACTERS_PER_TOKEN, estimates, visits
 from harness.planning.grid import Cell
+from harness.planning.rates import read_rate
 from harness.planning.run_file import PRESETS
 from harness.run_folder.paths import cache_folder
 
 NANO_PARAMETERS = 1_000_000
 NAMED_PARAMETERS = {"qwen": 494_000_000, "gemma": 2_614_000_000, "mistral": 7_242_000_000}
 """Of the preset `paper`, from the checkpoints' model cards."""
-ASSUMED_FLOPS = 20e9
-"""FLOP/s a CPU core that training is assumed to reach where no earlier run on this machine says better."""
 RUNTIME_BYTES = 1.2e9
 """What torch, transformers and the engine take before any weights."""
 
 
-def plan_text(campaign: Campaign, tuning: Tuning | None = None) -> str:
+def plan_text(campaign: Campaign, tuning: Tuning | None, unfinished: Unfinished) -> str:
     """Return the plan as text: what will be computed, and what it is estimated to take."""
     run, settings = campaign.run, campaign.run.settings
     labels = list(dict.fromkeys(cell.system.label for cell in campaign.cells))
-    todo = campaign.todo
     lines = [
         f"Run       {campaign.folder}",
         f"Losses    {len(labels)}: {', '.join(labels)}",
@@ -39,44 +36,42 @@ def plan_text(campaign: Campaign, tuning: Tuning | None = None) -> str:
         *(f"          {note}" for note in campaign.dataset.notes),
         f"Budget    {settings.budget} a cell, {settings.batch_pairs} pairs a step, "
         f"learning rate {settings.learning_rate:g} for every loss, {run.adapter} fine-tuning, {settings.dtype}",
-        f"Scorer    {campaign.jobs[0].scorer.name}"
-        + (" (installed; tried when the run starts)" if campaign.jobs[0].scorer.untried() else ""),
+        f"Scorer    {campaign.scorer.source.name}"
+        + (" (installed; tried when the run starts)" if campaign.scorer.source.untried() else ""),
         f"Cells     {len(campaign.cells)} = {len(labels)} losses x {len(run.models)} models x {len(run.seeds)} seeds; "
-        f"{len(campaign.cells) - len(todo)} have their result, {len(todo)} to compute",
+        f"{len(campaign.cells) - len(unfinished.run)} have their result, {len(unfinished.run)} to compute",
     ]
     if run.control != "none":
         lines.append(f"Control   {run.control}: this run is a control, its board ranks nothing")
     if tuning is not None:
-        trials, tuned = tuning.left
-        lines += _tuning(tuning, trials, tuned)
-        todo = [*todo, *trials, *tuned]
-    return "\n".join([*lines, *_estimates(campaign, todo)])
+        lines += _tuning(tuning, unfinished)
+    return "\n".join([*lines, *_estimates(campaign, unfinished.all)])
 
 
-def _tuning(tuning: Tuning, trials: Sequence[Cell], tuned: Sequence[Cell]) -> list[str]:
+def _tuning(tuning: Tuning, unfinished: Unfinished) -> list[str]:
     """Return what tuning adds: so many trials, chosen so, and the cells of what is chosen."""
     run, asked = tuning.run.run, tuning.trials
     losses, models = len({cell.system.label for cell in tuning.run.cells}), len(run.models)
     low, high = run.trial_learning_rates
     return [
         f"Trials    {len(asked.cells)} = {losses} losses x {models} models x {run.trials} trials, the budget of a cell "
-        f"each; {len(asked.cells) - len(trials)} have their result, {len(trials)} to compute",
+        f"each; {len(asked.cells) - len(unfinished.trials)} have their result, {len(unfinished.trials)} to compute",
         f"          learning rate {low:g} to {high:g} and each loss's own space; chosen by {run.ranked_by} on "
         f"{len(asked.dataset.dev)} dev pairs, seed {run.seeds[0]}",
         f"Tuned     {len(tuning.run.cells)} = {losses} losses x {models} models x {len(run.seeds)} seeds with what is "
-        f"chosen, on a board of their own; {len(tuned)} to compute",
+        f"chosen, on a board of their own; {len(unfinished.tuned)} to compute",
     ]
 
 
 def warnings(campaign: Campaign) -> list[str]:
     """Return what a user must know before the run starts."""
     data, lines = campaign.dataset, []
-    lines += [f"Warning: {reason}" for reason in campaign.manager.broken.values()]
+    lines += [f"Warning: {reason}" for reason in campaign.resolved.manager.broken.values()]
     if data.skipped:
         counted = ", ".join(f"{count} {reason}" for reason, count in sorted(data.skipped.items()))
         lines.append(f"Warning: rows left out of data set '{data.name}': {counted}")
-    if campaign.jobs[0].scorer_note and campaign.run.scorer == "auto":
-        lines.append(f"Warning: {campaign.jobs[0].scorer_note}")
+    if campaign.scorer.note and campaign.run.scorer == "auto":
+        lines.append(f"Warning: {campaign.scorer.note}")
     return lines
 
 
@@ -104,10 +99,10 @@ def _estimates(campaign: Campaign, todo: Sequence[Cell]) -> list[str]:
             f"Estimate  about {clock(seconds / side_by_side)} ({basis}); about {memory / 1e9:.1f} GB of memory"
         )
         return lines
-    rate, source = measured_rate(campaign.run.preset)
+    rate = read_rate(cache_folder(), campaign.run.preset)
     lines.append(
         f"Estimate  about {tokens / 1e6:.2f} M tokens, {flops:.2g} FLOPs, "
-        f"{clock(flops / rate / min(side_by_side, os.cpu_count() or 1))} of training ({source}), "
+        f"{clock(flops / rate.flops_per_second / min(side_by_side, os.cpu_count() or 1))} of training ({rate.source}), "
         f"{memory / 1e9:.1f} GB of memory and activations; "
         f"estimates, from {CHARACTERS_PER_TOKEN} characters a token"
     )
@@ -120,16 +115,3 @@ def parameters_of(model: str, preset: str) -> int | None:
         return NANO_PARAMETERS if preset == PRESETS["nano"].name else NAMED_PARAMETERS[model]
     size = re.search(r"(\d+(?:\.\d+)?)\s*([bBmM])(?![a-zA-Z])", model)
     return int(float(size[1]) * {"b": 1e9, "m": 1e6}[size[2].lower()]) if size else None
-
-
-def measured_rate(preset: str) -> tuple[float, str]:
-    """Return FLOP/s of training and where the figure comes from: earlier cells on this machine, or an assumption."""
-    path = cache_folder() / "rates.json"
-    try:
-        return float(json.loads(path.read_text())[preset]), "at the rate of the last run on this machine"
-    except (OSError, ValueError, KeyError, TypeError):
-        cores = os.cpu_count() or 1
-        return (
-            ASSUMED_FLOPS * cores,
-            f"assuming {ASSUMED_FLOPS / 1e9:.0f} GFLOP/s a core; no earlier run on this machine",
-        )

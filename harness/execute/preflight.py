@@ -27,13 +27,7 @@ def check_model(model: str) -> None:
 
 
 def check_data(data: Dataset, run: Run) -> None:
-    """Raise `HarnessError` where the data cannot fill an optimiser step or have nothing to score."""
-    settings = run.settings
-    if len(data.train) < settings.batch_pairs:
-        raise HarnessError(
-            f"data set '{data.name}' has {len(data.train)} training pairs, expected at least {settings.batch_pairs}, "
-            "the pairs of one optimiser step; give more data or a smaller --batch-pairs"
-        )
+    """Raise `HarnessError` where the data have nothing to score. Whether they fill a step is `budget.plan`'s to say."""
     held = data.test if run.evaluate_on == "test" else data.dev
     if not held:
         raise HarnessError(

@@ -3,15 +3,31 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
+from harness.execute.status import read_unfinished
+from harness.planning.events import (
+    CellFailed,
+    CellScored,
+    CellTrained,
+    ModelBegins,
+    ModelFailed,
+    NothingToCompute,
+    Phase,
+    RunEvent,
+    ScoringBegins,
+    SharedWork,
+    StepTaken,
+    TrainingBegins,
+)
+
 if TYPE_CHECKING:
     from harness.execute.campaign import Campaign
-    from harness.execute.tuning import Tuning
+    from harness.execute.tuning import Unfinished
     from harness.planning.grid import Cell
 
 START, TRAIN, ENGINE, SCORE = 3.0, 4.0, 2.0, 1.0
@@ -21,33 +37,31 @@ START, TRAIN, ENGINE, SCORE = 3.0, 4.0, 2.0, 1.0
 class RunProgress:
     """Told of every event; prints it. Use as a context manager around the run."""
 
-    def __init__(self, campaign: Campaign, console: Console, quiet: bool, tuning: Tuning | None = None) -> None:
+    def __init__(self, campaign: Campaign, unfinished: Unfinished, console: Console, quiet: bool) -> None:
         self.console, self.quiet = console, quiet
-        later = tuning.left if tuning else ([], [])
-        self.total = _units(campaign.todo) + sum(map(_units, later))
+        self.total = _units(unfinished.run) + _units(unfinished.trials) + _units(unfinished.tuned)
         self.ahead = 0.0
         """Units of this stage and those before it."""
         self.done = 0.0
         self.began = time.monotonic()
         self.bar: Progress | None = None
         self.task: TaskID | None = None
-        self._begin(campaign)
+        self._begin(campaign, unfinished.run)
 
-    def _begin(self, campaign: Campaign) -> None:
-        from harness.execute.local import unfinished
-
-        self.labels = {cell.key: f"{cell.system.label}" for cell in campaign.cells}
+    def _begin(self, campaign: Campaign, unfinished: Sequence[Cell]) -> None:
+        self.labels = {cell.key: cell.system.label for cell in campaign.cells}
         self.seeds = {cell.key: cell.seed for cell in campaign.cells} if len(campaign.run.seeds) > 1 else {}
-        self.left = {job.model: unfinished(job) for job in campaign.jobs}
-        self.done, self.ahead = self.ahead, self.ahead + _units(campaign.todo)
+        models = campaign.run.models
+        self.counts = {model: sum(cell.model == model for cell in unfinished) for model in models}
+        self.done, self.ahead = self.ahead, self.ahead + _units(unfinished)
         self.total = max(self.total, self.ahead)
-        self.partial = dict.fromkeys(self.left, 0.0)
-        self.trained = dict.fromkeys(self.left, 0)
-        self.scored = dict.fromkeys(self.left, 0)
+        self.partial = dict.fromkeys(models, 0.0)
+        self.trained = dict.fromkeys(models, 0)
+        self.scored = dict.fromkeys(models, 0)
 
     def stage(self, campaign: Campaign, text: str) -> None:
         """Go on to the next run of a tuned one."""
-        self._begin(campaign)
+        self._begin(campaign, read_unfinished(campaign.folder, campaign.cells))
         self._line(text)
 
     def __enter__(self) -> RunProgress:
@@ -74,47 +88,51 @@ class RunProgress:
         left = (time.monotonic() - self.began) * (1 - fraction) / fraction
         return f"ETA {clock(left)}"
 
-    def __call__(self, event: str, details: dict[str, Any]) -> None:
+    def __call__(self, model: str, event: RunEvent) -> None:
         """Print one event and move the bar."""
-        model = details.get("model", "")
-        name = self._name(details.get("key", ""))
-        count = len(self.left.get(model, []))
-        if event == "finished":
-            self._line(f"[{model}] every cell has its record: nothing to compute")
-        elif event == "model":
-            self._line(f"[{model}] {details['cells']} cells to compute")
-        elif event == "phase":
-            self._line(f"[{model}] {details['text']}")
-        elif event == "training":
-            if not self.trained[model]:
-                self._advance(model, START)
-            self._describe(f"[{model}] training {name}")
-        elif event == "step" and details["steps"]:
-            self.partial[model] = TRAIN * details["step"] / details["steps"]
-        elif event == "trained":
-            self._advance(model, TRAIN)
-            self.trained[model] += 1
-            end = "" if details["status"] == "ok" else f" -- DIVERGED: {details['reason']}"
-            said = f"{details['seconds']:.1f} s, last loss {details['loss']:.4g}{end}"
-            self._line(f"[{model}] trained {self.trained[model]}/{count} {name}: {said}; {self.eta()}")
-        elif event == "shared" and details["cells"] > 1:
-            self._line(f"[{model}] {shared_text(details)}")
-        elif event == "scoring":
-            if name == "base":
+        match event:
+            case NothingToCompute():
+                self._line(f"[{model}] every cell has its record: nothing to compute")
+            case ModelBegins(cells=cells):
+                self._line(f"[{model}] {cells} cells to compute")
+            case Phase(text=text):
+                self._line(f"[{model}] {text}")
+            case TrainingBegins(key=key):
+                if not self.trained[model]:
+                    self._advance(model, START)
+                self._describe(f"[{model}] training {self._name(key)}")
+            case StepTaken(step=step, steps=steps):
+                if steps:
+                    self.partial[model] = TRAIN * step / steps
+            case CellTrained():
+                self._advance(model, TRAIN)
+                self.trained[model] += 1
+                self._line(f"[{model}] trained {self.trained[model]}/{self.counts[model]} {self._outcome(event)}")
+            case SharedWork(cells=cells):
+                if cells > 1:
+                    self._line(f"[{model}] {shared_text(event)}")
+            case ScoringBegins(key=None):
                 self._advance(model, ENGINE)
-            self._describe(f"[{model}] scoring {name}")
-        elif event == "scored":
-            self._advance(model, SCORE)
-            self.scored[model] += 1
-            self._line(f"[{model}] scored {self.scored[model]}/{count} {name}; {self.eta()}")
-        elif event == "failed":
-            self._advance(model, SCORE)
-            self._line(f"[{model}] FAILED {name}: {details['reason']}", always=True)
-        elif event == "trouble":
-            self._line(f"[{model}] FAILED: {details['reason']}", always=True)
+                self._describe(f"[{model}] scoring base")
+            case ScoringBegins(key=str(key)):
+                self._describe(f"[{model}] scoring {self._name(key)}")
+            case CellScored(key=key):
+                self._advance(model, SCORE)
+                self.scored[model] += 1
+                done = f"{self.scored[model]}/{self.counts[model]}"
+                self._line(f"[{model}] scored {done} {self._name(key)}; {self.eta()}")
+            case CellFailed(key=key, reason=reason):
+                self._advance(model, SCORE)
+                self._line(f"[{model}] FAILED {self._name(key)}: {reason}", always=True)
+            case ModelFailed(reason=reason):
+                self._line(f"[{model}] FAILED: {reason}", always=True)
         if self.bar and self.task is not None:
             completed = min(self.total, self.done + sum(self.partial.values()))
             self.bar.update(self.task, completed=completed, eta=self.eta())
+
+    def _outcome(self, event: CellTrained) -> str:
+        end = "" if event.status == "ok" else f" -- DIVERGED: {event.reason}"
+        return f"{self._name(event.key)}: {event.seconds:.1f} s, last loss {event.loss:.4g}{end}; {self.eta()}"
 
     def _name(self, key: str) -> str:
         label = self.labels.get(key, key)
@@ -133,18 +151,16 @@ class RunProgress:
             self.console.print(printable(text.rstrip("; ")), markup=False, highlight=False, soft_wrap=True)
 
 
-def shared_text(details: Mapping[str, Any]) -> str:
+def shared_text(shared: SharedWork) -> str:
     """Return what the cells of a model had once, and the seconds that this saved."""
     parts = [
-        f"start checkpoint {clock(details['start_seconds'])}",
-        f"ids {clock(details['token_seconds'])}",
-        f"scoring engine {clock(details['engine_seconds'])}",
+        f"start checkpoint {clock(shared.start_seconds)}",
+        f"ids {clock(shared.token_seconds)}",
+        f"scoring engine {clock(shared.engine_seconds)}",
     ]
-    if details["reference_cells"]:
-        parts.append(
-            f"reference log-probs {clock(details['reference_seconds'])} for {details['reference_cells']} of them"
-        )
-    return f"once for {details['cells']} cells: {', '.join(parts)}; saved {clock(details['saved_seconds'])}"
+    if shared.reference_cells:
+        parts.append(f"reference log-probs {clock(shared.reference_seconds)} for {shared.reference_cells} of them")
+    return f"once for {shared.cells} cells: {', '.join(parts)}; saved {clock(shared.saved_seconds)}"
 
 
 def _units(cells: Sequence[Cell]) -> float:

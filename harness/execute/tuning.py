@@ -15,12 +15,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from harness.execute.campaign import Campaign, assemble, carry_out
-from harness.execute.local import Report
+from harness.execute.status import read_unfinished
 from harness.manager import resolver
+from harness.planning.events import Report
 from harness.planning.grid import Cell, System, cells
 from harness.planning.run_file import TrialRun, TunedRun
 from harness.planning.trials import Outcome, chosen, described, outcomes, trials_csv, trials_of
-from harness.run_folder.paths import TUNED, TUNING
+from harness.run_folder.paths import CELLS, RECORD, TUNED, TUNING
 from harness.run_folder.store import read_records, write_atomically
 
 TRIALS = "trials.csv"
@@ -34,50 +35,68 @@ class Tuning:
     """The run that asked for them."""
     trials: Campaign
 
-    @property
-    def tuned(self) -> Campaign:
-        """The run of the systems chosen from the trials that have a record; of those without any, the first trial."""
-        asked, folder = self.run.run, self.trials.folder
-        best = chosen(self._outcomes(), asked.trials) if any(folder.glob("cells/*/record.json")) else {}
-        grid = [cell for model in asked.models for cell in cells([model], self._chosen(model, best), asked.seeds)]
-        job = self.run.jobs[0]
-        tuned = assemble(
-            TunedRun.of(asked),
-            self.run.folder / f"{TUNED}{asked.trials}",
-            grid,
-            job.dataset,
-            self.run.manager,
-            job.keep_checkpoints,
-            (job.scorer, job.scorer_note),
-        )
-        return replace(tuned, search=self.run.search)
+    def tuned_from_records(self) -> Campaign:
+        """Return the run of the systems chosen from the trials' records as they are now; without any, the first trials.
 
-    @property
-    def left(self) -> tuple[list[Cell], list[Cell]]:
-        """The trials, and the cells of what is chosen from them, that have no result yet: all of them until then."""
-        trials, tuned = self.trials.todo, self.tuned
-        return trials, tuned.cells if trials else tuned.todo
+        A system none of whose trials has a value is represented by its first one.
+        """
+        asked, folder = self.run.run, self.trials.folder
+        best = chosen(self._read_outcomes(), asked.trials) if any(folder.glob(f"{CELLS}/*/{RECORD}")) else {}
+        grid = [cell for model in asked.models for cell in cells([model], self._chosen(model, best), asked.seeds)]
+        resolved = replace(
+            self.run.resolved,
+            run=TunedRun.of(asked),
+            folder=self.run.folder / f"{TUNED}{asked.trials}",
+            grid=tuple(grid),
+        )
+        return replace(assemble(resolved, self.run.scorer), search=self.run.search)
 
     def write_trials(self) -> None:
         """Write trials.csv from the records."""
-        asked, found = self.run.run, self._outcomes()
-        text = trials_csv(found, chosen(found, asked.trials), asked.ranked_by)
+        asked, tried = self.run.run, self._read_outcomes()
+        text = trials_csv(tried, chosen(tried, asked.trials), asked.ranked_by)
         write_atomically(self.trials.folder / TRIALS, text)
 
-    def _outcomes(self) -> list[Outcome]:
+    def _read_outcomes(self) -> list[Outcome]:
         return outcomes(read_records(self.trials.folder), self.run.run.ranked_by)
 
     def _chosen(self, model: str, best: dict[tuple[str, str], Outcome]) -> list[System]:
         """Return the system chosen for each of the run's on this model, under the label that it has untuned."""
-        found: dict[str, System] = {}
+        systems: dict[str, System] = {}
         for cell in self.trials.cells:
             trial = cell.system.trial
             assert trial is not None, "a cell of the trials is a trial"
-            one = best.get((model, trial.system))
-            if cell.model == model and trial.number == (one.number if one else 0):
-                facts = replace(trial, trials=self.run.run.trials, dev=one.value if one else None)
-                found[trial.system] = replace(cell.system, label=trial.system, trial=facts)
-        return list(found.values())
+            outcome = best.get((model, trial.system))
+            if cell.model == model and trial.number == (outcome.number if outcome else 0):
+                choice = replace(trial, trials=self.run.run.trials, dev=outcome.value if outcome else None)
+                systems[trial.system] = replace(cell.system, label=trial.system, trial=choice)
+        return list(systems.values())
+
+
+@dataclass(frozen=True, kw_only=True)
+class Unfinished:
+    """The cells of a run, of its trials and of what is chosen from them that had no result when they were read."""
+
+    run: tuple[Cell, ...]
+    trials: tuple[Cell, ...] = ()
+    tuned: tuple[Cell, ...] = ()
+    """All of them while a trial is missing: the choice may change."""
+
+    @property
+    def all(self) -> tuple[Cell, ...]:
+        """In the order in which they are computed."""
+        return (*self.run, *self.trials, *self.tuned)
+
+
+def read_all_unfinished(campaign: Campaign, tuning: Tuning | None) -> Unfinished:
+    """Return what is left to compute now, read once for the plan and the progress bar."""
+    run = tuple(read_unfinished(campaign.folder, campaign.cells))
+    if tuning is None:
+        return Unfinished(run=run)
+    trials = tuple(read_unfinished(tuning.trials.folder, tuning.trials.cells))
+    tuned = tuning.tuned_from_records()
+    left = tuned.cells if trials else tuple(read_unfinished(tuned.folder, tuned.cells))
+    return Unfinished(run=run, trials=trials, tuned=left)
 
 
 def tuning_of(campaign: Campaign) -> Tuning | None:
@@ -85,43 +104,51 @@ def tuning_of(campaign: Campaign) -> Tuning | None:
 
     Raises `HarnessError` where Optuna is missing, the data have no dev split, or a folder holds other trials.
     """
-    run = campaign.run
+    run, resolved = campaign.run, campaign.resolved
     if not run.trials:
         return None
     systems = list({cell.system.label: cell.system for cell in campaign.cells}.values())
     search = described(run, systems)
-    resolve = resolver(campaign.manager)
+    resolve = resolver(resolved.manager)
     sampled = [trial for system in systems for trial in trials_of(system, run, resolve)]
     nested = TrialRun.of(run)
-    grid = cells(nested.models, sampled, nested.seeds)
-    scorer = (campaign.jobs[0].scorer, campaign.jobs[0].scorer_note)
-    trials = assemble(nested, campaign.folder / TUNING, grid, campaign.dataset, campaign.manager, False, scorer)
+    trials = assemble(
+        replace(
+            resolved,
+            run=nested,
+            folder=campaign.folder / TUNING,
+            grid=tuple(cells(nested.models, sampled, nested.seeds)),
+            keep_checkpoints=False,
+        ),
+        campaign.scorer,
+    )
     tuning = Tuning(run=replace(campaign, search=search), trials=replace(trials, search=search))
-    _ = tuning.tuned  # its folder is checked now, not after the trials
+    tuning.tuned_from_records()  # its folder is checked now, not after the trials
     return tuning
 
 
 def carry_out_all(
-    campaign: Campaign, tuning: Tuning | None, report: Report, say: Callable[[Campaign, str], None]
+    campaign: Campaign, tuning: Tuning | None, report: Report, begin: Callable[[Campaign, str], None]
 ) -> tuple[list[str], bool]:
     """Compute a run, then its trials, then what is chosen from them.
 
-    `say` is told of each of the three before it begins. Return what went wrong with whole models, a line each, and
-    whether every cell now has its result.
+    `begin(campaign, text)` is called before the trials and before the tuned run. Return what went wrong with whole
+    models, one line per model, and whether every cell has its result now.
     """
     stages = [tuning.run if tuning else campaign]
     trouble = carry_out(stages[0], report)
     if tuning:
-        say(tuning.trials, f"tuning: {len(tuning.trials.cells)} trials on the development split")
+        begin(tuning.trials, f"tuning: {len(tuning.trials.cells)} trials on the development split")
         drop_superseded(tuning.trials)
         trouble += carry_out(tuning.trials, report)
         tuning.write_trials()
-        tuned = tuning.tuned
-        say(tuned, f"tuned: {len(tuned.cells)} cells with what was chosen")
+        tuned = tuning.tuned_from_records()
+        begin(tuned, f"tuned: {len(tuned.cells)} cells with what was chosen")
         drop_superseded(tuned)
         trouble += carry_out(tuned, report)
         stages += [tuning.trials, tuned]
-    return list(dict.fromkeys(trouble)), not any(stage.todo for stage in stages)
+    complete = not any(read_unfinished(stage.folder, stage.cells) for stage in stages)
+    return list(dict.fromkeys(trouble)), complete
 
 
 def drop_superseded(campaign: Campaign) -> None:

@@ -59,7 +59,7 @@ def recompute_activations(model: Any) -> None:
 def plain_logps(model: Any, batch: Batch, *, log_sum_sq: bool = False) -> Logps:
     """Return the same as `response_logps`, the plain way: padded rows, full logits, automatic differentiation.
 
-    What the fast path is checked against (`--reference-path`); `model` has the attention of its own family.
+    What the fast path is checked against (`--plain-path`); `model` has the attention of its own family.
     """
     attention_NS = (batch.row_NS >= 0).long()
     ids_NS = batch.ids_L[batch.row_NS.clamp(min=0)] * attention_NS

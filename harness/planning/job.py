@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
@@ -15,9 +14,6 @@ from harness.planning.run_file import PROTOCOL, Run
 from harness.run_folder.facts import BoardKey, DataFacts, LossFacts, ModelFacts, ScorerFacts, Spend, TuningFacts
 from harness.run_folder.record import Record
 from harness.run_folder.store import write_record
-
-Tell = Callable[..., None]
-"""`tell(event, **details)`: what the worker says to whoever runs it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,17 +43,6 @@ class Job:
 def cell_folder(job: Job, key: str) -> Path:
     """Return the folder of a cell."""
     return job.folder / "cells" / key
-
-
-def trained(job: Job, cell: Cell, start_fingerprint: str) -> bool:
-    """Return whether a cell is trained from this start checkpoint and waits to be scored."""
-    folder = cell_folder(job, cell.key)
-    if not (folder / "trained.json").exists():
-        return False
-    facts = json.loads((folder / "trained.json").read_text(encoding="utf-8"))
-    return facts["start_fingerprint"] == start_fingerprint and (
-        facts["status"] != "ok" or (folder / "weights").exists()
-    )
 
 
 def loss_facts(job: Job, loss: Loss) -> LossFacts:

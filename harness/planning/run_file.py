@@ -10,12 +10,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
+from pydantic import (
+    AliasChoices,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from harness.api import HarnessError
 
 PROTOCOL = 1
 """The rules under which numbers may stand in one table. Raised whenever a change of ours changes what is measured."""
+PLAIN_PATH_KEY = "reference_path"
+"""The first name of `plain_path`: its key in run files, manifests, records and hashes."""
 RATE_FACTOR = 4.0
 """Trials draw the learning rate from 1 / 4 to 4 times the shared one, log-uniform: the same range for every loss."""
 
@@ -105,8 +116,15 @@ class Run(BaseModel):
     """Configurations tried for every loss on every model, chosen from on dev and trained anew; 0: no tuning."""
     control: Literal["none", "shuffled-labels"] = "none"
     """`shuffled-labels` swaps chosen and rejected of half of the visited training pairs: nothing is left to learn."""
-    reference_path: bool = False
-    """Train by padded rows and full logits, the plain way that the fast path equals; for checking it."""
+    plain_path: bool = Field(
+        default=False,
+        validation_alias=AliasChoices("plain_path", PLAIN_PATH_KEY),
+        serialization_alias=PLAIN_PATH_KEY,
+    )
+    """Train on padded rows and full logits, the plain way, to check the fast path, which gives the same numbers.
+
+    In files and hashes its key stays `PLAIN_PATH_KEY`, so that folders made before still open.
+    """
     lenient: bool = False
     limit: int | None = Field(default=None, ge=1)
     """At most this many training pairs and this many held-out pairs a split; for trying things out."""
@@ -131,6 +149,16 @@ class Run(BaseModel):
         if trials and before.data.get("evaluate_on") == "dev":
             raise ValueError("expected 0 with --evaluate-on dev, the split that trials are chosen on")
         return trials
+
+    @model_validator(mode="after")
+    def _whole_micro_batches(self) -> Run:
+        settings = self.settings
+        if settings.batch_pairs % settings.micro_pairs:
+            raise ValueError(
+                f"--micro-pairs got {settings.micro_pairs}, expected a divisor of the {settings.batch_pairs} pairs of "
+                "a step (--batch-pairs); change one of the two"
+            )
+        return self
 
     @property
     def settings(self) -> Preset:
@@ -180,11 +208,15 @@ class Run(BaseModel):
             "scorer": self.scorer,
             "evaluated_on": self.evaluate_on,
             "control": self.control,
-            "reference_path": self.reference_path,
+            PLAIN_PATH_KEY: self.plain_path,
             "lenient": self.lenient,
             "limit": self.limit,
             "data_seed": self.data_seed,
         }
+
+    def as_json(self) -> dict[str, Any]:
+        """Return every field under its key in files, JSON-ready: for the manifest."""
+        return self.model_dump(mode="json", by_alias=True)
 
     def short_hash(self) -> str:
         """Return 10 hex digits over all that decides the run's content."""
@@ -194,7 +226,7 @@ class Run(BaseModel):
     def as_toml(self) -> str:
         """Return the run file of this run; `read_run` gives the same run back."""
         lines = []
-        for name, value in self.model_dump(mode="json").items():
+        for name, value in self.as_json().items():
             if value is not None:
                 lines.append(f"{name.replace('_', '-')} = {_toml(value)}")
         return "\n".join(lines) + "\n"
@@ -237,6 +269,8 @@ def make_run(values: dict[str, Any]) -> Run:
         return Run(**values)
     except ValidationError as error:
         first = error.errors()[0]
+        if not first["loc"]:  # two options that do not fit together: the message names both
+            raise HarnessError(first["msg"].removeprefix("Value error, ")) from None
         option = str(first["loc"][0]).replace("_", "-")
         if first["type"] == "extra_forbidden":
             known = [name.replace("_", "-") for name in Run.model_fields]
@@ -255,7 +289,10 @@ def read_run(path: Path) -> dict[str, Any]:
         raise HarnessError(f"run file {path}: cannot be read ({error}); give the path of a TOML file") from None
     except tomllib.TOMLDecodeError as error:
         raise HarnessError(f"run file {path}: not valid TOML ({error})") from None
-    return {name.replace("-", "_"): value for name, value in values.items()}
+    fields = {name.replace("-", "_"): value for name, value in values.items()}
+    if PLAIN_PATH_KEY in fields and "plain_path" not in fields:
+        fields["plain_path"] = fields.pop(PLAIN_PATH_KEY)  # so that a flag can win over it
+    return fields
 
 
 def _toml(value: Any) -> str:

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 
 from harness.api import HarnessError, Loss
 from harness.api.option_notes import option_notes
-from harness.execute.campaign import choose_scorer
+from harness.execute.scorer_choice import choose_scorer
 from harness.manager import Manager, datasets, loss_owner, losses, plugin_manager, resolver, scorers
 from harness.run_folder.paths import cache_folder
 

@@ -43,11 +43,16 @@ class Facts(BaseModel):
         """Return what was given, unknown keys too, as JSON has it."""
         return self.model_dump(mode="json", exclude_unset=True)
 
+    def given(self) -> dict[str, object]:
+        """Return the values that were given, by name, unknown keys too."""
+        return {name: getattr(self, name) for name in self.model_fields_set}
+
     def numbers(self) -> dict[str, float]:
         """Return the values that are numbers, unknown keys too; yes and no are none."""
-        given = {name: getattr(self, name) for name in self.model_fields_set}
-        ordered = {name: given[name] for name in (*type(self).model_fields, *(self.model_extra or {})) if name in given}
-        return {name: value for name, value in ordered.items() if type(value) in (int, float)}
+        given = self.given()
+        names = [name for name in (*type(self).model_fields, *(self.model_extra or {})) if name in given]
+        numbers = {name: value for name in names if isinstance(value := given[name], int | float)}
+        return {name: value for name, value in numbers.items() if not isinstance(value, bool)}
 
 
 class LossFacts(Facts):

@@ -20,14 +20,16 @@ from harness.data.tokens import Limits, TokenisedPairs, tokenise
 from harness.logps import cpu_matmul
 from harness.logps.response_logps import plain_logps, response_logps
 from harness.models.load import StartCheckpoint, load_tokenizer, start_checkpoint
-from harness.planning.budget import loss_flops, uses_reference
-from harness.planning.job import Job, Tell
+from harness.planning.budget import Budget, Cost, Plan, loss_flops, plan, uses_reference
+from harness.planning.events import Phase, Tell
+from harness.planning.grid import Cell
+from harness.planning.job import Job
 from harness.planning.run_file import PROTOCOL
 from harness.training.reference_cache import BLOCKS, Pass, Ragged, Reference, reference_pass
 
 
 @dataclass(frozen=True, kw_only=True)
-class Bench:
+class Prepared:
     """What the cells of a model share."""
 
     job: Job
@@ -48,7 +50,7 @@ class Bench:
         return mismatched(self.tokens.pairs, names, run.settings.max_length, run.data_seed)
 
 
-def prepare(job: Job, tell: Tell) -> Bench:
+def prepare(job: Job, tell: Tell) -> Prepared:
     """Return the start checkpoint and the data as ids."""
     run, settings, began = job.run, job.run.settings, time.perf_counter()
     limits = Limits(max_length=settings.max_length, max_prompt=settings.max_prompt)
@@ -60,14 +62,14 @@ def prepare(job: Job, tell: Tell) -> Bench:
         cache=job.cache,
         start=run.start,
         trust_remote_code=run.trust_remote_code,
-        progress=lambda text: tell("phase", text=text),
+        progress=lambda text: tell(Phase(text=text)),
     )
     require_same_start(job, start)
     made = time.perf_counter()
     tokenizer = load_tokenizer(start.folder, run.trust_remote_code)
     pairs = job.dataset.train
     tokens, held = tokenise(tokenizer, pairs, limits), held_out(tokenizer, job.dataset, run.evaluate_on, limits)
-    return Bench(
+    return Prepared(
         job=job,
         start=start,
         pairs=pairs,
@@ -94,22 +96,24 @@ def require_same_start(job: Job, start: StartCheckpoint) -> None:
             )
 
 
-def pair_tokens(bench: Bench) -> list[int]:
+def pair_tokens(prepared: Prepared) -> list[int]:
     """Return the tokens of each training pair: prompt + chosen and prompt + rejected."""
-    return [2 * len(pair.prompt_ids) + len(pair.chosen_ids) + len(pair.rejected_ids) for pair in bench.tokens.pairs]
+    return [2 * len(pair.prompt_ids) + len(pair.chosen_ids) + len(pair.rejected_ids) for pair in prepared.tokens.pairs]
 
 
-def mismatched_tokens(bench: Bench) -> list[int]:
+def mismatched_tokens(prepared: Prepared) -> list[int]:
     """Return the tokens of prompt + mismatched response of each training pair."""
-    return [len(pair.prompt_ids) + len(ids) for pair, ids in zip(bench.tokens.pairs, bench.mismatched, strict=True)]
+    return [
+        len(pair.prompt_ids) + len(ids) for pair, ids in zip(prepared.tokens.pairs, prepared.mismatched, strict=True)
+    ]
 
 
-def reference_logps(bench: Bench, loss: Loss, model: Any, visited: np.ndarray) -> Reference | None:
+def reference_logps(prepared: Prepared, loss: Loss, model: Any, visited: np.ndarray) -> Reference | None:
     """Return what `loss` asks of the start checkpoint, `model`, for the visited training pairs; None for nothing."""
     if not uses_reference(loss):
         return None
-    groups = [(pair.prompt_ids, (pair.chosen_ids, pair.rejected_ids)) for pair in bench.tokens.pairs]
-    both = _cached_pass(bench, model, groups, visited, tokens=loss.needs_reference_tokens)
+    groups = [(pair.prompt_ids, (pair.chosen_ids, pair.rejected_ids)) for pair in prepared.tokens.pairs]
+    both = _cached_pass(prepared, model, groups, visited, tokens=loss.needs_reference_tokens)
     reference = Reference(
         chosen=both.sums[0],
         rejected=both.sums[1],
@@ -119,18 +123,24 @@ def reference_logps(bench: Bench, loss: Loss, model: Any, visited: np.ndarray) -
     )
     if not loss.needs_kl:
         return reference
-    others = [(pair.prompt_ids, (ids,)) for pair, ids in zip(bench.tokens.pairs, bench.mismatched, strict=True)]
-    one = _cached_pass(bench, model, others, visited, name=f"-mismatched-{fingerprint(bench.mismatched)}")
+    others = [(pair.prompt_ids, (ids,)) for pair, ids in zip(prepared.tokens.pairs, prepared.mismatched, strict=True)]
+    one = _cached_pass(prepared, model, others, visited, name=f"-mismatched-{fingerprint(prepared.mismatched)}")
     return replace(
         reference, mismatched=one.sums[0], seconds=both.seconds + one.seconds, cached=both.cached and one.cached
     )
 
 
 def _cached_pass(
-    bench: Bench, model: Any, groups: Sequence[Group], visited: np.ndarray, *, name: str = "", tokens: bool = False
+    prepared: Prepared,
+    model: Any,
+    groups: Sequence[Group],
+    visited: np.ndarray,
+    *,
+    name: str = "",
+    tokens: bool = False,
 ) -> Pass:
-    dtype, weight = bench.job.run.settings.dtype, next(model.parameters())
-    plain = bench.job.run.reference_path
+    dtype, weight = prepared.job.run.settings.dtype, next(model.parameters())
+    plain = prepared.job.run.plain_path
 
     def compute(indices: Sequence[int]) -> list[Ragged]:
         batch = collate([groups[i] for i in indices]).to(weight.device)
@@ -143,8 +153,8 @@ def _cached_pass(
     weights = str(weight.dtype).removeprefix("torch.")
     kind = f"{dtype}-{weights}-{weight.device.type}-{cpu_matmul.library()}{'-plain' * plain}"
     return reference_pass(
-        bench.job.cache / "reference",
-        f"{bench.start.fingerprint}-{bench.tokens.fingerprint}-{kind}-protocol{PROTOCOL}{name}",
+        prepared.job.cache / "reference",
+        f"{prepared.start.fingerprint}-{prepared.tokens.fingerprint}-{kind}-protocol{PROTOCOL}{name}",
         visited,
         compute,
         block_pairs=BLOCKS.get(weight.device.type, 16),
@@ -154,9 +164,22 @@ def _cached_pass(
 
 
 def visit_flops(
-    bench: Bench, loss: Loss, tokens: Sequence[int], mismatched_tokens: Sequence[int] | None
+    prepared: Prepared, loss: Loss, tokens: Sequence[int], mismatched_tokens: Sequence[int] | None
 ) -> list[float]:
     """Return what visits of pairs with so many tokens cost under `loss`, reference and extra passes included."""
-    settings = bench.job.run.settings
+    settings = prepared.job.run.settings
     in_parts = settings.micro_pairs < settings.batch_pairs
-    return loss_flops(loss, tokens, bench.start.parameters, in_parts=in_parts, mismatched=mismatched_tokens)
+    return loss_flops(loss, tokens, prepared.start.parameters, in_parts=in_parts, mismatched=mismatched_tokens)
+
+
+def cell_plan(prepared: Prepared, cell: Cell) -> Plan:
+    """Return which pairs each step of the cell visits."""
+    loss, settings = cell.system.loss, prepared.job.run.settings
+    tokens = pair_tokens(prepared)
+    flops = visit_flops(prepared, loss, tokens, mismatched_tokens(prepared) if loss.needs_kl else None)
+    return plan(
+        Budget.parse(settings.budget),
+        batch_pairs=settings.batch_pairs,
+        seed=cell.seed,
+        cost=Cost(tokens=tokens, flops=flops),
+    )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import platform
 from collections.abc import Mapping
@@ -16,6 +15,7 @@ import harness
 from harness.api import HarnessError, Loss, ResponseLogps
 from harness.logps import cpu_matmul
 from harness.planning.budget import Plan
+from harness.planning.events import SharedWork
 from harness.planning.grid import Cell, cell_key
 from harness.planning.job import Job, board_key, cell_folder, learning_rate, loss_facts
 from harness.planning.run_file import PROTOCOL
@@ -24,59 +24,57 @@ from harness.run_folder.facts import (
     EnvironmentFacts,
     LossFacts,
     ModelFacts,
+    Number,
     ScorerFacts,
     Spend,
     TuningFacts,
 )
 from harness.run_folder.record import Record
 from harness.run_folder.store import write_record
+from harness.run_folder.trained import TrainedCell, read_trained
 from harness.statistics.metrics import summarise
-from harness.training.prepared import Bench, visit_flops
+from harness.training.prepared import Prepared, visit_flops
 from harness.training.reference_cache import Reference
 from harness.training.trainer import Trained
 
 
-def spend(bench: Bench, loss: Loss, trained: Trained, reference: Reference | None, spending: Plan) -> Spend:
+def spend(prepared: Prepared, loss: Loss, trained: Trained, reference: Reference | None, plan: Plan) -> Spend:
     """Return what the cell spent in all five currencies, the reference pass charged to it even where it was cached."""
     charged = reference.seconds if reference else 0.0
     return Spend(
         pairs=trained.pairs,
         tokens=trained.tokens,
         steps=trained.steps,
-        flops=visit_flops(bench, loss, [trained.tokens], [trained.mismatched_tokens])[0],
+        flops=visit_flops(prepared, loss, [trained.tokens], [trained.mismatched_tokens])[0],
         seconds=trained.seconds + charged,
         peak_memory_bytes=trained.peak_memory_bytes,
-        epochs=trained.pairs / spending.n_pairs,
+        epochs=trained.pairs / plan.n_pairs,
         reference_seconds=charged,
         reference_cached=bool(reference and reference.cached),
     )
 
 
-def shared_work(bench: Bench, engine_seconds: float) -> dict[str, float]:
-    """Return what the cells of a model had once for all of them, in seconds, and what it would have cost each alone.
-
-    Of this sitting: a run that was resumed counts the cells and the seconds since. `saved`: the start checkpoint, the
-    ids and the engine for every cell but one, and the reference passes that came from the cache.
-    """
+def shared_work(prepared: Prepared, engine_seconds: float) -> SharedWork:
+    """Return what the cells of a model had once for all of them, and what it would have cost each alone."""
     spends = [
-        json.loads(path.read_text(encoding="utf-8"))["spend"]
-        for cell in bench.job.cells
-        if (path := cell_folder(bench.job, cell.key) / "trained.json").exists()
+        trained.spend
+        for cell in prepared.job.cells
+        if (trained := read_trained(cell_folder(prepared.job, cell.key))) is not None
     ]
-    once = bench.start_seconds + bench.token_seconds + engine_seconds
-    return {
-        "cells": len(spends),
-        "start_seconds": bench.start_seconds,
-        "token_seconds": bench.token_seconds,
-        "engine_seconds": engine_seconds,
-        "reference_cells": sum(spend["reference_seconds"] > 0 for spend in spends),
-        "reference_seconds": sum(spend["reference_seconds"] for spend in spends if not spend["reference_cached"]),
-        "saved_seconds": once * max(0, len(spends) - 1)
-        + sum(spend["reference_seconds"] for spend in spends if spend["reference_cached"]),
-    }
+    reference = [(float(spend.reference_seconds or 0.0), bool(spend.reference_cached)) for spend in spends]
+    once = prepared.start_seconds + prepared.token_seconds + engine_seconds
+    return SharedWork(
+        cells=len(spends),
+        start_seconds=prepared.start_seconds,
+        token_seconds=prepared.token_seconds,
+        engine_seconds=engine_seconds,
+        reference_cells=sum(seconds > 0 for seconds, _ in reference),
+        reference_seconds=sum(seconds for seconds, cached in reference if not cached),
+        saved_seconds=once * max(0, len(spends) - 1) + sum(seconds for seconds, cached in reference if cached),
+    )
 
 
-def column_summaries(columns: Mapping[str, np.ndarray], visited: np.ndarray) -> dict[str, dict[str, float]]:
+def column_summaries(columns: Mapping[str, np.ndarray], visited: np.ndarray) -> dict[str, dict[str, Number]]:
     """Return mean and effective number of pairs, (sum w)^2 / sum w^2, of each column over the pairs visited."""
     return {name: _summary(values[visited]) for name, values in columns.items()}
 
@@ -108,9 +106,11 @@ def own_rewards(loss: Loss, sums: np.ndarray, lengths: np.ndarray, base: np.ndar
     return values
 
 
-def finish(bench: Bench, folder: Path, record: Record, sums: np.ndarray, base: np.ndarray, reward: np.ndarray) -> None:
+def finish(
+    prepared: Prepared, folder: Path, record: Record, sums: np.ndarray, base: np.ndarray, reward: np.ndarray
+) -> None:
     """Write the rows, the metrics and the record of one scored system."""
-    held = bench.held_out
+    held = prepared.held_out
     tokens = np.array([len(request.response) for request in held.requests])
     rows = held.pairs.drop(columns=["chosen", "rejected"])
     for side in ("chosen", "rejected"):
@@ -123,34 +123,40 @@ def finish(bench: Bench, folder: Path, record: Record, sums: np.ndarray, base: n
     write_record(folder, record.model_copy(update={"metrics": numbers, "metric_reasons": reasons}), rows, responses)
 
 
-def write_baseline_rows(bench: Bench, base: np.ndarray, parity: float | None, shared: Mapping[str, float]) -> None:
+def write_baseline_rows(prepared: Prepared, base: np.ndarray, parity: float | None, shared: SharedWork) -> None:
     """Write the records of `base`, the start checkpoint itself, and `longer-wins`, whose reward is characters."""
-    characters = bench.held_out.responses["characters"].to_numpy(dtype=np.float64)
+    characters = prepared.held_out.responses["characters"].to_numpy(dtype=np.float64)
     nothing = np.full(len(base), np.nan)
     for name, sums, reward in (("base", base, nothing), ("longer-wins", nothing, characters)):
-        key = cell_key(bench.job.model, name, name, None)
-        record = _record(bench, key, name, LossFacts(name=name, options={}), seed=None)
+        key = cell_key(prepared.job.model, name, name, None)
+        record = _record(prepared, key, name, LossFacts(name=name, options={}), seed=None)
         scorer = record.scorer.model_copy(update={"parity_max_abs_nats": parity if name == "base" else None})
         facts: dict[str, object] = {"scorer": scorer}
         if name == "base":
-            facts["environment"] = record.environment.model_copy(update={"shared": dict(shared)})
-        folder = cell_folder(bench.job, record.key)
-        finish(bench, folder, record.model_copy(update=facts), sums, base if name == "base" else nothing, reward)
+            facts["environment"] = record.environment.model_copy(update={"shared": asdict(shared)})
+        folder = cell_folder(prepared.job, record.key)
+        finish(prepared, folder, record.model_copy(update=facts), sums, base if name == "base" else nothing, reward)
 
 
-def cell_record(bench: Bench, cell: Cell) -> Record:
-    """Return what the record of a cell says before it has numbers."""
-    job, trial = bench.job, cell.system.trial
+def cell_record(prepared: Prepared, cell: Cell, trained: TrainedCell) -> Record:
+    """Return what the record of a trained cell says before it is scored; that of a diverged one is complete."""
+    job, trial = prepared.job, cell.system.trial
     facts: dict[str, object] = {"learning_rate": learning_rate(job, cell.system)}
     if trial is not None:
         facts["tuning"] = TuningFacts(**asdict(trial))
-    record = _record(bench, cell.key, cell.system.label, loss_facts(job, cell.system.loss), cell.seed)
-    return record.model_copy(update=facts)
+    record = _record(prepared, cell.key, cell.system.label, loss_facts(job, cell.system.loss), cell.seed)
+    return record.model_copy(update=facts | trained.given())
 
 
-def _record(bench: Bench, key: str, label: str, loss: LossFacts, seed: int | None) -> Record:
+def scored_record(record: Record, parity: float | None, seconds: float) -> Record:
+    """Return the record with how its scorer did: parity with the transformers scorer in nats, and its seconds."""
+    scorer = record.scorer.model_copy(update={"parity_max_abs_nats": parity, "seconds": seconds})
+    return record.model_copy(update={"scorer": scorer})
+
+
+def _record(prepared: Prepared, key: str, label: str, loss: LossFacts, seed: int | None) -> Record:
     """Return what every record of a model says; without a seed it is that of a baseline row."""
-    job, start = bench.job, bench.start
+    job, start = prepared.job, prepared.start
     return Record(
         protocol=PROTOCOL,
         status="ok",
@@ -171,14 +177,14 @@ def _record(bench: Bench, key: str, label: str, loss: LossFacts, seed: int | Non
             name=job.dataset.name,
             source=job.dataset.source,
             fingerprint=job.dataset.fingerprint,
-            train_pairs=len(bench.pairs),
-            test_pairs=int((bench.held_out.pairs["split"] == job.run.evaluate_on).sum()),
-            truncated_pairs=bench.tokens.truncated,
-            truncated_test_pairs=bench.held_out.truncated_pairs,
+            train_pairs=len(prepared.pairs),
+            test_pairs=int((prepared.held_out.pairs["split"] == job.run.evaluate_on).sum()),
+            truncated_pairs=prepared.tokens.truncated,
+            truncated_test_pairs=prepared.held_out.truncated_pairs,
             skipped=dict(job.dataset.skipped),
             notes=tuple(job.dataset.notes),
         ),
-        tokens_fingerprint=f"{bench.tokens.fingerprint}-{bench.held_out.fingerprint}",
+        tokens_fingerprint=f"{prepared.tokens.fingerprint}-{prepared.held_out.fingerprint}",
         seed=seed,
         board=board_key(job),
         spend=Spend(),
@@ -202,10 +208,10 @@ def environment(job: Job) -> EnvironmentFacts:
         threads=torch.get_num_threads(),
         gemm=cpu_matmul.library(),
         models_side_by_side=job.side_by_side,
-        path="plain" if job.run.reference_path else "fast",
+        path="plain" if job.run.plain_path else "fast",
     )
 
 
-def _summary(values: np.ndarray) -> dict[str, float]:
+def _summary(values: np.ndarray) -> dict[str, Number]:
     square = float((values**2).sum())
     return {"mean": float(values.mean()), "n_eff": float(values.sum() ** 2 / square) if square else 0.0}

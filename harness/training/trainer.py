@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
 
-from harness.api import HarnessError, Loss, PairLogps
+from harness.api import Loss, PairLogps
 from harness.planning.budget import Plan
 from harness.torchvision_guard import hide_broken_torchvision
 from harness.training.loss_inputs import LossInputs, TrainingData, as_response
@@ -59,8 +59,7 @@ class Recipe:
 class Trained:
     """What came of a training run."""
 
-    status: str
-    """`ok` or `diverged`."""
+    status: Literal["ok", "diverged"]
     reason: str
     steps: int
     pairs: int
@@ -90,7 +89,8 @@ def train(
     trainer = PreferenceTrainer(
         model=model, loss=loss, data=data, plan=plan, recipe=recipe, scratch=scratch, on_step=on_step
     )
-    status, reason = "ok", ""
+    status: Literal["ok", "diverged"] = "ok"
+    reason = ""
     try:
         trainer.train()
     except DivergedError as error:
@@ -264,10 +264,7 @@ def schedule(fraction: float) -> float:
 
 
 def _arguments(plan: Plan, recipe: Recipe, scratch: Path) -> TrainingArguments:
-    if plan.batch_pairs % recipe.micro_pairs:
-        raise HarnessError(
-            f"got --micro-pairs {recipe.micro_pairs}, expected a divisor of the {plan.batch_pairs} pairs of a step"
-        )
+    assert plan.batch_pairs % recipe.micro_pairs == 0, "a run whose micro-batches do not fill a step is refused"
     arguments = TrainingArguments(
         output_dir=str(scratch),
         max_steps=plan.steps if plan.steps is not None else 10**9,

@@ -32,6 +32,7 @@ MISTAKES = [
     (("--trials", "1.5"), ("--trials", "1.5", "integer")),
     (("--adapter", "qlora"), ("qlora", "lora")),
     (("--unknown-option", "3"), ("--unknown-option",)),
+    (("--reference-path",), ("got --reference-path", "now called --plain-path")),
     (("no-such-file.toml",), ("no-such-file.toml", "cannot be read")),
 ]
 
@@ -73,7 +74,7 @@ def test_a_folder_with_another_run_is_refused_and_the_difference_named(small_run
 
 def test_a_run_of_the_fast_path_is_not_continued_on_the_plain_one(small_run: Path, harness: Any) -> None:
     file = str(small_run / "run.toml")
-    done = harness("run", file, "--reference-path", "--dry-run", "--output-dir", str(small_run))
+    done = harness("run", file, "--plain-path", "--dry-run", "--output-dir", str(small_run))
     assert done.returncode == 2
     assert "reference_path was False, now True" in done.stderr
 

@@ -222,23 +222,19 @@ def test_the_log_of_the_sum_of_squares_is_that_of_the_full_softmax() -> None:
 
 
 def test_an_architecture_that_scales_its_logits_is_refused_before_it_is_trained() -> None:
-    from types import SimpleNamespace
-
     from transformers import GraniteConfig, GraniteForCausalLM
 
     from harness.api import HarnessError
-    from harness.cell import check_hot_path
     from harness.data.tokens import TokenPair
+    from harness.logps.check_hot_path import check_hot_path
 
     torch.manual_seed(0)
     sizes = {"hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
     model = GraniteForCausalLM(GraniteConfig(vocab_size=64, logits_scaling=8.0, **sizes))
     pair = TokenPair(pair_id="0", prompt_ids=(3, 4), chosen_ids=(5, 6, 1), rejected_ids=(7, 1), truncated=False)
-    run = SimpleNamespace(settings=SimpleNamespace(dtype="float32"))
-    bench: Any = SimpleNamespace(tokens=SimpleNamespace(pairs=(pair,)), job=SimpleNamespace(run=run, model="granite"))
     with pytest.raises(HarnessError, match=r"granite.*not supported"):
-        check_hot_path(bench, model)
-    check_hot_path(bench, tiny("gemma", packed=False))
+        check_hot_path(model, pair, dtype="float32", name="granite")
+    check_hot_path(tiny("gemma", packed=False), pair, dtype="float32", name="gemma")
 
 
 @pytest.mark.parametrize(("vendor", "expected"), [("AuthenticAMD", True), ("GenuineIntel", False)])

@@ -13,8 +13,10 @@ import pytest
 
 from harness.api import Dataset, Loss, Message, Pair, PairLogps, ResponseLogps, ScorerSource, Terms
 from harness.execute import workers
-from harness.execute.campaign import choose_scorer, manifest, resolve
-from harness.manager import plugin_manager, resolver
+from harness.execute.campaign import assemble, manifest
+from harness.execute.resolve import resolve
+from harness.execute.scorer_choice import choose_scorer, start_and_choose_scorer
+from harness.manager import plugin_manager, resolver, scorers
 from harness.planning.estimates import Visits, estimates, visits
 from harness.planning.grid import Cell, System
 from harness.planning.run_file import make_run
@@ -135,9 +137,34 @@ def test_a_dry_run_does_not_try_a_scorer_that_was_never_tried_here(monkeypatch: 
     assert tried == ["vllm"]
 
 
+def test_resolving_a_run_starts_and_tries_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def started(*_: object, **__: object) -> None:
+        raise AssertionError("resolve has started something")
+
+    monkeypatch.setattr(workers, "context", started)
+    monkeypatch.setattr(workers, "ask", started)
+    resolved = resolve(make_run({"plugins": "simpo", "scorer": "auto", "limit": 20}), tmp_path / "run", False)
+    assert [cell.system.label for cell in resolved.grid] == ["simpo"]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_imports_begin_in_a_real_run_alone_before_its_scorer_is_tried(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    began: list[object] = []
+    monkeypatch.setattr(workers, "context", lambda *, vllm: began.append(vllm))
+    resolved = resolve(make_run({"plugins": "simpo", "scorer": "transformers", "limit": 20}), tmp_path, False)
+    start_and_choose_scorer(resolved, dry=True)
+    assert began == []
+    start_and_choose_scorer(resolved, dry=False)
+    assert began == [False]
+
+
 def test_a_run_that_goes_on_in_a_merged_folder_keeps_where_its_cells_are_from(tmp_path: Path) -> None:
     run = make_run({"plugins": "simpo", "scorer": "transformers", "limit": 20})
-    first = manifest(resolve(run, tmp_path, False))
+    resolved = resolve(run, tmp_path, False)
+    scorer = choose_scorer("transformers", scorers(resolved.manager))
+    first = manifest(assemble(resolved, scorer))
     assert first.sources is None
     write_manifest(tmp_path, first.model_copy(update={"sources": {"here": {"cells": ["one"]}}}))
-    assert manifest(resolve(run, tmp_path, False)).sources == {"here": {"cells": ["one"]}}
+    assert manifest(assemble(resolved, scorer)).sources == {"here": {"cells": ["one"]}}

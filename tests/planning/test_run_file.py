@@ -24,6 +24,21 @@ def test_a_run_file_round_trips(tmp_path: Path) -> None:
     assert make_run(read_run(tmp_path / "run.toml")) == run
 
 
+@pytest.mark.parametrize("key", ["plain-path", "reference-path"])
+def test_the_plain_path_has_two_names_in_a_run_file(key: str, tmp_path: Path) -> None:
+    (tmp_path / "run.toml").write_text(f"{key} = true\n")
+    assert make_run(read_run(tmp_path / "run.toml")).plain_path
+
+
+def test_the_plain_path_keeps_its_first_name_in_files_and_hashes() -> None:
+    run = make_run({"plain_path": True})
+    assert "reference-path = true\n" in run.as_toml()
+    assert "plain-path" not in run.as_toml()
+    assert (run.as_json()["reference_path"], run.decisive()["reference_path"]) == (True, True)
+    assert run.short_hash() == "b2d669e11a"
+    assert make_run({}).short_hash() == "e8fe85a0c3"
+
+
 def test_an_unknown_key_names_its_neighbour(tmp_path: Path) -> None:
     (tmp_path / "run.toml").write_text("bugdet = 'pairs=3'\n")
     with pytest.raises(HarnessError, match=r"got key 'bugdet'.*did you mean 'budget'"):

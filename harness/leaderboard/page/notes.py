@@ -50,7 +50,8 @@ def command(board: Board, row: Row) -> str:
         value = getattr(board.settings, setting)
         if value is not None and not (setting == "control" and value == "none"):
             words += [flag, str(value)]
-    words += [f"--{name.replace('_', '-')}" for name in ("reference_path", "lenient") if getattr(board.settings, name)]
+    switches = {"reference_path": "--plain-path", "lenient": "--lenient"}
+    words += [flag for setting, flag in switches.items() if getattr(board.settings, setting)]
     return " ".join(shlex.quote(word) for word in words)
 
 

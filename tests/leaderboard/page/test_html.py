@@ -15,7 +15,7 @@ import pytest
 from page_examples import HOSTILE, MANIFEST, SETTINGS, table
 
 from harness.cli import cli
-from harness.execute.campaign import run_values
+from harness.execute.resolve import run_values
 from harness.leaderboard import write
 from harness.leaderboard.decide.estimates import Estimate
 from harness.leaderboard.page import html, interval_strip

@@ -1,0 +1,83 @@
+"""What a run asks for, checked: plugins, models, budget and data. Nothing is started, tried or written."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from harness.api import Dataset, HarnessError, LoadOptions
+from harness.data.sources import load
+from harness.execute.preflight import check_model
+from harness.manager import Manager, datasets, losses, plugin_manager, resolver
+from harness.planning.budget import Budget
+from harness.planning.estimates import estimates, visits
+from harness.planning.grid import Cell, cells, select
+from harness.planning.run_file import Run, make_run, read_run
+from harness.statistics.metrics import METRICS
+
+
+@dataclass(frozen=True, kw_only=True)
+class Resolved:
+    """What a run asks for, checked. Nothing is started or written yet."""
+
+    run: Run
+    folder: Path
+    grid: tuple[Cell, ...]
+    dataset: Dataset
+    manager: Manager
+    keep_checkpoints: bool
+
+
+def run_values(path: Path | None, flags: dict[str, Any]) -> Run:
+    """Return the run of a file and flags; flags that were given win."""
+    values = read_run(path) if path else {}
+    return make_run(values | {name: value for name, value in flags.items() if value is not None})
+
+
+def resolve(run: Run, output: Path | None, keep_checkpoints: bool) -> Resolved:
+    """Return the run, checked: plugins, models, budget and data. Nothing is started, tried or written.
+
+    Raises `HarnessError`, one line, for the first thing that is off.
+    """
+    manager = plugin_manager()
+    known = losses(manager)
+    systems = select(run.plugins, list(known), resolver(manager))
+    for model in run.models:
+        check_model(model)
+    Budget.parse(run.settings.budget)
+    if run.ranked_by not in METRICS or METRICS[run.ranked_by].direction != "higher":
+        ranking = [name for name, metric in METRICS.items() if metric.direction == "higher"]
+        raise HarnessError(f"--ranked-by got '{run.ranked_by}', expected one of {', '.join(ranking)}")
+    data = load(run.dataset, LoadOptions(lenient=run.lenient, seed=run.data_seed), datasets(manager))
+    data = limited(data, run.limit)
+    grid = cells(run.models, systems, run.seeds)
+    # a budget that pays no step, or data that fill none, is said now; by tokens and FLOPs it is an estimate
+    estimates(run, visits(data), ((cell, 1_000_000) for cell in grid))
+    return Resolved(
+        run=run,
+        folder=output or Path("runs") / run.short_hash(),
+        grid=tuple(grid),
+        dataset=data,
+        manager=manager,
+        keep_checkpoints=keep_checkpoints,
+    )
+
+
+def limited(data: Dataset, limit: int | None) -> Dataset:
+    """Return the data cut to `limit` training pairs and as many held-out pairs a split."""
+    if limit is None:
+        return data
+    dev, test = data.dev[:limit], data.test[:limit]
+    prompts = {pair.prompt_id for pair in (*dev, *test)}
+    return replace(
+        data,
+        train=data.train[:limit],
+        dev=dev,
+        test=test,
+        test_lenbalanced=data.test_lenbalanced[:limit],
+        listwise_dev=tuple(listwise for listwise in data.listwise_dev if listwise.prompt_id in prompts),
+        listwise_test=tuple(listwise for listwise in data.listwise_test if listwise.prompt_id in prompts),
+        sft=data.sft[: 4 * limit],
+        notes=(*data.notes, f"limited to {limit} pairs a split: a trial, not a result"),
+    )

@@ -1,0 +1,139 @@
+"""What happens in a run, as values: told by a worker to the command that started it, and there to the progress bar.
+
+They are defined here, below both sides: the pipeline (`harness.cell`) makes them and must not know who runs it, and
+`harness.execute` receives them. A worker's events are pickled on their way through a pipe.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, kw_only=True)
+class Phase:
+    """A worker begins something that all cells of its model need."""
+
+    text: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingBegins:
+    """A worker begins to train a cell."""
+
+    key: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepTaken:
+    """One optimiser step of a cell is done."""
+
+    key: str
+    step: int
+    """Steps done so far."""
+    steps: int | None
+    """Steps of the whole budget; None where only the clock can tell."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CellTrained:
+    """A cell is trained, or has diverged."""
+
+    key: str
+    status: str
+    """`ok` or `diverged`."""
+    reason: str
+    seconds: float
+    loss: float
+    """Of the last step; NaN where there was none."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SharedWork:
+    """What the cells of a model had once for all of them, and what it would have cost each alone.
+
+    Of this sitting: a run that was resumed counts the cells and the seconds since.
+    """
+
+    cells: int
+    """Cells that have been trained."""
+    start_seconds: float
+    """Making or finding the start checkpoint."""
+    token_seconds: float
+    """Turning all text into ids."""
+    engine_seconds: float
+    """Starting the scoring engine."""
+    reference_cells: int
+    """Cells whose loss asks for reference log-probs."""
+    reference_seconds: float
+    """Computing those; what came from the cache is not in it."""
+    saved_seconds: float
+    """The first three for every cell but one, and the reference passes that came from the cache."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoringBegins:
+    """The scorer turns to a cell, or to the start checkpoint."""
+
+    key: str | None
+    """None: the start checkpoint, whose rows all cells are compared with."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CellScored:
+    """A cell has its record."""
+
+    key: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class CellFailed:
+    """A cell failed; the others go on."""
+
+    key: str
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorkerDone:
+    """A worker has done all it was given: its last word."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorkerFailed:
+    """A worker cannot go on, whatever the cell: its last word."""
+
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelBegins:
+    """Computing the cells of a model begins."""
+
+    cells: int
+    """Those without a result."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class NothingToCompute:
+    """Every cell of a model has its result."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelFailed:
+    """A model's cells could not be computed; other models go on."""
+
+    reason: str
+
+
+CellEvent = Phase | TrainingBegins | StepTaken | CellTrained | SharedWork | ScoringBegins | CellScored | CellFailed
+"""What the pipeline tells."""
+WorkerEvent = CellEvent | WorkerDone | WorkerFailed
+"""What comes through a worker's pipe."""
+RunEvent = CellEvent | ModelBegins | NothingToCompute | ModelFailed
+"""What is reported of a run, each with the name of its model."""
+
+Tell = Callable[[CellEvent], None]
+"""`tell(event)`: how the pipeline tells whoever runs it."""
+Report = Callable[[str, RunEvent], None]
+"""`report(model, event)`: told of every event of every worker, in order."""

@@ -1,0 +1,67 @@
+"""`trained.json`: what is known of a cell that is trained and not scored yet. Imports no torch.
+
+<run>/cells/<key>/weights/, train.parquet, trained.json (last: it vouches for the weights)
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Literal
+
+from harness.api.errors import HarnessError
+from harness.run_folder.facts import Facts, Number, Spend
+from harness.run_folder.store import write_atomically
+
+TRAINED, WEIGHTS = "trained.json", "weights"
+
+
+class TrainedCell(Facts):
+    """What training left of a cell, all of which goes into its record."""
+
+    status: Literal["ok", "diverged"]
+    reason: str
+    """Why it diverged; empty otherwise."""
+    start_fingerprint: str
+    """Fingerprint of the checkpoint it started from."""
+    spend: Spend
+    """What training cost, as in the record."""
+    prepared: dict[str, dict[str, Number]]
+    """Mean and effective number of pairs of each column that the loss declared or prepared."""
+
+
+def write_trained(folder: Path, trained: TrainedCell) -> None:
+    """Write `trained.json` into the folder of a cell."""
+    write_atomically(folder / TRAINED, json.dumps(trained.as_json(), indent=1))
+
+
+def read_trained(folder: Path) -> TrainedCell | None:
+    """Return what training left in the folder of a cell; None where it is not trained.
+
+    Raises `HarnessError` where the file is not what `write_trained` writes.
+    """
+    path = folder / TRAINED
+    if not path.exists():
+        return None
+    try:
+        return TrainedCell.model_validate_json(path.read_text(encoding="utf-8"))
+    except (ValueError, OSError) as error:
+        raise HarnessError(
+            f"{path}: got {type(error).__name__}: {' '.join(str(error).split())}, expected a JSON object with "
+            f"{', '.join(TrainedCell.model_fields)}; delete the file and run again"
+        ) from None
+
+
+def waits_to_be_scored(folder: Path, start_fingerprint: str) -> bool:
+    """Return whether a cell is trained from this start checkpoint, and what scoring needs of it is there."""
+    trained = read_trained(folder)
+    if trained is None or trained.start_fingerprint != start_fingerprint:
+        return False
+    return trained.status != "ok" or (folder / WEIGHTS).exists()
+
+
+def remove_trained(folder: Path) -> None:
+    """Remove what an earlier training left in the folder of a cell, the file that vouches for the weights first."""
+    (folder / TRAINED).unlink(missing_ok=True)
+    shutil.rmtree(folder / WEIGHTS, ignore_errors=True)
