@@ -15,7 +15,7 @@ FACTS = {
     "reason": "",
     "start_fingerprint": "0123456789abcdef",
     "spend": {"pairs": 32, "flops": 1.5e9, "reference_cached": False},
-    "prepared": {"gap": {"mean": 1.0, "n_eff": float("nan")}},
+    "prepared": {"gap": {"mean": 1.0, "n_eff": None}},
 }
 
 
