@@ -7,24 +7,22 @@ import json
 import re
 import shutil
 import warnings
-from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.api import Dataset, HarnessError
-from harness.data.tokens import Limits, encode_many
+from harness.api import HarnessError
+from harness.data.tokens import encode_many
 from harness.models.families import FAMILIES, family_of
 from harness.models.hub import count_parameters, fetch, needs_code, require_causal
-from harness.models.nano import StartCheckpoint, cached, content_key, fingerprint, make_nano, sft_examples
-from harness.models.sft import Example, Recipe, fine_tune
+from harness.models.nano import make_nano
+from harness.models.sft import Example, fine_tune
+from harness.models.start import StartCheckpoint, StartRequest, cached, content_key, fingerprint, sft_examples
 from harness.torchvision_guard import hide_broken_torchvision
 
 if TYPE_CHECKING:
     from torch import Tensor
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
-
-__all__ = ["StartCheckpoint", "load_model", "load_tokenizer", "save_merged", "start_checkpoint"]
 
 LORA_RANK = 16
 LORA_ALPHA = 32
@@ -32,54 +30,41 @@ CHECKPOINTING_FROM = 300_000_000
 """Parameters from which fine-tuning recomputes activations instead of keeping them."""
 
 
-def start_checkpoint(
-    spec: str,
-    preset: str,
-    dataset: Dataset,
-    limits: Limits,
-    cache: Path,
-    start: str | None = None,
-    trust_remote_code: bool = False,
-    sft: bool | None = None,
-    seed: int = 0,
-    recipe: Recipe | None = None,
-    progress: Callable[[str], None] = lambda line: None,
-) -> StartCheckpoint:
+def start_checkpoint(request: StartRequest) -> StartCheckpoint:
     """Return the checkpoint that every loss starts from.
 
-    `spec` is a family's name, a hub id or a local folder. A family under `nano` is made here; under `paper` it is the
-    hub's base checkpoint fine-tuned on the data. Anything else is used as it is, unless `sft` asks for fine-tuning.
-    `start` names a tuned checkpoint (hub id or folder) to be used as it is in the place of `spec`'s own.
+    A family under `nano` is made here; under `paper` it is the hub's base checkpoint fine-tuned on the data. Anything
+    else is used as it is, unless fine-tuning is asked for.
     Raises `HarnessError` for unknown names, what cannot be fetched, and what is no causal language model.
     """
-    family = FAMILIES.get(spec)
-    if family and start is None and preset == "nano":
-        return make_nano(family, dataset, limits, cache, seed, progress)
-    name = start or (family.hub_id if family else spec)
-    folder, revision = fetch(name, trust_remote_code, progress)
-    model_type = require_causal(folder, name, trust_remote_code)
-    if family and start and not model_type.startswith(family.name):
+    family = FAMILIES.get(request.model)
+    if family and request.start is None and request.preset == "nano":
+        return make_nano(family, request)
+    name = request.start or (family.hub_id if family else request.model)
+    folder, revision = fetch(name, request.trust_remote_code, request.progress)
+    model_type = require_causal(folder, name, request.trust_remote_code)
+    if family and request.start and not model_type.startswith(family.name):
         raise HarnessError(
-            f"got --start {start}, a '{model_type}' model, expected a {family.name} checkpoint for the model '{spec}'; "
-            f"name it as the model itself: --models {start}"
+            f"got --start {name}, a '{model_type}' model, expected a {family.name} checkpoint for the model "
+            f"'{request.model}'; name it as the model itself: --models {name}"
         )
-    tokenizer = load_tokenizer(folder, trust_remote_code)
+    tokenizer = load_tokenizer(folder, request.trust_remote_code)
     known = family_of(model_type)
-    found = StartCheckpoint(
+    checkpoint = StartCheckpoint(
         folder=folder,
         family=known.name if known else model_type,
-        preset="paper" if family and preset == "paper" else "custom",
+        preset="paper" if family and request.preset == "paper" else "custom",
         id=name,
         revision=revision,
         parameters=count_parameters(folder),
         fingerprint=fingerprint(folder),
-        note="" if start is None else f"starts from {start}",
+        note="" if request.start is None else f"starts from {name}",
     )
-    wanted = sft if sft is not None else family is not None and start is None
-    if not wanted:
-        progress(f"{name}: used as it is")
-        return found
-    return _tuned(found, tokenizer, dataset, limits, cache, trust_remote_code, seed, recipe or Recipe(), progress)
+    fine_tuned = request.sft if request.sft is not None else family is not None and request.start is None
+    if fine_tuned:
+        return _tuned(checkpoint, tokenizer, request)
+    request.progress(f"{name}: used as it is")
+    return checkpoint
 
 
 def load_model(
@@ -217,38 +202,29 @@ def _has_adapter(model: Any) -> bool:
     return isinstance(model, PeftModel)
 
 
-def _tuned(
-    found: StartCheckpoint,
-    tokenizer: PreTrainedTokenizerBase,
-    dataset: Dataset,
-    limits: Limits,
-    cache: Path,
-    trust_remote_code: bool,
-    seed: int,
-    recipe: Recipe,
-    progress: Callable[[str], None],
-) -> StartCheckpoint:
+def _tuned(checkpoint: StartCheckpoint, tokenizer: PreTrainedTokenizerBase, request: StartRequest) -> StartCheckpoint:
+    """Return the checkpoint fine-tuned on the data, from the cache where it was before."""
     import torch
 
     from harness.logps.response_logps import recompute_activations
 
-    key = content_key(found.fingerprint, asdict(recipe), dataset.fingerprint, asdict(limits), seed)
+    dataset, limits, recipe, seed = request.dataset, request.limits, request.recipe, request.seed
+    key = content_key(checkpoint.fingerprint, asdict(recipe), dataset.fingerprint, asdict(limits), seed)
 
     def build(folder: Path) -> StartCheckpoint:
-        model = load_model(found.folder, "float32", trust_remote_code=trust_remote_code)
+        model = load_model(checkpoint.folder, "float32", trust_remote_code=request.trust_remote_code)
         model.to("cuda" if torch.cuda.is_available() else "cpu")
         if model.num_parameters() >= CHECKPOINTING_FROM:
             recompute_activations(model)
         sequences: list[Example] = [
             (row.prompt_ids, row.response_ids) for row in encode_many(tokenizer, sft_examples(dataset), limits)
         ]
-        report = fine_tune(model, sequences, recipe, seed, progress)
-        progress(
-            f"{found.id}: SFT on {report.sequences} sequences, {report.first_loss:.2f} -> {report.last_loss:.2f} nats"
-        )
+        report = fine_tune(model, sequences, recipe, seed, request.progress)
+        losses = f"{report.first_loss:.2f} -> {report.last_loss:.2f} nats per response token"
+        request.progress(f"{checkpoint.id}: SFT on {report.sequences} sequences, {losses}")
         save_merged(model, folder, tokenizer, dtype="bfloat16")
-        for code in found.folder.glob("*.py"):
+        for code in checkpoint.folder.glob("*.py"):
             shutil.copy(code, folder)
-        return replace(found, folder=folder, fingerprint=fingerprint(folder), note="our own SFT stage on the data")
+        return replace(checkpoint, folder=folder, fingerprint=fingerprint(folder), note="our own SFT stage on the data")
 
-    return cached(cache, key, f"{found.id} with SFT", build, progress)
+    return cached(request.cache, key, f"{checkpoint.id} with SFT", build, request.progress)

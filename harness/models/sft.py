@@ -97,7 +97,7 @@ def fine_tune(
 def _train(
     model: PreTrainedModel, batches: Sequence[Sequence[Example]], recipe: Recipe, progress: Callable[[str], None]
 ) -> list[float]:
-    """Return the loss of every step, nats a response token."""
+    """Return the loss of every step, nats per response token."""
     import torch
 
     optimizer = torch.optim.AdamW(
@@ -125,7 +125,7 @@ def _train(
         optimizer.zero_grad(set_to_none=True)
         losses.append(total)
         if (step + 1) % max(1, len(batches) // 10) == 0:
-            progress(f"fine-tuning: step {step + 1} of {len(batches)}, {total:.3f} nats a response token")
+            progress(f"fine-tuning: step {step + 1} of {len(batches)}, {total:.3f} nats per response token")
     model.eval()
     return losses
 

@@ -19,7 +19,8 @@ from harness.data.mismatch import fingerprint, mismatched
 from harness.data.tokens import Limits, TokenisedPairs, tokenise
 from harness.logps import cpu_matmul
 from harness.logps.response_logps import plain_logps, response_logps
-from harness.models.load import StartCheckpoint, load_tokenizer, start_checkpoint
+from harness.models.load import load_tokenizer, start_checkpoint
+from harness.models.start import StartCheckpoint, StartRequest
 from harness.planning.budget import Budget, Cost, Plan, loss_flops, plan, uses_reference
 from harness.planning.events import Phase, Tell
 from harness.planning.grid import Cell
@@ -55,14 +56,16 @@ def prepare(job: Job, tell: Tell) -> Prepared:
     run, settings, began = job.run, job.run.settings, time.perf_counter()
     limits = Limits(max_length=settings.max_length, max_prompt=settings.max_prompt)
     start = start_checkpoint(
-        job.model,
-        preset=settings.name,
-        dataset=job.dataset,
-        limits=limits,
-        cache=job.cache,
-        start=run.start,
-        trust_remote_code=run.trust_remote_code,
-        progress=lambda text: tell(Phase(text=text)),
+        StartRequest(
+            model=job.model,
+            preset=settings.name,
+            dataset=job.dataset,
+            limits=limits,
+            cache=job.cache,
+            start=run.start,
+            trust_remote_code=run.trust_remote_code,
+            progress=lambda text: tell(Phase(text=text)),
+        )
     )
     require_same_start(job, start)
     made = time.perf_counter()

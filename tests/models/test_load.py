@@ -17,6 +17,7 @@ from harness.models.families import CHATML, FAMILIES
 from harness.models.load import load_model, load_tokenizer, save_merged, start_checkpoint
 from harness.models.nano import train_tokenizer
 from harness.models.sft import Recipe
+from harness.models.start import StartRequest
 
 LIMITS = Limits(max_length=64, max_prompt=32)
 IDS = torch.tensor([[5, 6, 7, 8, 9, 10, 11, 12]])
@@ -50,7 +51,8 @@ def logits(model: Any) -> torch.Tensor:
 
 
 def start(spec: str, cache: Path, **options: Any) -> Any:
-    return start_checkpoint(spec, options.pop("preset", "nano"), DATA, LIMITS, cache, **options)
+    options = {"preset": "nano"} | options
+    return start_checkpoint(StartRequest(model=spec, dataset=DATA, limits=LIMITS, cache=cache, **options))
 
 
 # -- start checkpoints -------------------------------------------------------------------------------------------------

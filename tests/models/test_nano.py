@@ -16,8 +16,9 @@ from harness.api import Dataset, HarnessError, Message, Pair
 from harness.data.tokens import Limits, encode
 from harness.models import nano
 from harness.models.families import FAMILIES
-from harness.models.nano import NanoRecipe, fingerprint, make_nano, sft_examples, train_tokenizer
+from harness.models.nano import NanoRecipe, make_nano, train_tokenizer
 from harness.models.sft import Recipe
+from harness.models.start import StartRequest, fingerprint, sft_examples
 
 LIMITS = Limits(max_length=96, max_prompt=48)
 RECIPE = NanoRecipe(sft=Recipe(sequences=48, learning_rate=3e-3, batch_size=8))
@@ -31,11 +32,17 @@ def a_pair(n: int) -> Pair:
 DATA = Dataset(name="small", train=tuple(a_pair(n) for n in range(30)), dev=(), test=())
 
 
+def request(cache: Path, **options: Any) -> StartRequest:
+    return StartRequest(
+        **{"model": "qwen", "preset": "nano", "dataset": DATA, "limits": LIMITS, "cache": cache} | options
+    )
+
+
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Any:
     lines: list[str] = []
     cache = tmp_path_factory.mktemp("cache")
-    return make_nano(FAMILIES["qwen"], DATA, LIMITS, cache, 0, lines.append, RECIPE), cache, lines
+    return make_nano(FAMILIES["qwen"], request(cache, progress=lines.append), RECIPE), cache, lines
 
 
 def test_the_checkpoint_says_what_it_is(made: Any) -> None:
@@ -46,21 +53,21 @@ def test_the_checkpoint_says_what_it_is(made: Any) -> None:
     assert start.parameters == model.num_parameters()
     assert start.fingerprint == fingerprint(start.folder)
     assert "ranks no method" in start.note
-    assert any("nats a response token" in line for line in lines)
+    assert any("nats per response token" in line for line in lines)
 
 
 def test_the_second_call_reuses_the_cache_and_says_so(made: Any) -> None:
     start, cache, _ = made
     written = (start.folder / "model.safetensors").stat().st_mtime_ns
     lines: list[str] = []
-    assert make_nano(FAMILIES["qwen"], DATA, LIMITS, cache, 0, lines.append, RECIPE) == start
+    assert make_nano(FAMILIES["qwen"], request(cache, progress=lines.append), RECIPE) == start
     assert (start.folder / "model.safetensors").stat().st_mtime_ns == written
     assert lines == [f"nano qwen: reused from {start.folder}"]
 
 
 def test_two_caches_hold_the_same_bits(made: Any, tmp_path: Path) -> None:
     start, _, _ = made
-    again = make_nano(FAMILIES["qwen"], DATA, LIMITS, tmp_path, recipe=RECIPE)
+    again = make_nano(FAMILIES["qwen"], request(tmp_path), RECIPE)
     names = sorted(path.name for path in start.folder.iterdir())
     assert sorted(path.name for path in again.folder.iterdir()) == names
     for name in names:
@@ -84,10 +91,12 @@ def test_whatever_goes_in_changes_the_key(
     with pytest.raises(StopError) as stopped:
         make_nano(
             FAMILIES["gemma" if change == "family" else "qwen"],
-            replace(DATA, train=DATA.train[1:]) if change == "data" else DATA,
-            Limits(max_length=97, max_prompt=48) if change == "limits" else LIMITS,
-            tmp_path,
-            seed=1 if change == "seed" else 0,
+            request(
+                tmp_path,
+                dataset=replace(DATA, train=DATA.train[1:]) if change == "data" else DATA,
+                limits=Limits(max_length=97, max_prompt=48) if change == "limits" else LIMITS,
+                seed=1 if change == "seed" else 0,
+            ),
             recipe=replace(RECIPE, sft=replace(RECIPE.sft, batch_size=4)) if change == "recipe" else RECIPE,
         )
     assert stopped.value.args[0] != start.revision
@@ -95,7 +104,7 @@ def test_whatever_goes_in_changes_the_key(
 
 def test_a_draft_that_failed_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(HarnessError, match="no sequences to fine-tune on"):
-        make_nano(FAMILIES["qwen"], replace(DATA, train=()), LIMITS, tmp_path, recipe=RECIPE)
+        make_nano(FAMILIES["qwen"], request(tmp_path, dataset=replace(DATA, train=())), RECIPE)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -129,7 +138,7 @@ def test_only_what_is_visited_is_tokenised(tmp_path: Path, monkeypatch: pytest.M
         nano, "train_tokenizer", lambda f, texts, v: taken.append(len(texts)) or plain_train(f, texts, v)
     )
     recipe = NanoRecipe(sft=replace(RECIPE.sft, sequences=8))
-    make_nano(FAMILIES["qwen"], DATA, LIMITS, tmp_path, recipe=recipe)
+    make_nano(FAMILIES["qwen"], request(tmp_path), recipe)
     assert len(sft_examples(DATA)) == 60
     assert taken == [30, 8]  # a question and an answer each of 15 examples; 8 sequences
 

@@ -1,0 +1,130 @@
+"""The start checkpoint of a run: what is asked for, what it is, and the cache of those that are made here."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field, replace
+from importlib.metadata import version
+from pathlib import Path
+
+from harness.api import Dataset, Message
+from harness.data.tokens import Limits
+from harness.models.sft import Recipe
+
+FORMAT = 3
+"""Raise it when a change in this room or to `harness.logps` makes other weights of the same inputs."""
+ACCOUNT = "start.json"
+"""Name of the file beside the weights that says what the checkpoint is."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StartRequest:
+    """What a start checkpoint is asked for with."""
+
+    model: str
+    """A family's name, a hub id or a local folder."""
+    preset: str
+    """`nano` or `paper`."""
+    dataset: Dataset
+    """What is fine-tuned on, where the checkpoint is made or fine-tuned here."""
+    limits: Limits
+    cache: Path
+    """The folder of checkpoints made or fine-tuned here."""
+    start: str | None = None
+    """A tuned checkpoint, hub id or folder, to be used as it is in the place of the model's own."""
+    trust_remote_code: bool = False
+    sft: bool | None = None
+    """Whether to fine-tune; None: a family's base checkpoint is, anything else is used as it is."""
+    seed: int = 0
+    recipe: Recipe = field(default_factory=Recipe)
+    """How it is fine-tuned; a nano model has a recipe of its own."""
+    progress: Callable[[str], None] = lambda line: None
+    """Told of what takes time, one line each."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StartCheckpoint:
+    """The checkpoint that every loss starts from, and that is the reference of those that need one."""
+
+    folder: Path
+    """In the layout of `save_pretrained`: config, safetensors, tokenizer."""
+    family: str
+    """`qwen`, `gemma`, `mistral`, or the config's model_type for another architecture."""
+    preset: str
+    """`nano`, `paper` or `custom`."""
+    id: str
+    """What was asked for: a hub id, a path, or `nano-<family>`."""
+    revision: str
+    """Commit of the hub repository, the content key of a made checkpoint, or empty for a local folder."""
+    parameters: int
+    fingerprint: str
+    """16 hex digits over the weights and the tokenizer."""
+    note: str = ""
+    """What a board's title must say of it."""
+
+
+def cached(
+    cache: Path,
+    key: str,
+    title: str,
+    build: Callable[[Path], StartCheckpoint],
+    progress: Callable[[str], None],
+) -> StartCheckpoint:
+    """Return the checkpoint in `cache`/`key`, made by `build` in a folder beside it that is renamed when complete."""
+    folder = cache / key
+    if (folder / ACCOUNT).is_file():
+        progress(f"{title}: reused from {folder}")
+        account = json.loads((folder / ACCOUNT).read_text(encoding="utf-8"))
+        return StartCheckpoint(folder=folder, **account)
+    progress(f"{title}: made and fine-tuned here, kept in {folder}")
+    cache.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=cache, prefix=f".{key}-", ignore_cleanup_errors=True) as name:
+        draft = Path(name) / key
+        draft.mkdir()
+        start = replace(build(draft), folder=folder)
+        account = {name: value for name, value in asdict(start).items() if name != "folder"}
+        (draft / ACCOUNT).write_text(json.dumps(account, indent=1) + "\n", encoding="utf-8")
+        if folder.exists() and not (folder / ACCOUNT).is_file():
+            shutil.rmtree(folder)  # left by something else: a complete one has its account
+        try:
+            os.replace(draft, folder)
+        except OSError:
+            if not (folder / ACCOUNT).is_file():
+                raise
+            # another process made the same content first: its folder stands
+    return start
+
+
+def sft_examples(dataset: Dataset) -> list[tuple[tuple[Message, ...], str]]:
+    """Return (context, response) to fine-tune on: the data's SFT split, or the training pairs' unique responses.
+
+    Chosen and rejected responses count alike: the start must know both styles and prefer neither.
+    """
+    if dataset.sft:
+        return list(dataset.sft)
+    sides = ((pair.context, response) for pair in dataset.train for response in (pair.chosen, pair.rejected))
+    return list(dict.fromkeys(sides))
+
+
+def content_key(*parts: object) -> str:
+    """Return 16 hex digits over JSON-ready parts and the versions of the libraries that make weights."""
+    versions = {name: version(name) for name in ("torch", "transformers", "tokenizers")}
+    text = json.dumps([FORMAT, versions, *parts], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def fingerprint(folder: Path) -> str:
+    """Return 16 hex digits over the weights and the tokenizer in `folder`."""
+    digest = hashlib.sha256()
+    names = ("tokenizer.json", "tokenizer.model", "chat_template.jinja")
+    files = sorted(folder.glob("*.safetensors")) + [folder / name for name in names if (folder / name).is_file()]
+    for path in files:
+        digest.update(path.name.encode())
+        with path.open("rb") as file:
+            digest.update(hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()[:16]
