@@ -20,7 +20,7 @@ from harness.compare.comparison import Comparison
 from harness.compare.paired import Difference
 from harness.compare.sides import Trouble
 from harness.compare.verdict import Judged, Verdict
-from harness.leaderboard.json import rounded
+from harness.leaderboard.formatting import rounded
 
 SCHEMA = 1
 

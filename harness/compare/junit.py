@@ -10,7 +10,8 @@ from xml.etree import ElementTree
 
 from harness.compare.sides import Cell
 from harness.compare.verdict import Judged, Status, Verdict
-from harness.compare.wording import bracket, number, one_line
+from harness.compare.wording import bracket, number
+from harness.leaderboard.formatting import one_line
 
 SUITE = "harness gate"
 

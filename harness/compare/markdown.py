@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 
 from harness.compare.verdict import Judged, Verdict
-from harness.compare.wording import bracket, came_to_nothing, not_compared, number, one_line, seeds
+from harness.compare.wording import bracket, came_to_nothing, not_compared, number, seeds
+from harness.leaderboard.formatting import escaped_for_markdown, markdown_table, one_line
 
 
 def render(verdict: Verdict) -> str:
@@ -15,7 +16,7 @@ def render(verdict: Verdict) -> str:
     if comparison is not None:
         judged = [*verdict.cells, *([verdict.overall] if verdict.overall else [])]
         heading = ["model", "loss", "seeds", "pairs", "BASE", "NEW", "NEW - BASE, 95 % interval", "verdict", "why"]
-        lines += [_line(heading), _line(["---"] * len(heading)), *(_line(_row(one)) for one in judged), ""]
+        lines += [*markdown_table(heading, map(_row, judged)), ""]
     lines += [f"- {escaped(line)}" for line in came_to_nothing(verdict)]
     lines += [f"- {escaped(line)}" for line in (not_compared(comparison) if comparison else [])]
     lines += [f"- {escaped(note)}" for note in verdict.notes]
@@ -26,7 +27,7 @@ def render(verdict: Verdict) -> str:
 
 def escaped(text: str) -> str:
     """Return `text` so that Markdown shows it as it is, on one line."""
-    return re.sub(r"([\\`*_{}\[\]<>#|~$])", r"\\\1", one_line(text).replace("&", "&amp;"))
+    return escaped_for_markdown(one_line(text).replace("&", "&amp;"), also="$")
 
 
 def _row(one: Judged) -> list[str]:
@@ -38,11 +39,7 @@ def _row(one: Judged) -> list[str]:
         str(difference.n),
         number(difference.base),
         number(difference.new),
-        bracket(difference).replace("[", "\\[").replace("]", "\\]"),
+        escaped_for_markdown(bracket(difference)),
         one.status.value,
         escaped(one.reason),
     ]
-
-
-def _line(cells: list[str]) -> str:
-    return f"| {' | '.join(cells)} |"

@@ -15,7 +15,7 @@ from typing import Any
 
 from harness.api.errors import HarnessError
 from harness.compare.sides import Cell, Side
-from harness.leaderboard.json import rounded
+from harness.leaderboard.formatting import rounded
 
 FILE = "gate.json"
 SCHEMA = 1

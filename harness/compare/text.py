@@ -13,10 +13,10 @@ from harness.compare.wording import (
     came_to_nothing,
     not_compared,
     number,
-    one_line,
     seeds,
     settings_line,
 )
+from harness.leaderboard.formatting import one_line
 
 
 def render_comparison(comparison: Comparison) -> str:

@@ -2,30 +2,20 @@
 
 from __future__ import annotations
 
-import math
-
 from harness.compare.comparison import Comparison
 from harness.compare.paired import Difference
 from harness.compare.verdict import Verdict
-
-
-def one_line(text: str) -> str:
-    """Return text on one line; control characters and lone surrogates are shown as escapes."""
-    return "".join(c if c.isprintable() else " " if c.isspace() else c.encode("unicode_escape").decode() for c in text)
+from harness.leaderboard import formatting
 
 
 def number(value: float, sign: bool = False) -> str:
     """Return a number with four decimals, without a negative zero; `-` where there is none."""
-    if math.isnan(value):
-        return "-"
-    rounded = round(value, 4) + 0.0
-    return f"{rounded:+.4f}" if sign else f"{rounded:.4f}"
+    return formatting.number(value, "+z.4f" if sign else "z.4f", formatting.MISSING_ON_TERMINAL)
 
 
 def bracket(one: Difference) -> str:
     """Return the difference with its interval."""
-    value = number(one.value, sign=True)
-    return value if math.isnan(one.low) else f"{value} [{number(one.low, True)}, {number(one.high, True)}]"
+    return formatting.number_with_interval(one, "+z.4f", formatting.MISSING_ON_TERMINAL)
 
 
 def seeds(one: Difference) -> str:

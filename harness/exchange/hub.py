@@ -16,6 +16,7 @@ import numpy as np
 import harness
 from harness.leaderboard import markdown, renders
 from harness.leaderboard.decide.row_facts import trials_of
+from harness.leaderboard.formatting import markdown_table, markdown_text
 from harness.leaderboard.table import Table
 from harness.run_folder.paths import RESPONSES, ROWS
 from harness.run_folder.store import RESPONSE_COLUMNS, ROW_COLUMNS, Record
@@ -133,11 +134,6 @@ def card(table: Table, records: Sequence[Record], n_rows: int, n_responses: int)
     )
 
 
-def markdown_text(text: str) -> str:
-    """Return text that Markdown shows as it is."""
-    return "".join(f"\\{sign}" if sign in "\\`*_{}[]<>#|~" else sign for sign in " ".join(text.split()))
-
-
 def _example() -> str:
     return (
         "from datasets import load_dataset\n\n"
@@ -147,10 +143,9 @@ def _example() -> str:
 
 
 def _columns() -> list[str]:
-    lines = ["| column | meaning |", "| --- | --- |"]
-    for names, meaning in {**OF_THE_CELL, **MEANING}.items():
-        lines.append(f"| {', '.join(f'`{name}`' for name in names.split(', '))} | {meaning} |")
-    return lines
+    columns = {**OF_THE_CELL, **MEANING}
+    rows = [[", ".join(f"`{name}`" for name in names.split(", ")), meaning] for names, meaning in columns.items()]
+    return markdown_table(["column", "meaning"], rows)
 
 
 def files(table: Table, records: Sequence[Record]) -> tuple[dict[str, str], dict[str, Any]]:

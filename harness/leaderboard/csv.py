@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 
-from harness.leaderboard.json import rounded
+from harness.leaderboard.formatting import rounded
 from harness.leaderboard.table import Table
 
 COLUMNS = (

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import json
-import math
-from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
 from harness.leaderboard.decide.estimates import Estimate
+from harness.leaderboard.formatting import rounded
 from harness.leaderboard.table import Board, Row, Table
-
-DIGITS = 10
 
 
 def render(table: Table) -> str:
@@ -22,17 +19,6 @@ def render(table: Table) -> str:
         "boards": [_board(board) for board in table.boards],
     }
     return json.dumps(rounded(content), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
-
-
-def rounded(value: Any) -> Any:
-    """Return `value` with every float at 10 significant digits and None for those that are not finite."""
-    if isinstance(value, Mapping):
-        return {str(key): rounded(inner) for key, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [rounded(inner) for inner in value]
-    if isinstance(value, float):
-        return float(f"{value:.{DIGITS}g}") + 0.0 if math.isfinite(value) else None  # + 0.0: no negative zero
-    return value
 
 
 def _board(board: Board) -> dict[str, Any]:

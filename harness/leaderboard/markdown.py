@@ -3,10 +3,18 @@
 from __future__ import annotations
 
 import math
-import re
 
-from harness.leaderboard.decide.estimates import Estimate
 from harness.leaderboard.decide.wording import choice
+from harness.leaderboard.formatting import (
+    markdown_table,
+    markdown_text,
+    mebibytes,
+    number,
+    number_with_interval,
+    rank_with_range,
+    ranks,
+    smallest_difference,
+)
 from harness.leaderboard.table import Board, Row, Table
 from harness.statistics.metrics import METRICS
 
@@ -29,7 +37,7 @@ HOW_TO_READ = (
 
 def render(table: Table) -> str:
     """Return the table as Markdown."""
-    parts = [f"# Leaderboard\n\nRanked by {_escape(table.ranked_by)}: {METRICS[table.ranked_by].summary}. "
+    parts = [f"# Leaderboard\n\nRanked by {markdown_text(table.ranked_by)}: {METRICS[table.ranked_by].summary}. "
              f"Protocol {table.protocol}.\n"]  # fmt: skip
     parts += [_board(board, table.ranked_by) for board in table.boards]
     parts.append("## How to read this\n\n" + "\n".join(HOW_TO_READ) + "\n")
@@ -53,69 +61,47 @@ def _board(board: Board, ranked_by: str) -> str:
         "seconds",
         "memory",
     ]
-    scored = [row for row in board.rows if row.status == "ok"]
-    lines = [f"## {_escape(board.title)}", ""]
-    lines += [f"> {_escape(sentence)}  " for sentence in board.disclaimers]
+    lines = [f"## {markdown_text(board.title)}", ""]
+    lines += [f"> {markdown_text(sentence)}  " for sentence in board.disclaimers]
     lines += [
         "",
-        _line(heading),
-        _line(["---"] * len(heading)),
-        *(_line(_cells(row, shown, balanced)) for row in scored),
+        *markdown_table(heading, [_cells(row, shown, balanced) for row in board.rows if row.status == "ok"]),
         "",
     ]
-    detectable = board.minimum_detectable_difference
-    lines.append(
-        f"{board.n_pairs} pairs, {board.n_prompts} prompts."
-        + (f" Smallest difference this run could have detected: {detectable:.3f}." if math.isfinite(detectable) else "")
-    )
+    lines.append(f"{board.n_pairs} pairs, {board.n_prompts} prompts.")
+    if detectable := smallest_difference(board.minimum_detectable_difference):
+        lines[-1] += f" {detectable}."
     if len(board.models) == 1 and (found := [row for row in board.rows if row.tuned]):
         lines += ["", "Chosen on the development split:", ""]
-        lines += [f"- {_escape(row.label)}: {_escape(choice(row.tuned[board.model]))}" for row in found]
+        lines += [f"- {markdown_text(row.label)}: {markdown_text(choice(row.tuned[board.model]))}" for row in found]
     lost = [row for row in board.rows if row.status != "ok"]
     if lost:
         lines += ["", "Came to nothing:", ""]
-        lines += [f"- {_place(row)}{_escape(row.label)}, {row.status}: {_escape(row.reason)}" for row in lost]
+        lines += [
+            f"- {_place(row)}{markdown_text(row.label)}, {row.status}: {markdown_text(row.reason)}" for row in lost
+        ]
     return "\n".join(lines) + "\n"
 
 
 def _cells(row: Row, shown: list[str], balanced: bool) -> list[str]:
     against = row.vs_base["pairwise_accuracy@mean"]
-    value = row.metrics["pairwise_accuracy@mean"].value
-    common = "–" if math.isnan(value) else f"{value:.3f}"
-    if math.isfinite(value) and math.isfinite(against.value) and row.loss != "base":
-        common += f" ({against.value:+.3f}{_bracket(against, '+.3f')})"
-    seconds, memory = row.spend.get("seconds"), row.spend.get("peak_memory_bytes")
+    common = number(row.metrics["pairwise_accuracy@mean"].value)
+    if math.isfinite(against.value) and row.loss != "base":
+        common += f" ({number_with_interval(against, '+.3f')})"
     return [
-        "–" if row.rank is None else f"{row.rank} [{row.rank_low}–{row.rank_high}]",
-        "–" if row.tier is None else str(row.tier),
-        _escape(row.label),
-        *(_number(row.metrics[name]) for name in shown),
+        rank_with_range(row.rank, row.rank_low, row.rank_high),
+        number(row.tier, "d"),
+        markdown_text(row.label),
+        *(number_with_interval(row.metrics[name]) for name in shown),
         common,
-        *([_number(row.metrics[LENBALANCED])] if balanced else []),
-        _number(row.metrics["spearman"]) + (" †" if row.reference_based else ""),
-        _number(row.metrics["spearman_within_prompt"]),
-        "/".join("–" if rank is None else str(rank) for rank in row.yardstick_ranks.values()),
-        "–" if seconds is None else f"{seconds:.1f}",
-        "–" if memory is None else f"{memory / 2**20:.0f} MiB",
+        *([number_with_interval(row.metrics[LENBALANCED])] if balanced else []),
+        number_with_interval(row.metrics["spearman"]) + (" †" if row.reference_based else ""),
+        number_with_interval(row.metrics["spearman_within_prompt"]),
+        ranks(list(row.yardstick_ranks.values())),
+        number(row.spend.get("seconds"), ".1f"),
+        mebibytes(row.spend.get("peak_memory_bytes")),
     ]
 
 
 def _place(row: Row) -> str:
     return "unranked, " if row.rank is None else f"rank {row.rank}, "
-
-
-def _number(one: Estimate) -> str:
-    return "–" if math.isnan(one.value) else f"{one.value:.3f}{_bracket(one, '.3f')}"
-
-
-def _bracket(one: Estimate, form: str) -> str:
-    return "" if math.isnan(one.low) or math.isnan(one.high) else f" [{one.low:{form}}, {one.high:{form}}]"
-
-
-def _line(cells: list[str]) -> str:
-    return f"| {' | '.join(cells)} |"
-
-
-def _escape(text: str) -> str:
-    """Return `text` so that Markdown shows it as it is, on one line."""
-    return re.sub(r"([\\`*_{}\[\]<>#|~])", r"\\\1", re.sub(r"\s+", " ", text))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import math
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
@@ -12,6 +11,14 @@ from rich.text import Text
 
 from harness.leaderboard.decide.estimates import Estimate
 from harness.leaderboard.decide.wording import choice
+from harness.leaderboard.formatting import (
+    MISSING_ON_TERMINAL,
+    number,
+    number_with_interval,
+    ranks,
+    short_name,
+    smallest_difference,
+)
 from harness.leaderboard.table import Board, Row, Table
 
 NARROW = 118
@@ -36,11 +43,8 @@ def render(table: Table, width: int = 120) -> str:
         for row in board.rows:
             if len(board.models) == 1 and row.tuned:
                 console.print(Text(f"  {row.label}: {choice(row.tuned[board.model])}"), soft_wrap=True)
-        if not math.isnan(board.minimum_detectable_difference):
-            console.print(
-                Text(f"  Smallest difference this run could have detected: {board.minimum_detectable_difference:.3f}"),
-                soft_wrap=True,
-            )
+        if detectable := smallest_difference(board.minimum_detectable_difference):
+            console.print(Text(f"  {detectable}"), soft_wrap=True)
     if table.boards:
         console.print()
         for line in table.boards[-1].disclaimers:
@@ -52,24 +56,26 @@ def _grid(board: Board, ranked_by: str, narrow: bool) -> Grid:
     grid = Grid(box=SIMPLE_HEAD, show_edge=False, pad_edge=False)
     for heading in ("rank", "tier", "loss"):
         grid.add_column(heading, no_wrap=True)
-    headings = [ranked_by.replace("pairwise_accuracy", "accuracy"), "accuracy@mean", "over base"]
+    headings = [short_name(ranked_by), "accuracy@mean", "over base"]
     for heading in headings + ([] if narrow else ["Spearman", "ranks sum/mean/ratio", "seconds"]):
         grid.add_column(heading, justify="right", no_wrap=True)
     for row in board.rows:
-        places = "/".join("-" if place is None else str(place) for place in row.yardstick_ranks.values()) or "-"
+        places = ranks(list(row.yardstick_ranks.values()), MISSING_ON_TERMINAL) or MISSING_ON_TERMINAL
         cells: list[str | Text] = [
             _rank(row),
-            "-" if row.tier is None else str(row.tier),
+            _number(row.tier, "d"),
             Text(row.label if row.status == "ok" else f"{row.label} ({row.status})"),
             _interval(row.metrics.get(ranked_by)),
-            _number(row.metrics.get("pairwise_accuracy@mean")),
-            _interval(row.vs_base.get("pairwise_accuracy@mean"), sign=True) if row.label != "base" else "-",
+            _number(row.metrics.get("pairwise_accuracy@mean", Estimate()).value),
+            _interval(row.vs_base.get("pairwise_accuracy@mean"), "+.3f")
+            if row.label != "base"
+            else MISSING_ON_TERMINAL,
         ]
         if not narrow:
             cells += [
-                _number(row.metrics.get("spearman")),
-                places if row.kind == "loss" else "-",
-                f"{row.spend['seconds']:.0f}" if "seconds" in row.spend else "-",
+                _number(row.metrics.get("spearman", Estimate()).value),
+                places if row.kind == "loss" else MISSING_ON_TERMINAL,
+                _number(row.spend.get("seconds"), ".0f"),
             ]
         grid.add_row(*cells)
     return grid
@@ -77,17 +83,14 @@ def _grid(board: Board, ranked_by: str, narrow: bool) -> Grid:
 
 def _rank(row: Row) -> str:
     if row.rank is None:
-        return "-"
+        return MISSING_ON_TERMINAL
     spread = "" if row.rank_low is None or row.rank_low == row.rank_high else f" ({row.rank_low}-{row.rank_high})"
     return f"{row.rank}{spread}"
 
 
-def _number(estimate: Estimate | None) -> str:
-    return "-" if estimate is None or math.isnan(estimate.value) else f"{estimate.value:.3f}"
+def _number(value: float | None, form: str = ".3f") -> str:
+    return number(value, form, MISSING_ON_TERMINAL)
 
 
-def _interval(estimate: Estimate | None, sign: bool = False) -> str:
-    if estimate is None or math.isnan(estimate.value):
-        return "-"
-    form = "{:+.3f} [{:+.3f}, {:+.3f}]" if sign else "{:.3f} [{:.3f}, {:.3f}]"
-    return form.format(estimate.value, estimate.low, estimate.high)
+def _interval(estimate: Estimate | None, form: str = ".3f") -> str:
+    return number_with_interval(estimate or Estimate(), form, MISSING_ON_TERMINAL)

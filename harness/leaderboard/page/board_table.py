@@ -9,6 +9,17 @@ from html import escape
 
 from harness.leaderboard.decide.estimates import Estimate
 from harness.leaderboard.decide.wording import choice
+from harness.leaderboard.formatting import (
+    MISSING,
+    interval,
+    mebibytes,
+    number,
+    prefixed,
+    rank_range,
+    short_name,
+    smallest_difference,
+    spoken_name,
+)
 from harness.leaderboard.page import interval_strip
 from harness.leaderboard.table import Board, Row
 from harness.statistics.metrics import METRICS, YARDSTICKS
@@ -22,7 +33,7 @@ ALSO = (
 )
 """Metrics beside the one that ranks."""
 SPEND = (("seconds", "seconds"), ("flops", "FLOP"), ("tokens", "tokens"), ("peak_memory_bytes", "memory"))
-MISSING = '<td data-v="">–</td>'
+NO_VALUE = f'<td data-v="">{MISSING}</td>'
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +58,7 @@ def columns(ranked_by: str, tuned: bool = False) -> list[Column]:
         Column(title="loss", words=True),
         Column(title="tier"),
         Column(title="P(best)", first="descending"),
-        Column(title=words(ranked_by), first="descending"),
+        Column(title=spoken_name(short_name(ranked_by)), first="descending"),
         Column(title="95 % interval", first="descending"),
         Column(title="to the leader", group="difference", first="descending"),
         Column(title="to base, @mean", group="difference", first="descending"),
@@ -69,11 +80,11 @@ def families(row: Row) -> list[str]:
 def table(board: Board, ranked_by: str, place: str) -> str:
     """Return the table of a board; `place` is the id of its section."""
     axis = interval_strip.scale([row.metrics[ranked_by] for row in board.rows if ranked_by in row.metrics], ranked_by)
-    detectable = board.minimum_detectable_difference
+    detectable = smallest_difference(board.minimum_detectable_difference)
     caption = (
-        f"{board.n_pairs} pairs of {board.n_prompts} prompts, ranked by {words(ranked_by)}: "
+        f"{board.n_pairs} pairs of {board.n_prompts} prompts, ranked by {spoken_name(short_name(ranked_by))}: "
         f"{METRICS[ranked_by].summary}. In brackets: ranks that the data leave open, and 95 % intervals."
-        + (f" Smallest difference this run could have detected: {detectable:.3f}." if math.isfinite(detectable) else "")
+        + (f" {detectable}." if detectable else "")
     )
     tuned = any(row.tuned for row in board.rows)
     rows = "\n".join(_row(row, ranked_by, axis, tuned) for row in board.rows)
@@ -112,14 +123,14 @@ def _row(row: Row, ranked_by: str, axis: interval_strip.Scale, tuned: bool) -> s
     cells = [
         _rank(row),
         f'<th scope="row" class="name" data-v="{escape(row.label)}">{_breakable(row.label)}{_tags(row)}</th>',
-        MISSING if row.tier is None else f'<td data-v="{row.tier}">{row.tier}</td>',
-        MISSING if row.p_best is None else f'<td data-v="{_sortable(row.p_best)}">{row.p_best:.0%}</td>',
+        NO_VALUE if row.tier is None else f'<td data-v="{row.tier}">{row.tier}</td>',
+        NO_VALUE if row.p_best is None else f'<td data-v="{_sortable(row.p_best)}">{row.p_best:.0%}</td>',
         *_result(row, one, ranked_by, axis),
         _difference(base),
         *(_place(row.yardstick_ranks.get(name)) for name in YARDSTICKS),
         *(_spent(name, row.spend.get(name)) for name, _ in SPEND),
         *(
-            _number(row.metrics.get(name, Estimate()), "†" * (name == "spearman" and row.reference_based))
+            _number(row.metrics.get(name, Estimate()), mark="†" * (name == "spearman" and row.reference_based))
             for name, _ in ALSO
         ),
         *([_chosen(row)] if tuned else []),
@@ -131,7 +142,7 @@ def _row(row: Row, ranked_by: str, axis: interval_strip.Scale, tuned: bool) -> s
 def _chosen(row: Row) -> str:
     """Return what tuning chose; by model where there are several."""
     if not row.tuned:
-        return MISSING
+        return NO_VALUE
     several = len(row.tuned) > 1
     said = [f"{model}: {choice(one)}" if several else choice(one) for model, one in row.tuned.items()]
     rate = max(one["learning_rate"] for one in row.tuned.values())
@@ -145,9 +156,8 @@ def _breakable(label: str) -> str:
 
 def _rank(row: Row) -> str:
     if row.rank is None:
-        return MISSING
-    spread = "" if row.rank_low is None else f' <span class="range">[{row.rank_low}–{row.rank_high}]</span>'
-    return f'<td data-v="{row.rank}">{row.rank}{spread}</td>'
+        return NO_VALUE
+    return f'<td data-v="{row.rank}">{row.rank}{_range(rank_range(row.rank_low, row.rank_high))}</td>'
 
 
 def _tags(row: Row) -> str:
@@ -164,7 +174,9 @@ def _result(row: Row, one: Estimate, ranked_by: str, axis: interval_strip.Scale)
     if row.status != "ok":
         return [f'<td class="words" colspan="3" data-v="">{escape(f"{row.status}: {row.reason}")}</td>']
     if math.isnan(one.value):
-        return [f'<td class="words faint" colspan="3" data-v="">{escape(row.metric_reasons.get(ranked_by, "–"))}</td>']
+        return [
+            f'<td class="words faint" colspan="3" data-v="">{escape(row.metric_reasons.get(ranked_by, MISSING))}</td>'
+        ]
     return [
         _number(one),
         f'<td data-v="{_sortable(one.low)}">{interval_strip.strip(one, axis)}</td>',
@@ -172,51 +184,36 @@ def _result(row: Row, one: Estimate, ranked_by: str, axis: interval_strip.Scale)
     ]
 
 
-def _number(one: Estimate, mark: str = "") -> str:
+def _number(one: Estimate, form: str = ".3f", mark: str = "") -> str:
     if math.isnan(one.value):
-        return MISSING
-    return f'<td class="stack" data-v="{_sortable(one.value)}">{one.value:.3f}{mark}{_bracket(one, ".3f")}</td>'
+        return NO_VALUE
+    spread = _range(interval(one.low, one.high, form))
+    return f'<td class="stack" data-v="{_sortable(one.value)}">{number(one.value, form)}{mark}{spread}</td>'
 
 
 def _difference(one: Estimate, leader: bool = False) -> str:
-    if math.isnan(one.value):
-        return MISSING
-    if leader and one.value == 0:
-        return '<td data-v="0">leader</td>'
-    return f'<td class="stack" data-v="{_sortable(one.value)}">{one.value:+.3f}{_bracket(one, "+.3f")}</td>'
-
-
-def _bracket(one: Estimate, form: str) -> str:
-    if math.isnan(one.low) or math.isnan(one.high):
-        return ""
-    return f' <span class="range">[{one.low:{form}}, {one.high:{form}}]</span>'
+    return '<td data-v="0">leader</td>' if leader and one.value == 0 else _number(one, "+.3f")
 
 
 def _place(rank: int | None) -> str:
-    return MISSING if rank is None else f'<td data-v="{rank}">{rank}</td>'
+    return NO_VALUE if rank is None else f'<td data-v="{rank}">{rank}</td>'
 
 
 def _spent(name: str, value: float | None) -> str:
     if value is None or not math.isfinite(value):
-        return MISSING
-    text = {"seconds": f"{value:.1f}", "tokens": f"{value:,.0f}"}.get(name) or (
-        f"{value / 2**20:,.0f} MiB" if name == "peak_memory_bytes" else prefixed(value)
-    )
+        return NO_VALUE
+    text = {
+        "seconds": number(value, ".1f"),
+        "tokens": number(value, ",.0f"),
+        "flops": prefixed(value),
+        "peak_memory_bytes": mebibytes(value, ",.0f"),
+    }[name]
     return f'<td data-v="{_sortable(value)}">{text}</td>'
 
 
-def prefixed(value: float) -> str:
-    """Return a number at three digits with its prefix: 4.09e11 is 409 G."""
-    for power, sign in ((18, "E"), (15, "P"), (12, "T"), (9, "G"), (6, "M"), (3, "k")):
-        if abs(value) >= 0.9995 * 10**power:
-            return f"{value / 10**power:.3g} {sign}"
-    return f"{value:.3g}"
-
-
-def words(metric: str) -> str:
-    """Return a metric's name as it is read."""
-    return metric.replace("pairwise_accuracy", "accuracy").replace("_", " ")
+def _range(text: str) -> str:
+    return f' <span class="range">{text}</span>' if text else ""
 
 
 def _sortable(value: float) -> str:
-    return f"{value:.10g}" if math.isfinite(value) else ""
+    return number(value, ".10g", missing="")

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
+from harness.leaderboard.formatting import MISSING
 from harness.leaderboard.markdown import HOW_TO_READ
 from harness.leaderboard.table import Board, Row
 
@@ -100,10 +101,10 @@ def _list(title: str, values: Mapping[str, Any]) -> str:
 
 def _text(value: Any) -> str:
     if isinstance(value, Mapping):
-        return "; ".join(f"{name}: {_text(inner)}" for name, inner in sorted(value.items())) or "–"
+        return "; ".join(f"{name}: {_text(inner)}" for name, inner in sorted(value.items())) or MISSING
     if isinstance(value, Sequence) and not isinstance(value, str):
-        return ", ".join(map(_text, value)) or "–"
-    return "–" if value is None else str(value)
+        return ", ".join(map(_text, value)) or MISSING
+    return MISSING if value is None else str(value)
 
 
 def _marked(line: str) -> str:

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.leaderboard.decide.estimates import Estimate
+from harness.leaderboard.formatting import significant
 from harness.leaderboard.table import Board, Row, Table
 from harness.run_folder.paths import RESPONSES
 from harness.run_folder.store import Columns, Record
@@ -229,4 +230,4 @@ def _estimate(one: Estimate) -> dict[str, float | None]:
 
 def short(value: float) -> float | None:
     """Return `value` at four significant digits; None where it is not finite."""
-    return float(f"{value:.4g}") + 0.0 if math.isfinite(value) else None
+    return significant(value, 4)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from harness.leaderboard.decide.wording import MEASURES, NANO
+from harness.leaderboard.formatting import spoken_name
 from harness.leaderboard.pictures.data import Frame, Frames
 from harness.leaderboard.table import Board
 
@@ -73,6 +74,11 @@ class _Drawing:
     @property
     def labels(self) -> list[str]:
         return [row.label for row in self.board.rows if row.kind == "loss" and row.status == "ok"]
+
+    @property
+    def metric(self) -> str:
+        """The metric that the board is ranked by, as it is read."""
+        return spoken_name(self.ranked_by)
 
     def colour(self) -> Any:
         """Return the encoding of a loss by its colour, with a legend that lists all."""
@@ -237,16 +243,14 @@ def _spend(draw: _Drawing, frame: Frame) -> Picture:
             draw.colour(),
             tooltip=tips,
         )
-        rules = base.mark_rule(strokeWidth=1.5, opacity=0.45).encode(
-            _share(alt, "low", _words(draw.ranked_by)), alt.Y2("high:Q")
-        )
-        points = base.mark_point(filled=True, size=70, opacity=1).encode(_share(alt, "value", _words(draw.ranked_by)))
+        rules = base.mark_rule(strokeWidth=1.5, opacity=0.45).encode(_share(alt, "low", draw.metric), alt.Y2("high:Q"))
+        points = base.mark_point(filled=True, size=70, opacity=1).encode(_share(alt, "value", draw.metric))
         if any(row[field] is not None for row in frame):
             panels.append(alt.layer(rules, points).properties(width=WIDTH, height=230))
     return draw.picture(
         "spend",
         "Spend against result",
-        f"{_words(draw.ranked_by).capitalize()} with its 95 % interval against what the training of one cell cost. "
+        f"{draw.metric.capitalize()} with its 95 % interval against what the training of one cell cost. "
         "Every loss sees the same pairs; what differs is the passes it needs. Seconds also tell of the machine.",
         alt.vconcat(*panels, spacing=14),
         frame,
@@ -278,7 +282,7 @@ def _differences(draw: _Drawing, frame: Frame) -> Picture:
     return draw.picture(
         "differences",
         "Pairwise differences",
-        f"{_words(draw.ranked_by).capitalize()} of the loss in the row minus that of the loss in the column, on the "
+        f"{draw.metric.capitalize()} of the loss in the row minus that of the loss in the column, on the "
         "same pairs. A dot: the difference is significant at 5 %, adjusted for all pairs of losses (step-down "
         "max-|t|).",
         alt.layer(*layers).properties(width=alt.Step(60 if few else 15), height=alt.Step(32 if few else 15)),
@@ -295,7 +299,3 @@ def _tips(alt: Any, *fields: Any) -> list[Any]:
 def _line_at(alt: Any, value: float) -> Any:
     rule = alt.Chart(alt.Data(values=[{"at": value}])).mark_rule(color="#888", strokeDash=[4, 4])
     return rule.encode(alt.Y("at:Q"))
-
-
-def _words(metric: str) -> str:
-    return metric.replace("_", " ")

@@ -11,7 +11,6 @@ from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
-import pytest
 from page_examples import HOSTILE, MANIFEST, SETTINGS, table
 
 from harness.cli import cli
@@ -19,7 +18,6 @@ from harness.execute.campaign import run_values
 from harness.leaderboard import write
 from harness.leaderboard.decide.estimates import Estimate
 from harness.leaderboard.page import html, interval_strip
-from harness.leaderboard.page.board_table import prefixed
 from harness.leaderboard.page.notes import command
 from harness.leaderboard.table import Table
 
@@ -203,13 +201,6 @@ def test_the_forest_plot_puts_values_where_they_belong() -> None:
     assert interval_strip.strip(Estimate(), axis) == ""
     assert interval_strip.scale([Estimate(value=0.2, low=0.1, high=0.3)], "spearman").chance is None
     assert interval_strip.scale([Estimate(value=0.2, low=-0.1, high=0.3)], "spearman").chance == 0
-
-
-@pytest.mark.parametrize(
-    ("value", "text"), [(999.4, "999"), (999.6, "1 k"), (4.09e11, "409 G"), (1.5e15, "1.5 P"), (0.0, "0")]
-)
-def test_large_numbers_are_prefixed(value: float, text: str) -> None:
-    assert prefixed(value) == text
 
 
 def test_the_command_of_a_row_gives_the_settings_of_its_board_back() -> None:
