@@ -15,24 +15,11 @@ from harness.leaderboard.formatting import (
     ranks,
     smallest_difference,
 )
+from harness.leaderboard.hints import HOW_TO_READ, Code, Hint, Term
 from harness.leaderboard.table import Board, Row, Table
 from harness.statistics.metrics import METRICS
 
 LENBALANCED = "pairwise_accuracy_lenbalanced"
-HOW_TO_READ = (
-    "- **rank** is by the point estimate; in brackets the ranks that the data leave open (step-down comparison of all "
-    "pairs of losses, family-wise error 5 %). Losses of one **tier** are not significantly worse than its first.",
-    "- Brackets after a number: 95 % interval over prompts, paired between losses; over prompts and seeds where there "
-    "are several seeds.",
-    "- **accuracy@mean** reads every loss by the same reward, the log-prob a token; behind it the paired difference to "
-    "the untrained base.",
-    "- **sum/mean/ratio** are the ranks if all were ranked by that common reward instead of their own.",
-    "- **Spearman** is between reward and annotation score over all responses, pooled; **within prompt** is "
-    "its mean over prompts with several scored responses. † A reward relative to a reference leaves out a term of the "
-    "prompt alone (beta log Z) and is comparable within a prompt only: read its pooled value with care.",
-    "- **length-balanced** is the accuracy on test pairs whose two responses are of like length.",
-    "- `base` is the checkpoint that every loss starts from; `longer-wins` always prefers the longer response.",
-)
 
 
 def render(table: Table) -> str:
@@ -40,7 +27,7 @@ def render(table: Table) -> str:
     parts = [f"# Leaderboard\n\nRanked by {markdown_text(table.ranked_by)}: {METRICS[table.ranked_by].summary}. "
              f"Protocol {table.protocol}.\n"]  # fmt: skip
     parts += [_board(board, table.ranked_by) for board in table.boards]
-    parts.append("## How to read this\n\n" + "\n".join(HOW_TO_READ) + "\n")
+    parts.append("## How to read this\n\n" + "\n".join(f"- {_hint(hint)}" for hint in HOW_TO_READ) + "\n")
     return "\n".join(parts)
 
 
@@ -105,3 +92,17 @@ def _cells(row: Row, shown: list[str], balanced: bool) -> list[str]:
 
 def _place(row: Row) -> str:
     return "unranked, " if row.rank is None else f"rank {row.rank}, "
+
+
+def _hint(hint: Hint) -> str:
+    return "".join(map(_marked_up, hint))
+
+
+def _marked_up(piece: str | Term | Code) -> str:
+    match piece:
+        case Term(text):
+            return f"**{markdown_text(text)}**"
+        case Code(text):
+            return f"`{text}`"
+        case _:
+            return markdown_text(piece)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import re
 import shlex
 from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
 from harness.leaderboard.formatting import MISSING
-from harness.leaderboard.markdown import HOW_TO_READ
+from harness.leaderboard.hints import HOW_TO_READ, ONLY_ON_THE_PAGE, Code, Hint, Term
 from harness.leaderboard.table import Board, Row
 
 PROTOCOL = (
@@ -27,18 +26,10 @@ FLAGS = {
 """A board's setting -> the option of `harness run` that gives it."""
 
 
-ALSO_ON_THE_PAGE = (
-    "- **to the leader** is the paired difference to the first row in the ranked metric; its interval is that of one "
-    "comparison, the tiers are adjusted for all.",
-    "- **P(best)** is how often the row comes first over the resamples.",
-    "- **spend of a cell** is the mean over seeds and models; FLOP are floating-point operations, of training alone.",
-)
-
-
 def how_to_read() -> str:
-    """Return the hints that the Markdown gives, and those for what only the page shows, as HTML."""
-    hints = dict.fromkeys((*HOW_TO_READ, *ALSO_ON_THE_PAGE))
-    return "<ul>" + "".join(f"<li>{_marked(line.removeprefix('- '))}</li>" for line in hints) + "</ul>"
+    """Return the hints as a list."""
+    hints = (*HOW_TO_READ, *ONLY_ON_THE_PAGE)
+    return f"<ul>{''.join(f'<li>{_hint(hint)}</li>' for hint in hints)}</ul>"
 
 
 def command(board: Board, row: Row) -> str:
@@ -107,7 +98,15 @@ def _text(value: Any) -> str:
     return MISSING if value is None else str(value)
 
 
-def _marked(line: str) -> str:
-    """Return a line of Markdown with **bold** and `code` as HTML."""
-    text = re.sub(r"\*\*(.+?)\*\*", r"<strong>\1</strong>", escape(line))
-    return re.sub(r"`(.+?)`", r"<code>\1</code>", text)
+def _hint(hint: Hint) -> str:
+    return "".join(map(_marked_up, hint))
+
+
+def _marked_up(piece: str | Term | Code) -> str:
+    match piece:
+        case Term(text):
+            return f"<strong>{escape(text)}</strong>"
+        case Code(text):
+            return f"<code>{escape(text)}</code>"
+        case _:
+            return escape(piece)

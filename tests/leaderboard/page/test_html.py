@@ -15,10 +15,10 @@ from page_examples import HOSTILE, MANIFEST, SETTINGS, table
 
 from harness.cli import cli
 from harness.execute.campaign import run_values
-from harness.leaderboard import write
+from harness.leaderboard import markdown, write
 from harness.leaderboard.decide.estimates import Estimate
 from harness.leaderboard.page import html, interval_strip
-from harness.leaderboard.page.notes import command
+from harness.leaderboard.page.notes import command, how_to_read
 from harness.leaderboard.table import Table
 
 LABELS = ["loss0", "loss1(beta=2.5)", "loss2"]
@@ -201,6 +201,19 @@ def test_the_forest_plot_puts_values_where_they_belong() -> None:
     assert interval_strip.strip(Estimate(), axis) == ""
     assert interval_strip.scale([Estimate(value=0.2, low=0.1, high=0.3)], "spearman").chance is None
     assert interval_strip.scale([Estimate(value=0.2, low=-0.1, high=0.3)], "spearman").chance == 0
+
+
+def test_the_page_explains_what_the_markdown_explains_each_in_its_own_marks() -> None:
+    page, plain = how_to_read(), markdown.render(table(LABELS))
+    hints = [line.removeprefix("- ") for line in plain.partition("## How to read this\n\n")[2].splitlines()]
+    assert len(hints) == 7
+    for hint in hints:
+        assert re.sub(r"\*\*|`", "", hint) in Page(page).text
+    assert "- **rank** is by the point estimate" in plain
+    assert "<li><strong>rank</strong> is by the point estimate" in page
+    assert "- `base` is the checkpoint" in plain
+    assert "<li><code>base</code> is the checkpoint" in page
+    assert "<strong>P(best)</strong>" in page  # a column of the page alone
 
 
 def test_the_command_of_a_row_gives_the_settings_of_its_board_back() -> None:
