@@ -17,8 +17,10 @@ from importlib.resources import files
 from typing import Any
 
 from harness.leaderboard.page import board_table
+from harness.leaderboard.page.manifest_facts import ManifestFacts
 from harness.leaderboard.page.notes import PROTOCOL, facts, how_to_read, reproduce
-from harness.leaderboard.pictures.vega import Picture, Style, always_said
+from harness.leaderboard.pictures.styles import Style
+from harness.leaderboard.pictures.vega import Picture, picture_disclaimers
 from harness.leaderboard.table import Board, Table
 
 DOWNLOADS = ("leaderboard.csv", "leaderboard.json", "leaderboard.md")
@@ -27,7 +29,7 @@ AT_FIRST, MANY = 8, 12
 
 
 @dataclass(frozen=True, kw_only=True)
-class Drawn:
+class PagePictures:
     """The pictures of a page."""
 
     boards: Sequence[Sequence[Picture]]
@@ -40,15 +42,15 @@ class Drawn:
     """A board's path of its picture files, such as `plots/all`; empty where there are none."""
 
 
-def render(table: Table, *, manifest: Mapping[str, Any], drawn: Drawn | None = None, note: str = "") -> str:
-    """Return the page. `drawn`: its pictures; without them `note` says, in one line, why there are none."""
+def render(table: Table, *, manifest: ManifestFacts, pictures: PagePictures | None = None, note: str = "") -> str:
+    """Return the page. `pictures`: its pictures; without them `note` says, in one line, why there are none."""
     order = sorted(range(len(table.boards)), key=lambda k: table.boards[k].model != "all")
-    sections = [_section(table, k, manifest, drawn) for k in order]
+    sections = [_section(table, k, manifest, pictures) for k in order]
     names = sorted({name for board in table.boards for row in board.rows for name in board_table.families(row)})
     code = _own("page.js")
-    scripts = [*([_script(drawn.script)] if drawn else []), _script(code)]
+    scripts = [*([_script(pictures.script)] if pictures else []), _script(code)]
     parts = [
-        _head(table, [*([drawn.script] if drawn else []), code]),
+        _head(table, [*([pictures.script] if pictures else []), code]),
         '<body>\n<a class="skip" href="#main">Skip to the leaderboard</a>',
         _top(table, note),
         '<main id="main">',
@@ -63,7 +65,7 @@ def render(table: Table, *, manifest: Mapping[str, Any], drawn: Drawn | None = N
         f'<section aria-labelledby="protocol"><h2 id="protocol">Protocol {table.protocol}</h2>\n{PROTOCOL}</section>',
         f'<section aria-labelledby="manifest"><h2 id="manifest">Manifest</h2>\n{facts(manifest)}</section>',
         "</main>",
-        *([_data(drawn, order)] if drawn else []),
+        *([_data(pictures, order)] if pictures else []),
         *scripts,
         "</body>\n</html>\n",
     ]
@@ -131,30 +133,30 @@ def _options(names: Sequence[str]) -> str:
     return f'<option value="">all</option>{found}'
 
 
-def _section(table: Table, k: int, manifest: Mapping[str, Any], drawn: Drawn | None) -> str:
+def _section(table: Table, k: int, manifest: ManifestFacts, pictures: PagePictures | None) -> str:
     board, place = table.boards[k], f"board-{k}"
     said = "".join(f"<li>{escape(sentence)}</li>" for sentence in board.disclaimers)
     return (
         f'<section class="board" id="{place}" aria-labelledby="{place}-title">\n'
         f'<h2 id="{place}-title">{escape(board.title)}</h2>\n<ul class="said">{said}</ul>\n'
         f"{board_table.table(board, table.ranked_by, place)}\n"
-        f"{_pictures(board, k, drawn) if drawn else ''}\n{reproduce(board, manifest)}\n</section>"
+        f"{_pictures(board, k, pictures) if pictures else ''}\n{reproduce(board, manifest)}\n</section>"
     )
 
 
-def _pictures(board: Board, k: int, drawn: Drawn) -> str:
-    if not drawn.boards[k]:
+def _pictures(board: Board, k: int, pictures: PagePictures) -> str:
+    if not pictures.boards[k]:
         return '<p class="note">No pictures: no loss of this board has a value yet.</p>'
     labels = [row.label for row in board.rows if row.kind == "loss" and row.status == "ok"]
     tags = {row.label: embedded(board_table.families(row)) for row in board.rows}
     chips = "".join(
         f'<button type="button" class="chip" data-label="{escape(label)}" data-kind="loss" '
         f'data-tags="{escape(tags[label])}" aria-pressed="{_first(j, len(labels))}">'
-        f"{_swatch(drawn.styles[label])}{escape(label)}</button>"
+        f"{_swatch(pictures.styles[label])}{escape(label)}</button>"
         for j, label in enumerate(labels)
     )
     begin = f" The first {AT_FIRST} of {len(labels)} are drawn to begin with." if len(labels) > MANY else ""
-    figures = "\n".join(_figure(board, picture, k, drawn) for picture in drawn.boards[k])
+    figures = "\n".join(_figure(board, picture, k, pictures) for picture in pictures.boards[k])
     return (
         f"<h3>Pictures</h3>\n"
         f'<fieldset class="chips" hidden><legend>Losses drawn in the pictures; press to add or remove.{begin}</legend>'
@@ -175,12 +177,12 @@ def _swatch(style: Style) -> str:
     return f'<svg viewBox="0 0 24 10" aria-hidden="true">{line}</svg>'
 
 
-def _figure(board: Board, picture: Picture, k: int, drawn: Drawn) -> str:
+def _figure(board: Board, picture: Picture, k: int, pictures: PagePictures) -> str:
     place = f"{picture.name}-{k}"
-    said = escape(f"{board.title}. {' '.join(always_said(board))}")
+    said = escape(f"{board.title}. {' '.join(picture_disclaimers(board))}")
     saved = ""
-    if drawn.files and drawn.files[k]:
-        path = escape(f"{drawn.files[k]}-{picture.name}")
+    if pictures.files and pictures.files[k]:
+        path = escape(f"{pictures.files[k]}-{picture.name}")
         saved = f'<p>Save as <a href="{path}.svg" download>SVG</a> or <a href="{path}.png" download>PNG</a>.</p>'
     wide = "" if picture.selectable else ' class="wide"'
     return (
@@ -190,14 +192,14 @@ def _figure(board: Board, picture: Picture, k: int, drawn: Drawn) -> str:
     )
 
 
-def _data(drawn: Drawn, order: Sequence[int]) -> str:
+def _data(pictures: PagePictures, order: Sequence[int]) -> str:
     found = {
         f"{picture.name}-{k}": {
             "selectable": picture.selectable,
             "spec": {name: value for name, value in picture.spec.items() if name != "$schema"},
         }
         for k in order
-        for picture in drawn.boards[k]
+        for picture in pictures.boards[k]
     }
     return f'<script type="application/json" id="pictures">{embedded(found)}</script>'
 

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping, Sequence
 from html import escape
-from typing import Any
 
-from harness.leaderboard.formatting import MISSING
 from harness.leaderboard.hints import HOW_TO_READ, ONLY_ON_THE_PAGE, Code, Hint, Term
+from harness.leaderboard.page.manifest_facts import FactList, ManifestFacts
 from harness.leaderboard.table import Board, Row
 
 PROTOCOL = (
@@ -47,55 +45,41 @@ def command(board: Board, row: Row) -> str:
     return " ".join(shlex.quote(word) for word in words)
 
 
-def reproduce(board: Board, manifest: Mapping[str, Any]) -> str:
+def reproduce(board: Board, manifest: ManifestFacts) -> str:
     """Return the commands of a board's rows, with the options that each loss had and who brought it."""
-    plugins = manifest.get("plugins") or {}
-    items = []
-    for row in board.rows:
-        if row.kind == "reference":
-            continue
-        owner = plugins.get(row.loss) or []
-        brought = f" of {' '.join(map(str, owner))}" if owner else ""
-        had = ", ".join(f"{name} = {value}" for name, value in row.options.items()) or "no options"
-        items.append(
-            f"<li><strong>{escape(row.label)}</strong>{escape(brought)}: {escape(had)}"
-            f"<pre><code>{escape(command(board, row))}</code></pre></li>"
-        )
-    ours = f"preference-harness=={manifest['harness']}" if manifest.get("harness") else "preference-harness"
+    version = f"preference-harness=={manifest.harness}" if manifest.harness else "preference-harness"
+    items = "".join(
+        _command_item(board, row, manifest.owners.get(row.loss, "")) for row in board.rows if row.kind == "loss"
+    )
     return (
         "<details><summary>How to reproduce each row</summary>\n"
-        f"<p>With <code>pip install {escape(ours)}</code> and the versions under Manifest. The same command finds the "
-        "same cells again; <code>base</code> and <code>longer-wins</code> come with every run.</p>\n"
-        f'<ul class="commands">{"".join(items)}</ul></details>'
+        f"<p>With <code>pip install {escape(version)}</code> and the versions under Manifest. The same command finds "
+        "the same cells again; <code>base</code> and <code>longer-wins</code> come with every run.</p>\n"
+        f'<ul class="commands">{items}</ul></details>'
     )
 
 
-def facts(manifest: Mapping[str, Any]) -> str:
-    """Return the manifest as lists of names and values; the cells are counted, the files hold them."""
-    if not manifest:
+def _command_item(board: Board, row: Row, owner: str) -> str:
+    brought = f" of {owner}" if owner else ""
+    options = ", ".join(f"{name} = {value}" for name, value in row.options.items()) or "no options"
+    return (
+        f"<li><strong>{escape(row.label)}</strong>{escape(brought)}: {escape(options)}"
+        f"<pre><code>{escape(command(board, row))}</code></pre></li>"
+    )
+
+
+def facts(manifest: ManifestFacts) -> str:
+    """Return the manifest as lists of names and values."""
+    if not manifest.lists:
         return "<p>This run has no manifest.json.</p>"
-    plain = {name: value for name, value in manifest.items() if not isinstance(value, Mapping) and name != "cells"}
-    if "cells" in manifest:
-        plain["cells"] = f"{len(manifest['cells'])} asked for"
-    nested = {name: value for name, value in manifest.items() if isinstance(value, Mapping) and value}
-    lists = [_list("run", plain)] + [_list(name.replace("_", " "), value) for name, value in sorted(nested.items())]
+    lists = "".join(map(_fact_list, manifest.lists))
     summary = "<summary>Versions, hardware, data and settings</summary>"
-    return f'<details>{summary}<div class="facts">{"".join(lists)}</div></details>'
+    return f'<details>{summary}<div class="facts">{lists}</div></details>'
 
 
-def _list(title: str, values: Mapping[str, Any]) -> str:
-    items = "".join(
-        f"<dt>{escape(str(name))}</dt><dd>{escape(_text(value))}</dd>" for name, value in sorted(values.items())
-    )
-    return f"<div><h3>{escape(title)}</h3><dl>{items}</dl></div>"
-
-
-def _text(value: Any) -> str:
-    if isinstance(value, Mapping):
-        return "; ".join(f"{name}: {_text(inner)}" for name, inner in sorted(value.items())) or MISSING
-    if isinstance(value, Sequence) and not isinstance(value, str):
-        return ", ".join(map(_text, value)) or MISSING
-    return MISSING if value is None else str(value)
+def _fact_list(facts: FactList) -> str:
+    items = "".join(f"<dt>{escape(name)}</dt><dd>{escape(text)}</dd>" for name, text in facts.facts)
+    return f"<div><h3>{escape(facts.title)}</h3><dl>{items}</dl></div>"
 
 
 def _hint(hint: Hint) -> str:

@@ -18,6 +18,7 @@ from harness.execute.campaign import run_values
 from harness.leaderboard import markdown, write
 from harness.leaderboard.decide.estimates import Estimate
 from harness.leaderboard.page import html, interval_strip
+from harness.leaderboard.page.manifest_facts import manifest_facts
 from harness.leaderboard.page.notes import command, how_to_read
 from harness.leaderboard.table import Table
 
@@ -60,7 +61,7 @@ class Page(HTMLParser):
 
 
 def render(content: Table, **options: object) -> str:
-    return html.render(content, manifest=MANIFEST, note="No pictures: for this test.", **options)  # type: ignore[arg-type]  # options of render
+    return html.render(content, manifest=manifest_facts(MANIFEST), note="No pictures: for this test.", **options)  # type: ignore[arg-type]  # options of render
 
 
 def cells(text: str, label: str) -> list[str]:
@@ -116,7 +117,7 @@ def test_a_hostile_name_is_shown_as_it_is_and_runs_nothing() -> None:
         for board in content.boards
     ]  # fmt: skip
     manifest = MANIFEST | {"environment": {hostile: hostile}, "plugins": {HOSTILE[0]: [hostile, hostile]}}
-    text = html.render(replace(content, boards=tuple(boards)), manifest=manifest, note=hostile)
+    text = html.render(replace(content, boards=tuple(boards)), manifest=manifest_facts(manifest), note=hostile)
     page, plain = Page(text), Page(render(table(LABELS)))
     assert {tag for tag, _ in page.elements} == {tag for tag, _ in plain.elements}
     assert len(page.scripts) == len(plain.scripts) == 1
