@@ -1,4 +1,4 @@
-"""Table -> leaderboard.json, for programs. Numbers have 10 significant digits, so rebuilds are byte-identical."""
+"""Table -> leaderboard.json, for programs; numbers have 10 significant digits, so that rebuilds are byte-identical."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def _row(row: Row) -> dict[str, Any]:
         "vs_leader": _estimate(row.vs_leader),
         "spend": row.spend,
         "scorer": row.scorer,
-        "reliability": [asdict(one) for one in row.reliability],
+        "reliability": [asdict(pairs) for pairs in row.reliability],
         "prepared": row.prepared,
     }
 

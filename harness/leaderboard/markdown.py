@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from functools import partial
 
 from harness.leaderboard.decide.wording import choice
 from harness.leaderboard.formatting import (
@@ -19,79 +21,79 @@ from harness.leaderboard.hints import HOW_TO_READ, Code, Hint, Term
 from harness.leaderboard.table import Board, Row, Table
 from harness.statistics.metrics import METRICS
 
-LENBALANCED = "pairwise_accuracy_lenbalanced"
+ACCURACY, COMMON, BALANCED = "pairwise_accuracy", "pairwise_accuracy@mean", "pairwise_accuracy_lenbalanced"
 
 
 def render(table: Table) -> str:
     """Return the table as Markdown."""
-    parts = [f"# Leaderboard\n\nRanked by {markdown_text(table.ranked_by)}: {METRICS[table.ranked_by].summary}. "
-             f"Protocol {table.protocol}.\n"]  # fmt: skip
-    parts += [_board(board, table.ranked_by) for board in table.boards]
-    parts.append("## How to read this\n\n" + "\n".join(f"- {_hint(hint)}" for hint in HOW_TO_READ) + "\n")
+    ranked_by = f"{markdown_text(table.ranked_by)}: {METRICS[table.ranked_by].summary}"
+    hints = "\n".join(f"- {_hint(hint)}" for hint in HOW_TO_READ)
+    parts = [
+        f"# Leaderboard\n\nRanked by {ranked_by}. Protocol {table.protocol}.\n",
+        *(_board(board, table.ranked_by) for board in table.boards),
+        f"## How to read this\n\n{hints}\n",
+    ]
     return "\n".join(parts)
 
 
 def _board(board: Board, ranked_by: str) -> str:
-    shown = list(dict.fromkeys([ranked_by, "pairwise_accuracy"]))
-    names = ["accuracy" if name == "pairwise_accuracy" else name for name in shown]
-    balanced = any(math.isfinite(row.metrics[LENBALANCED].value) for row in board.rows)
-    heading = [
-        "rank",
-        "tier",
-        "loss",
-        *names,
-        "accuracy@mean (vs base)",
-        *(["length-balanced"] if balanced else []),
-        "Spearman",
-        "within prompt",
-        "sum/mean/ratio",
-        "seconds",
-        "memory",
-    ]
-    lines = [f"## {markdown_text(board.title)}", ""]
-    lines += [f"> {markdown_text(sentence)}  " for sentence in board.disclaimers]
-    lines += [
+    columns = _columns(board, ranked_by)
+    rows = [[cell(row) for cell in columns.values()] for row in board.rows if row.status == "ok"]
+    detectable = smallest_difference(board.minimum_detectable_difference)
+    lines = [
+        f"## {markdown_text(board.title)}",
         "",
-        *markdown_table(heading, [_cells(row, shown, balanced) for row in board.rows if row.status == "ok"]),
+        *(f"> {markdown_text(sentence)}  " for sentence in board.disclaimers),
         "",
+        *markdown_table(list(columns), rows),
+        "",
+        f"{board.n_pairs} pairs, {board.n_prompts} prompts.{f' {detectable}.' if detectable else ''}",
     ]
-    lines.append(f"{board.n_pairs} pairs, {board.n_prompts} prompts.")
-    if detectable := smallest_difference(board.minimum_detectable_difference):
-        lines[-1] += f" {detectable}."
-    if len(board.models) == 1 and (found := [row for row in board.rows if row.tuned]):
+    tuned = [row for row in board.rows if row.tuned] if len(board.models) == 1 else []
+    if tuned:
         lines += ["", "Chosen on the development split:", ""]
-        lines += [f"- {markdown_text(row.label)}: {markdown_text(choice(row.tuned[board.model]))}" for row in found]
-    lost = [row for row in board.rows if row.status != "ok"]
-    if lost:
+        lines += [f"- {markdown_text(f'{row.label}: {choice(row.tuned[board.model])}')}" for row in tuned]
+    without_result = [row for row in board.rows if row.status != "ok"]
+    if without_result:
         lines += ["", "Came to nothing:", ""]
         lines += [
-            f"- {_place(row)}{markdown_text(row.label)}, {row.status}: {markdown_text(row.reason)}" for row in lost
+            f"- {markdown_text(f'{_place(row)}, {row.label}, {row.status}: {row.reason}')}" for row in without_result
         ]
     return "\n".join(lines) + "\n"
 
 
-def _cells(row: Row, shown: list[str], balanced: bool) -> list[str]:
-    against = row.vs_base["pairwise_accuracy@mean"]
-    common = number(row.metrics["pairwise_accuracy@mean"].value)
-    if math.isfinite(against.value) and row.loss != "base":
-        common += f" ({number_with_interval(against, '+.3f')})"
-    return [
-        rank_with_range(row.rank, row.rank_low, row.rank_high),
-        number(row.tier, "d"),
-        markdown_text(row.label),
-        *(number_with_interval(row.metrics[name]) for name in shown),
-        common,
-        *([number_with_interval(row.metrics[LENBALANCED])] if balanced else []),
-        number_with_interval(row.metrics["spearman"]) + (" †" if row.reference_based else ""),
-        number_with_interval(row.metrics["spearman_within_prompt"]),
-        ranks(list(row.yardstick_ranks.values())),
-        number(row.spend.get("seconds"), ".1f"),
-        mebibytes(row.spend.get("peak_memory_bytes")),
-    ]
+def _columns(board: Board, ranked_by: str) -> dict[str, Callable[[Row], str]]:
+    """Return the columns of a board's table in order: what each cell says of a row, by heading."""
+    first = {"accuracy" if metric == ACCURACY else metric: partial(_metric, metric) for metric in (ranked_by, ACCURACY)}
+    balanced = any(math.isfinite(row.metrics[BALANCED].value) for row in board.rows)
+    return {
+        "rank": lambda row: rank_with_range(row.rank, row.rank_low, row.rank_high),
+        "tier": lambda row: number(row.tier, "d"),
+        "loss": lambda row: markdown_text(row.label),
+        **first,
+        "accuracy@mean (vs base)": _common,
+        **({"length-balanced": partial(_metric, BALANCED)} if balanced else {}),
+        "Spearman": lambda row: _metric("spearman", row) + (" †" if row.reference_based else ""),
+        "within prompt": partial(_metric, "spearman_within_prompt"),
+        "sum/mean/ratio": lambda row: ranks(list(row.yardstick_ranks.values())),
+        "seconds": lambda row: number(row.spend.get("seconds"), ".1f"),
+        "memory": lambda row: mebibytes(row.spend.get("peak_memory_bytes")),
+    }
+
+
+def _metric(metric: str, row: Row) -> str:
+    return number_with_interval(row.metrics[metric])
+
+
+def _common(row: Row) -> str:
+    value, over_base = number(row.metrics[COMMON].value), row.vs_base[COMMON]
+    if row.loss == "base" or not math.isfinite(over_base.value):
+        return value
+    return f"{value} ({number_with_interval(over_base, '+.3f')})"
 
 
 def _place(row: Row) -> str:
-    return "unranked, " if row.rank is None else f"rank {row.rank}, "
+    return "unranked" if row.rank is None else f"rank {row.rank}"
 
 
 def _hint(hint: Hint) -> str:

@@ -15,34 +15,39 @@ PROTOCOL = (
     "extraction of implicit rewards: by the loss's own reward and, for all alike, by three common yardsticks. A run "
     "that diverged or failed is a row, ranked last, with its reason. A table never holds records of two protocols.</p>"
 )
-FLAGS = {
-    **{name: f"--{name.replace('_', '-')}" for name in ("dataset", "preset", "budget", "adapter", "start")},
-    **{name: f"--{name.replace('_', '-')}" for name in ("learning_rate", "batch_pairs", "max_length", "max_prompt")},
-    **{name: f"--{name.replace('_', '-')}" for name in ("dtype", "scorer", "control", "limit", "data_seed", "trials")},
-    "evaluated_on": "--evaluate-on",
-}
-"""A board's setting -> the option of `harness run` that gives it."""
+SETTINGS = (
+    *("dataset", "preset", "budget", "adapter", "start", "learning_rate", "batch_pairs", "max_length", "max_prompt"),
+    *("dtype", "scorer", "control", "limit", "data_seed", "trials", "evaluated_on"),
+)
+"""A board's settings that an option of `harness run` gives with a value."""
+SWITCHES = ("reference_path", "lenient")
+"""Those that an option without a value turns on."""
 
 
 def how_to_read() -> str:
-    """Return the hints as a list."""
+    """Return the hints as an HTML list."""
     hints = (*HOW_TO_READ, *ONLY_ON_THE_PAGE)
     return f"<ul>{''.join(f'<li>{_hint(hint)}</li>' for hint in hints)}</ul>"
 
 
 def command(board: Board, row: Row) -> str:
     """Return the `harness run` that gives this row: its loss alone, everything else as on the board."""
-    name, _, given = row.label.partition("(")
-    plugin = f"{name}:{given.removesuffix(')')}" if given else name
+    name, _, options = row.label.partition("(")
+    plugin = f"{name}:{options.removesuffix(')')}" if options else name
     words = ["harness", "run", "--plugins", plugin, "--models", ",".join(board.models)]
     words += ["--seeds", ",".join(map(str, row.seeds or board.seeds or (0,)))]
-    for setting, flag in FLAGS.items():
+    for setting in SETTINGS:
         value = board.settings.get(setting)
-        chosen = value is not None and not (setting == "learning_rate" and isinstance(value, str))
-        if chosen and not (setting == "control" and value == "none"):
-            words += [flag, str(value)]
-    words += [f"--{name.replace('_', '-')}" for name in ("reference_path", "lenient") if board.settings.get(name)]
-    return " ".join(shlex.quote(word) for word in words)
+        by_default = value is None or (setting == "control" and value == "none")
+        tuned = setting == "learning_rate" and isinstance(value, str)  # words instead of a rate: each loss has its own
+        if not by_default and not tuned:
+            words += [_flag(setting), str(value)]
+    words += [_flag(switch) for switch in SWITCHES if board.settings.get(switch)]
+    return " ".join(map(shlex.quote, words))
+
+
+def _flag(setting: str) -> str:
+    return "--evaluate-on" if setting == "evaluated_on" else f"--{setting.replace('_', '-')}"
 
 
 def reproduce(board: Board, manifest: ManifestFacts) -> str:
@@ -69,7 +74,7 @@ def _command_item(board: Board, row: Row, owner: str) -> str:
 
 
 def facts(manifest: ManifestFacts) -> str:
-    """Return the manifest as lists of names and values."""
+    """Return the manifest as lists of names and values, folded away."""
     if not manifest.lists:
         return "<p>This run has no manifest.json.</p>"
     lists = "".join(map(_fact_list, manifest.lists))

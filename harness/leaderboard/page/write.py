@@ -8,6 +8,7 @@ from typing import Any
 
 from harness.leaderboard.page import html
 from harness.leaderboard.page.manifest_facts import manifest_facts
+from harness.leaderboard.page.picture_section import PagePictures
 from harness.leaderboard.pictures import cache, files
 from harness.leaderboard.pictures.data import picture_data
 from harness.leaderboard.pictures.styles import styles
@@ -40,7 +41,7 @@ def write_page(
     return note if draw else ""
 
 
-def _pictures(run: Path, table: Table, records: Sequence[Record]) -> html.PagePictures:
+def _pictures(run: Path, table: Table, records: Sequence[Record]) -> PagePictures:
     """Return the pictures of the page and write their files, unless this machine drew the same ones before."""
     style_of, names, data = styles(table), files.file_names(table), picture_data(records, table)
     sources = cache.hash_of_sources(table, data)
@@ -51,7 +52,7 @@ def _pictures(run: Path, table: Table, records: Sequence[Record]) -> html.PagePi
             for board, shown in zip(table.boards, data, strict=True)
         ]
         cache.remember(run / PLOTS, sources, boards, files.write_files(run / PLOTS, names, boards))
-    return html.PagePictures(
+    return PagePictures(
         boards=boards,
         styles=style_of,
         script=files.vega_script(cache_folder()),

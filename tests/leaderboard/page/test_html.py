@@ -20,6 +20,7 @@ from harness.leaderboard.decide.estimates import Estimate
 from harness.leaderboard.page import html, interval_strip
 from harness.leaderboard.page.manifest_facts import manifest_facts
 from harness.leaderboard.page.notes import command, how_to_read
+from harness.leaderboard.page.picture_section import embedded
 from harness.leaderboard.table import Table
 
 LABELS = ["loss0", "loss1(beta=2.5)", "loss2"]
@@ -130,10 +131,10 @@ def test_a_hostile_name_is_shown_as_it_is_and_runs_nothing() -> None:
 
 def test_json_in_the_page_ends_no_script_and_comes_back_unchanged() -> None:
     value = {"a</script><!--": ["\u2028", *HOSTILE, "]]>", 1.5, None]}
-    text = html.embedded(value)
+    text = embedded(value)
     assert not re.search("[<>&\u2028\u2029]", text)
     assert json.loads(text) == value
-    assert html.embedded({"b": 1, "a": 2}) == html.embedded({"a": 2, "b": 1})
+    assert embedded({"b": 1, "a": 2}) == embedded({"a": 2, "b": 1})
 
 
 def test_nothing_in_the_page_points_outside_and_its_policy_forbids_every_request() -> None:
@@ -179,7 +180,7 @@ def luminance(colour: str) -> float:
 
 
 def test_text_has_enough_contrast_in_light_and_dark() -> None:
-    css = html._own("page.css")
+    css = html.page_file("page.css")
     themes = [dict(re.findall(r"--([\w-]+): (#\w{6})", block)) for block in re.findall(r"color-scheme:[^}]+", css)]
     assert len(themes) == 3
     assert themes[1] == themes[2]
@@ -191,7 +192,7 @@ def test_text_has_enough_contrast_in_light_and_dark() -> None:
 
 
 def test_the_forest_plot_puts_values_where_they_belong() -> None:
-    axis = interval_strip.scale([Estimate(value=0.6, low=0.5, high=0.7), Estimate()], "pairwise_accuracy")
+    axis = interval_strip.shared_axis([Estimate(value=0.6, low=0.5, high=0.7), Estimate()], "pairwise_accuracy")
     assert (axis.low, axis.high, axis.chance) == (0.5, 0.7, 0.5)
     assert axis.ticks == (0.5, 0.55, 0.6, 0.65, 0.7)
     middle, margin = interval_strip.WIDTH / 2, interval_strip.MARGIN
@@ -200,8 +201,8 @@ def test_the_forest_plot_puts_values_where_they_belong() -> None:
     assert f'cx="{middle:g}"' in drawn
     assert f'class="bar" x1="{margin}" y1="12" x2="{interval_strip.WIDTH - margin}" y2="12"' in drawn
     assert interval_strip.strip(Estimate(), axis) == ""
-    assert interval_strip.scale([Estimate(value=0.2, low=0.1, high=0.3)], "spearman").chance is None
-    assert interval_strip.scale([Estimate(value=0.2, low=-0.1, high=0.3)], "spearman").chance == 0
+    assert interval_strip.shared_axis([Estimate(value=0.2, low=0.1, high=0.3)], "spearman").chance is None
+    assert interval_strip.shared_axis([Estimate(value=0.2, low=-0.1, high=0.3)], "spearman").chance == 0
 
 
 def test_the_page_explains_what_the_markdown_explains_each_in_its_own_marks() -> None:

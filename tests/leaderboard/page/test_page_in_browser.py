@@ -21,6 +21,7 @@ from waiting import until
 
 from harness.leaderboard.page import html
 from harness.leaderboard.page.manifest_facts import manifest_facts
+from harness.leaderboard.page.picture_section import PagePictures
 from harness.leaderboard.pictures import files
 from harness.leaderboard.pictures.styles import styles
 from harness.leaderboard.pictures.vega import pictures
@@ -129,9 +130,7 @@ def _text(cache: Path) -> str:
         return html.render(content, manifest=manifest_facts(MANIFEST), note=files.why_no_pictures())
     style_of = styles(content)
     boards = [pictures(board, picture_data(LABELS), style_of, content.ranked_by) for board in content.boards]
-    shown = html.PagePictures(
-        boards=boards, styles=style_of, script=files.vega_script(cache), files=["", "", "plots/all"]
-    )
+    shown = PagePictures(boards=boards, styles=style_of, script=files.vega_script(cache), files=["", "", "plots/all"])
     return html.render(content, manifest=manifest_facts(MANIFEST), pictures=shown)
 
 

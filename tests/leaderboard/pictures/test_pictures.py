@@ -21,6 +21,7 @@ from harness.leaderboard import build, write
 from harness.leaderboard.page import html
 from harness.leaderboard.page import write as page_write
 from harness.leaderboard.page.manifest_facts import ManifestFacts
+from harness.leaderboard.page.picture_section import PagePictures
 from harness.leaderboard.pictures import files
 from harness.leaderboard.pictures.data import STRETCHES, picture_data, short
 from harness.leaderboard.pictures.styles import styles
@@ -183,7 +184,7 @@ def test_the_page_carries_pictures_and_their_script_and_nothing_else_may_run(tmp
     assert files.vega_script(tmp_path) == script  # from the cache
     content = table(LABELS, models=("qwen",))
     content = replace(content, boards=content.boards[:1])
-    shown = html.PagePictures(boards=[found], styles=styles(content), script=script, files=["plots/qwen"])
+    shown = PagePictures(boards=[found], styles=styles(content), script=script, files=["plots/qwen"])
     text = html.render(content, manifest=ManifestFacts(), pictures=shown)
     assert text.lower().count("</script") == 3  # the data, Vega, the page's own
     assert 'href="plots/qwen-scores.svg"' in text
