@@ -5,6 +5,7 @@ Pure. A `form` is a format specification of Python's: `.3f`, `+.3f` with its sig
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -95,6 +96,11 @@ def rounded(content: Any) -> Any:
     if isinstance(content, list | tuple):
         return [rounded(inner) for inner in content]
     return significant(content, DIGITS) if isinstance(content, float) else content
+
+
+def json_text(content: Any, ascii_only: bool = False) -> str:
+    """Return `content` as the text of a JSON file, its numbers as `rounded` has them."""
+    return json.dumps(rounded(content), indent=1, ensure_ascii=ascii_only, allow_nan=False) + "\n"
 
 
 def short_name(metric: str) -> str:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from typing import Any
 
 from harness.leaderboard.decide.estimates import Estimate
-from harness.leaderboard.formatting import rounded
+from harness.leaderboard.formatting import json_text
 from harness.leaderboard.table import Board, Row, Table
 
 
@@ -18,7 +17,7 @@ def render(table: Table) -> str:
         "ranked_by": table.ranked_by,
         "boards": [_board(board) for board in table.boards],
     }
-    return json.dumps(rounded(content), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    return json_text(content)
 
 
 def _board(board: Board) -> dict[str, Any]:

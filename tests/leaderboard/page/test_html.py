@@ -84,7 +84,7 @@ def test_a_row_says_rank_range_tier_value_interval_differences_yardsticks_and_sp
     assert found[11:15] == ["11.0", "400 G", "80,000", "700 MiB"]
 
 
-def test_a_loss_that_came_to_nothing_and_a_missing_value_say_why() -> None:
+def test_a_loss_that_diverged_and_a_missing_value_say_why() -> None:
     text = render(table(LABELS))
     wild, base = cells(text, "wild"), cells(text, "base")
     assert wild[0] == "4"
