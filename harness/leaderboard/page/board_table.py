@@ -115,7 +115,7 @@ def table(board: Board, ranked_by: str, section_id: str) -> str:
 def _head(shown: Sequence[Column]) -> str:
     upper, lower = [], []
     for k, column in enumerate(shown):
-        sort = f'<button type="button" data-column="{k}" data-first="{column.first}"{" data-words" * column.names}>'
+        sort = f'<button type="button" data-column="{k}" data-first="{column.first}"{" data-text" * column.names}>'
         text = f"{sort}{escape(column.title)}</button>{column.below}"
         if not column.group:
             name = ' class="name"' if column.names else ""

@@ -33,7 +33,7 @@ def render(table: Table, *, manifest: ManifestFacts, pictures: PagePictures | No
         '<main id="main">',
         _board_links(table, order) if len(order) > 1 else "",
         _controls(table),
-        '<div id="status" class="silent" role="status"></div>',
+        '<div id="status" class="visually-hidden" role="status"></div>',
         *(_board_section(table, k, manifest, pictures) for k in order),
         f'<section aria-labelledby="reading"><h2 id="reading">How to read this</h2>\n{how_to_read()}</section>',
         f'<section aria-labelledby="protocol"><h2 id="protocol">Protocol {table.protocol}</h2>\n{PROTOCOL}</section>',
@@ -116,7 +116,7 @@ def _board_section(table: Table, k: int, manifest: ManifestFacts, pictures: Page
     disclaimers = "".join(f"<li>{escape(sentence)}</li>" for sentence in board.disclaimers)
     return (
         f'<section class="board" id="{section_id}" aria-labelledby="{section_id}-title">\n'
-        f'<h2 id="{section_id}-title">{escape(board.title)}</h2>\n<ul class="said">{disclaimers}</ul>\n'
+        f'<h2 id="{section_id}-title">{escape(board.title)}</h2>\n<ul class="disclaimers">{disclaimers}</ul>\n'
         f"{board_table.table(board, table.ranked_by, section_id)}\n"
         f"{picture_section.section(board, k, pictures) if pictures else ''}\n{reproduce(board, manifest)}\n</section>"
     )
