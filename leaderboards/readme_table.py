@@ -11,6 +11,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from harness.leaderboard.formatting import (
+    MISSING,
+    interval,
+    markdown_table,
+    markdown_text,
+    number,
+    rank_with_range,
+    smallest_difference,
+)
+
 HERE = Path(__file__).resolve().parent
 BOARD = HERE / "nano" / "leaderboard.json"
 README = HERE.parent / "README.md"
@@ -30,14 +40,12 @@ def section(leaderboard: Mapping[str, Any]) -> str:
         "",
         *(f"> {sentence}  " for sentence in said),
         "",
-        _line(HEADING),
-        _line(["---"] * len(HEADING)),
-        *(_line(_cells(row, leaderboard["ranked_by"])) for row in board["rows"]),
+        *markdown_table(HEADING, [_cells(row, leaderboard["ranked_by"]) for row in board["rows"]]),
         "",
         f"{board['n_pairs']} held-out pairs of {board['n_prompts']} prompts. In brackets: the ranks that the data "
         "leave open, 95 % intervals. accuracy: by the loss's own reward; accuracy@mean: by the log-prob a token, for "
-        "all alike; over base: the gain in it over the untrained checkpoint. Smallest difference this run could have "
-        f"detected: {_number(board['minimum_detectable_difference'])}.",
+        "all alike; over base: the gain in it over the untrained checkpoint. "
+        f"{smallest_difference(board['minimum_detectable_difference'])}.",
     ]
     return "\n".join(lines)
 
@@ -53,27 +61,18 @@ def with_table(readme: str, leaderboard: Mapping[str, Any]) -> str:
 def _cells(row: Mapping[str, Any], ranked_by: str) -> list[str]:
     own, mean, gain = row["metrics"].get(ranked_by), row["metrics"].get(YARDSTICK), row["vs_base"].get(YARDSTICK)
     return [
-        "–" if row["rank"] is None else f"{row['rank']} [{row['rank_low']}–{row['rank_high']}]",
-        re.sub(r"([\\`*_|<>])", r"\\\1", row["label"]),
+        rank_with_range(row["rank"], row["rank_low"], row["rank_high"]),
+        markdown_text(row["label"]),
         _estimate(own) if row["status"] == "ok" else row["status"],
-        "–" if mean is None else _number(mean["value"]),
-        "–" if row["loss"] == "base" else _estimate(gain, "+.3f"),
+        MISSING if mean is None else number(mean["value"]),
+        MISSING if row["loss"] == "base" else _estimate(gain, "+.3f"),
     ]
 
 
 def _estimate(one: Mapping[str, Any] | None, form: str = ".3f") -> str:
-    if one is None or one["value"] is None:
-        return "–"
-    ends = "" if one["low"] is None else f" [{one['low']:{form}}, {one['high']:{form}}]"
-    return f"{one['value']:{form}}{ends}"
-
-
-def _number(value: float | None) -> str:
-    return "–" if value is None else f"{value:.3f}"
-
-
-def _line(cells: Any) -> str:
-    return f"| {' | '.join(cells)} |"
+    if one is None:
+        return MISSING
+    return f"{number(one['value'], form)} {interval(one['low'], one['high'], form)}".rstrip()
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Tables and frames for tests of the page, made by hand; nothing is computed."""
+"""Tables and picture data for tests of the page, made by hand; nothing is computed."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 
 from harness.leaderboard.decide.estimates import Estimate
 from harness.leaderboard.decide.wording import MEASURES, NANO
-from harness.leaderboard.pictures.data import Frames
+from harness.leaderboard.pictures.data import PictureData
 from harness.leaderboard.table import Board, Row, Table
 from harness.run_folder.facts import BoardKey, ScorerFacts
 from harness.statistics.metrics import METRICS
@@ -78,7 +78,7 @@ def row(place: int, label: str, number: int) -> Row:
 
 
 def table(labels: list[str], models: tuple[str, ...] = ("qwen", "gemma")) -> Table:
-    """Return a board a model and one over all, each with the losses, a reference row and one loss that diverged."""
+    """Return a board per model and one over all, each with the losses, a reference row and one loss that diverged."""
     rows = [row(place, label, len(labels)) for place, label in enumerate(labels)]
     nothing = {name: Estimate() for name in METRICS}
     base = replace(
@@ -111,10 +111,10 @@ def table(labels: list[str], models: tuple[str, ...] = ("qwen", "gemma")) -> Tab
     return Table(protocol=1, ranked_by="pairwise_accuracy", boards=tuple(boards))
 
 
-def frames(labels: list[str]) -> Frames:
-    """Return small frames of these losses."""
+def picture_data(labels: list[str]) -> PictureData:
+    """Return a few points of each picture for these losses."""
     steps = range(1, 6)
-    return Frames(
+    return PictureData(
         quartiles=[
             {"loss": label, "quartile": q, "gap": "", "value": 0.5 + q / 10, "low": 0.4, "high": 0.99, "n": 100}
             for label in labels

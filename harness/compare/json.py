@@ -12,15 +12,13 @@ differences have "status" and "reason" too.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
 from typing import Any
 
 from harness.compare.comparison import Comparison
 from harness.compare.paired import Difference
-from harness.compare.sides import Trouble
+from harness.compare.sides import LossOnModel, Trouble
 from harness.compare.verdict import Judged, Verdict
-from harness.leaderboard.json import rounded
+from harness.leaderboard.formatting import json_text
 
 SCHEMA = 1
 
@@ -37,7 +35,7 @@ def render_verdict(verdict: Verdict) -> str:
     content = None
     if comparison is not None:
         content = _comparison(comparison)
-        content["cells"] = [_judged(one) for one in verdict.cells]
+        content["cells"] = [_judged(cell) for cell in verdict.cells]
         content["overall"] = _judged(verdict.overall) if verdict.overall else None
     return _text(
         {
@@ -49,7 +47,7 @@ def render_verdict(verdict: Verdict) -> str:
             "smallest_margin": verdict.smallest_margin,
             "noise_floor": noise.smallest_margin if noise else None,
             "notes": verdict.notes,
-            "troubles": _troubles(verdict.troubles),
+            "troubles": [_trouble(trouble) for trouble in verdict.troubles],
             "comparison": content,
         }
     )
@@ -64,51 +62,41 @@ def _comparison(comparison: Comparison) -> dict[str, Any]:
         "new": comparison.new,
         "dataset_fingerprint": comparison.dataset_fingerprint,
         "settings": {name: list(values) for name, values in comparison.settings.items()},
-        "cells": [_difference(one) for one in comparison.cells],
+        "cells": [_difference(difference) for difference in comparison.cells],
         "overall": _difference(comparison.overall) if comparison.overall else None,
-        "not_compared": [
-            {"model": one.cell.model, "label": one.cell.label, "reason": one.reason} for one in comparison.unmatched
-        ],
-        "troubles": _troubles(comparison.troubles),
+        "not_compared": [_cell(unmatched.cell) | {"reason": unmatched.reason} for unmatched in comparison.unmatched],
+        "troubles": [_trouble(trouble) for trouble in comparison.troubles],
         "notes": comparison.notes,
     }
 
 
-def _judged(one: Judged) -> dict[str, Any]:
-    return _difference(one.difference) | {"status": one.status.value, "reason": one.reason}
+def _cell(cell: LossOnModel) -> dict[str, Any]:
+    return {"model": cell.model, "label": cell.label}
 
 
-def _difference(one: Difference) -> dict[str, Any]:
-    return {
-        "model": one.cell.model,
-        "label": one.cell.label,
-        "seeds": one.seeds,
-        "base": one.base,
-        "new": one.new,
-        "value": one.value,
-        "low": one.low,
-        "high": one.high,
-        "family_low": one.family_low,
-        "family_high": one.family_high,
-        "n": one.n,
-        "n_prompts": one.n_prompts,
-        "identical": one.identical,
+def _judged(judged: Judged) -> dict[str, Any]:
+    return _difference(judged.difference) | {"status": judged.status.value, "reason": judged.reason}
+
+
+def _difference(difference: Difference) -> dict[str, Any]:
+    return _cell(difference.cell) | {
+        "seeds": difference.seeds,
+        "base": difference.base,
+        "new": difference.new,
+        "value": difference.value,
+        "low": difference.low,
+        "high": difference.high,
+        "family_low": difference.family_low,
+        "family_high": difference.family_high,
+        "n": difference.n,
+        "n_prompts": difference.n_prompts,
+        "identical": difference.identical,
     }
 
 
-def _troubles(troubles: Sequence[Trouble]) -> list[dict[str, Any]]:
-    return [
-        {
-            "model": one.cell.model,
-            "label": one.cell.label,
-            "seed": one.seed,
-            "status": one.status,
-            "reason": one.reason,
-        }
-        for one in troubles
-    ]
+def _trouble(trouble: Trouble) -> dict[str, Any]:
+    return _cell(trouble.cell) | {"seed": trouble.seed, "status": trouble.status, "reason": trouble.reason}
 
 
 def _text(content: dict[str, Any]) -> str:
-    # ASCII: names from records may hold what UTF-8 cannot carry
-    return json.dumps(rounded(content), indent=1, ensure_ascii=True, allow_nan=False) + "\n"
+    return json_text(content, ascii_only=True)  # names from records may hold what UTF-8 cannot carry

@@ -1,6 +1,6 @@
-"""Verdict -> JUnit XML: a test case a cell, and one for the overall difference.
+"""Verdict -> JUnit XML: a test case per cell, and one for the overall difference.
 
-Regressions and inconclusive cells are failures, told apart by `type`; cells that came to nothing are errors; what is
+Regressions and inconclusive cells are failures, told apart by `type`; cells that failed or diverged are errors; what is
 not compared, and a gate without a baseline, is skipped.
 """
 
@@ -10,7 +10,8 @@ from xml.etree import ElementTree
 
 from harness.compare.sides import LossOnModel
 from harness.compare.verdict import Judged, Status, Verdict
-from harness.compare.wording import bracket, number, one_line
+from harness.compare.wording import difference_with_interval, number
+from harness.leaderboard.formatting import one_line
 
 SUITE = "harness gate"
 
@@ -18,50 +19,57 @@ SUITE = "harness gate"
 def render(verdict: Verdict) -> str:
     """Return the verdict as JUnit XML with a trailing newline."""
     suite = ElementTree.Element("testsuite", name=SUITE)
-    for one in verdict.cells:
-        _judged(suite, one, verdict)
+    for cell in verdict.cells:
+        _add_judged(suite, cell, verdict.margin)
     for trouble in verdict.troubles:
-        case = _case(suite, trouble.cell, f", seed {trouble.seed}")
-        _outcome(case, "error", trouble.status, trouble.reason)
-    if verdict.comparison is not None:
-        for left in verdict.comparison.unmatched:
-            _outcome(_case(suite, left.cell), "skipped", "not compared", left.reason)
+        case = _add_case(suite, trouble.cell, f", seed {trouble.seed}")
+        _add_outcome(case, "error", trouble.status, trouble.reason)
+    for unmatched in verdict.comparison.unmatched if verdict.comparison else ():
+        _add_outcome(_add_case(suite, unmatched.cell), "skipped", "not compared", unmatched.reason)
     if verdict.overall is not None:
-        _judged(suite, verdict.overall, verdict)
-    if verdict.status is Status.NO_BASELINE:
-        _outcome(_case(suite, LossOnModel("gate", "baseline")), "skipped", verdict.status.value, verdict.headline)
-    elif verdict.status is Status.NOT_COMPARABLE:
-        _outcome(_case(suite, LossOnModel("gate", "baseline")), "error", verdict.status.value, verdict.headline)
-    elif verdict.status is Status.INCONCLUSIVE and verdict.overall is None:
-        _outcome(_case(suite, LossOnModel("gate", "overall")), "failure", verdict.status.value, verdict.headline)
-    counts = {kind: len(suite.findall(f"testcase/{kind}")) for kind in ("failure", "error", "skipped")}
+        _add_judged(suite, verdict.overall, verdict.margin)
+    _add_whole_gate(suite, verdict)
     suite.set("tests", str(len(suite.findall("testcase"))))
-    suite.set("failures", str(counts["failure"]))
-    suite.set("errors", str(counts["error"]))
-    suite.set("skipped", str(counts["skipped"]))
+    for attribute, kind in (("failures", "failure"), ("errors", "error"), ("skipped", "skipped")):
+        suite.set(attribute, str(len(suite.findall(f"testcase/{kind}"))))
     root = ElementTree.Element("testsuites")
     root.append(suite)
     ElementTree.indent(root)
     return '<?xml version="1.0" encoding="utf-8"?>\n' + ElementTree.tostring(root, encoding="unicode") + "\n"
 
 
-def _judged(suite: ElementTree.Element, one: Judged, verdict: Verdict) -> None:
-    case = _case(suite, one.difference.cell)
+def _add_whole_gate(suite: ElementTree.Element, verdict: Verdict) -> None:
+    """Add a case for what no cell shows: no baseline, runs that cannot be compared, no overall difference."""
+    match verdict.status:
+        case Status.NO_BASELINE:
+            label, kind = "baseline", "skipped"
+        case Status.NOT_COMPARABLE:
+            label, kind = "baseline", "error"
+        case Status.INCONCLUSIVE if verdict.overall is None:
+            label, kind = "overall", "failure"
+        case _:
+            return
+    _add_outcome(_add_case(suite, LossOnModel("gate", label)), kind, verdict.status.value, verdict.headline)
+
+
+def _add_judged(suite: ElementTree.Element, judged: Judged, margin: float) -> None:
+    case, difference = _add_case(suite, judged.difference.cell), judged.difference
     numbers = (
-        f"BASE {number(one.difference.base)}, NEW {number(one.difference.new)}, difference {bracket(one.difference)}, "
-        f"margin {verdict.margin:g}, {one.difference.n} examples of {one.difference.n_prompts} prompts"
+        f"BASE {number(difference.base)}, NEW {number(difference.new)}, difference "
+        f"{difference_with_interval(difference)}, margin {margin:g}, {difference.n} examples of {difference.n_prompts} "
+        "prompts"
     )
-    if one.status is Status.PASS:
+    if judged.status is Status.PASS:
         ElementTree.SubElement(case, "system-out").text = numbers
     else:
-        _outcome(case, "failure", one.status.value, f"{one.reason} {numbers}")
+        _add_outcome(case, "failure", judged.status.value, f"{judged.reason} {numbers}")
 
 
-def _case(suite: ElementTree.Element, cell: LossOnModel, more: str = "") -> ElementTree.Element:
+def _add_case(suite: ElementTree.Element, cell: LossOnModel, more: str = "") -> ElementTree.Element:
     return ElementTree.SubElement(
         suite, "testcase", classname=one_line(f"{SUITE}.{cell.model}"), name=one_line(cell.label + more)
     )
 
 
-def _outcome(case: ElementTree.Element, kind: str, type_: str, message: str) -> None:
+def _add_outcome(case: ElementTree.Element, kind: str, type_: str, message: str) -> None:
     ElementTree.SubElement(case, kind, type=type_, message=one_line(message)).text = one_line(message)

@@ -5,7 +5,10 @@ from __future__ import annotations
 import re
 
 from harness.compare.verdict import Judged, Verdict
-from harness.compare.wording import bracket, came_to_nothing, not_compared, number, one_line, seeds
+from harness.compare.wording import difference_with_interval, lines_of, not_compared, number, seeds, troubles
+from harness.leaderboard.formatting import escaped_for_markdown, markdown_table, one_line
+
+HEADING = ("model", "loss", "seeds", "pairs", "BASE", "NEW", "NEW - BASE, 95 % interval", "verdict", "why")
 
 
 def render(verdict: Verdict) -> str:
@@ -13,10 +16,8 @@ def render(verdict: Verdict) -> str:
     lines = [f"## Gate: {verdict.status.value}", "", escaped(verdict.headline), ""]
     comparison = verdict.comparison
     if comparison is not None:
-        judged = [*verdict.cells, *([verdict.overall] if verdict.overall else [])]
-        heading = ["model", "loss", "seeds", "pairs", "BASE", "NEW", "NEW - BASE, 95 % interval", "verdict", "why"]
-        lines += [_line(heading), _line(["---"] * len(heading)), *(_line(_row(one)) for one in judged), ""]
-    lines += [f"- {escaped(line)}" for line in came_to_nothing(verdict)]
+        lines += [*markdown_table(HEADING, map(_row, lines_of(verdict))), ""]
+    lines += [f"- {escaped(line)}" for line in troubles(verdict)]
     lines += [f"- {escaped(line)}" for line in (not_compared(comparison) if comparison else [])]
     lines += [f"- {escaped(note)}" for note in verdict.notes]
     if comparison is not None:
@@ -25,12 +26,12 @@ def render(verdict: Verdict) -> str:
 
 
 def escaped(text: str) -> str:
-    """Return `text` so that Markdown shows it as it is, on one line."""
-    return re.sub(r"([\\`*_{}\[\]<>#|~$])", r"\\\1", one_line(text).replace("&", "&amp;"))
+    """Return `text` so that GitHub shows it as it is, on one line; there `$` begins a formula."""
+    return escaped_for_markdown(one_line(text).replace("&", "&amp;"), also="$")
 
 
-def _row(one: Judged) -> list[str]:
-    difference = one.difference
+def _row(judged: Judged) -> list[str]:
+    difference = judged.difference
     return [
         escaped(difference.cell.model),
         escaped(difference.cell.label),
@@ -38,11 +39,7 @@ def _row(one: Judged) -> list[str]:
         str(difference.n),
         number(difference.base),
         number(difference.new),
-        bracket(difference).replace("[", "\\[").replace("]", "\\]"),
-        one.status.value,
-        escaped(one.reason),
+        escaped_for_markdown(difference_with_interval(difference)),
+        judged.status.value,
+        escaped(judged.reason),
     ]
-
-
-def _line(cells: list[str]) -> str:
-    return f"| {' | '.join(cells)} |"

@@ -15,7 +15,7 @@ from typing import Any
 
 from harness.api.errors import HarnessError
 from harness.compare.sides import LossOnModel, Side
-from harness.leaderboard.json import rounded
+from harness.leaderboard.formatting import rounded
 from harness.run_folder.facts import BoardKey
 
 FILE = "gate.json"

@@ -9,14 +9,16 @@ from harness.compare.noise import NoiseFloor
 from harness.compare.paired import Difference
 from harness.compare.verdict import Status, Verdict
 from harness.compare.wording import (
-    bracket,
-    came_to_nothing,
+    difference_with_interval,
+    lines_of,
+    name,
     not_compared,
     number,
-    one_line,
     seeds,
     settings_line,
+    troubles,
 )
+from harness.leaderboard.formatting import one_line
 
 
 def render_comparison(comparison: Comparison) -> str:
@@ -26,11 +28,11 @@ def render_comparison(comparison: Comparison) -> str:
         f"BASE {comparison.base}",
         f"NEW  {comparison.new}",
         *([changed] if (changed := settings_line(comparison)) else []),
-        *_grid([*comparison.cells, *([comparison.overall] if comparison.overall else [])], []),
+        *_differences([*comparison.cells, *([comparison.overall] if comparison.overall else [])]),
         *not_compared(comparison),
         *(
-            f"{one.cell.label} on {one.cell.model}, seed {one.seed}: {one.status} in NEW: {one.reason}"
-            for one in comparison.troubles
+            f"{name(trouble.cell)}, seed {trouble.seed}: {trouble.status} in NEW: {trouble.reason}"
+            for trouble in comparison.troubles
         ),
         *comparison.notes,
     ]
@@ -42,21 +44,17 @@ def render_verdict(verdict: Verdict) -> str:
     lines = [verdict.headline]
     comparison = verdict.comparison
     if comparison is not None:
-        judged = [*verdict.cells, *([verdict.overall] if verdict.overall else [])]
+        judged = lines_of(verdict)
         lines += [f"BASE {comparison.base}", f"NEW  {comparison.new}"]
-        lines += _grid([one.difference for one in judged], [one.status.value for one in judged])
-        lines += [
-            f"{one.difference.cell.label} on {one.difference.cell.model}: {one.reason}"
-            for one in judged
-            if one.status is not Status.PASS
-        ]
-    lines += came_to_nothing(verdict)
+        lines += _differences([line.difference for line in judged], [line.status.value for line in judged])
+        lines += [f"{name(line.difference.cell)}: {line.reason}" for line in judged if line.status is not Status.PASS]
+    lines += troubles(verdict)
     lines += not_compared(comparison) if comparison is not None else []
     return _joined([*lines, *verdict.notes, f"Exit code {verdict.exit_code}."])
 
 
-def render_calibration(noise: NoiseFloor, where: str) -> str:
-    """Return the noise floor as plain text."""
+def render_calibration(noise: NoiseFloor, path: str) -> str:
+    """Return the noise floor, which was written to `path`, as plain text."""
     cells = [
         (cell.model, cell.label, number(spread.sd), number(spread.largest)) for cell, spread in noise.cells.items()
     ]
@@ -64,35 +62,37 @@ def render_calibration(noise: NoiseFloor, where: str) -> str:
     lines = [
         f"Noise floor of {noise.metric}: {noise.smallest_margin:.4g}. With that margin two runs of the same code pass "
         "in 95 of 100 gates.",
-        *_columns([("model", "loss", "sd of a run", "largest difference"), *cells]),
+        *_aligned([("model", "loss", "sd of a run", "largest difference"), *cells]),
         f"Measured from {noise.runs} runs of {noise.seeds} seed{'' if noise.seeds == 1 else 's'} each."
         + ("" if noise.runs >= 5 else " Five runs or more give a floor that is not needlessly high."),
-        f"Written: {where}",
+        f"Written: {path}",
     ]
     return _joined(lines)
 
 
-def _grid(differences: Sequence[Difference], verdicts: Sequence[str]) -> list[str]:
+def _differences(differences: Sequence[Difference], verdicts: Sequence[str] = ()) -> list[str]:
+    """Return a table of differences, with the verdict on each where there are verdicts."""
     if not differences:
         return []
     heading = ("model", "loss", "seeds", "pairs", "BASE", "NEW", "difference", *(["verdict"] if verdicts else []))
     rows = [
         (
-            one.cell.model,
-            one.cell.label,
-            seeds(one),
-            str(one.n),
-            number(one.base),
-            number(one.new),
-            bracket(one) + (" identical" if one.identical else ""),
+            difference.cell.model,
+            difference.cell.label,
+            seeds(difference),
+            str(difference.n),
+            number(difference.base),
+            number(difference.new),
+            difference_with_interval(difference) + (" identical" if difference.identical else ""),
             *verdicts[k : k + 1],
         )
-        for k, one in enumerate(differences)
+        for k, difference in enumerate(differences)
     ]
-    return ["", *_columns([heading, *rows]), ""]
+    return ["", *_aligned([heading, *rows]), ""]
 
 
-def _columns(rows: Sequence[Sequence[str]]) -> list[str]:
+def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Return rows of text as lines whose columns begin at the same place."""
     clean = [[one_line(text) for text in row] for row in rows]
     widths = [max(len(row[k]) for row in clean) for k in range(len(clean[0]))]
     return [

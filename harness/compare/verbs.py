@@ -1,4 +1,4 @@
-"""What the verbs `compare` and `gate` do: read, judge, write the reports, hand back the text and the exit code."""
+"""What the verbs `compare` and `gate` do: read, judge, write the reports, return the text and the exit code."""
 
 from __future__ import annotations
 
@@ -16,19 +16,22 @@ from harness.compare.verdict import Verdict, check_margin, gate, no_baseline, no
 from harness.run_folder.store import write_atomically
 
 
-class Said(NamedTuple):
+class Result(NamedTuple):
     """What a verb prints and ends with."""
 
     text: str
     exit_code: int
 
 
-def run_compare(base: Path, new: Path, metric: str = "pairwise_accuracy", json_file: Path | None = None) -> Said:
-    """Return the paired differences of two runs as text; exit code 0. Raises `HarnessError` as `compare` does."""
+def run_compare(base: Path, new: Path, metric: str = "pairwise_accuracy", json_file: Path | None = None) -> Result:
+    """Return the paired differences of two runs as text, and write them to `json_file` where asked; exit code 0.
+
+    Raises `HarnessError` as `compare` does.
+    """
     comparison = compare(base, new, metric)
     if json_file is not None:
         write_atomically(json_file, json.render_comparison(comparison))
-    return Said(text.render_comparison(comparison), 0)
+    return Result(text.render_comparison(comparison), 0)
 
 
 def run_gate(
@@ -40,31 +43,31 @@ def run_gate(
     json_file: Path | None = None,
     junit_file: Path | None = None,
     markdown_file: Path | None = None,
-) -> Said:
+) -> Result:
     """Return the verdict as text with its exit code, and write the reports asked for.
 
-    Raises `HarnessError` where the runs may not be compared; the reports then say so, so that none is left from before.
+    Raises `HarnessError` where the runs may not be compared; the reports then say so, lest an earlier one be read.
     """
     check_margin(margin, metric)
     try:
-        missing = _no_baseline(base)
-        verdict = no_baseline(margin, missing) if missing else gate(compare(base, new, metric), margin)
+        reason = _why_no_baseline(base)
+        verdict = no_baseline(margin, reason) if reason else gate(compare(base, new, metric), margin)
     except HarnessError as error:
         _write(not_comparable(margin, str(error)), json_file, junit_file, markdown_file)
         raise
     _write(verdict, json_file, junit_file, markdown_file)
-    return Said(text.render_verdict(verdict), verdict.exit_code)
+    return Result(text.render_verdict(verdict), verdict.exit_code)
 
 
-def run_calibrate(runs: Sequence[Path], metric: str = "pairwise_accuracy", out: Path | None = None) -> Said:
+def run_calibrate(runs: Sequence[Path], metric: str = "pairwise_accuracy", out: Path | None = None) -> Result:
     """Measure the noise floor of repeated runs and write it beside the first one, or to `out`; exit code 0."""
     noise = calibrate(runs, metric)
     path = out or runs[0] / FILE
     write_atomically(path, render_noise(noise))
-    return Said(text.render_calibration(noise, str(path)), 0)
+    return Result(text.render_calibration(noise, str(path)), 0)
 
 
-def _no_baseline(base: Path) -> str:
+def _why_no_baseline(base: Path) -> str:
     """Return why the folder is no baseline; empty where it is one."""
     if not base.is_dir():
         return f"{base} is not there"

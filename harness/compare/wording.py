@@ -1,51 +1,52 @@
-"""What every renderer says alike: numbers, names on one line, what was left out."""
+"""What the text, Markdown and JUnit reports say alike: numbers, names of cells, what was left out."""
 
 from __future__ import annotations
 
-import math
-
 from harness.compare.comparison import Comparison
 from harness.compare.paired import Difference
-from harness.compare.verdict import Verdict
+from harness.compare.sides import LossOnModel
+from harness.compare.verdict import Judged, Verdict
+from harness.leaderboard import formatting
 
 
-def one_line(text: str) -> str:
-    """Return text on one line; control characters and lone surrogates are shown as escapes."""
-    return "".join(c if c.isprintable() else " " if c.isspace() else c.encode("unicode_escape").decode() for c in text)
-
-
-def number(value: float, sign: bool = False) -> str:
+def number(value: float) -> str:
     """Return a number with four decimals, without a negative zero; `-` where there is none."""
-    if math.isnan(value):
-        return "-"
-    rounded = round(value, 4) + 0.0
-    return f"{rounded:+.4f}" if sign else f"{rounded:.4f}"
+    return formatting.number(value, "z.4f", formatting.MISSING_ON_TERMINAL)
 
 
-def bracket(one: Difference) -> str:
-    """Return the difference with its interval."""
-    value = number(one.value, sign=True)
-    return value if math.isnan(one.low) else f"{value} [{number(one.low, True)}, {number(one.high, True)}]"
+def difference_with_interval(difference: Difference) -> str:
+    """Return `-0.0200 [-0.0633, +0.0200]`."""
+    return formatting.number_with_interval(difference, "+z.4f", formatting.MISSING_ON_TERMINAL)
 
 
-def seeds(one: Difference) -> str:
-    """Return the seeds, comma-separated."""
-    return ",".join(map(str, one.seeds))
+def seeds(difference: Difference) -> str:
+    """Return the seeds of both sides, comma-separated."""
+    return ",".join(map(str, difference.seeds))
+
+
+def name(cell: LossOnModel) -> str:
+    """Return a cell as it is named in a sentence."""
+    return f"{cell.label} on {cell.model}"
+
+
+def lines_of(verdict: Verdict) -> list[Judged]:
+    """Return every line of a verdict: the cells, then the overall difference."""
+    return [*verdict.cells, *([verdict.overall] if verdict.overall else [])]
 
 
 def settings_line(comparison: Comparison) -> str:
     """Return the settings that differ; empty where none does."""
-    pairs = [f"{name} {one} / {other}" for name, (one, other) in comparison.settings.items()]
+    pairs = [f"{setting} {base} / {new}" for setting, (base, new) in comparison.settings.items()]
     return f"Settings that differ (BASE / NEW): {'; '.join(pairs)}." if pairs else ""
 
 
 def not_compared(comparison: Comparison) -> list[str]:
     """Return what is not compared, a line each."""
-    return [f"{one.cell.label} on {one.cell.model}: not compared, {one.reason}" for one in comparison.unmatched]
+    return [f"{name(unmatched.cell)}: not compared, {unmatched.reason}" for unmatched in comparison.unmatched]
 
 
-def came_to_nothing(verdict: Verdict) -> list[str]:
-    """Return the cells of NEW that came to nothing, a line each."""
+def troubles(verdict: Verdict) -> list[str]:
+    """Return the cells of NEW that failed, diverged or lost values, a line each."""
     return [
-        f"{one.cell.label} on {one.cell.model}, seed {one.seed}: {one.status}: {one.reason}" for one in verdict.troubles
+        f"{name(trouble.cell)}, seed {trouble.seed}: {trouble.status}: {trouble.reason}" for trouble in verdict.troubles
     ]

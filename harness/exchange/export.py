@@ -11,7 +11,7 @@ from pathlib import Path
 from harness.api.errors import HarnessError
 from harness.exchange import hub, lm_eval
 from harness.leaderboard import ranked_records, table_of
-from harness.leaderboard.json import rounded
+from harness.leaderboard.formatting import rounded
 from harness.leaderboard.table import Board, Row, Table
 from harness.run_folder.paths import check_new, new_folder
 from harness.run_folder.record import Record

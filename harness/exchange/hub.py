@@ -15,6 +15,7 @@ import numpy as np
 
 import harness
 from harness.leaderboard import markdown, renders
+from harness.leaderboard.formatting import markdown_table, markdown_text
 from harness.leaderboard.table import Table
 from harness.run_folder.paths import RESPONSES, ROWS
 from harness.run_folder.record import Record
@@ -90,51 +91,53 @@ def _labelled(record: Record, table: pd.DataFrame) -> pd.DataFrame:
 
 def card(table: Table, records: Sequence[Record], n_rows: int, n_responses: int) -> str:
     """Return README.md: the front matter that the hub and `datasets` read, then what the data is, for people."""
-    size = next((name for bound, name in SIZES if n_rows + n_responses < bound), "n>10M")
     data = sorted({record.dataset.name for record in records})
-    models = sorted({record.model.id or record.model.name for record in records})
     name = f"Preference losses on {', '.join(data)}"
-    front = [
-        "---",
-        f"pretty_name: {json.dumps(name, ensure_ascii=False)}",
-        "# license: choose one before you push; see License below",
-        "tags:",
-        *(f"- {tag}" for tag in ("preference-optimization", "leaderboard", "preference-harness")),
-        f"size_categories:\n- {size}",
-        "configs:",
-        "- config_name: rows\n  default: true\n  data_files: data/rows.parquet",
-        "- config_name: responses\n  data_files: data/responses.parquet",
-        "---",
-    ]
-    fingerprints = sorted({record.dataset.fingerprint for record in records})
-    lost = sorted(record.key for record in records if not record.scored)
-    facts = [
-        f"Written by preference-harness {harness.__version__}, protocol {table.protocol}, from {len(records)} cells.",
-        f"Data: {', '.join(data)} (fingerprint {', '.join(fingerprints)}). Models: {', '.join(models)}.",
-        *([f"Without rows, because they came to nothing: {', '.join(lost)}."] if lost else []),
-        "No prompt and no response is in here, only their ids and numbers.",
-    ]
+    board = markdown.render(table).replace("\n## ", "\n### ").replace("# Leaderboard", "## Leaderboard", 1)
     return "\n".join(
         [
-            *front,
+            *_front_matter(name, n_rows + n_responses),
             f"\n# {markdown_text(name)}\n",
             "Held-out responses scored under models that were trained with different preference losses, everything "
             "else alike, and the leaderboards that follow.\n",
-            "\n".join(markdown_text(fact) for fact in facts),
+            *map(markdown_text, _origin(table, records, data)),
             f"\n```python\n{_example()}\n```\n",
             f"## Columns\n\n`rows`: {n_rows:,} held-out pairs; `responses`: {n_responses:,} held-out responses; "
             "unknown numbers are NaN.\n",
             *_columns(),
             "\n## License\n\nNone is set: ids and scores come from the data set above, log-probs from the models "
             "above. See what their licenses ask, then set `license` in the front matter.\n",
-            markdown.render(table).replace("\n## ", "\n### ").replace("# Leaderboard", "## Leaderboard", 1),
+            board,
         ]
     )
 
 
-def markdown_text(text: str) -> str:
-    """Return text that Markdown shows as it is."""
-    return "".join(f"\\{sign}" if sign in "\\`*_{}[]<>#|~" else sign for sign in " ".join(text.split()))
+def _front_matter(name: str, size: int) -> list[str]:
+    return [
+        "---",
+        f"pretty_name: {json.dumps(name, ensure_ascii=False)}",
+        "# license: choose one before you push; see License below",
+        "tags:",
+        *(f"- {tag}" for tag in ("preference-optimization", "leaderboard", "preference-harness")),
+        f"size_categories:\n- {next((category for bound, category in SIZES if size < bound), 'n>10M')}",
+        "configs:",
+        "- config_name: rows\n  default: true\n  data_files: data/rows.parquet",
+        "- config_name: responses\n  data_files: data/responses.parquet",
+        "---",
+    ]
+
+
+def _origin(table: Table, records: Sequence[Record], data: Sequence[str]) -> list[str]:
+    """Return where the data comes from, a sentence or two per line."""
+    models = sorted({record.model.id or record.model.name for record in records})
+    fingerprints = sorted({record.dataset.fingerprint for record in records})
+    without_rows = sorted(record.key for record in records if not record.scored)
+    return [
+        f"Written by preference-harness {harness.__version__}, protocol {table.protocol}, from {len(records)} cells.",
+        f"Data: {', '.join(data)} (fingerprint {', '.join(fingerprints)}). Models: {', '.join(models)}.",
+        *([f"Without rows, because they failed or diverged: {', '.join(without_rows)}."] if without_rows else []),
+        "No prompt and no response is in here, only their ids and numbers.",
+    ]
 
 
 def _example() -> str:
@@ -146,10 +149,9 @@ def _example() -> str:
 
 
 def _columns() -> list[str]:
-    lines = ["| column | meaning |", "| --- | --- |"]
-    for names, meaning in {**OF_THE_CELL, **MEANING}.items():
-        lines.append(f"| {', '.join(f'`{name}`' for name in names.split(', '))} | {meaning} |")
-    return lines
+    columns = {**OF_THE_CELL, **MEANING}
+    rows = [[", ".join(f"`{name}`" for name in names.split(", ")), meaning] for names, meaning in columns.items()]
+    return markdown_table(["column", "meaning"], rows)
 
 
 def files(table: Table, records: Sequence[Record]) -> tuple[dict[str, str], dict[str, Any]]:

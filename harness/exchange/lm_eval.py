@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from harness.leaderboard.json import rounded
+from harness.leaderboard.formatting import rounded
 from harness.run_folder.paths import TUNED
 from harness.run_folder.record import Record
 from harness.statistics.intervals import cluster_sums

@@ -28,7 +28,7 @@ def write(
     one table.
     """
     table, records = table_of(run, ranked_by)
-    manifest = known_manifest(run).as_json()
+    manifest = known_manifest(run)
     for name, text in renders(table).items():
         write_atomically(run / name, text)
     if note := write_page(run, table, records, manifest, draw):

@@ -1,11 +1,11 @@
-"""Table -> leaderboard.csv, for spreadsheets: one line a board, system and metric."""
+"""Table -> leaderboard.csv, for spreadsheets: one line per board, system and metric."""
 
 from __future__ import annotations
 
 import csv
 import io
 
-from harness.leaderboard.json import rounded
+from harness.leaderboard.formatting import rounded
 from harness.leaderboard.table import Table
 
 COLUMNS = (
@@ -21,18 +21,10 @@ def render(table: Table) -> str:
     writer.writerow(COLUMNS)
     for board in table.boards:
         for row in board.rows:
-            system = (
-                row.rank,
-                row.rank_low,
-                row.rank_high,
-                row.tier,
-                row.label,
-                row.loss,
-                row.status,
-                row.reason,
-            )
-            for metric, one in row.metrics.items():
-                numbers = rounded([one.value, one.low, one.high])
-                numbers += [one.n, rounded(row.p_best), board.settings.trials or 0]
+            place = (row.rank, row.rank_low, row.rank_high, row.tier)
+            system = (*place, row.label, row.loss, row.status, row.reason)
+            for metric, estimate in row.metrics.items():
+                numbers = rounded([estimate.value, estimate.low, estimate.high])
+                numbers += [estimate.n, rounded(row.p_best), board.settings.trials or 0]
                 writer.writerow([board.model, board.preset, board.dataset, *system, metric, *numbers])
     return text.getvalue()

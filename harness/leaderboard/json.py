@@ -1,17 +1,13 @@
-"""Table -> leaderboard.json, for programs. Numbers have 10 significant digits, so rebuilds are byte-identical."""
+"""Table -> leaderboard.json, for programs; numbers have 10 significant digits, so that rebuilds are byte-identical."""
 
 from __future__ import annotations
 
-import json
-import math
-from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
 from harness.leaderboard.decide.estimates import Estimate
+from harness.leaderboard.formatting import json_text
 from harness.leaderboard.table import Board, Row, Table
-
-DIGITS = 10
 
 
 def render(table: Table) -> str:
@@ -21,18 +17,7 @@ def render(table: Table) -> str:
         "ranked_by": table.ranked_by,
         "boards": [_board(board) for board in table.boards],
     }
-    return json.dumps(rounded(content), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
-
-
-def rounded(value: Any) -> Any:
-    """Return `value` with every float at 10 significant digits and None for those that are not finite."""
-    if isinstance(value, Mapping):
-        return {str(key): rounded(inner) for key, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [rounded(inner) for inner in value]
-    if isinstance(value, float):
-        return float(f"{value:.{DIGITS}g}") + 0.0 if math.isfinite(value) else None  # + 0.0: no negative zero
-    return value
+    return json_text(content)
 
 
 def _board(board: Board) -> dict[str, Any]:
@@ -77,7 +62,7 @@ def _row(row: Row) -> dict[str, Any]:
         "vs_leader": _estimate(row.vs_leader),
         "spend": row.spend,
         "scorer": row.scorer.as_json(),
-        "reliability": [asdict(one) for one in row.reliability],
+        "reliability": [asdict(pairs) for pairs in row.reliability],
         "prepared": row.prepared,
     }
 

@@ -3,119 +3,108 @@
 from __future__ import annotations
 
 import math
-import re
+from collections.abc import Callable
+from functools import partial
 
-from harness.leaderboard.decide.estimates import Estimate
 from harness.leaderboard.decide.wording import choice
+from harness.leaderboard.formatting import (
+    markdown_table,
+    markdown_text,
+    mebibytes,
+    number,
+    number_with_interval,
+    rank_with_range,
+    ranks,
+    smallest_difference,
+)
+from harness.leaderboard.hints import HOW_TO_READ, Code, Hint, Term
 from harness.leaderboard.table import Board, Row, Table
 from harness.statistics.metrics import METRICS
 
-LENBALANCED = "pairwise_accuracy_lenbalanced"
-HOW_TO_READ = (
-    "- **rank** is by the point estimate; in brackets the ranks that the data leave open (step-down comparison of all "
-    "pairs of losses, family-wise error 5 %). Losses of one **tier** are not significantly worse than its first.",
-    "- Brackets after a number: 95 % interval over prompts, paired between losses; over prompts and seeds where there "
-    "are several seeds.",
-    "- **accuracy@mean** reads every loss by the same reward, the log-prob a token; behind it the paired difference to "
-    "the untrained base.",
-    "- **sum/mean/ratio** are the ranks if all were ranked by that common reward instead of their own.",
-    "- **Spearman** is between reward and annotation score over all responses, pooled; **within prompt** is "
-    "its mean over prompts with several scored responses. † A reward relative to a reference leaves out a term of the "
-    "prompt alone (beta log Z) and is comparable within a prompt only: read its pooled value with care.",
-    "- **length-balanced** is the accuracy on test pairs whose two responses are of like length.",
-    "- `base` is the checkpoint that every loss starts from; `longer-wins` always prefers the longer response.",
-)
+ACCURACY, COMMON, BALANCED = "pairwise_accuracy", "pairwise_accuracy@mean", "pairwise_accuracy_lenbalanced"
 
 
 def render(table: Table) -> str:
     """Return the table as Markdown."""
-    parts = [f"# Leaderboard\n\nRanked by {_escape(table.ranked_by)}: {METRICS[table.ranked_by].summary}. "
-             f"Protocol {table.protocol}.\n"]  # fmt: skip
-    parts += [_board(board, table.ranked_by) for board in table.boards]
-    parts.append("## How to read this\n\n" + "\n".join(HOW_TO_READ) + "\n")
+    ranked_by = f"{markdown_text(table.ranked_by)}: {METRICS[table.ranked_by].summary}"
+    hints = "\n".join(f"- {_hint(hint)}" for hint in HOW_TO_READ)
+    parts = [
+        f"# Leaderboard\n\nRanked by {ranked_by}. Protocol {table.protocol}.\n",
+        *(_board(board, table.ranked_by) for board in table.boards),
+        f"## How to read this\n\n{hints}\n",
+    ]
     return "\n".join(parts)
 
 
 def _board(board: Board, ranked_by: str) -> str:
-    shown = list(dict.fromkeys([ranked_by, "pairwise_accuracy"]))
-    names = ["accuracy" if name == "pairwise_accuracy" else name for name in shown]
-    balanced = any(math.isfinite(row.metrics[LENBALANCED].value) for row in board.rows)
-    heading = [
-        "rank",
-        "tier",
-        "loss",
-        *names,
-        "accuracy@mean (vs base)",
-        *(["length-balanced"] if balanced else []),
-        "Spearman",
-        "within prompt",
-        "sum/mean/ratio",
-        "seconds",
-        "memory",
-    ]
-    scored = [row for row in board.rows if row.status == "ok"]
-    lines = [f"## {_escape(board.title)}", ""]
-    lines += [f"> {_escape(sentence)}  " for sentence in board.disclaimers]
-    lines += [
+    columns = _columns(board, ranked_by)
+    rows = [[cell(row) for cell in columns.values()] for row in board.rows if row.status == "ok"]
+    detectable = smallest_difference(board.minimum_detectable_difference)
+    lines = [
+        f"## {markdown_text(board.title)}",
         "",
-        _line(heading),
-        _line(["---"] * len(heading)),
-        *(_line(_cells(row, shown, balanced)) for row in scored),
+        *(f"> {markdown_text(sentence)}  " for sentence in board.disclaimers),
         "",
+        *markdown_table(list(columns), rows),
+        "",
+        f"{board.n_pairs} pairs, {board.n_prompts} prompts.{f' {detectable}.' if detectable else ''}",
     ]
-    detectable = board.minimum_detectable_difference
-    lines.append(
-        f"{board.n_pairs} pairs, {board.n_prompts} prompts."
-        + (f" Smallest difference this run could have detected: {detectable:.3f}." if math.isfinite(detectable) else "")
-    )
-    if len(board.models) == 1 and (found := [row for row in board.rows if row.tuned]):
+    tuned = [row for row in board.rows if row.tuned] if len(board.models) == 1 else []
+    if tuned:
         lines += ["", "Chosen on the development split:", ""]
-        lines += [f"- {_escape(row.label)}: {_escape(choice(row.tuned[board.model]))}" for row in found]
-    lost = [row for row in board.rows if row.status != "ok"]
-    if lost:
+        lines += [f"- {markdown_text(f'{row.label}: {choice(row.tuned[board.model])}')}" for row in tuned]
+    without_result = [row for row in board.rows if row.status != "ok"]
+    if without_result:
         lines += ["", "Came to nothing:", ""]
-        lines += [f"- {_place(row)}{_escape(row.label)}, {row.status}: {_escape(row.reason)}" for row in lost]
+        lines += [
+            f"- {markdown_text(f'{_place(row)}, {row.label}, {row.status}: {row.reason}')}" for row in without_result
+        ]
     return "\n".join(lines) + "\n"
 
 
-def _cells(row: Row, shown: list[str], balanced: bool) -> list[str]:
-    against = row.vs_base["pairwise_accuracy@mean"]
-    value = row.metrics["pairwise_accuracy@mean"].value
-    common = "–" if math.isnan(value) else f"{value:.3f}"
-    if math.isfinite(value) and math.isfinite(against.value) and row.loss != "base":
-        common += f" ({against.value:+.3f}{_bracket(against, '+.3f')})"
-    seconds, memory = row.spend.get("seconds"), row.spend.get("peak_memory_bytes")
-    return [
-        "–" if row.rank is None else f"{row.rank} [{row.rank_low}–{row.rank_high}]",
-        "–" if row.tier is None else str(row.tier),
-        _escape(row.label),
-        *(_number(row.metrics[name]) for name in shown),
-        common,
-        *([_number(row.metrics[LENBALANCED])] if balanced else []),
-        _number(row.metrics["spearman"]) + (" †" if row.reference_based else ""),
-        _number(row.metrics["spearman_within_prompt"]),
-        "/".join("–" if rank is None else str(rank) for rank in row.yardstick_ranks.values()),
-        "–" if seconds is None else f"{seconds:.1f}",
-        "–" if memory is None else f"{memory / 2**20:.0f} MiB",
-    ]
+def _columns(board: Board, ranked_by: str) -> dict[str, Callable[[Row], str]]:
+    """Return the columns of a board's table in order: what each cell says of a row, by heading."""
+    first = {"accuracy" if metric == ACCURACY else metric: partial(_metric, metric) for metric in (ranked_by, ACCURACY)}
+    balanced = any(math.isfinite(row.metrics[BALANCED].value) for row in board.rows)
+    return {
+        "rank": lambda row: rank_with_range(row.rank, row.rank_low, row.rank_high),
+        "tier": lambda row: number(row.tier, "d"),
+        "loss": lambda row: markdown_text(row.label),
+        **first,
+        "accuracy@mean (vs base)": _common,
+        **({"length-balanced": partial(_metric, BALANCED)} if balanced else {}),
+        "Spearman": lambda row: _metric("spearman", row) + (" †" if row.reference_based else ""),
+        "within prompt": partial(_metric, "spearman_within_prompt"),
+        "sum/mean/ratio": lambda row: ranks(list(row.yardstick_ranks.values())),
+        "seconds": lambda row: number(row.spend.get("seconds"), ".1f"),
+        "memory": lambda row: mebibytes(row.spend.get("peak_memory_bytes")),
+    }
+
+
+def _metric(metric: str, row: Row) -> str:
+    return number_with_interval(row.metrics[metric])
+
+
+def _common(row: Row) -> str:
+    value, over_base = number(row.metrics[COMMON].value), row.vs_base[COMMON]
+    if row.loss == "base" or not math.isfinite(over_base.value):
+        return value
+    return f"{value} ({number_with_interval(over_base, '+.3f')})"
 
 
 def _place(row: Row) -> str:
-    return "unranked, " if row.rank is None else f"rank {row.rank}, "
+    return "unranked" if row.rank is None else f"rank {row.rank}"
 
 
-def _number(one: Estimate) -> str:
-    return "–" if math.isnan(one.value) else f"{one.value:.3f}{_bracket(one, '.3f')}"
+def _hint(hint: Hint) -> str:
+    return "".join(map(_marked_up, hint))
 
 
-def _bracket(one: Estimate, form: str) -> str:
-    return "" if math.isnan(one.low) or math.isnan(one.high) else f" [{one.low:{form}}, {one.high:{form}}]"
-
-
-def _line(cells: list[str]) -> str:
-    return f"| {' | '.join(cells)} |"
-
-
-def _escape(text: str) -> str:
-    """Return `text` so that Markdown shows it as it is, on one line."""
-    return re.sub(r"([\\`*_{}\[\]<>#|~])", r"\\\1", re.sub(r"\s+", " ", text))
+def _marked_up(piece: str | Term | Code) -> str:
+    match piece:
+        case Term(text):
+            return f"**{markdown_text(text)}**"
+        case Code(text):
+            return f"`{text}`"
+        case _:
+            return markdown_text(piece)

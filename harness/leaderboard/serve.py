@@ -16,11 +16,12 @@ from typing import Any
 from urllib.parse import quote, unquote, urlsplit
 
 from harness.api.errors import HarnessError
+from harness.leaderboard.page.write import PAGE, PLOTS
+from harness.run_folder.paths import CELLS
 
 HOST = "127.0.0.1"
-DEEP = 4
-"""So many folders below the one named, runs are looked for."""
-PAGE = "leaderboard.html"
+LEVELS = 4
+"""How deep below the named folder runs are looked for."""
 TYPES = {
     ".html": "text/html; charset=utf-8",
     ".json": "application/json; charset=utf-8",
@@ -29,7 +30,7 @@ TYPES = {
     ".svg": "image/svg+xml",
     ".png": "image/png",
 }
-"""What of a run is served: the renders in its folder and in plots/, never its records, logs or weights."""
+"""What is served of a run: the renders in its folder and in plots/, never its records, logs or weights."""
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'"
 STYLE = (
     ":root{color-scheme:light dark}body{font:16px/1.5 system-ui,sans-serif;max-width:70rem;margin:1.5rem auto;"
@@ -39,25 +40,27 @@ STYLE = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class Shown:
-    """A run of the index."""
+class IndexEntry:
+    """A run as the index lists it."""
 
     path: str
     """Relative to the folder that is served, with slashes; `.` for that folder itself."""
-    boards: tuple[str, ...]
-    """Their titles."""
+    titles: tuple[str, ...]
+    """Of its boards."""
     note: str
-    """What is missing or went wrong; empty where nothing is."""
+    """Why there is no page to open; empty where there is one."""
 
 
-def find_runs(folder: Path) -> list[Shown]:
+def find_runs(folder: Path) -> list[IndexEntry]:
     """Return the runs in a folder, itself included, by path. Raises `HarnessError` where there is none."""
     if not folder.is_dir():
         raise HarnessError(f"got {folder}, expected a run folder or a folder of runs; name one that exists")
-    found = [_shown(folder, run) for run in _walk(folder, DEEP)]
-    if not found:
-        raise HarnessError(f"got {folder}, expected a run folder (one with cells/ in it) or a folder of them")
-    return sorted(found, key=lambda each: each.path)
+    entries = [_entry(folder, run) for run in _runs_below(folder, LEVELS)]
+    if not entries:
+        raise HarnessError(
+            f"got {folder}, expected a run folder (one with cells/ in it) or a folder of them; name one of those"
+        )
+    return sorted(entries, key=lambda entry: entry.path)
 
 
 def server(folder: Path, port: int = 0) -> ThreadingHTTPServer:
@@ -74,7 +77,7 @@ def server(folder: Path, port: int = 0) -> ThreadingHTTPServer:
     try:
         return ThreadingHTTPServer((HOST, port), Handler)
     except OSError as error:
-        raise HarnessError(f"--port got {port}, which cannot be used ({error.strerror}); name another one") from None
+        raise HarnessError(f"got --port {port}, which cannot be used ({error.strerror}); name another") from None
 
 
 def address(running: ThreadingHTTPServer, folder: Path) -> str:
@@ -94,15 +97,15 @@ def view(folder: Path, port: int, say: Callable[[str], Any]) -> None:
             say("Ended.")
 
 
-def index(runs: list[Shown]) -> str:
+def index(entries: list[IndexEntry]) -> str:
     """Return the page that lists the runs."""
     items = []
-    for run in runs:
-        name = escape("this folder" if run.path == "." else run.path)
-        link = quote("" if run.path == "." else f"{run.path}/")
-        head = f"<strong>{name}</strong>" if run.note else f'<a href="/{link}{PAGE}">{name}</a>'
-        said = "".join(f"<small>{escape(text)}</small>" for text in (*run.boards, run.note) if text)
-        items.append(f"<li>{head}{said}</li>")
+    for entry in entries:
+        name = escape("this folder" if entry.path == "." else entry.path)
+        link = quote("" if entry.path == "." else f"{entry.path}/")
+        head = f"<strong>{name}</strong>" if entry.note else f'<a href="/{link}{PAGE}">{name}</a>'
+        lines = "".join(f"<small>{escape(text)}</small>" for text in (*entry.titles, entry.note) if text)
+        items.append(f"<li>{head}{lines}</li>")
     return (
         '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1"><link rel="icon" href="data:,">'
@@ -124,23 +127,25 @@ class _Handler(BaseHTTPRequestHandler):
         """Say nothing: the terminal belongs to the user."""
 
     def _answer(self, body: bool) -> None:
-        local = {f"{name}:{self.server.server_address[1]}" for name in (HOST, "localhost")}  # type: ignore[index]  # typeshed allows addresses that are no (host, port)
-        if self.headers.get("Host") not in local:  # a foreign name that resolves to here: DNS rebinding
+        port = self.server.server_address[1]  # type: ignore[index]  # typeshed allows addresses that are no (host, port)
+        if self.headers.get("Host") not in (f"{HOST}:{port}", f"localhost:{port}"):
+            # another name that resolves to this machine: a foreign page reading along (DNS rebinding)
             self._send(HTTPStatus.FORBIDDEN, "text/plain; charset=utf-8", b"Open this page as 127.0.0.1.\n", body)
             return
         path = unquote(urlsplit(self.path).path).strip("/")
         if not path:
             page = index(find_runs(self.folder)).encode()
-            self._send(HTTPStatus.OK, TYPES[".html"], page, body, policy=POLICY)
+            self._send(HTTPStatus.OK, TYPES[".html"], page, body)
             return
         file = self.folder / path
-        if not _served(self.folder, file):
+        if not _may_be_served(self.folder, file):
             self._send(HTTPStatus.NOT_FOUND, "text/plain; charset=utf-8", b"Not here.\n", body)
             return
-        policy = None if file.name == PAGE else POLICY  # the page brings its own, with the hashes of its scripts
+        policy = "" if file.name == PAGE else POLICY  # the page brings its own, with the hashes of its scripts
         self._send(HTTPStatus.OK, TYPES[file.suffix], file.read_bytes(), body, policy=policy)
 
-    def _send(self, status: HTTPStatus, kind: str, content: bytes, body: bool, policy: str | None = POLICY) -> None:
+    def _send(self, status: HTTPStatus, kind: str, content: bytes, body: bool, policy: str = POLICY) -> None:
+        """Send an answer of the media type `kind`; with its content where `body` is asked for, else its head alone."""
         self.send_response(status)
         headers = {"Content-Type": kind, "Content-Length": str(len(content)), "Cache-Control": "no-store"}
         headers |= {"X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer"}
@@ -152,32 +157,32 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.write(content)
 
 
-def _served(folder: Path, file: Path) -> bool:
+def _may_be_served(folder: Path, file: Path) -> bool:
     """Return whether a file is a render of a run inside the folder; links that lead out of it are not followed."""
     if "\0" in str(file) or file.suffix not in TYPES or not file.is_file():
         return False
     real = file.resolve()
-    run = real.parent.parent if real.parent.name == "plots" else real.parent
-    renders = real.parent.name == "plots" or real.name.startswith("leaderboard.")
-    return renders and real.is_relative_to(folder) and (run / "cells").is_dir()
+    run = real.parent.parent if real.parent.name == PLOTS else real.parent
+    is_render = real.parent.name == PLOTS or real.name.startswith("leaderboard.")
+    return is_render and real.is_relative_to(folder) and (run / CELLS).is_dir()
 
 
-def _walk(folder: Path, deep: int) -> list[Path]:
-    if (folder / "cells").is_dir():
+def _runs_below(folder: Path, levels: int) -> list[Path]:
+    if (folder / CELLS).is_dir():
         return [folder]
-    if not deep:
+    if not levels:
         return []
-    inner = sorted(each for each in folder.iterdir() if each.is_dir() and not each.is_symlink())
-    return [run for each in inner if not each.name.startswith(".") for run in _walk(each, deep - 1)]
+    inner = [path for path in sorted(folder.iterdir()) if path.is_dir() and not path.is_symlink()]
+    return [run for path in inner if not path.name.startswith(".") for run in _runs_below(path, levels - 1)]
 
 
-def _shown(folder: Path, run: Path) -> Shown:
+def _entry(folder: Path, run: Path) -> IndexEntry:
     path = run.relative_to(folder).as_posix()
     if not (run / PAGE).is_file():
-        return Shown(path=path, boards=(), note=f"no {PAGE} yet: harness leaderboard {run} makes it")
+        return IndexEntry(path=path, titles=(), note=f"no {PAGE} yet: harness leaderboard {run} makes it")
     try:
         boards = json.loads((run / "leaderboard.json").read_text(encoding="utf-8"))["boards"]
         titles = tuple(str(board["title"]) for board in boards)
     except (OSError, ValueError, KeyError, TypeError):
-        titles = ()  # the page itself says more
-    return Shown(path=path, boards=titles, note="")
+        titles = ()  # its page can be opened all the same
+    return IndexEntry(path=path, titles=titles, note="")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import math
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
@@ -12,8 +11,18 @@ from rich.text import Text
 
 from harness.leaderboard.decide.estimates import Estimate
 from harness.leaderboard.decide.wording import choice
+from harness.leaderboard.formatting import (
+    MISSING_ON_TERMINAL,
+    number,
+    number_with_interval,
+    ranks,
+    short_name,
+    smallest_difference,
+)
 from harness.leaderboard.table import Board, Row, Table
 
+COMMON = "pairwise_accuracy@mean"
+"""Reads every system by one reward, the untrained base too."""
 NARROW = 118
 """On a narrower terminal the columns that matter least are left to the Markdown; no number is ever cut."""
 
@@ -23,53 +32,56 @@ def render(table: Table, width: int = 120) -> str:
     out = io.StringIO()
     console = Console(file=out, width=1000, color_system=None, force_terminal=False)
     for board in table.boards:
-        console.print()
-        console.print(Text(board.title), soft_wrap=True)
-        console.print(
-            Text(f"{board.n_pairs} pairs of {board.n_prompts} prompts, ranked by {table.ranked_by}, 95 % intervals"),
-            soft_wrap=True,
-        )
+        _print(console, "", board.title)
+        _print(console, f"{_counts(board)}, ranked by {table.ranked_by}, 95 % intervals")
         console.print(_grid(board, table.ranked_by, width < NARROW))
-        for row in board.rows:
-            if row.status != "ok":
-                console.print(Text(f"  {row.label}: {row.status}: {row.reason}"), soft_wrap=True)
-        for row in board.rows:
-            if len(board.models) == 1 and row.tuned:
-                console.print(Text(f"  {row.label}: {choice(row.tuned[board.model])}"), soft_wrap=True)
-        if not math.isnan(board.minimum_detectable_difference):
-            console.print(
-                Text(f"  Smallest difference this run could have detected: {board.minimum_detectable_difference:.3f}"),
-                soft_wrap=True,
-            )
+        _print(console, *(f"  {line}" for line in _remarks(board)))
     if table.boards:
-        console.print()
-        for line in table.boards[-1].disclaimers:
-            console.print(Text(f"  {line}"), soft_wrap=True)
+        _print(console, "", *(f"  {sentence}" for sentence in table.boards[-1].disclaimers))
     return out.getvalue().rstrip()
+
+
+def _print(console: Console, *lines: str) -> None:
+    for line in lines:
+        console.print(Text(line), soft_wrap=True)
+
+
+def _counts(board: Board) -> str:
+    return f"{board.n_pairs} pairs of {board.n_prompts} prompts"
+
+
+def _remarks(board: Board) -> list[str]:
+    """Return what stands under a board's table: systems without a result, what tuning chose, what could be detected."""
+    lines = [f"{row.label}: {row.status}: {row.reason}" for row in board.rows if row.status != "ok"]
+    if len(board.models) == 1:
+        lines += [f"{row.label}: {choice(row.tuned[board.model])}" for row in board.rows if row.tuned]
+    detectable = smallest_difference(board.minimum_detectable_difference)
+    return [*lines, detectable] if detectable else lines
 
 
 def _grid(board: Board, ranked_by: str, narrow: bool) -> Grid:
     grid = Grid(box=SIMPLE_HEAD, show_edge=False, pad_edge=False)
     for heading in ("rank", "tier", "loss"):
         grid.add_column(heading, no_wrap=True)
-    headings = [ranked_by.replace("pairwise_accuracy", "accuracy"), "accuracy@mean", "over base"]
+    headings = [short_name(ranked_by), "accuracy@mean", "over base"]
     for heading in headings + ([] if narrow else ["Spearman", "ranks sum/mean/ratio", "seconds"]):
         grid.add_column(heading, justify="right", no_wrap=True)
     for row in board.rows:
-        places = "/".join("-" if place is None else str(place) for place in row.yardstick_ranks.values()) or "-"
+        common, over_base = row.metrics.get(COMMON, Estimate()), row.vs_base.get(COMMON, Estimate())
         cells: list[str | Text] = [
             _rank(row),
-            "-" if row.tier is None else str(row.tier),
+            _number(row.tier, "d"),
             Text(row.label if row.status == "ok" else f"{row.label} ({row.status})"),
-            _interval(row.metrics.get(ranked_by)),
-            _number(row.metrics.get("pairwise_accuracy@mean")),
-            _interval(row.vs_base.get("pairwise_accuracy@mean"), sign=True) if row.label != "base" else "-",
+            _interval(row.metrics.get(ranked_by, Estimate())),
+            _number(common.value),
+            MISSING_ON_TERMINAL if row.label == "base" else _interval(over_base, "+.3f"),
         ]
         if not narrow:
+            yardsticks = ranks(list(row.yardstick_ranks.values()), MISSING_ON_TERMINAL)
             cells += [
-                _number(row.metrics.get("spearman")),
-                places if row.kind == "loss" else "-",
-                f"{row.spend['seconds']:.0f}" if "seconds" in row.spend else "-",
+                _number(row.metrics.get("spearman", Estimate()).value),
+                yardsticks if row.kind == "loss" and yardsticks else MISSING_ON_TERMINAL,
+                _number(row.spend.get("seconds"), ".0f"),
             ]
         grid.add_row(*cells)
     return grid
@@ -77,17 +89,14 @@ def _grid(board: Board, ranked_by: str, narrow: bool) -> Grid:
 
 def _rank(row: Row) -> str:
     if row.rank is None:
-        return "-"
-    spread = "" if row.rank_low is None or row.rank_low == row.rank_high else f" ({row.rank_low}-{row.rank_high})"
-    return f"{row.rank}{spread}"
+        return MISSING_ON_TERMINAL
+    one_place = row.rank_low is None or row.rank_low == row.rank_high
+    return f"{row.rank}" if one_place else f"{row.rank} ({row.rank_low}-{row.rank_high})"
 
 
-def _number(estimate: Estimate | None) -> str:
-    return "-" if estimate is None or math.isnan(estimate.value) else f"{estimate.value:.3f}"
+def _number(value: float | None, form: str = ".3f") -> str:
+    return number(value, form, MISSING_ON_TERMINAL)
 
 
-def _interval(estimate: Estimate | None, sign: bool = False) -> str:
-    if estimate is None or math.isnan(estimate.value):
-        return "-"
-    form = "{:+.3f} [{:+.3f}, {:+.3f}]" if sign else "{:.3f} [{:.3f}, {:.3f}]"
-    return form.format(estimate.value, estimate.low, estimate.high)
+def _interval(estimate: Estimate, form: str = ".3f") -> str:
+    return number_with_interval(estimate, form, MISSING_ON_TERMINAL)

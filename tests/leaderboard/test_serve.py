@@ -117,7 +117,7 @@ def test_a_folder_without_a_run_and_a_taken_port_are_refused(
         server(tmp_path / "empty")
     with pytest.raises(HarnessError, match="expected a run folder"):
         server(tmp_path / "absent")
-    with pytest.raises(HarnessError, match="--port got"):
+    with pytest.raises(HarnessError, match="got --port"):
         server(runs, serving.server_address[1])
 
 

@@ -1,60 +1,86 @@
-"""Board -> the HTML of its section: title, disclaimers, table. Pure; every name is escaped."""
+"""Board -> its table as HTML; `columns` holds every column, heading and cells. Pure; every name is escaped."""
 
 from __future__ import annotations
 
 import json
 import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from html import escape
 
 from harness.leaderboard.decide.estimates import Estimate
 from harness.leaderboard.decide.wording import choice
+from harness.leaderboard.formatting import (
+    MISSING,
+    interval,
+    mebibytes,
+    number,
+    prefixed,
+    rank_range,
+    short_name,
+    smallest_difference,
+    spoken_name,
+)
 from harness.leaderboard.page import interval_strip
 from harness.leaderboard.table import Board, Row
 from harness.statistics.metrics import METRICS, YARDSTICKS
 
 COMMON = "pairwise_accuracy@mean"
 """What the difference to the untrained base is measured in: the base has no reward of its own."""
+SPEND = (("seconds", "seconds"), ("flops", "FLOP"), ("tokens", "tokens"), ("peak_memory_bytes", "memory"))
+"""What is shown of the spend, with its heading."""
 ALSO = (
     ("spearman", "Spearman"),
     ("spearman_within_prompt", "within prompt"),
     ("pairwise_accuracy_lenbalanced", "length-balanced"),
 )
-"""Metrics beside the one that ranks."""
-SPEND = (("seconds", "seconds"), ("flops", "FLOP"), ("tokens", "tokens"), ("peak_memory_bytes", "memory"))
-MISSING = '<td data-v="">–</td>'
+"""Metrics beside the one that ranks, with their headings."""
+NO_VALUE = f'<td data-v="">{MISSING}</td>'
+"""`data-v` of a cell is what page.js sorts by; empty ones stay last."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Column:
-    """A heading of the table."""
+    """A column of the table."""
 
     title: str
+    cell: Callable[[Row], str]
+    """Its cell of a row, <td> or <th>; empty where the cell before it reaches over."""
     group: str = ""
+    """The heading over this column and its neighbours of the same group."""
+    below: str = ""
+    """HTML under the title."""
     first: str = "ascending"
     """The order that the first click sorts by."""
-    words: bool = False
-    """Sorted as text rather than as numbers."""
+    names: bool = False
+    """Holds the names: sorted as text, and always in sight."""
 
 
-def columns(ranked_by: str, tuned: bool = False) -> list[Column]:
-    """Return the table's columns, in order; the one after the value is the forest plot.
+def columns(ranked_by: str, axis: interval_strip.Axis, tuned: bool = False) -> list[Column]:
+    """Return the table's columns, in order.
 
-    `tuned`: with what was chosen for each row, sorted by the learning rate.
+    `axis`: of the intervals that are drawn; `tuned`: with what was chosen for each row, sorted by the learning rate.
     """
+    best = "descending"
     return [
-        Column(title="rank"),
-        Column(title="loss", words=True),
-        Column(title="tier"),
-        Column(title="P(best)", first="descending"),
-        Column(title=words(ranked_by), first="descending"),
-        Column(title="95 % interval", first="descending"),
-        Column(title="to the leader", group="difference", first="descending"),
-        Column(title="to base, @mean", group="difference", first="descending"),
-        *(Column(title=name, group="rank if read by") for name in YARDSTICKS),
-        *(Column(title=title, group="spend of a cell") for _, title in SPEND),
-        *(Column(title=title, group="also", first="descending") for _, title in ALSO),
-        *([Column(title="chosen on dev")] if tuned else []),
+        Column(title="rank", cell=_rank),
+        Column(title="loss", cell=_name, names=True),
+        Column(title="tier", cell=lambda row: _whole(row.tier)),
+        Column(title="P(best)", cell=_chance, first=best),
+        Column(title=spoken_name(short_name(ranked_by)), cell=partial(_value_or_reason, ranked_by), first=best),
+        Column(
+            title="95 % interval",
+            cell=partial(_interval_strip, ranked_by, axis),
+            below=interval_strip.heading(axis),
+            first=best,
+        ),
+        Column(title="to the leader", cell=partial(_to_leader, ranked_by), group="difference", first=best),
+        Column(title="to base, @mean", cell=_to_base, group="difference", first=best),
+        *(Column(title=name, cell=partial(_rank_by, name), group="rank if read by") for name in YARDSTICKS),
+        *(Column(title=title, cell=partial(_spent, name), group="spend of a cell") for name, title in SPEND),
+        *(Column(title=title, cell=partial(_also, name), group="also", first=best) for name, title in ALSO),
+        *([Column(title="chosen on dev", cell=_chosen)] if tuned else []),
     ]
 
 
@@ -66,36 +92,35 @@ def families(row: Row) -> list[str]:
     return list(dict.fromkeys([own, *row.tags]))
 
 
-def table(board: Board, ranked_by: str, place: str) -> str:
-    """Return the table of a board; `place` is the id of its section."""
-    axis = interval_strip.scale([row.metrics[ranked_by] for row in board.rows if ranked_by in row.metrics], ranked_by)
-    detectable = board.minimum_detectable_difference
-    caption = (
-        f"{board.n_pairs} pairs of {board.n_prompts} prompts, ranked by {words(ranked_by)}: "
-        f"{METRICS[ranked_by].summary}. In brackets: ranks that the data leave open, and 95 % intervals."
-        + (f" Smallest difference this run could have detected: {detectable:.3f}." if math.isfinite(detectable) else "")
+def table(board: Board, ranked_by: str, section_id: str) -> str:
+    """Return the table of a board; `section_id` is the id of the section that it stands in."""
+    axis = interval_strip.shared_axis(
+        [row.metrics[ranked_by] for row in board.rows if ranked_by in row.metrics], ranked_by
     )
-    tuned = any(row.tuned for row in board.rows)
-    rows = "\n".join(_row(row, ranked_by, axis, tuned) for row in board.rows)
+    detectable = smallest_difference(board.minimum_detectable_difference)
+    caption = (
+        f"{board.n_pairs} pairs of {board.n_prompts} prompts, ranked by {spoken_name(short_name(ranked_by))}: "
+        f"{METRICS[ranked_by].summary}. In brackets: ranks that the data leave open, and 95 % intervals."
+        + (f" {detectable}." if detectable else "")
+    )
+    shown = columns(ranked_by, axis, tuned=any(row.tuned for row in board.rows))
+    rows = "\n".join(_row(row, shown) for row in board.rows)
     return (
-        f'<div class="scroll" role="region" aria-labelledby="{place}-caption" tabindex="0">\n<table>\n'
-        f'<caption id="{place}-caption"><span>{escape(caption)}</span></caption>\n{_head(ranked_by, axis, tuned)}\n'
+        f'<div class="scroll" role="region" aria-labelledby="{section_id}-caption" tabindex="0">\n<table>\n'
+        f'<caption id="{section_id}-caption"><span>{escape(caption)}</span></caption>\n{_head(shown)}\n'
         f"<tbody>\n{rows}\n</tbody>\n</table>\n</div>"
     )
 
 
-def _head(ranked_by: str, axis: interval_strip.Scale, tuned: bool) -> str:
+def _head(shown: Sequence[Column]) -> str:
     upper, lower = [], []
-    shown = columns(ranked_by, tuned)
     for k, column in enumerate(shown):
-        sort = f'<button type="button" data-column="{k}" data-first="{column.first}"{" data-words" * column.words}>'
-        text = f"{sort}{escape(column.title)}</button>"
-        if column.title == "95 % interval":
-            text = f"{text}{interval_strip.heading(axis)}"
-        kind = ' class="name"' if column.title == "loss" else ""
-        order = ' aria-sort="ascending"' if k == 0 else ""
+        sort = f'<button type="button" data-column="{k}" data-first="{column.first}"{" data-text" * column.names}>'
+        text = f"{sort}{escape(column.title)}</button>{column.below}"
         if not column.group:
-            upper.append(f'<th scope="col" rowspan="2"{kind}{order}>{text}</th>')
+            name = ' class="name"' if column.names else ""
+            order = ' aria-sort="ascending"' if k == 0 else ""
+            upper.append(f'<th scope="col" rowspan="2"{name}{order}>{text}</th>')
             continue
         if shown[k - 1].group != column.group:
             width = sum(other.group == column.group for other in shown)
@@ -104,119 +129,115 @@ def _head(ranked_by: str, axis: interval_strip.Scale, tuned: bool) -> str:
     return f"<thead>\n<tr>{''.join(upper)}</tr>\n<tr>{''.join(lower)}</tr>\n</thead>"
 
 
-def _row(row: Row, ranked_by: str, axis: interval_strip.Scale, tuned: bool) -> str:
-    one = row.metrics.get(ranked_by, Estimate())
+def _row(row: Row, shown: Sequence[Column]) -> str:
     kind = "reference" if row.kind == "reference" else "lost" if row.status != "ok" else "sound"
     tags = escape(json.dumps(families(row), ensure_ascii=False), quote=True)
-    base = Estimate() if row.loss == "base" else row.vs_base.get(COMMON, Estimate())
-    cells = [
-        _rank(row),
-        f'<th scope="row" class="name" data-v="{escape(row.label)}">{_breakable(row.label)}{_tags(row)}</th>',
-        MISSING if row.tier is None else f'<td data-v="{row.tier}">{row.tier}</td>',
-        MISSING if row.p_best is None else f'<td data-v="{_sortable(row.p_best)}">{row.p_best:.0%}</td>',
-        *_result(row, one, ranked_by, axis),
-        _difference(base),
-        *(_place(row.yardstick_ranks.get(name)) for name in YARDSTICKS),
-        *(_spent(name, row.spend.get(name)) for name, _ in SPEND),
-        *(
-            _number(row.metrics.get(name, Estimate()), "†" * (name == "spearman" and row.reference_based))
-            for name, _ in ALSO
-        ),
-        *([_chosen(row)] if tuned else []),
-    ]
     attributes = f'class="{kind}" data-label="{escape(row.label)}" data-kind="{escape(row.kind)}" data-tags="{tags}"'
-    return f"<tr {attributes}>{''.join(cells)}</tr>"
+    return f"<tr {attributes}>{''.join(column.cell(row) for column in shown)}</tr>"
+
+
+def _rank(row: Row) -> str:
+    if row.rank is None:
+        return NO_VALUE
+    return f'<td data-v="{row.rank}">{row.rank}{_in_brackets(rank_range(row.rank_low, row.rank_high))}</td>'
+
+
+def _name(row: Row) -> str:
+    tags = [f'<span class="tag">{escape(tag)}</span>' for tag in families(row)]
+    if row.kind == "reference":
+        tags.append('<span class="tag">reference row</span>')
+    if row.status != "ok":
+        tags.append(f'<span class="tag bad">{escape(row.status)}</span>')
+    breakable = escape(row.label).replace("(", "(<wbr>").replace(",", ",<wbr>")
+    return f'<th scope="row" class="name" data-v="{escape(row.label)}">{breakable} {" ".join(tags)}</th>'
+
+
+def _chance(row: Row) -> str:
+    return NO_VALUE if row.p_best is None else f'<td data-v="{_sortable(row.p_best)}">{row.p_best:.0%}</td>'
+
+
+def _has_value(row: Row, ranked_by: str) -> bool:
+    return row.status == "ok" and not math.isnan(_estimate(row, ranked_by).value)
+
+
+def _value_or_reason(ranked_by: str, row: Row) -> str:
+    """Return the ranked metric; without it the reason, which reaches over the interval and the difference to it."""
+    if _has_value(row, ranked_by):
+        return _number(_estimate(row, ranked_by))
+    if row.status != "ok":
+        return f'<td class="words" colspan="3" data-v="">{escape(f"{row.status}: {row.reason}")}</td>'
+    reason = row.metric_reasons.get(ranked_by, MISSING)
+    return f'<td class="words faint" colspan="3" data-v="">{escape(reason)}</td>'
+
+
+def _interval_strip(ranked_by: str, axis: interval_strip.Axis, row: Row) -> str:
+    if not _has_value(row, ranked_by):
+        return ""
+    estimate = _estimate(row, ranked_by)
+    return f'<td data-v="{_sortable(estimate.low)}">{interval_strip.strip(estimate, axis)}</td>'
+
+
+def _to_leader(ranked_by: str, row: Row) -> str:
+    if not _has_value(row, ranked_by):
+        return ""
+    if row.rank == 1 and row.vs_leader.value == 0:
+        return '<td data-v="0">leader</td>'
+    return _number(row.vs_leader, "+.3f")
+
+
+def _to_base(row: Row) -> str:
+    return NO_VALUE if row.loss == "base" else _number(row.vs_base.get(COMMON, Estimate()), "+.3f")
+
+
+def _rank_by(yardstick: str, row: Row) -> str:
+    return _whole(row.yardstick_ranks.get(yardstick))
+
+
+def _spent(name: str, row: Row) -> str:
+    value = row.spend.get(name)
+    if value is None or not math.isfinite(value):
+        return NO_VALUE
+    text = {
+        "seconds": number(value, ".1f"),
+        "tokens": number(value, ",.0f"),
+        "flops": prefixed(value),
+        "peak_memory_bytes": mebibytes(value, ",.0f"),
+    }[name]
+    return f'<td data-v="{_sortable(value)}">{text}</td>'
+
+
+def _also(metric: str, row: Row) -> str:
+    return _number(_estimate(row, metric), mark="†" if metric == "spearman" and row.reference_based else "")
 
 
 def _chosen(row: Row) -> str:
     """Return what tuning chose; by model where there are several."""
     if not row.tuned:
-        return MISSING
+        return NO_VALUE
     several = len(row.tuned) > 1
-    said = [f"{model}: {choice(one)}" if several else choice(one) for model, one in row.tuned.items()]
-    rate = max(one.learning_rate for one in row.tuned.values())
-    return f'<td class="words" data-v="{_sortable(rate)}">{"<br>".join(map(escape, said))}</td>'
+    choices = [f"{model}: {choice(tuned)}" if several else choice(tuned) for model, tuned in row.tuned.items()]
+    rate = max(tuned.learning_rate for tuned in row.tuned.values())
+    return f'<td class="words" data-v="{_sortable(rate)}">{"<br>".join(map(escape, choices))}</td>'
 
 
-def _breakable(label: str) -> str:
-    """Return a label, escaped, that may break between its options."""
-    return escape(label).replace("(", "(<wbr>").replace(",", ",<wbr>")
+def _estimate(row: Row, metric: str) -> Estimate:
+    return row.metrics.get(metric, Estimate())
 
 
-def _rank(row: Row) -> str:
-    if row.rank is None:
-        return MISSING
-    spread = "" if row.rank_low is None else f' <span class="range">[{row.rank_low}–{row.rank_high}]</span>'
-    return f'<td data-v="{row.rank}">{row.rank}{spread}</td>'
+def _number(estimate: Estimate, form: str = ".3f", mark: str = "") -> str:
+    if math.isnan(estimate.value):
+        return NO_VALUE
+    ends = _in_brackets(interval(estimate.low, estimate.high, form))
+    return f'<td class="stack" data-v="{_sortable(estimate.value)}">{number(estimate.value, form)}{mark}{ends}</td>'
 
 
-def _tags(row: Row) -> str:
-    found = [f'<span class="tag">{escape(tag)}</span>' for tag in families(row)]
-    if row.kind == "reference":
-        found.append('<span class="tag">reference row</span>')
-    if row.status != "ok":
-        found.append(f'<span class="tag bad">{escape(row.status)}</span>')
-    return " " + " ".join(found)
+def _whole(value: int | None) -> str:
+    return NO_VALUE if value is None else f'<td data-v="{value}">{value}</td>'
 
 
-def _result(row: Row, one: Estimate, ranked_by: str, axis: interval_strip.Scale) -> list[str]:
-    """Return value, interval and difference to the leader; in their place why they are missing."""
-    if row.status != "ok":
-        return [f'<td class="words" colspan="3" data-v="">{escape(f"{row.status}: {row.reason}")}</td>']
-    if math.isnan(one.value):
-        return [f'<td class="words faint" colspan="3" data-v="">{escape(row.metric_reasons.get(ranked_by, "–"))}</td>']
-    return [
-        _number(one),
-        f'<td data-v="{_sortable(one.low)}">{interval_strip.strip(one, axis)}</td>',
-        _difference(row.vs_leader, leader=row.rank == 1),
-    ]
-
-
-def _number(one: Estimate, mark: str = "") -> str:
-    if math.isnan(one.value):
-        return MISSING
-    return f'<td class="stack" data-v="{_sortable(one.value)}">{one.value:.3f}{mark}{_bracket(one, ".3f")}</td>'
-
-
-def _difference(one: Estimate, leader: bool = False) -> str:
-    if math.isnan(one.value):
-        return MISSING
-    if leader and one.value == 0:
-        return '<td data-v="0">leader</td>'
-    return f'<td class="stack" data-v="{_sortable(one.value)}">{one.value:+.3f}{_bracket(one, "+.3f")}</td>'
-
-
-def _bracket(one: Estimate, form: str) -> str:
-    if math.isnan(one.low) or math.isnan(one.high):
-        return ""
-    return f' <span class="range">[{one.low:{form}}, {one.high:{form}}]</span>'
-
-
-def _place(rank: int | None) -> str:
-    return MISSING if rank is None else f'<td data-v="{rank}">{rank}</td>'
-
-
-def _spent(name: str, value: float | None) -> str:
-    if value is None or not math.isfinite(value):
-        return MISSING
-    text = {"seconds": f"{value:.1f}", "tokens": f"{value:,.0f}"}.get(name) or (
-        f"{value / 2**20:,.0f} MiB" if name == "peak_memory_bytes" else prefixed(value)
-    )
-    return f'<td data-v="{_sortable(value)}">{text}</td>'
-
-
-def prefixed(value: float) -> str:
-    """Return a number at three digits with its prefix: 4.09e11 is 409 G."""
-    for power, sign in ((18, "E"), (15, "P"), (12, "T"), (9, "G"), (6, "M"), (3, "k")):
-        if abs(value) >= 0.9995 * 10**power:
-            return f"{value / 10**power:.3g} {sign}"
-    return f"{value:.3g}"
-
-
-def words(metric: str) -> str:
-    """Return a metric's name as it is read."""
-    return metric.replace("pairwise_accuracy", "accuracy").replace("_", " ")
+def _in_brackets(ends: str) -> str:
+    return f' <span class="range">{ends}</span>' if ends else ""
 
 
 def _sortable(value: float) -> str:
-    return f"{value:.10g}" if math.isfinite(value) else ""
+    return number(value, ".10g", missing="")

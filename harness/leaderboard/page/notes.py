@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import re
 import shlex
-from collections.abc import Mapping, Sequence
 from html import escape
-from typing import Any
 
-from harness.leaderboard.markdown import HOW_TO_READ
+from harness.leaderboard.hints import HOW_TO_READ, ONLY_ON_THE_PAGE, Code, Hint, Term
+from harness.leaderboard.page.manifest_facts import FactList, ManifestFacts
 from harness.leaderboard.table import Board, Row
 
 PROTOCOL = (
@@ -17,96 +15,87 @@ PROTOCOL = (
     "extraction of implicit rewards: by the loss's own reward and, for all alike, by three common yardsticks. A run "
     "that diverged or failed is a row, ranked last, with its reason. A table never holds records of two protocols.</p>"
 )
-FLAGS = {
-    **{name: f"--{name.replace('_', '-')}" for name in ("dataset", "preset", "budget", "adapter", "start")},
-    **{name: f"--{name.replace('_', '-')}" for name in ("learning_rate", "batch_pairs", "max_length", "max_prompt")},
-    **{name: f"--{name.replace('_', '-')}" for name in ("dtype", "scorer", "control", "limit", "data_seed", "trials")},
-    "evaluated_on": "--evaluate-on",
-}
-"""A board's setting -> the option of `harness run` that gives it."""
-
-
-ALSO_ON_THE_PAGE = (
-    "- **to the leader** is the paired difference to the first row in the ranked metric; its interval is that of one "
-    "comparison, the tiers are adjusted for all.",
-    "- **P(best)** is how often the row comes first over the resamples.",
-    "- **spend of a cell** is the mean over seeds and models; FLOP are floating-point operations, of training alone.",
+SETTINGS = (
+    *("dataset", "preset", "budget", "adapter", "start", "learning_rate", "batch_pairs", "max_length", "max_prompt"),
+    *("dtype", "scorer", "control", "limit", "data_seed", "trials", "evaluated_on"),
 )
+"""A board's settings that an option of `harness run` gives with a value."""
+SWITCHES = ("reference_path", "lenient")
+"""Those that an option without a value turns on."""
+OTHER_NAMES = {"evaluated_on": "--evaluate-on", "reference_path": "--plain-path"}
+"""Options whose names differ from the setting's."""
 
 
 def how_to_read() -> str:
-    """Return the hints that the Markdown gives, and those for what only the page shows, as HTML."""
-    hints = dict.fromkeys((*HOW_TO_READ, *ALSO_ON_THE_PAGE))
-    return "<ul>" + "".join(f"<li>{_marked(line.removeprefix('- '))}</li>" for line in hints) + "</ul>"
+    """Return the hints as an HTML list."""
+    hints = (*HOW_TO_READ, *ONLY_ON_THE_PAGE)
+    return f"<ul>{''.join(f'<li>{_hint(hint)}</li>' for hint in hints)}</ul>"
 
 
 def command(board: Board, row: Row) -> str:
     """Return the `harness run` that gives this row: its loss alone, everything else as on the board."""
-    name, _, given = row.label.partition("(")
-    plugin = f"{name}:{given.removesuffix(')')}" if given else name
+    name, _, options = row.label.partition("(")
+    plugin = f"{name}:{options.removesuffix(')')}" if options else name
     words = ["harness", "run", "--plugins", plugin, "--models", ",".join(board.models)]
     words += ["--seeds", ",".join(map(str, row.seeds or board.seeds or (0,)))]
-    for setting, flag in FLAGS.items():
+    for setting in SETTINGS:
         value = getattr(board.settings, setting)
         if value is not None and not (setting == "control" and value == "none"):
-            words += [flag, str(value)]
-    switches = {"reference_path": "--plain-path", "lenient": "--lenient"}
-    words += [flag for setting, flag in switches.items() if getattr(board.settings, setting)]
-    return " ".join(shlex.quote(word) for word in words)
+            words += [_flag(setting), str(value)]
+    words += [_flag(switch) for switch in SWITCHES if getattr(board.settings, switch)]
+    return " ".join(map(shlex.quote, words))
 
 
-def reproduce(board: Board, manifest: Mapping[str, Any]) -> str:
+def _flag(setting: str) -> str:
+    return OTHER_NAMES.get(setting, f"--{setting.replace('_', '-')}")
+
+
+def reproduce(board: Board, manifest: ManifestFacts) -> str:
     """Return the commands of a board's rows, with the options that each loss had and who brought it."""
-    plugins = manifest.get("plugins") or {}
-    items = []
-    for row in board.rows:
-        if row.kind == "reference":
-            continue
-        owner = plugins.get(row.loss) or []
-        brought = f" of {' '.join(map(str, owner))}" if owner else ""
-        had = ", ".join(f"{name} = {value}" for name, value in row.options.items()) or "no options"
-        items.append(
-            f"<li><strong>{escape(row.label)}</strong>{escape(brought)}: {escape(had)}"
-            f"<pre><code>{escape(command(board, row))}</code></pre></li>"
-        )
-    ours = f"preference-harness=={manifest['harness']}" if manifest.get("harness") else "preference-harness"
+    version = f"preference-harness=={manifest.harness}" if manifest.harness else "preference-harness"
+    items = "".join(
+        _command_item(board, row, manifest.owners.get(row.loss, "")) for row in board.rows if row.kind == "loss"
+    )
     return (
         "<details><summary>How to reproduce each row</summary>\n"
-        f"<p>With <code>pip install {escape(ours)}</code> and the versions under Manifest. The same command finds the "
-        "same cells again; <code>base</code> and <code>longer-wins</code> come with every run.</p>\n"
-        f'<ul class="commands">{"".join(items)}</ul></details>'
+        f"<p>With <code>pip install {escape(version)}</code> and the versions under Manifest. The same command finds "
+        "the same cells again; <code>base</code> and <code>longer-wins</code> come with every run.</p>\n"
+        f'<ul class="commands">{items}</ul></details>'
     )
 
 
-def facts(manifest: Mapping[str, Any]) -> str:
-    """Return the manifest as lists of names and values; the cells are counted, the files hold them."""
-    if not manifest:
+def _command_item(board: Board, row: Row, owner: str) -> str:
+    brought = f" of {owner}" if owner else ""
+    options = ", ".join(f"{name} = {value}" for name, value in row.options.items()) or "no options"
+    return (
+        f"<li><strong>{escape(row.label)}</strong>{escape(brought)}: {escape(options)}"
+        f"<pre><code>{escape(command(board, row))}</code></pre></li>"
+    )
+
+
+def facts(manifest: ManifestFacts) -> str:
+    """Return the manifest as lists of names and values, folded away."""
+    if not manifest.lists:
         return "<p>This run has no manifest.json.</p>"
-    plain = {name: value for name, value in manifest.items() if not isinstance(value, Mapping) and name != "cells"}
-    if "cells" in manifest:
-        plain["cells"] = f"{len(manifest['cells'])} asked for"
-    nested = {name: value for name, value in manifest.items() if isinstance(value, Mapping) and value}
-    lists = [_list("run", plain)] + [_list(name.replace("_", " "), value) for name, value in sorted(nested.items())]
+    lists = "".join(map(_fact_list, manifest.lists))
     summary = "<summary>Versions, hardware, data and settings</summary>"
-    return f'<details>{summary}<div class="facts">{"".join(lists)}</div></details>'
+    return f'<details>{summary}<div class="facts">{lists}</div></details>'
 
 
-def _list(title: str, values: Mapping[str, Any]) -> str:
-    items = "".join(
-        f"<dt>{escape(str(name))}</dt><dd>{escape(_text(value))}</dd>" for name, value in sorted(values.items())
-    )
-    return f"<div><h3>{escape(title)}</h3><dl>{items}</dl></div>"
+def _fact_list(facts: FactList) -> str:
+    items = "".join(f"<dt>{escape(name)}</dt><dd>{escape(text)}</dd>" for name, text in facts.facts)
+    return f"<div><h3>{escape(facts.title)}</h3><dl>{items}</dl></div>"
 
 
-def _text(value: Any) -> str:
-    if isinstance(value, Mapping):
-        return "; ".join(f"{name}: {_text(inner)}" for name, inner in sorted(value.items())) or "–"
-    if isinstance(value, Sequence) and not isinstance(value, str):
-        return ", ".join(map(_text, value)) or "–"
-    return "–" if value is None else str(value)
+def _hint(hint: Hint) -> str:
+    return "".join(map(_marked_up, hint))
 
 
-def _marked(line: str) -> str:
-    """Return a line of Markdown with **bold** and `code` as HTML."""
-    text = re.sub(r"\*\*(.+?)\*\*", r"<strong>\1</strong>", escape(line))
-    return re.sub(r"`(.+?)`", r"<code>\1</code>", text)
+def _marked_up(piece: str | Term | Code) -> str:
+    match piece:
+        case Term(text):
+            return f"<strong>{escape(text)}</strong>"
+        case Code(text):
+            return f"<code>{escape(text)}</code>"
+        case _:
+            return escape(piece)

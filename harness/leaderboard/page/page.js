@@ -1,140 +1,143 @@
 "use strict";
-// Sorting, filtering, theme, and the pictures. The page reads well without any of it; nothing here asks the network.
+// Sorting, filtering, the theme and the pictures. The page reads well without any of it; nothing here asks the network.
 (() => {
   const root = document.documentElement;
   const all = (selector, within = document) => [...within.querySelectorAll(selector)];
   const boards = all(".board");
-  const dark = window.matchMedia("(prefers-color-scheme: dark)");
 
-  // -- theme ----------------------------------------------------------------------------------------------------------
-  const isDark = () => (root.dataset.theme ? root.dataset.theme === "dark" : dark.matches);
+  // -- theme: the system's, until the button chooses -------------------------------------------------------------------
+  const systemIsDark = window.matchMedia("(prefers-color-scheme: dark)");
+  const isDark = () => (root.dataset.theme ? root.dataset.theme === "dark" : systemIsDark.matches);
   const themeButton = document.getElementById("theme");
-  const remembered = (value) => {
-    try { return value === undefined ? localStorage.getItem("harness-theme") : localStorage.setItem("harness-theme", value); }
+  const savedTheme = () => {
+    try { return localStorage.getItem("harness-theme"); }
     catch { return null; } // a page opened from a file may have no storage
   };
-  const sayTheme = () => { themeButton.setAttribute("aria-pressed", String(isDark())); redraw(); };
-  const saved = remembered();
-  if (saved === "dark" || saved === "light") root.dataset.theme = saved;
+  const saveTheme = (theme) => {
+    try { localStorage.setItem("harness-theme", theme); } catch { /* as above: it lasts until the page is closed */ }
+  };
+  const applyTheme = () => { themeButton.setAttribute("aria-pressed", String(isDark())); redrawPictures(); };
+  if (["dark", "light"].includes(savedTheme())) root.dataset.theme = savedTheme();
   themeButton.hidden = false;
   themeButton.addEventListener("click", () => {
     root.dataset.theme = isDark() ? "light" : "dark";
-    remembered(root.dataset.theme);
-    sayTheme();
+    saveTheme(root.dataset.theme);
+    applyTheme();
   });
-  dark.addEventListener("change", sayTheme);
+  systemIsDark.addEventListener("change", applyTheme);
 
   // -- one board at a time --------------------------------------------------------------------------------------------
-  const links = all(".boards a");
-  const show = (id) => {
+  const boardLinks = all(".boards a");
+  const showBoard = (id) => {
     if (!boards.some((board) => board.id === id)) return false;
     boards.forEach((board) => { board.hidden = board.id !== id; });
-    links.forEach((link) => link.setAttribute("aria-current", String(link.hash === `#${id}`)));
+    boardLinks.forEach((link) => link.setAttribute("aria-current", String(link.hash === `#${id}`)));
     return true;
   };
-  links.forEach((link) => link.addEventListener("click", (event) => {
+  boardLinks.forEach((link) => link.addEventListener("click", (event) => {
     event.preventDefault();
-    show(link.hash.slice(1));
+    showBoard(link.hash.slice(1));
     try { history.replaceState(null, "", link.hash); } catch { /* not allowed everywhere; the board is shown anyway */ }
-    filter();
+    applyFilter();
   }));
 
   // -- sorting --------------------------------------------------------------------------------------------------------
   const status = document.getElementById("status");
-  const value = (row, column) => {
-    let at = 0;
-    for (const cell of row.cells) if ((at += cell.colSpan) > column) return cell.dataset.v ?? "";
+  const sortValue = (row, column) => {
+    let end = 0; // a cell may reach over several columns
+    for (const cell of row.cells) if ((end += cell.colSpan) > column) return cell.dataset.v ?? "";
     return "";
   };
-  const compare = (column, words, direction) => (a, b) => {
-    const [x, y] = [value(a, column), value(b, column)];
+  const byColumn = (column, asText, direction) => (a, b) => {
+    const [x, y] = [sortValue(a, column), sortValue(b, column)];
     if (x === "" || y === "") return (x === "") - (y === ""); // what is missing stays last
-    return direction * (words ? x.localeCompare(y) : Number(x) - Number(y));
+    return direction * (asText ? x.localeCompare(y) : Number(x) - Number(y));
   };
   all("th button[data-column]").forEach((button) => button.addEventListener("click", () => {
     const heading = button.closest("th"), body = button.closest("table").tBodies[0];
     const before = heading.getAttribute("aria-sort"), first = button.dataset.first;
-    const next = before === null ? first : before === "ascending" ? "descending" : "ascending";
+    const order = before === null ? first : before === "ascending" ? "descending" : "ascending";
     all("th[aria-sort]", button.closest("thead")).forEach((other) => other.removeAttribute("aria-sort"));
-    heading.setAttribute("aria-sort", next);
-    const order = compare(Number(button.dataset.column), "words" in button.dataset, next === "ascending" ? 1 : -1);
-    body.append(...[...body.rows].sort(order)); // stable
-    status.textContent = `Sorted by ${button.textContent.trim()}, ${next}.`;
+    heading.setAttribute("aria-sort", order);
+    const direction = order === "ascending" ? 1 : -1;
+    body.append(...[...body.rows].sort(byColumn(Number(button.dataset.column), "text" in button.dataset, direction)));
+    status.textContent = `Sorted by ${button.textContent.trim()}, ${order}.`;
   }));
 
-  // -- filtering ------------------------------------------------------------------------------------------------------
-  const text = document.getElementById("filter"), family = document.getElementById("family");
+  // -- filtering, of rows and of the buttons above the pictures -------------------------------------------------------
+  const nameInput = document.getElementById("filter"), familySelect = document.getElementById("family");
   const count = document.getElementById("count");
-  const wanted = (element) => {
-    const named = element.dataset.label.toLowerCase().includes(text.value.trim().toLowerCase());
-    const kin = !family.value || element.dataset.kind === "reference" || JSON.parse(element.dataset.tags).includes(family.value);
-    return named && kin;
+  const passesFilter = ({ dataset }) => {
+    const name = nameInput.value.trim().toLowerCase(), family = familySelect.value;
+    const inFamily = !family || dataset.kind === "reference" || JSON.parse(dataset.tags).includes(family);
+    return inFamily && dataset.label.toLowerCase().includes(name);
   };
-  const filter = () => {
-    let shown = 0, of = 0;
+  const applyFilter = () => {
     boards.forEach((board) => {
-      all("tbody tr[data-label]", board).forEach((row) => {
-        row.hidden = !wanted(row);
-        if (!board.hidden) { of += 1; shown += row.hidden ? 0 : 1; }
-      });
-      all(".chip[data-label]", board).forEach((chip) => { chip.hidden = !wanted(chip); });
-      if (!board.hidden) tell(board);
+      const rows = all("tbody tr[data-label]", board);
+      [...rows, ...all(".chip[data-label]", board)].forEach((element) => { element.hidden = !passesFilter(element); });
+      if (board.hidden) return;
+      updatePictures(board);
+      count.textContent = `${rows.filter((row) => !row.hidden).length} of ${rows.length} rows shown`;
     });
-    count.textContent = `${shown} of ${of} rows shown`;
   };
-  text.addEventListener("input", () => filter());
-  family.addEventListener("change", () => filter());
+  nameInput.addEventListener("input", applyFilter);
+  familySelect.addEventListener("change", applyFilter);
   document.querySelector(".controls").hidden = false;
 
-  // -- pictures -------------------------------------------------------------------------------------------------------
+  // -- pictures: each is drawn when it comes near the window; its buttons choose the losses ----------------------------
   const source = document.getElementById("pictures");
   const pictures = source ? JSON.parse(source.textContent) : {};
-  const drawn = new Map(); // place -> view
+  const views = new Map(); // place -> Vega's view of the picture drawn there
 
-  const losses = (board) => all(".chip[data-label]", board)
+  const chosenLosses = (board) => all(".chip[data-label]", board)
     .filter((chip) => chip.getAttribute("aria-pressed") === "true" && !chip.hidden)
     .map((chip) => chip.dataset.label);
-  const tell = (board) => all(".picture", board).filter((place) => pictures[place.id].selectable).forEach((place) => {
-    const shown = losses(board);
-    place.classList.toggle("empty", !shown.length); // to Vega an empty list means all of them
-    if (shown.length) drawn.get(place)?.signal("shown", shown).runAsync();
-  });
-  const colours = () => {
-    const css = getComputedStyle(root), value = (name) => css.getPropertyValue(name).trim();
-    const ink = value("--text"), line = value("--line"), faint = value("--faint");
+  const updatePictures = (board) => {
+    const losses = chosenLosses(board);
+    all(".picture", board).filter((place) => pictures[place.id].selectable).forEach((place) => {
+      place.classList.toggle("empty", !losses.length); // to Vega an empty list means all of them
+      if (losses.length) views.get(place)?.signal("shown", losses).runAsync();
+    });
+  };
+  const themeConfig = () => {
+    const css = getComputedStyle(root), colour = (name) => css.getPropertyValue(name).trim();
+    const text = colour("--text"), line = colour("--line"), faint = colour("--faint");
     return {
       background: null, font: getComputedStyle(document.body).fontFamily,
-      axis: { labelColor: faint, titleColor: ink, gridColor: line, domainColor: faint, tickColor: faint, titleFontWeight: 500, labelFlush: false },
-      legend: { labelColor: faint, titleColor: ink, orient: "bottom" }, view: { stroke: line },
+      axis: { labelColor: faint, titleColor: text, gridColor: line, domainColor: faint, tickColor: faint, titleFontWeight: 500, labelFlush: false },
+      legend: { labelColor: faint, titleColor: text, orient: "bottom" }, view: { stroke: line },
     };
   };
-  // The buttons above the pictures are their legend.
-  const unlisted = (view) => {
+  const removeLegends = (view) => { // the buttons above the pictures are their legend
     if (view.encoding?.color) view.encoding.color.legend = null;
-    [...(view.layer ?? []), ...(view.vconcat ?? [])].forEach(unlisted);
+    [...(view.layer ?? []), ...(view.vconcat ?? [])].forEach(removeLegends);
   };
-  const fitted = (picture, place) => {
-    const spec = structuredClone(picture.spec), width = Math.max(220, place.clientWidth - 78);
-    delete spec.title; // the page says it
-    if (picture.selectable) {
-      (spec.vconcat ?? [spec]).forEach((view) => { view.width = width; });
-      if (width < 420) (spec.vconcat ?? [spec]).forEach((view) => { view.height = Math.min(view.height ?? 240, 240); });
-      unlisted(spec);
-      spec.params.find((parameter) => parameter.name === "shown").value = losses(place.closest(".board"));
+  const specFor = (place) => {
+    const { spec: stored, selectable } = pictures[place.id];
+    const spec = structuredClone(stored), width = Math.max(220, place.clientWidth - 78); // the axis and its title take 78 px
+    delete spec.title; // the page has it as a heading
+    if (selectable) {
+      const panels = spec.vconcat ?? [spec];
+      panels.forEach((panel) => { panel.width = width; });
+      if (width < 420) panels.forEach((panel) => { panel.height = Math.min(panel.height ?? 240, 240); });
+      removeLegends(spec);
+      spec.params.find((parameter) => parameter.name === "shown").value = chosenLosses(place.closest(".board"));
     }
-    spec.config = { ...spec.config, ...colours() };
+    spec.config = { ...spec.config, ...themeConfig() };
     return spec;
   };
   const draw = async (place) => {
     place.dataset.drawn = "pending";
-    const dress = { actions: false, renderer: "svg", ast: true, tooltip: { theme: isDark() ? "dark" : "light" } };
-    const result = await window.vegaEmbed(place, fitted(pictures[place.id], place), dress);
-    drawn.get(place)?.finalize();
-    drawn.set(place, result.view);
+    // `ast`: Vega interprets its expressions, because the page's policy forbids making code from text
+    const options = { actions: false, renderer: "svg", ast: true, tooltip: { theme: isDark() ? "dark" : "light" } };
+    const result = await window.vegaEmbed(place, specFor(place), options);
+    views.get(place)?.finalize();
+    views.set(place, result.view);
     place.dataset.drawn = "yes";
-    tell(place.closest(".board"));
+    updatePictures(place.closest(".board")); // the choice may have changed meanwhile
   };
-  const redraw = () => drawn.forEach((_, place) => draw(place));
+  const redrawPictures = () => views.forEach((_, place) => draw(place));
   if (source) {
     const watch = new IntersectionObserver((entries) => entries.forEach((entry) => {
       if (!entry.isIntersecting) return;
@@ -144,19 +147,21 @@
     all(".picture").forEach((place) => watch.observe(place));
     all(".chips").forEach((chips) => { chips.hidden = false; });
     all(".chip").forEach((chip) => chip.addEventListener("click", () => {
-      const board = chip.closest(".board"), every = chip.dataset.every;
-      if (every) all(".chip[data-label]", board).forEach((each) => each.setAttribute("aria-pressed", every));
+      const board = chip.closest(".board"), pressAll = chip.dataset.every;
+      if (pressAll) all(".chip[data-label]", board).forEach((other) => other.setAttribute("aria-pressed", pressAll));
       else chip.setAttribute("aria-pressed", String(chip.getAttribute("aria-pressed") !== "true"));
-      tell(board);
+      updatePictures(board);
     }));
-    let waiting = 0, before = window.innerWidth;
+    let timer = 0, drawnWidth = window.innerWidth;
     window.addEventListener("resize", () => {
-      clearTimeout(waiting);
-      waiting = setTimeout(() => { if (window.innerWidth !== before) { before = window.innerWidth; redraw(); } }, 200);
+      clearTimeout(timer);
+      timer = setTimeout(() => { // on a phone, scrolling changes the height alone
+        if (window.innerWidth !== drawnWidth) { drawnWidth = window.innerWidth; redrawPictures(); }
+      }, 200);
     });
   }
 
-  sayTheme();
-  if (!show(location.hash.slice(1)) && boards.length) show(boards[0].id);
-  filter();
+  applyTheme();
+  if (!showBoard(location.hash.slice(1)) && boards.length) showBoard(boards[0].id);
+  applyFilter();
 })();

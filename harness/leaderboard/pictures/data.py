@@ -1,7 +1,6 @@
-"""Records and table -> the small frames behind the pictures of a board. All reading is here; drawing is pure.
+"""Records and table -> the data of a board's pictures. All reading is here; drawing is pure. Imports no torch.
 
-A frame is a list of plain rows, every number at four significant digits, so that a page stays small and rebuilds are
-byte-identical. Imports no torch.
+Numbers have four significant digits, so that a page stays small and rebuilds are byte-identical.
 """
 
 from __future__ import annotations
@@ -10,76 +9,157 @@ import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import NotRequired, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.leaderboard.decide.estimates import Estimate
+from harness.leaderboard.formatting import Measured, significant
 from harness.leaderboard.table import Board, Row, Table
 from harness.run_folder.paths import RESPONSES
 from harness.run_folder.record import Record
 from harness.run_folder.tables import Columns
+from harness.statistics.intervals import Floats
 from harness.statistics.metrics import LENBALANCED
 
-Frame = list[dict[str, Any]]
 TRAIN = "train.parquet"
 """The step log of a cell, with TRL's metric names."""
-SCORE_BINS, STEPS = 10, 40
-"""Most points of one line of reward against score, and of a training curve."""
-CURVES = {"relative": "loss", "margin": "rewards/margins", "chosen": "logps/chosen"}
-"""What the training curves show -> the column of the step log."""
+SCORE_BINS = 10
+"""Most points of one line of reward against score."""
+STRETCHES = 40
+"""Most points of one training curve: the steps are averaged in so many stretches."""
+LOSS, MARGIN, CHOSEN = "loss", "rewards/margins", "logps/chosen"
+"""The columns of the step log that are drawn."""
+
+Number = float | None
+"""None where it is missing, as JSON has it."""
+
+
+class Interval(TypedDict):
+    """A number with its 95 % interval."""
+
+    value: Number
+    low: Number
+    high: Number
+
+
+class QuartilePoint(Interval):
+    """The accuracy of a loss in one quartile of the score gap."""
+
+    loss: str
+    quartile: int
+    """1 to 4, the last with the widest gaps."""
+    gap: str
+    """The gaps of the quartile in words."""
+    n: int
+    """Pairs."""
+
+
+class ScorePoint(TypedDict):
+    """The responses of a loss in one tenth of the annotation scores."""
+
+    loss: str
+    score: Number
+    """Mean annotation score."""
+    percentile: Number
+    """Mean place of their rewards among all rewards of the cell, 0 to 100."""
+    n: int
+    """Responses."""
+
+
+class ReliabilityPoint(TypedDict):
+    """The pairs of a loss whose margins claim about the same confidence."""
+
+    loss: str
+    confidence: Number
+    """Mean of sigmoid(|margin|)."""
+    accuracy: Number
+    """Share of right ones, with its interval in `low` and `high`."""
+    low: Number
+    high: Number
+    n: int
+    """Pairs."""
+
+
+class CurvePoint(TypedDict):
+    """A stretch of training steps of a loss, mean over its cells; without the columns that its step log lacks."""
+
+    loss: str
+    step: Number
+    relative: NotRequired[Number]
+    """Loss over its first value."""
+    margin: NotRequired[Number]
+    chosen: NotRequired[Number]
+    """Log-prob of the chosen responses, nats."""
+    raw: NotRequired[Number]
+    """The loss itself."""
+
+
+class SpendPoint(Interval):
+    """The ranked metric of a loss, and what training one cell cost."""
+
+    loss: str
+    seconds: Number
+    flops: Number
+
+
+class PairDifference(TypedDict):
+    """The difference of two losses in the ranked metric; each pair of losses stands in both directions."""
+
+    loss: str
+    other: str
+    difference: Number
+    """`loss` minus `other`."""
+    p: Number
+    """Adjusted for all pairs."""
+    significant: bool
 
 
 @dataclass(frozen=True, kw_only=True)
-class Frames:
-    """What the pictures of one board show; a frame without rows is a picture that cannot be drawn."""
+class PictureData:
+    """What the pictures of one board show; a picture without data is not drawn."""
 
-    quartiles: Frame
-    """loss, quartile 1-4 of the score gap, its gaps in words, value, low, high, n."""
-    scores: Frame
-    """loss, score: mean annotation score of a bin; percentile: mean place of its rewards among all, 0-100; n."""
-    reliability: Frame
-    """loss, confidence: mean of sigmoid(|margin|) in a bin; accuracy: share of right ones; low, high, n."""
-    curves: Frame
-    """loss, step, relative: loss over its first logged value; raw loss, margin and chosen log-prob; means of cells."""
-    spend: Frame
-    """loss, value, low, high, seconds, flops."""
-    differences: Frame
-    """loss, other, difference in the ranked metric, p (adjusted), significant; both directions of each pair."""
+    quartiles: Sequence[QuartilePoint]
+    scores: Sequence[ScorePoint]
+    reliability: Sequence[ReliabilityPoint]
+    curves: Sequence[CurvePoint]
+    spend: Sequence[SpendPoint]
+    differences: Sequence[PairDifference]
 
 
-def frames(records: Sequence[Record], table: Table) -> tuple[Frames, ...]:
-    """Return the frames of each board, in the table's order; each record's tables are read once."""
-    scored: dict[int, _Cell] = {}
-    found = []
+def picture_data(records: Sequence[Record], table: Table) -> tuple[PictureData, ...]:
+    """Return the data of each board's pictures, in the table's order; each record's tables are read once."""
+    cells: dict[int, _Cell] = {}
+    boards = []
     for board in table.boards:
-        shown = {row.label for row in board.rows if row.status == "ok" and row.kind == "loss"}
-        mine = [record for record in records if _of(record, board) and record.label in shown]
-        for record in mine:
-            if id(record) not in scored:
-                scored[id(record)] = _read(record)
-        found.append(_frames(board, table.ranked_by, [scored[id(record)] for record in mine]))
-    return tuple(found)
+        labels = {row.label for row in board.rows if row.status == "ok" and row.kind == "loss"}
+        drawn = [record for record in records if _stands_on(record, board) and record.label in labels]
+        for record in drawn:
+            if id(record) not in cells:
+                cells[id(record)] = _read(record)
+        boards.append(_of_board(board, table.ranked_by, [cells[id(record)] for record in drawn]))
+    return tuple(boards)
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Cell:
-    """One cell's part of the frames: bins that can be averaged over models and seeds."""
+    """What one cell adds to the pictures: bins and curves that can be averaged over models and seeds."""
 
     label: str
-    scores: NDArray[np.float64]
+    scores: Floats
     """(SCORE_BINS, 3): count, summed score, summed percentile."""
-    curves: Mapping[str, NDArray[np.float64]]
-    """Columns of the step log and `step`, (<= STEPS,) each."""
+    curves: Mapping[str, Floats]
+    """Columns of the step log and `step`, (<= STRETCHES,) each."""
 
 
-def _of(record: Record, board: Board) -> bool:
-    return record.board == board.settings and record.scored and record.model.name in board.models
+def _stands_on(record: Record, board: Board) -> bool:
+    """Return whether a record is of a loss's cell that the board ranks."""
+    of_the_board = record.board == board.settings and record.model.name in board.models
+    return of_the_board and record.scored and record.kind == "loss"
 
 
 def _read(record: Record) -> _Cell:
-    log = record.columns(TRAIN, ("step", *CURVES.values())) if (record.folder / TRAIN).is_file() else {}
+    log = record.columns(TRAIN, ("step", LOSS, MARGIN, CHOSEN)) if (record.folder / TRAIN).is_file() else {}
     return _Cell(
         label=record.label,
         scores=_score_bins(record.columns(RESPONSES, ("split", "score", "reward"))),
@@ -87,8 +167,8 @@ def _read(record: Record) -> _Cell:
     )
 
 
-def _score_bins(responses: Columns) -> NDArray[np.float64]:
-    """Return per decile of the annotation score: responses, summed score, summed percentile of the reward."""
+def _score_bins(responses: Columns) -> Floats:
+    """Return per tenth of the annotation scores: responses, summed score, summed percentile of the reward."""
     main = responses["split"] != LENBALANCED
     score, reward = responses["score"][main], responses["reward"][main]
     usable = np.isfinite(score) & np.isfinite(reward)
@@ -97,57 +177,55 @@ def _score_bins(responses: Columns) -> NDArray[np.float64]:
         return np.zeros((SCORE_BINS, 3))
     edges = np.quantile(score, np.arange(1, SCORE_BINS) / SCORE_BINS)
     _, rank, count = np.unique(reward, return_inverse=True, return_counts=True)
-    percentile = (np.cumsum(count) - count / 2)[rank] / len(reward) * 100  # mid-ranks
+    percentile = (np.cumsum(count) - count / 2)[rank] / len(reward) * 100  # equal rewards share the middle rank
     return _binned(np.searchsorted(edges, score, side="left"), SCORE_BINS, score, percentile)
 
 
-def _binned(bins: NDArray[np.int64], number: int, *values: NDArray[np.float64]) -> NDArray[np.float64]:
+def _binned(bins: NDArray[np.int64], number: int, *values: Floats) -> Floats:
     """Return (number, 1 + len(values)): the count of each bin and the sum of each of the values in it."""
-    sums = [np.bincount(bins, weights=each, minlength=number) for each in values]
+    sums = [np.bincount(bins, weights=weights, minlength=number) for weights in values]
     return np.column_stack([np.bincount(bins, minlength=number).astype(np.float64), *sums])
 
 
-def _thinned(log: Columns) -> dict[str, NDArray[np.float64]]:
-    """Return the step log as means over at most `STEPS` stretches of steps."""
+def _thinned(log: Columns) -> dict[str, Floats]:
+    """Return the step log as means over at most `STRETCHES` stretches of steps."""
     steps = len(next(iter(log.values()), ()))
-    bucket = np.arange(steps) * min(STEPS, steps) // max(steps, 1)
-    size = np.bincount(bucket)
-    return {name: np.bincount(bucket, weights=values) / size for name, values in log.items()}
+    stretch = np.arange(steps) * min(STRETCHES, steps) // max(steps, 1)
+    size = np.bincount(stretch)
+    return {name: np.bincount(stretch, weights=values) / size for name, values in log.items()}
 
 
-def _frames(board: Board, ranked_by: str, cells: Sequence[_Cell]) -> Frames:
+def _of_board(board: Board, ranked_by: str, cells: Sequence[_Cell]) -> PictureData:
     by_label: dict[str, list[_Cell]] = defaultdict(list)
     for cell in cells:
         by_label[cell.label].append(cell)
     ranked = [row for row in board.rows if row.rank is not None and row.status == "ok"]
     labels = [row.label for row in ranked]
-    return Frames(
+    return PictureData(
         quartiles=_quartiles(ranked, board.gap_edges),
-        scores=[row for label in labels for row in _scores(label, by_label[label])],
+        scores=[point for label in labels for point in _scores(label, by_label[label])],
         reliability=_reliability(ranked),
-        curves=[row for label in labels for row in _curves(label, by_label[label])],
+        curves=[point for label in labels for point in _curve(label, by_label[label])],
         spend=_spend(ranked, ranked_by),
         differences=_differences(board, ranked, ranked_by),
     )
 
 
-def _quartiles(rows: Iterable[Row], edges: Sequence[float]) -> Frame:
-    ends = [f"{edge:.3g}" for edge in edges]
-    gaps = (
-        [f"up to {ends[0]}", f"{ends[0]} to {ends[1]}", f"{ends[1]} to {ends[2]}", f"over {ends[2]}"]
-        if ends
-        else [""] * 4
-    )
+def _quartiles(rows: Iterable[Row], edges: Sequence[float]) -> list[QuartilePoint]:
+    gaps = [""] * 4
+    if edges:
+        first, second, third = (f"{edge:.3g}" for edge in edges)
+        gaps = [f"up to {first}", f"{first} to {second}", f"{second} to {third}", f"over {third}"]
     return [
-        {"loss": row.label, "quartile": quartile, "gap": gap, **_estimate(one), "n": one.n}
+        {"loss": row.label, "quartile": quartile, "gap": gap, **_interval(estimate), "n": estimate.n}
         for row in rows
         for quartile, gap in enumerate(gaps, start=1)
-        if math.isfinite((one := row.metrics[f"pairwise_accuracy_gap_q{quartile}"]).value)
+        if math.isfinite((estimate := row.metrics[f"pairwise_accuracy_gap_q{quartile}"]).value)
     ]
 
 
-def _scores(label: str, cells: Sequence[_Cell]) -> Frame:
-    """Return the bins of a loss over the responses of all its cells; empty bins have no row."""
+def _scores(label: str, cells: Sequence[_Cell]) -> list[ScorePoint]:
+    """Return the bins of a loss over the responses of all its cells; empty bins have no point."""
     total = np.sum([cell.scores for cell in cells], axis=0) if cells else np.zeros((0, 3))
     return [
         {"loss": label, "score": short(score / n), "percentile": short(percentile / n), "n": int(n)}
@@ -156,17 +234,23 @@ def _scores(label: str, cells: Sequence[_Cell]) -> Frame:
     ]
 
 
-def _reliability(rows: Iterable[Row]) -> Frame:
+def _reliability(rows: Iterable[Row]) -> list[ReliabilityPoint]:
     return [
-        {"loss": row.label, "confidence": short(each.confidence), "accuracy": short(each.accuracy),
-         "low": short(each.low), "high": short(each.high), "n": each.n}
+        {
+            "loss": row.label,
+            "confidence": short(pairs.confidence),
+            "accuracy": short(pairs.accuracy),
+            "low": short(pairs.low),
+            "high": short(pairs.high),
+            "n": pairs.n,
+        }
         for row in rows
-        for each in row.reliability
-        if each.n
-    ]  # fmt: skip
+        for pairs in row.reliability
+        if pairs.n
+    ]
 
 
-def _curves(label: str, cells: Sequence[_Cell]) -> Frame:
+def _curve(label: str, cells: Sequence[_Cell]) -> list[CurvePoint]:
     """Return the training curve of a loss, the mean over its cells at each stretch of steps that all of them have."""
     logs = [cell.curves for cell in cells if cell.curves]
     if not logs:
@@ -174,25 +258,30 @@ def _curves(label: str, cells: Sequence[_Cell]) -> Frame:
     length = min(len(log["step"]) for log in logs)
     mean = {
         name: np.mean([log[name][:length] for log in logs], axis=0)
-        for name in ("step", *CURVES.values())
+        for name in ("step", LOSS, MARGIN, CHOSEN)
         if all(name in log for log in logs)
     }
-    first = abs(mean["loss"][0]) if "loss" in mean else 0.0
-    rows = []
+    first = abs(mean[LOSS][0]) if LOSS in mean else 0.0
+    points: list[CurvePoint] = []
     for k in range(length):
-        row = {"loss": label, "step": short(mean["step"][k])}
-        row |= {short_name: short(mean[name][k]) for short_name, name in CURVES.items() if name in mean}
-        if "relative" in row:
-            row |= {"raw": row["relative"], "relative": short(mean["loss"][k] / first) if first > 1e-9 else None}
-        rows.append(row)
-    return rows
+        point: CurvePoint = {"loss": label, "step": short(mean["step"][k])}
+        if LOSS in mean:
+            point["relative"] = short(mean[LOSS][k] / first) if first > 1e-9 else None
+        if MARGIN in mean:
+            point["margin"] = short(mean[MARGIN][k])
+        if CHOSEN in mean:
+            point["chosen"] = short(mean[CHOSEN][k])
+        if LOSS in mean:
+            point["raw"] = short(mean[LOSS][k])
+        points.append(point)
+    return points
 
 
-def _spend(rows: Iterable[Row], ranked_by: str) -> Frame:
+def _spend(rows: Iterable[Row], ranked_by: str) -> list[SpendPoint]:
     return [
         {
             "loss": row.label,
-            **_estimate(row.metrics[ranked_by]),
+            **_interval(row.metrics[ranked_by]),
             "seconds": short(row.spend["seconds"]),
             "flops": short(row.spend.get("flops", math.nan)),
         }
@@ -201,25 +290,25 @@ def _spend(rows: Iterable[Row], ranked_by: str) -> Frame:
     ]
 
 
-def _differences(board: Board, rows: Sequence[Row], ranked_by: str) -> Frame:
-    found = []
-    for row in rows:
-        for other in rows:
-            if row.label == other.label or other.label not in board.p_values.get(row.label, {}):
-                continue
-            p = board.p_values[row.label][other.label]
-            difference = row.metrics[ranked_by].value - other.metrics[ranked_by].value
-            found.append(
-                {"loss": row.label, "other": other.label, "difference": short(difference), "p": short(p),
-                 "significant": p <= 0.05}
-            )  # fmt: skip
-    return found
+def _differences(board: Board, rows: Sequence[Row], ranked_by: str) -> list[PairDifference]:
+    return [
+        {
+            "loss": row.label,
+            "other": other.label,
+            "difference": short(row.metrics[ranked_by].value - other.metrics[ranked_by].value),
+            "p": short(board.p_values[row.label][other.label]),
+            "significant": board.p_values[row.label][other.label] <= 0.05,
+        }
+        for row in rows
+        for other in rows
+        if row.label != other.label and other.label in board.p_values.get(row.label, {})
+    ]
 
 
-def _estimate(one: Estimate) -> dict[str, float | None]:
-    return {"value": short(one.value), "low": short(one.low), "high": short(one.high)}
+def _interval(measured: Measured) -> Interval:
+    return {"value": short(measured.value), "low": short(measured.low), "high": short(measured.high)}
 
 
-def short(value: float) -> float | None:
+def short(value: float) -> Number:
     """Return `value` at four significant digits; None where it is not finite."""
-    return float(f"{value:.4g}") + 0.0 if math.isfinite(value) else None
+    return significant(value, 4)

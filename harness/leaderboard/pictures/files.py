@@ -13,21 +13,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from harness.leaderboard.pictures.vega import Picture, Style
+from harness.leaderboard.pictures.vega import Picture
 from harness.leaderboard.table import Table
 from harness.run_folder.store import write_atomically
 
 PACKAGES = {"altair": "altair", "vl_convert": "vl-convert-python"}
-HUES = (
-    *("#3b78c4", "#d9730d", "#1a8f5a", "#c2405a", "#8a63c9"),
-    *("#8c6d31", "#c255a1", "#0d8ea0", "#7f7f7f", "#8a9a1c"),
-)
-"""At least 3:1 against both backgrounds of the page."""
-DASHES = ([1, 0], [6, 2], [2, 2], [8, 2, 2, 2], [1, 3])
 
 
-def missing() -> str:
-    """Return what the pictures lack on this machine, one line with its remedy; empty where nothing is missing."""
+def why_no_pictures() -> str:
+    """Return which packages are missing to draw, one line with its remedy; empty where none is."""
     absent = [name for module, name in PACKAGES.items() if importlib.util.find_spec(module) is None]
     if not absent:
         return ""
@@ -38,23 +32,10 @@ def missing() -> str:
     )
 
 
-def styles(table: Table) -> dict[str, Style]:
-    """Return the style of every loss, by label: ten hues, then the same hues in other dashes.
-
-    In the order of the last board, the one over all models where there are several, so that leaders differ most.
-    """
-    boards = reversed(table.boards)
-    labels = dict.fromkeys(row.label for board in boards for row in board.rows if row.kind == "loss")
-    return {
-        label: Style(colour=HUES[k % len(HUES)], dash=DASHES[k // len(HUES) % len(DASHES)])
-        for k, label in enumerate(labels)
-    }
-
-
 def write_files(folder: Path, names: Sequence[str], boards: Sequence[Sequence[Picture]]) -> list[Path]:
-    """Write <name of the board>-<picture>.svg and .png into `folder`; return their paths. No browser is used.
+    """Write <name of the board>-<picture>.svg and .png into `folder`; return their paths.
 
-    A board without a name has no files.
+    `names`: one per board; a board whose name is empty has no files.
     """
     vl: Any = importlib.import_module("vl_convert")
     written = []
@@ -68,8 +49,8 @@ def write_files(folder: Path, names: Sequence[str], boards: Sequence[Sequence[Pi
     return written
 
 
-def script(cache: Path) -> str:
-    """Return Vega, Vega-Lite and Vega-Embed as one script without a further import, kept in `cache` by version.
+def vega_script(cache: Path) -> str:
+    """Return Vega, Vega-Lite and Vega-Embed as one script that imports nothing more, kept in `cache` by version.
 
     Making it takes seconds, and one version of vl-convert always makes the same bytes.
     """
@@ -81,9 +62,9 @@ def script(cache: Path) -> str:
 
 
 def file_names(table: Table) -> list[str]:
-    """Return a name for the files of each board that has some, one that any file system takes; empty for the others.
+    """Return the name of each board's files, one that any file system takes; empty for a board that has none.
 
-    The board over all models has files, and that of a single model where there is no other: drawing is slow.
+    Where there is a board over all models, the boards of its models have none: drawing is slow.
     """
     names: list[str] = []
     for board in table.boards:
@@ -99,6 +80,6 @@ def file_names(table: Table) -> list[str]:
 
 
 def _plain_ids(svg: str) -> str:
-    """Return the SVG with its generated ids counted from 0: vl-convert counts them on through a process."""
-    found: dict[str, str] = {}
-    return re.sub(r"\b(clip|gradient_)(\d+)\b", lambda hit: found.setdefault(hit[0], f"{hit[1]}{len(found)}"), svg)
+    """Return the SVG with its generated ids counted from 0: vl-convert goes on counting from picture to picture."""
+    plain: dict[str, str] = {}
+    return re.sub(r"\b(clip|gradient_)(\d+)\b", lambda hit: plain.setdefault(hit[0], f"{hit[1]}{len(plain)}"), svg)

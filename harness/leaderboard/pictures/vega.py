@@ -1,4 +1,4 @@
-"""Frames -> pictures: Vega-Lite specs built with Altair (of the extra `plots`). Pure; imports no torch."""
+"""Picture data -> pictures: Vega-Lite specs built with Altair (of the extra `plots`). Pure; imports no torch."""
 
 from __future__ import annotations
 
@@ -6,10 +6,12 @@ import importlib
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from harness.leaderboard.decide.wording import MEASURES, NANO
-from harness.leaderboard.pictures.data import Frame, Frames
+from harness.leaderboard.formatting import spoken_name
+from harness.leaderboard.pictures.data import PictureData
+from harness.leaderboard.pictures.styles import Style
 from harness.leaderboard.table import Board
 
 LABELLED = 12
@@ -31,33 +33,25 @@ class Picture:
     selectable: bool
 
 
-@dataclass(frozen=True, kw_only=True)
-class Style:
-    """How a loss is drawn, the same in every picture."""
-
-    colour: str
-    dash: Sequence[int]
-
-
-def pictures(board: Board, frames: Frames, drawn: Mapping[str, Style], ranked_by: str) -> tuple[Picture, ...]:
-    """Return the pictures of a board; one whose frame is empty is left out."""
+def pictures(board: Board, data: PictureData, styles: Mapping[str, Style], ranked_by: str) -> tuple[Picture, ...]:
+    """Return the pictures of a board; one that has no data is left out."""
     alt: Any = importlib.import_module("altair")
-    drawing = _Drawing(alt=alt, board=board, styles=drawn, ranked_by=ranked_by)
-    makers: tuple[tuple[Frame, Callable[[_Drawing, Frame], Picture]], ...] = (
-        (frames.quartiles, _quartiles),
-        (frames.scores, _scores),
-        (frames.reliability, _reliability),
-        (frames.curves, _curves),
-        (frames.spend, _spend),
-        (frames.differences, _differences),
+    drawing = _Drawing(alt=alt, board=board, data=data, styles=styles, ranked_by=ranked_by)
+    makers: tuple[tuple[Callable[[_Drawing], Picture], Sequence[object]], ...] = (
+        (_quartiles, data.quartiles),
+        (_scores, data.scores),
+        (_reliability, data.reliability),
+        (_curves, data.curves),
+        (_spend, data.spend),
+        (_differences, data.differences),
     )
     schema: Any = importlib.import_module("altair.utils.schemapi")
-    with schema.debug_mode(False):  # as below: no check of each part
-        return tuple(make(drawing, frame) for frame, make in makers if frame)
+    with schema.debug_mode(False):  # no check of each part against the schema, see `_Drawing.picture`
+        return tuple(make(drawing) for make, points in makers if points)
 
 
-def always_said(board: Board) -> list[str]:
-    """Return the disclaimers that stand by every picture."""
+def picture_disclaimers(board: Board) -> list[str]:
+    """Return the disclaimers that stand by every picture of a board."""
     return [MEASURES, *([NANO] if NANO in board.disclaimers else [])]
 
 
@@ -67,12 +61,18 @@ class _Drawing:
 
     alt: Any
     board: Board
+    data: PictureData
     styles: Mapping[str, Style]
     ranked_by: str
 
     @property
     def labels(self) -> list[str]:
         return [row.label for row in self.board.rows if row.kind == "loss" and row.status == "ok"]
+
+    @property
+    def metric(self) -> str:
+        """The metric that the board is ranked by, as it is read."""
+        return spoken_name(self.ranked_by)
 
     def colour(self) -> Any:
         """Return the encoding of a loss by its colour, with a legend that lists all."""
@@ -96,16 +96,28 @@ class _Drawing:
         )
 
     def picture(
-        self, name: str, title: str, summary: str, chart: Any, frame: Frame, selectable: bool = True
+        self,
+        name: str,
+        title: str,
+        summary: str,
+        chart: Any,
+        points: Sequence[Mapping[str, object]],
+        selectable: bool = True,
     ) -> Picture:
-        lines = textwrap.wrap(self.board.title, 122) + textwrap.wrap(" ".join(always_said(self.board)), 122)
+        """Return a chart as a picture: with its title, the disclaimers under it, and its points."""
+        lines = textwrap.wrap(self.board.title, 122) + textwrap.wrap(" ".join(picture_disclaimers(self.board)), 122)
         spec = chart.to_dict(validate=False)  # the tests check against the schema; here it doubles the time
-        spec["title"] = {"text": title, "subtitle": lines, "anchor": "start", "frame": "group", "offset": 12} | {
+        spec["title"] = {
+            "text": title,
+            "subtitle": lines,
+            "anchor": "start",
+            "frame": "group",
+            "offset": 12,
             "fontSize": 15,
             "subtitleFontSize": 11,
         }
         spec["description"] = f"{title}. {summary}"
-        spec.setdefault("datasets", {})[name] = frame
+        spec.setdefault("datasets", {})[name] = points
         if selectable:
             spec["params"] = [{"name": "shown", "value": []}, *spec.get("params", [])]
         return Picture(name=name, title=title, summary=summary, spec=spec, selectable=selectable)
@@ -115,7 +127,7 @@ def _share(alt: Any, field: str, title: str, **scale: Any) -> Any:
     return alt.Y(f"{field}:Q", title=title, scale=alt.Scale(zero=False, **scale))
 
 
-def _quartiles(draw: _Drawing, frame: Frame) -> Picture:
+def _quartiles(draw: _Drawing) -> Picture:
     alt = draw.alt
     place = {
         "x": alt.X("quartile:O", title="quartile of the score gap (4: the easiest pairs)", axis=alt.Axis(labelAngle=0)),
@@ -132,11 +144,11 @@ def _quartiles(draw: _Drawing, frame: Frame) -> Picture:
         "Pairwise accuracy of each loss in each quartile of the annotation-score gap, with 95 % intervals. "
         "0.5 is chance.",
         alt.layer(_line_at(alt, 0.5), rules, points).properties(width=WIDTH, height=320),
-        frame,
+        draw.data.quartiles,
     )
 
 
-def _scores(draw: _Drawing, frame: Frame) -> Picture:
+def _scores(draw: _Drawing) -> Picture:
     alt = draw.alt
     lines = draw.chart("scores").mark_line(point=alt.OverlayMarkDef(size=35), strokeWidth=2).encode(
         alt.X("score:Q", title="annotation score (mean of a tenth of the responses)", scale=alt.Scale(zero=False)),
@@ -152,11 +164,11 @@ def _scores(draw: _Drawing, frame: Frame) -> Picture:
         "the cell, from 0 to 100. A reward that follows the score rises; one that knows nothing of it stays at "
         "50. A reward relative to a reference is comparable within a prompt only.",
         alt.layer(_line_at(alt, 50), lines).properties(width=WIDTH, height=320),
-        frame,
+        draw.data.scores,
     )
 
 
-def _reliability(draw: _Drawing, frame: Frame) -> Picture:
+def _reliability(draw: _Drawing) -> Picture:
     alt = draw.alt
     lines = draw.chart("reliability").mark_line(point=alt.OverlayMarkDef(size=35), strokeWidth=2).encode(
         alt.X("confidence:Q", title="confidence: sigmoid(|margin|)", scale=alt.Scale(domain=[0.5, 1])),
@@ -184,11 +196,11 @@ def _reliability(draw: _Drawing, frame: Frame) -> Picture:
         "the dashed diagonal a loss is as often right as it claims; below it claims too much. The scale of a reward is "
         "the loss's own choice: this is about calibration, not about rank. Faint: 95 % intervals over prompts.",
         alt.layer(diagonal, rules, lines).properties(width=WIDTH, height=320),
-        frame,
+        draw.data.reliability,
     )
 
 
-def _curves(draw: _Drawing, frame: Frame) -> Picture:
+def _curves(draw: _Drawing) -> Picture:
     alt = draw.alt
     titles = {
         "relative": "loss / its first value",
@@ -210,7 +222,7 @@ def _curves(draw: _Drawing, frame: Frame) -> Picture:
         )
         .properties(width=WIDTH, height=190)
         for name, title in titles.items()
-        if any(name in row for row in frame)
+        if any(name in row for row in draw.data.curves)
     ]
     return draw.picture(
         "curves",
@@ -220,43 +232,42 @@ def _curves(draw: _Drawing, frame: Frame) -> Picture:
         "of their chosen responses, whose fall is likelihood displacement. Every loss sees the same pairs at the same "
         "step, so what all curves do together is the data.",
         alt.vconcat(*panels, spacing=14),
-        frame,
+        draw.data.curves,
     )
 
 
-def _spend(draw: _Drawing, frame: Frame) -> Picture:
+def _spend(draw: _Drawing) -> Picture:
     alt = draw.alt
     tips = _tips(alt, "loss:N", "value:Q", "low:Q", "high:Q", "seconds:Q", alt.Tooltip("flops:Q", format=".4~s"))
     panels = []
-    for field, title in (
-        ("seconds", "seconds of training (wall-clock)"),
-        ("flops", "floating-point operations of training"),
-    ):
+    axes: Mapping[Literal["seconds", "flops"], str] = {
+        "seconds": "seconds of training (wall-clock)",
+        "flops": "floating-point operations of training",
+    }
+    for field, title in axes.items():
         base = draw.chart("spend").encode(
             alt.X(f"{field}:Q", title=title, scale=alt.Scale(zero=False, padding=12), axis=alt.Axis(format="~s")),
             draw.colour(),
             tooltip=tips,
         )
-        rules = base.mark_rule(strokeWidth=1.5, opacity=0.45).encode(
-            _share(alt, "low", _words(draw.ranked_by)), alt.Y2("high:Q")
-        )
-        points = base.mark_point(filled=True, size=70, opacity=1).encode(_share(alt, "value", _words(draw.ranked_by)))
-        if any(row[field] is not None for row in frame):
+        rules = base.mark_rule(strokeWidth=1.5, opacity=0.45).encode(_share(alt, "low", draw.metric), alt.Y2("high:Q"))
+        points = base.mark_point(filled=True, size=70, opacity=1).encode(_share(alt, "value", draw.metric))
+        if any(row[field] is not None for row in draw.data.spend):
             panels.append(alt.layer(rules, points).properties(width=WIDTH, height=230))
     return draw.picture(
         "spend",
         "Spend against result",
-        f"{_words(draw.ranked_by).capitalize()} with its 95 % interval against what the training of one cell cost. "
+        f"{draw.metric.capitalize()} with its 95 % interval against what the training of one cell cost. "
         "Every loss sees the same pairs; what differs is the passes it needs. Seconds also tell of the machine.",
         alt.vconcat(*panels, spacing=14),
-        frame,
+        draw.data.spend,
     )
 
 
-def _differences(draw: _Drawing, frame: Frame) -> Picture:
+def _differences(draw: _Drawing) -> Picture:
     alt, losses = draw.alt, draw.labels
     few = len(losses) <= LABELLED
-    bound = max(abs(row["difference"] or 0.0) for row in frame) or 1.0
+    bound = max(abs(row["difference"] or 0.0) for row in draw.data.differences) or 1.0
     axis = {"labelLimit": 140, "labelOverlap": False}
     base = alt.Chart(alt.NamedData(name="differences")).encode(
         x=alt.X("other:N", sort=losses, title="column", axis=alt.Axis(labelAngle=-90, **axis)),
@@ -278,11 +289,11 @@ def _differences(draw: _Drawing, frame: Frame) -> Picture:
     return draw.picture(
         "differences",
         "Pairwise differences",
-        f"{_words(draw.ranked_by).capitalize()} of the loss in the row minus that of the loss in the column, on the "
+        f"{draw.metric.capitalize()} of the loss in the row minus that of the loss in the column, on the "
         "same pairs. A dot: the difference is significant at 5 %, adjusted for all pairs of losses (step-down "
         "max-|t|).",
         alt.layer(*layers).properties(width=alt.Step(60 if few else 15), height=alt.Step(32 if few else 15)),
-        frame,
+        draw.data.differences,
         selectable=False,
     )
 
@@ -295,7 +306,3 @@ def _tips(alt: Any, *fields: Any) -> list[Any]:
 def _line_at(alt: Any, value: float) -> Any:
     rule = alt.Chart(alt.Data(values=[{"at": value}])).mark_rule(color="#888", strokeDash=[4, 4])
     return rule.encode(alt.Y("at:Q"))
-
-
-def _words(metric: str) -> str:
-    return metric.replace("_", " ")

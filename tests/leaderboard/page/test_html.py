@@ -11,18 +11,19 @@ from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
-import pytest
 from page_examples import HOSTILE, MANIFEST, SETTINGS, table
 
 from harness.cli import cli
 from harness.execute.resolve import run_values
-from harness.leaderboard import write
+from harness.leaderboard import markdown, write
 from harness.leaderboard.decide.estimates import Estimate
 from harness.leaderboard.page import html, interval_strip
-from harness.leaderboard.page.board_table import prefixed
-from harness.leaderboard.page.notes import command
+from harness.leaderboard.page.manifest_facts import manifest_facts
+from harness.leaderboard.page.notes import command, how_to_read
+from harness.leaderboard.page.picture_section import embedded
 from harness.leaderboard.table import Table
 from harness.run_folder.facts import BoardKey
+from harness.run_folder.manifest import Manifest
 
 LABELS = ["loss0", "loss1(beta=2.5)", "loss2"]
 
@@ -63,7 +64,9 @@ class Page(HTMLParser):
 
 
 def render(content: Table, **options: object) -> str:
-    return html.render(content, manifest=MANIFEST, note="No pictures: for this test.", **options)  # type: ignore[arg-type]  # options of render
+    return html.render(
+        content, manifest=manifest_facts(Manifest.of(MANIFEST)), note="No pictures: for this test.", **options
+    )  # type: ignore[arg-type]  # options of render
 
 
 def cells(text: str, label: str) -> list[str]:
@@ -85,7 +88,7 @@ def test_a_row_says_rank_range_tier_value_interval_differences_yardsticks_and_sp
     assert found[11:15] == ["11.0", "400 G", "80,000", "700 MiB"]
 
 
-def test_a_loss_that_came_to_nothing_and_a_missing_value_say_why() -> None:
+def test_a_loss_that_diverged_and_a_missing_value_say_why() -> None:
     text = render(table(LABELS))
     wild, base = cells(text, "wild"), cells(text, "base")
     assert wild[0] == "4"
@@ -120,7 +123,9 @@ def test_a_hostile_name_is_shown_as_it_is_and_runs_nothing() -> None:
         for board in content.boards
     ]  # fmt: skip
     manifest = MANIFEST | {"environment": {hostile: hostile}, "plugins": {HOSTILE[0]: [hostile, hostile]}}
-    text = html.render(replace(content, boards=tuple(boards)), manifest=manifest, note=hostile)
+    text = html.render(
+        replace(content, boards=tuple(boards)), manifest=manifest_facts(Manifest.of(manifest)), note=hostile
+    )
     page, plain = Page(text), Page(render(table(LABELS)))
     assert {tag for tag, _ in page.elements} == {tag for tag, _ in plain.elements}
     assert len(page.scripts) == len(plain.scripts) == 1
@@ -133,10 +138,10 @@ def test_a_hostile_name_is_shown_as_it_is_and_runs_nothing() -> None:
 
 def test_json_in_the_page_ends_no_script_and_comes_back_unchanged() -> None:
     value = {"a</script><!--": ["\u2028", *HOSTILE, "]]>", 1.5, None]}
-    text = html.embedded(value)
+    text = embedded(value)
     assert not re.search("[<>&\u2028\u2029]", text)
     assert json.loads(text) == value
-    assert html.embedded({"b": 1, "a": 2}) == html.embedded({"a": 2, "b": 1})
+    assert embedded({"b": 1, "a": 2}) == embedded({"a": 2, "b": 1})
 
 
 def test_nothing_in_the_page_points_outside_and_its_policy_forbids_every_request() -> None:
@@ -182,7 +187,7 @@ def luminance(colour: str) -> float:
 
 
 def test_text_has_enough_contrast_in_light_and_dark() -> None:
-    css = html._own("page.css")
+    css = html.page_file("page.css")
     themes = [dict(re.findall(r"--([\w-]+): (#\w{6})", block)) for block in re.findall(r"color-scheme:[^}]+", css)]
     assert len(themes) == 3
     assert themes[1] == themes[2]
@@ -194,7 +199,7 @@ def test_text_has_enough_contrast_in_light_and_dark() -> None:
 
 
 def test_the_forest_plot_puts_values_where_they_belong() -> None:
-    axis = interval_strip.scale([Estimate(value=0.6, low=0.5, high=0.7), Estimate()], "pairwise_accuracy")
+    axis = interval_strip.shared_axis([Estimate(value=0.6, low=0.5, high=0.7), Estimate()], "pairwise_accuracy")
     assert (axis.low, axis.high, axis.chance) == (0.5, 0.7, 0.5)
     assert axis.ticks == (0.5, 0.55, 0.6, 0.65, 0.7)
     middle, margin = interval_strip.WIDTH / 2, interval_strip.MARGIN
@@ -203,15 +208,21 @@ def test_the_forest_plot_puts_values_where_they_belong() -> None:
     assert f'cx="{middle:g}"' in drawn
     assert f'class="bar" x1="{margin}" y1="12" x2="{interval_strip.WIDTH - margin}" y2="12"' in drawn
     assert interval_strip.strip(Estimate(), axis) == ""
-    assert interval_strip.scale([Estimate(value=0.2, low=0.1, high=0.3)], "spearman").chance is None
-    assert interval_strip.scale([Estimate(value=0.2, low=-0.1, high=0.3)], "spearman").chance == 0
+    assert interval_strip.shared_axis([Estimate(value=0.2, low=0.1, high=0.3)], "spearman").chance is None
+    assert interval_strip.shared_axis([Estimate(value=0.2, low=-0.1, high=0.3)], "spearman").chance == 0
 
 
-@pytest.mark.parametrize(
-    ("value", "text"), [(999.4, "999"), (999.6, "1 k"), (4.09e11, "409 G"), (1.5e15, "1.5 P"), (0.0, "0")]
-)
-def test_large_numbers_are_prefixed(value: float, text: str) -> None:
-    assert prefixed(value) == text
+def test_the_page_explains_what_the_markdown_explains_each_in_its_own_marks() -> None:
+    page, plain = how_to_read(), markdown.render(table(LABELS))
+    hints = [line.removeprefix("- ") for line in plain.partition("## How to read this\n\n")[2].splitlines()]
+    assert len(hints) == 7
+    for hint in hints:
+        assert re.sub(r"\*\*|`", "", hint) in Page(page).text
+    assert "- **rank** is by the point estimate" in plain
+    assert "<li><strong>rank</strong> is by the point estimate" in page
+    assert "- `base` is the checkpoint" in plain
+    assert "<li><code>base</code> is the checkpoint" in page
+    assert "<strong>P(best)</strong>" in page  # a column of the page alone
 
 
 def test_the_command_of_a_row_gives_the_settings_of_its_board_back() -> None:

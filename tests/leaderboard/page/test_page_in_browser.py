@@ -16,13 +16,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from page_examples import HOSTILE, MANIFEST, frames, needed, sorted_in_order, table
+from page_examples import HOSTILE, MANIFEST, needed, picture_data, sorted_in_order, table
 from waiting import until
 
 from harness.leaderboard.page import html
+from harness.leaderboard.page.manifest_facts import manifest_facts
+from harness.leaderboard.page.picture_section import PagePictures
 from harness.leaderboard.pictures import files
+from harness.leaderboard.pictures.styles import styles
 from harness.leaderboard.pictures.vega import pictures
 from harness.leaderboard.serve import server
+from harness.run_folder.manifest import Manifest
 
 pytestmark = pytest.mark.browser
 LABELS = [*(f"loss{k}" for k in range(4)), "loss4(beta=2.5)", *HOSTILE[:2]]
@@ -123,12 +127,12 @@ def fresh(page: Open) -> Iterator[None]:
 
 def _text(cache: Path) -> str:
     content = table(LABELS)
-    if files.missing():
-        return html.render(content, manifest=MANIFEST, note=files.missing())
-    styles = files.styles(content)
-    boards = [pictures(board, frames(LABELS), styles, content.ranked_by) for board in content.boards]
-    shown = html.Drawn(boards=boards, styles=styles, script=files.script(cache), files=["", "", "plots/all"])
-    return html.render(content, manifest=MANIFEST, drawn=shown)
+    if files.why_no_pictures():
+        return html.render(content, manifest=manifest_facts(Manifest.of(MANIFEST)), note=files.why_no_pictures())
+    style_of = styles(content)
+    boards = [pictures(board, picture_data(LABELS), style_of, content.ranked_by) for board in content.boards]
+    shown = PagePictures(boards=boards, styles=style_of, script=files.vega_script(cache), files=["", "", "plots/all"])
+    return html.render(content, manifest=manifest_facts(Manifest.of(MANIFEST)), pictures=shown)
 
 
 def test_a_click_sorts_and_a_second_one_turns_the_order(page: Open) -> None:
@@ -230,7 +234,7 @@ def test_names_run_nothing(page: Open) -> None:
 
 
 def test_hovering_a_point_shows_its_numbers(page: Open) -> None:
-    needed(files.missing())
+    needed(files.why_no_pictures())
     from selenium.webdriver import ActionChains
 
     place = page.drawn("spend")
@@ -243,7 +247,7 @@ def test_hovering_a_point_shows_its_numbers(page: Open) -> None:
 
 
 def test_a_tooltip_shows_a_hostile_name_as_text(page: Open) -> None:
-    needed(files.missing())
+    needed(files.why_no_pictures())
     from selenium.webdriver import ActionChains
 
     page.click(f"{SHOWN} .chip[data-every='false']")
@@ -258,7 +262,7 @@ def test_a_tooltip_shows_a_hostile_name_as_text(page: Open) -> None:
 
 
 def test_pictures_are_drawn_and_draw_the_losses_that_are_pressed_and_not_filtered_out(page: Open) -> None:
-    needed(files.missing())
+    needed(files.why_no_pictures())
 
     def lines() -> int:
         return len(place.find_elements("css selector", "g.mark-line path"))
@@ -277,7 +281,7 @@ def test_pictures_are_drawn_and_draw_the_losses_that_are_pressed_and_not_filtere
 
 
 def test_pictures_follow_the_theme(page: Open) -> None:
-    needed(files.missing())
+    needed(files.why_no_pictures())
     place = page.drawn("scores")
 
     def ink() -> set[str]:

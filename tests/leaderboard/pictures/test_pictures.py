@@ -1,4 +1,4 @@
-"""The pictures: their frames from the records, their specs, and the files that need no browser."""
+"""The pictures: their data from the records, their specs, and the files that need no browser."""
 
 from __future__ import annotations
 
@@ -15,12 +15,16 @@ import numpy as np
 import pandas as pd
 import pytest
 from page_examples import HOSTILE, needed, table
-from page_examples import frames as example_frames
+from page_examples import picture_data as example_data
 
 from harness.leaderboard import build, write
 from harness.leaderboard.page import html
+from harness.leaderboard.page import write as page_write
+from harness.leaderboard.page.manifest_facts import ManifestFacts
+from harness.leaderboard.page.picture_section import PagePictures
 from harness.leaderboard.pictures import files
-from harness.leaderboard.pictures.data import STEPS, frames, short
+from harness.leaderboard.pictures.data import STRETCHES, picture_data, short
+from harness.leaderboard.pictures.styles import styles
 from harness.leaderboard.pictures.vega import Picture, pictures
 from harness.run_folder.store import read_records
 from harness.statistics.calibration import Bin
@@ -31,16 +35,16 @@ LABELS = ["loss0", "loss1(beta=2.5)", "loss2"]
 
 def drawn(labels: list[str]) -> tuple[Picture, ...]:
     """Return the pictures of a board with these losses, or skip where the extra is not installed."""
-    needed(files.missing())
+    needed(files.why_no_pictures())
     content = table(labels)
-    return pictures(content.boards[-1], example_frames(labels), files.styles(content), content.ranked_by)
+    return pictures(content.boards[-1], example_data(labels), styles(content), content.ranked_by)
 
 
 def picture(name: str, labels: list[str]) -> Picture:
     return next(each for each in drawn(labels) if each.name == name)
 
 
-# -- frames ------------------------------------------------------------------------------------------------------------
+# -- data --------------------------------------------------------------------------------------------------------------
 
 
 def test_reward_against_score_counted_by_hand(tmp_path: Path, add_cell: Add) -> None:
@@ -48,7 +52,7 @@ def test_reward_against_score_counted_by_hand(tmp_path: Path, add_cell: Add) -> 
     add_cell(tmp_path, "a", np.arange(1.0, 11.0), prompts=10)
     add_cell(tmp_path, "b", np.arange(10.0, 0.0, -1.0), prompts=10)
     records = read_records(tmp_path)
-    found = frames(records, build(records, resamples=50))[0]
+    found = picture_data(records, build(records, resamples=50))[0]
     rows = {label: [row for row in found.scores if row["loss"] == label] for label in ("a", "b")}
     # 20 responses in tenths of two; ten rewards tie at the bottom: mid-rank 5.5, percentile (5.5 - 0.5) / 20
     assert [row["n"] for row in rows["a"]] == [2] * 10
@@ -64,7 +68,7 @@ def test_the_bins_of_the_reliability_diagram_are_the_tables() -> None:
         Bin(start=0.55, end=0.6, confidence=float("nan"), accuracy=float("nan"), low=0.0, high=1.0, n=0),
     )
     rows = tuple(replace(row, reliability=bins) for row in content.boards[0].rows)
-    found = frames([], replace(content, boards=(replace(content.boards[0], rows=rows),)))[0]
+    found = picture_data([], replace(content, boards=(replace(content.boards[0], rows=rows),)))[0]
     expected = {"confidence": 0.52, "accuracy": 0.6, "low": 0.5, "high": 0.7, "n": 40}
     assert found.reliability == [{"loss": label, **expected} for label in LABELS]
 
@@ -72,13 +76,13 @@ def test_the_bins_of_the_reliability_diagram_are_the_tables() -> None:
 def test_training_curves_are_means_over_models_and_stretches_of_steps(tmp_path: Path, add_cell: Add) -> None:
     for model, level in (("qwen", 1.0), ("gemma", 3.0)):
         add_cell(tmp_path, "a", np.ones(60), model=model)
-        steps = np.arange(1, 2 * STEPS + 1)
+        steps = np.arange(1, 2 * STRETCHES + 1)
         log = {"step": steps, "loss": level * np.where(steps <= 2, 2.0, 1.0), "rewards/margins": level * steps}
         cell = next((tmp_path / "cells").glob(f"{model}--a*"))
         pd.DataFrame(log).to_parquet(cell / "train.parquet")
     records = read_records(tmp_path)
-    qwen, _, both = frames(records, build(records, resamples=50, models=["qwen", "gemma"]))
-    assert len(both.curves) == STEPS
+    qwen, _, both = picture_data(records, build(records, resamples=50, models=["qwen", "gemma"]))
+    assert len(both.curves) == STRETCHES
     assert qwen.curves[0] == {"loss": "a", "step": 1.5, "relative": 1.0, "raw": 2.0, "margin": 1.5}
     # over both: (2 + 6) / 2 at first, (1 + 3) / 2 after; margins (1.5 + 4.5) / 2 and (3.5 + 10.5) / 2
     assert both.curves[0] == {"loss": "a", "step": 1.5, "relative": 1.0, "raw": 4.0, "margin": 3.0}
@@ -88,7 +92,7 @@ def test_training_curves_are_means_over_models_and_stretches_of_steps(tmp_path: 
 def test_differences_are_row_minus_column_with_the_tests_of_the_table(small_run: Path) -> None:
     records = read_records(small_run)
     content = build(records, resamples=500)
-    found = frames(records, content)[0].differences
+    found = picture_data(records, content)[0].differences
     pairs = {(row["loss"], row["other"]): row for row in found}
     assert len(found) == 6  # three losses have a value, the one that diverged has none
     assert pairs["good", "bad"]["difference"] == pytest.approx(0.9 - 0.25)
@@ -97,9 +101,9 @@ def test_differences_are_row_minus_column_with_the_tests_of_the_table(small_run:
     assert pairs["good", "bad"]["p"] == short(content.boards[0].p_values["good"]["bad"])
 
 
-def test_a_run_without_a_step_log_has_every_other_frame(small_run: Path) -> None:
+def test_a_run_without_a_step_log_has_the_data_of_every_other_picture(small_run: Path) -> None:
     records = read_records(small_run)
-    found = frames(records, build(records, resamples=50))[0]
+    found = picture_data(records, build(records, resamples=50))[0]
     assert found.curves == []
     assert found.quartiles
     assert found.scores
@@ -111,7 +115,7 @@ def test_a_run_without_a_step_log_has_every_other_frame(small_run: Path) -> None
 
 
 def test_every_spec_is_vega_lite_by_its_schema_and_says_preset_budget_and_disclaimers() -> None:
-    alt: Any = importlib.import_module("altair") if not files.missing() else None
+    alt: Any = importlib.import_module("altair") if not files.why_no_pictures() else None
     found = drawn(LABELS)
     assert [each.name for each in found] == ["quartiles", "scores", "reliability", "curves", "spend", "differences"]
     for each in found:
@@ -154,8 +158,8 @@ def test_files_are_drawn_without_a_browser_with_names_escaped_and_the_same_bytes
 
 def test_forty_losses_have_a_style_each_a_cell_each_and_a_whole_legend(tmp_path: Path) -> None:
     labels = [f"loss{k:02d}" for k in range(40)]
-    styles = files.styles(table(labels))
-    assert len({(style.colour, tuple(style.dash)) for style in styles.values() if style}) == len(styles) == 41
+    style_of = styles(table(labels))
+    assert len({(style.colour, tuple(style.dash)) for style in style_of.values() if style}) == len(style_of) == 41
     heat = picture("differences", labels)
     (svg, _) = files.write_files(tmp_path, ["all"], [[heat]])
     words = [each.text for each in ElementTree.parse(svg).iter() if each.tag.endswith("text")]
@@ -174,14 +178,14 @@ def test_only_the_board_over_all_models_has_files() -> None:
 
 def test_the_page_carries_pictures_and_their_script_and_nothing_else_may_run(tmp_path: Path) -> None:
     found = drawn(LABELS)
-    script = files.script(tmp_path)
+    script = files.vega_script(tmp_path)
     assert "vegaEmbed" in script
     assert len(script) < 2_000_000
-    assert files.script(tmp_path) == script  # from the cache
+    assert files.vega_script(tmp_path) == script  # from the cache
     content = table(LABELS, models=("qwen",))
     content = replace(content, boards=content.boards[:1])
-    shown = html.Drawn(boards=[found], styles=files.styles(content), script=script, files=["plots/qwen"])
-    text = html.render(content, manifest={}, drawn=shown)
+    shown = PagePictures(boards=[found], styles=styles(content), script=script, files=["plots/qwen"])
+    text = html.render(content, manifest=ManifestFacts(), pictures=shown)
     assert text.lower().count("</script") == 3  # the data, Vega, the page's own
     assert 'href="plots/qwen-scores.svg"' in text
     assert "No pictures" not in text
@@ -193,7 +197,7 @@ def test_the_page_carries_pictures_and_their_script_and_nothing_else_may_run(tmp
 @pytest.fixture
 def drawings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[str]:
     """Every picture that is drawn, by name, with a cache folder of the test's own."""
-    needed(files.missing())
+    needed(files.why_no_pictures())
     monkeypatch.setenv("HARNESS_CACHE", str(tmp_path / "cache"))
     drawn_files, found = files.write_files, []
 
@@ -202,7 +206,7 @@ def drawings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[str]:
         return drawn_files(folder, names, boards)
 
     monkeypatch.setattr(files, "write_files", write_files)
-    monkeypatch.setattr(files, "script", lambda cache: "")  # not what is tested, and slow
+    monkeypatch.setattr(files, "vega_script", lambda cache: "")  # not what is tested, and slow
     return found
 
 
@@ -259,8 +263,8 @@ def test_a_drawing_that_fails_costs_the_pictures_and_not_the_page(
     def fail(*_: object) -> None:
         raise RuntimeError("no fonts\nat all")
 
-    monkeypatch.setattr(files, "missing", lambda: "")
-    monkeypatch.setattr(files, "styles", fail)
+    monkeypatch.setattr(files, "why_no_pictures", lambda: "")
+    monkeypatch.setattr(page_write, "styles", fail)
     said: list[str] = []
     write(small_run, draw=True, say=said.append)
     assert said == ["No pictures: drawing them failed, RuntimeError: no fonts at all"]

@@ -1,0 +1,70 @@
+"""How to read a board: the hints under leaderboard.md and the page, which mark them up each in its own language."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Term:
+    """What a hint explains: a heading, or another word of the board."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Code:
+    """A name as records and commands have it."""
+
+    text: str
+
+
+Hint = tuple[str | Term | Code, ...]
+"""The pieces of one hint, in order."""
+
+HOW_TO_READ: tuple[Hint, ...] = (
+    (
+        Term("rank"),
+        " is by the point estimate; in brackets the ranks that the data leave open (step-down comparison of all pairs "
+        "of losses, family-wise error 5 %). Losses of one ",
+        Term("tier"),
+        " are not significantly worse than its first.",
+    ),
+    (
+        "Brackets after a number: 95 % interval over prompts, paired between losses; over prompts and seeds where "
+        "there are several seeds.",
+    ),
+    (
+        Term("accuracy@mean"),
+        " reads every loss by the same reward, the log-prob a token; behind it the paired difference to the untrained "
+        "base.",
+    ),
+    (Term("sum/mean/ratio"), " are the ranks if all were ranked by that common reward instead of their own."),
+    (
+        Term("Spearman"),
+        " is between reward and annotation score over all responses, pooled; ",
+        Term("within prompt"),
+        " is its mean over prompts with several scored responses. † A reward relative to a reference leaves out a term "
+        "of the prompt alone (beta log Z) and is comparable within a prompt only: read its pooled value with care.",
+    ),
+    (Term("length-balanced"), " is the accuracy on test pairs whose two responses are of like length."),
+    (
+        Code("base"),
+        " is the checkpoint that every loss starts from; ",
+        Code("longer-wins"),
+        " always prefers the longer response.",
+    ),
+)
+"""For what every rendering shows."""
+ONLY_ON_THE_PAGE: tuple[Hint, ...] = (
+    (
+        Term("to the leader"),
+        " is the paired difference to the first row in the ranked metric; its interval is that of one comparison, the "
+        "tiers are adjusted for all.",
+    ),
+    (Term("P(best)"), " is how often the row comes first over the resamples."),
+    (
+        Term("spend of a cell"),
+        " is the mean over seeds and models; FLOP are floating-point operations, of training alone.",
+    ),
+)
