@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from harness.api import Loss, PairLogps, Range, ResponseLogps, Terms, hookimpl, require
-from harness.api.loss import Comparison
+from harness.api.declarations import ComparisonKind
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -77,7 +77,7 @@ class BPO(Loss):
         require(0 < self.adaptor <= 1, f"adaptor got {self.adaptor}, expected a number above 0 and at most 1")
 
     @property
-    def comparison(self) -> Comparison:
+    def comparison(self) -> ComparisonKind:
         """Each response is held against the reference, and the worse one counts."""
         return "pointwise"
 
