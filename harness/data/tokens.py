@@ -87,8 +87,8 @@ def encode_many(
     """Return, for each (context, response) in order, the ids of the prompt and of the response with its end of turn.
 
     The prompt includes the generation prompt. A prompt longer than `limits.max_prompt` is cut on the left, its BOS
-    kept; a response is cut on the right. Raises `HarnessError` if the chat template cannot render a conversation, or renders
-    the prompt differently once a response follows.
+    kept; a response is cut on the right. Raises `HarnessError` if the chat template cannot render a conversation, or
+    renders the prompt differently once a response follows.
     """
     specials = {id: token.content for id, token in tokenizer.added_tokens_decoder.items() if token.special}
     shield = _Shield(sorted(specials.values(), key=len, reverse=True))

@@ -26,8 +26,9 @@ from harness.leaderboard.decide.row_facts import identity
 from harness.leaderboard.decide.wording import disclaimers, title
 from harness.run_folder.store import Record
 from harness.statistics.calibration import Bin
-from harness.statistics.intervals import Comparison, rank_ranges, tiers
-from harness.statistics.metrics import METRICS, YARDSTICKS
+from harness.statistics.metrics import METRICS
+from harness.statistics.pairwise_tests import PairwiseTests, rank_ranges, tiers
+from harness.statistics.yardsticks import YARDSTICKS
 
 BASE = REFERENCES[0]
 VS_BASE = ("pairwise_accuracy@mean", "pairwise_accuracy@sum")
@@ -208,7 +209,7 @@ def _board(group: Group, models: tuple[str, ...]) -> Board:
     )
 
 
-def _p_values(order: Sequence[str], compared: Comparison | None) -> dict[str, dict[str, float]]:
+def _p_values(order: Sequence[str], compared: PairwiseTests | None) -> dict[str, dict[str, float]]:
     if compared is None:
         return {}
     return {a: dict(zip(order, map(float, compared.p[i]), strict=True)) for i, a in enumerate(order)}
@@ -216,7 +217,7 @@ def _p_values(order: Sequence[str], compared: Comparison | None) -> dict[str, di
 
 def _standings(
     group: Group, order: Sequence[str], values: Mapping[str, float], drawn: Mapping[str, Sample]
-) -> tuple[dict[str, Standing], Comparison | None]:
+) -> tuple[dict[str, Standing], PairwiseTests | None]:
     """Return rank, range and tier of the systems that have a value, best first, and the tests they come from."""
     if not order:
         return {}, None

@@ -11,17 +11,16 @@ from scipy import stats as scipy_stats
 from harness.statistics.calibration import ece_examples
 from harness.statistics.intervals import (
     cluster_sums,
-    compare,
     interval,
     means,
     means_left_out,
     one_seed_interval,
-    rank_ranges,
     resample_counts,
     resampled_means,
     standard_errors,
     t_interval,
 )
+from harness.statistics.pairwise_tests import compare, rank_ranges
 from harness.statistics.rank_correlations import kendall_examples, spearman_examples
 
 pytestmark = pytest.mark.stats
