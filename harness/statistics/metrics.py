@@ -264,7 +264,7 @@ def _length_slope(margin: Floats, chosen: Floats, rejected: Floats) -> Floats:
     """Return pseudo-values of the least-squares slope of margin / sd(margin) on log(chosen / rejected characters).
 
     0: length explains nothing beyond the intercept, which is the effect of being chosen. In units of the margin's own
-    sd, so that losses of different scale compare. After the length regressions of Dubois et al. (2024), arXiv:2404.04475.
+    sd, so that losses of different scale compare. After Dubois et al. (2024), arXiv:2404.04475, length regressions.
     """
     value = np.full(len(margin), np.nan)
     with np.errstate(divide="ignore", invalid="ignore"):

@@ -134,7 +134,7 @@ def p_best(per_seed: Floats, resampled: Floats, n_prompts: int, seed: int = 0) -
 
 
 def tiers(order: list[int], better: NDArray[np.bool_]) -> dict[int, int]:
-    """Return the tier of each system, from 1, in `order`: a system that the first of a tier beats opens the next one."""
+    """Return the tier of each system, from 1, in `order`: a system that the first of a tier beats opens the next."""
     tier: dict[int, int] = {}
     number, first = 0, -1
     for system in order:
