@@ -1,4 +1,4 @@
-"""BPO (balanced): pushes whichever of the two responses is the worse off against the reference.
+"""BPO (balanced): pushes whichever of the two responses is worse off relative to the reference.
 
 Formula: f(rho), rho = beta * min(h_w, -adaptor * h_l), h = S - R; f = hinge max(0, 1 - rho), logistic
 log(1 + exp(-rho)), square (rho - 1)^2, exponential exp(-rho), truncated_quadratic max(0, 1 - rho)^2 or savage
@@ -78,7 +78,7 @@ class BPO(Loss):
 
     @property
     def comparison(self) -> ComparisonKind:
-        """Each response is held against the reference, and the worse one counts."""
+        """Each response is compared with the reference, and the worse one counts."""
         return "pointwise"
 
     @property

@@ -105,7 +105,7 @@ def test_kto_of_a_pair_is_the_mean_of_its_two_examples_in_trls_code(name: str) -
     inputs, expected = record["inputs"], record["expected"]
     assert inputs["labels"] == [True, False] * 4
     policy, ref = np.array(inputs["policy_logps"]), np.array(inputs["ref_logps"])
-    # TRL has a mismatched completion an example, we one a pair: only the mean over the step counts
+    # TRL has a mismatched completion per example, we one per pair: only the mean over the step counts
     kl, ref_kl = (np.array(inputs[key]).reshape(4, 2).mean(1) for key in ("KL_policy_logps", "KL_ref_logps"))
     pairs = PairLogps(
         chosen=of_sums(policy[::2]),
