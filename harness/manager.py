@@ -1,4 +1,4 @@
-"""Plugins: found by entry point, asked by pluggy, each failing alone."""
+"""The installed plugins: found by entry point, registered with pluggy; a broken one costs only itself."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ import pluggy
 from harness.api import DatasetSource, HarnessError, Loss, ScorerSource, hookspecs
 
 KINDS: Mapping[str, type] = {"harness_losses": Loss, "harness_datasets": DatasetSource, "harness_scorers": ScorerSource}
-"""By hook: what its answer is a list of (for losses: the classes)."""
+"""For each hook, the type of what it returns a list of: for losses classes (subclasses of `Loss`), else instances."""
 
 TRAITS = tuple(name for name, value in vars(Loss).items() if isinstance(value, property))
-"""What a loss says of itself: properties of `Loss`."""
+"""Names of the properties by which a loss describes itself."""
 
 RESERVED: Mapping[str, str] = {
-    "all": "--plugins takes for every loss",
-    "core": "--plugins takes for a selection",
-    "base": "a board gives its untrained reference row",
-    "longer-wins": "a board gives its reference row by length",
+    "all": "every loss after --plugins",
+    "core": "a selection of losses after --plugins",
+    "base": "the baseline row of the untrained model on a board",
+    "longer-wins": "the baseline row that prefers the longer response on a board",
 }
-"""Names that no loss may have, and what they stand for."""
+"""Names that no loss may have -> what they stand for already."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Owner:
-    """Who brought a plugin."""
+    """The distribution that brings a plugin, and the entry point that names it."""
 
     distribution: str
     version: str
@@ -44,30 +44,31 @@ class Manager:
 
     hooks: pluggy.PluginManager
     owners: Mapping[str, Owner]
-    """By the name pluggy knows the plugin under."""
+    """By the name under which the plugin is registered with pluggy."""
     broken: Mapping[str, str] = field(default_factory=dict)
-    """Entry point -> the distribution that brings it and the error it raised, at import or when asked."""
+    """Entry point -> a sentence with its distribution and the error it raised on import or when a hook was called."""
 
 
 def plugin_manager(entry_points: Iterable[importlib.metadata.EntryPoint] | None = None) -> Manager:
     """Return the plugins of every installed distribution; one that fails costs only itself.
 
-    A plugin fails where importing it raises, where it implements a hook that there is not or with arguments that the
-    hook has not, and where one of its hooks raises or answers with something else than the hook returns: every hook
-    is asked once here. It is then left out as a whole and named in `broken`.
+    A plugin fails if importing it raises, if it implements an unknown hook or takes arguments that the hook does not
+    have, or if one of its hooks raises or returns the wrong kind of thing: every hook is called once here. The whole
+    plugin is then left out and named in `broken`.
     """
     hooks = pluggy.PluginManager(hookspecs.PROJECT)
     hooks.add_hookspecs(hookspecs)
     owners: dict[str, Owner] = {}
     broken: dict[str, str] = {}
-    found = importlib.metadata.entry_points(group=hookspecs.PROJECT) if entry_points is None else entry_points
-    for entry in sorted(set(found), key=lambda entry: (entry.name, entry.value)):
+    if entry_points is None:
+        entry_points = importlib.metadata.entry_points(group=hookspecs.PROJECT)
+    for entry in sorted(set(entry_points), key=lambda entry: (entry.name, entry.value)):
         distribution = entry.dist.name if entry.dist else "an unknown distribution"
         version = entry.dist.version if entry.dist else "unknown"
         name = f"{distribution}:{entry.name}"
         try:
             module = entry.load()
-            if hooks.is_registered(module):  # two entry points to one module
+            if hooks.is_registered(module):  # another entry point names the same module
                 continue
             _register(hooks, module, name)
         except (Exception, SystemExit) as error:  # whatever a plugin raises, it costs only itself
@@ -84,14 +85,14 @@ def plugin_manager(entry_points: Iterable[importlib.metadata.EntryPoint] | None 
 
 
 def _unusable(hooks: pluggy.PluginManager) -> list[tuple[str, str]]:
-    """Return (plugin, error) of the plugins with a loss that fails with its defaults: built, asked for what it needs,
-    sent to a worker process.
+    """Return (plugin, error) for plugins with a loss that cannot be used with its default options.
 
-    What a loss itself refuses with a `HarnessError`, such as an option without a default, is said when it is asked for.
+    Each loss is built, its traits are read, and it is pickled as for a worker process. A `HarnessError` is no fault
+    here: a loss may have an option without a default, and the message is shown when somebody selects it.
     """
-    asked = hooks.hook.harness_losses.get_hookimpls()
     brought: dict[str, list[type[Loss]]] = {
-        each.plugin_name: _checked("harness_losses", each.function()) for each in asked
+        implementation.plugin_name: _checked("harness_losses", implementation.function())
+        for implementation in hooks.hook.harness_losses.get_hookimpls()
     }
     known = {cls.name: cls for classes in brought.values() for cls in classes}
 
@@ -117,6 +118,7 @@ def _unusable(hooks: pluggy.PluginManager) -> list[tuple[str, str]]:
 
 
 def _register(hooks: pluggy.PluginManager, module: Any, name: str) -> None:
+    """Register `module` and call each of its hooks once; where anything raises, it is not registered."""
     try:
         hooks.register(module, name=name)
         hooks.check_pending()
@@ -131,17 +133,17 @@ def _register(hooks: pluggy.PluginManager, module: Any, name: str) -> None:
 
 
 def losses(manager: Manager) -> dict[str, type[Loss]]:
-    """Return the loss classes by name, in alphabetical order. A name that two plugins claim is an error naming both."""
-    found: dict[str, type[Loss]] = {}
+    """Return the loss classes by name, in alphabetical order; raises `HarnessError` if two plugins use one name."""
+    by_name: dict[str, type[Loss]] = {}
     owner: dict[str, str] = {}
     for plugin, classes in _answers(manager, "harness_losses"):
         for cls in classes:
-            if cls.name in found and found[cls.name] is not cls:
+            if cls.name in by_name and by_name[cls.name] is not cls:
                 raise HarnessError(
                     f"two plugins bring a loss called '{cls.name}': {owner[cls.name]} and {plugin}; uninstall one"
                 )
-            found[cls.name], owner[cls.name] = cls, plugin
-    return dict(sorted(found.items()))
+            by_name[cls.name], owner[cls.name] = cls, plugin
+    return dict(sorted(by_name.items()))
 
 
 def loss_owner(manager: Manager, name: str) -> Owner:
@@ -163,7 +165,7 @@ def scorers(manager: Manager) -> dict[str, ScorerSource]:
 
 
 def resolver(manager: Manager) -> Callable[[str, Mapping[str, Any]], Loss]:
-    """Return `resolve(name, options)`: the loss of that name with those options, or an error naming all."""
+    """Return `resolve(name, options)`, which gives the loss of that name; its error for an unknown name lists all."""
     known = losses(manager)
 
     def resolve(name: str, options: Mapping[str, Any]) -> Loss:
@@ -180,50 +182,53 @@ def resolver(manager: Manager) -> Callable[[str, Mapping[str, Any]], Loss]:
 
 
 def _by_name(manager: Manager, hook: str, kind: str) -> dict[str, Any]:
-    found: dict[str, Any] = {}
+    by_name: dict[str, Any] = {}
     owner: dict[str, str] = {}
     for plugin, sources in _answers(manager, hook):
         for source in sources:
-            if source.name in found:
+            if source.name in by_name:
                 raise HarnessError(
                     f"two plugins bring a {kind} called '{source.name}': "
                     f"{owner[source.name]} and {plugin}; uninstall one"
                 )
-            found[source.name], owner[source.name] = source, plugin
-    return found
+            by_name[source.name], owner[source.name] = source, plugin
+    return by_name
 
 
 def _answers(manager: Manager, hook: str) -> list[tuple[str, list[Any]]]:
-    """Return (plugin, its answer) in the order of the plugins' names."""
+    """Return (plugin, what its hook returned) in the order of the plugins' names."""
     answers = []
     for implementation in getattr(manager.hooks.hook, hook).get_hookimpls():
         plugin = implementation.plugin_name
         try:
             answers.append((plugin, _checked(hook, implementation.function())))
-        except Exception as error:  # a plugin that was asked before and answered, or was registered by hand
+        except Exception as error:  # it worked in `plugin_manager`, or was registered by other means
             raise HarnessError(
-                f"plugin '{plugin}' raised {type(error).__name__} in {hook}: {error}; mend it or uninstall it"
+                f"plugin '{plugin}' raised {type(error).__name__} in {hook}: {error}; correct it or uninstall it"
             ) from error
     return sorted(answers, key=lambda answer: answer[0])
 
 
 def _checked(hook: str, answer: Any) -> list[Any]:
+    """Return what a hook returned, or raise `HarnessError` where it is not a list of what the hook returns."""
     kind = KINDS[hook]
     if not isinstance(answer, list | tuple):
-        raise HarnessError(f"{hook} returned {answer!r}, expected a list; mend the plugin")
+        raise HarnessError(f"{hook} returned {answer!r}, expected a list; correct the plugin")
     for item in answer:
         if kind is Loss:
             if not (isinstance(item, type) and issubclass(item, Loss)):
                 raise HarnessError(
-                    f"{hook} returned {item!r}, expected subclasses of harness.api.Loss; mend the plugin"
+                    f"{hook} returned {item!r}, expected subclasses of harness.api.Loss; correct the plugin"
                 )
             if inspect.isabstract(item):
                 lacking = ", ".join(sorted(item.__abstractmethods__))
-                raise HarnessError(f"{hook} returned {item.__name__}, which lacks {lacking}; write it")
+                raise HarnessError(f"{hook} returned {item.__name__}, which does not define {lacking}; write it")
         elif not isinstance(item, kind):
-            raise HarnessError(f"{hook} returned {item!r}, expected harness.api.{kind.__name__}; mend the plugin")
+            raise HarnessError(f"{hook} returned {item!r}, expected harness.api.{kind.__name__}; correct the plugin")
         if not isinstance(getattr(item, "name", None), str):
             raise HarnessError(f"{hook} returned {item!r}, which has no name; give it one")
         if kind is Loss and item.name in RESERVED:
-            raise HarnessError(f"got a loss called '{item.name}', a name that {RESERVED[item.name]}; choose another")
+            raise HarnessError(
+                f"got a loss called '{item.name}', a name that stands for {RESERVED[item.name]}; choose another"
+            )
     return list(answer)

@@ -1,4 +1,4 @@
-"""AlphaPO: SimPO with a reward of changed shape.
+"""AlphaPO: SimPO with a reward of another shape.
 
 Formula: -log sigmoid(r(y_w) - r(y_l) - gamma), r(y) = beta * (1 - exp(-alpha * A)) / alpha, A = log-prob averaged over
 the response tokens; r -> beta * A for alpha -> 0, which is SimPO.
@@ -8,7 +8,7 @@ Provenance: [V] TRL 1.16.0's code (`loss_type="simpo"` with `alpha`), by golden 
 (Mistral-Instruct, gamma = 0.1 * beta) is known to us second-hand from the paper's table 3.
 Traps: gamma is absolute; TRL's documented recipe copies the *ratio* 0.1. TRL raises exp(A) to the power -alpha, which
 is inf where exp(A) underflows; we use expm1. Where alpha * A is below -0.4 * log(largest number of the dtype) (-35 in
-float32: 142 nats a token at alpha 0.25; -284 in float64) the exponent is capped there: r is constant beyond and its
+float32: 142 nats per token at alpha 0.25; -284 in float64) the exponent is capped there: r is constant beyond and its
 gradient 0, so that even the square of a gradient stays finite. With alpha below 0 r is flat for unlikely responses.
 """
 

@@ -7,8 +7,9 @@ the paired variant with the logistic loss.
 Provenance: [V] TRL 1.16.0's code (`loss_type="aot"`), by golden values of whole batches.
 Traps: only the mean over a step is defined; a value is given to the pair whose POLICY difference it holds, so it
 follows that pair, and where two pairs swap ranks their values jump while the mean does not. A misranked pair may be
-held against a low reference difference of another one and then has next to no gradient. A step of one pair is DPO. TRL
-sorts each device's micro-batch, we sort the optimiser step. TRL's label smoothing and its `aot_unpaired` are not here.
+compared with a low reference difference of another pair and then has next to no gradient. A step of one pair is DPO.
+TRL sorts each device's micro-batch, we sort the optimiser step. TRL's label smoothing and its `aot_unpaired` are not
+here.
 """
 
 from __future__ import annotations

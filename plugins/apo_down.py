@@ -6,8 +6,8 @@ Source: D'Oosterlinck et al. (2024), "Anchored Preference Optimization and Contr
 Underspecification in Alignment", arXiv:2408.06266.
 Provenance: [V] TRL 1.16.0's code (`loss_type="apo_down"`), by golden values; the paper was not checked against it.
 Traps: for chosen responses that are worse than the model's own: a likelier CHOSEN response raises the loss wherever h
-is farther from 0 than h_w, so the chosen log-prob falls by design. The loss lies between 0 and 2 and its gradient dies
-on both sides: a badly misranked pair is given up.
+is farther from 0 than h_w, so the chosen log-prob falls by design. The loss lies between 0 and 2 and its gradient
+vanishes at both ends: a badly misranked pair is given up.
 """
 
 from __future__ import annotations

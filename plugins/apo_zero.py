@@ -6,8 +6,8 @@ Source: D'Oosterlinck et al. (2024), "Anchored Preference Optimization and Contr
 Underspecification in Alignment", arXiv:2408.06266.
 Provenance: [V] TRL 1.16.0's code (`loss_type="apo_zero"`), by golden values; the paper was not checked against it.
 Traps: for chosen responses that are better than the model's own; where they are worse the authors have apo-down. The
-loss lies between 0 and 2 and its gradient dies on both sides: a badly misranked pair is given up, like a label that is
-wrong.
+loss lies between 0 and 2 and its gradient vanishes at both ends: a badly misranked pair is given up, like a label that
+is wrong.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """beta-DPO: DPO that picks typical pairs of each step and sets beta by their mean gap.
 
 Formula: -log sigmoid(beta_s * h) on the pairs picked; beta_s = max(1e-3, beta * (1 + a * (mean of the picked h - M))),
-one constant a step. M and s are running averages over steps of the mean and the standard deviation of h, from 0,
+one constant per step. M and s are running averages over steps of the mean and the standard deviation of h, from 0,
 brought up to date before the loss. Picked are int(N * (1 - mode_weight)) of the step's N pairs, at least 1, without
 replacement, with weights exp(-((h - M) / s)^2 / 2).
 Reward: beta * (S - R), with the option beta.
@@ -12,8 +12,8 @@ Traps: h is the raw log-ratio difference, without beta, as in the authors' code,
 and the others are scaled by N / kept: the step's mean is the mean over the picked. Averages from 0 lag: in the first
 steps M and s are a tenth of the step's, and the picked are those of small h. Where s is 0 every pair weighs the same; a
 step of one pair leaves s as it is. Picking is by Gumbel noise on the log-weights, which is that very sampling and goes
-on where the weights underflow (torch's multinomial fails there). The authors update the averages once a micro-batch
-and during evaluation too; we once a step. Called without a state, the loss is that of a first step with seed 0.
+on where the weights underflow (torch's multinomial fails there). The authors update the averages once per micro-batch,
+in evaluation too; we once per step. Called without a state, the loss is that of a first step with seed 0.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""BPO (balanced): pushes whichever of the two responses is the worse off against the reference.
+"""BPO (balanced): pushes whichever of the two responses is worse off relative to the reference.
 
 Formula: f(rho), rho = beta * min(h_w, -adaptor * h_l), h = S - R; f = hinge max(0, 1 - rho), logistic
 log(1 + exp(-rho)), square (rho - 1)^2, exponential exp(-rho), truncated_quadratic max(0, 1 - rho)^2 or savage
@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from harness.api import Loss, PairLogps, Range, ResponseLogps, Terms, hookimpl, require
-from harness.api.loss import Comparison
+from harness.api.declarations import ComparisonKind
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -77,8 +77,8 @@ class BPO(Loss):
         require(0 < self.adaptor <= 1, f"adaptor got {self.adaptor}, expected a number above 0 and at most 1")
 
     @property
-    def comparison(self) -> Comparison:
-        """Each response is held against the reference, and the worse one counts."""
+    def comparison(self) -> ComparisonKind:
+        """Each response is compared with the reference, and the worse one counts."""
         return "pointwise"
 
     @property

@@ -8,8 +8,8 @@ arXiv:2412.14516.
 Provenance: [V] the authors' code (tengxiao1/Cal-DPO, 7d16b46, `scripts/dpo_trainer.py`), by golden values. Whether the
 paper has the code's weight 0.5 was not verified.
 Traps: beta sets the target only, there is none inside the sigmoid. At beta 0.001 the target is 500 nats, the loss
-starts at 250,000 and its gradient at 500 a nat: clip the gradient. The squares dominate, and the loss rises again for a
-log-ratio past its target. The code's mean square is over the batch and is added to each pair, so its values a pair
+starts at 250,000 and its gradient at 500 per nat: clip the gradient. The squares dominate, and the loss rises again for
+a log-ratio past its target. The code's mean square is over the batch and is added to each pair, so its values per pair
 differ from ours while the batch means agree. The code logs raw log-probs as rewards.
 """
 

@@ -5,7 +5,7 @@ Reward: beta * (S - R) / n.
 Source: Lambert et al. (2024), "Tulu 3: Pushing Frontiers in Open Language Model Post-Training", arXiv:2411.15124
 (length-normalised DPO).
 Provenance: [V] TRL 1.16.0's `sigmoid_norm`, by golden values.
-Traps: beta is a scale *a token*: Tulu 3 used 5, and our default of 0.1, DPO's, is weak here; set beta or tune it. TRL
+Traps: beta is a scale *per token*: Tulu 3 used 5, and our default of 0.1, DPO's, is weak here; set beta or tune it. TRL
 logs beta * (S - R), summed, which is not the reward that it trains.
 """
 
@@ -32,7 +32,7 @@ class DPONorm(Loss):
     length_normalised = True
 
     beta: float = 0.1
-    """Scale of the averaged log-ratios, above 0. Default: DPO's, for all alike (Tulu 3: 5)."""
+    """Scale of the averaged log-ratios, above 0. Default: DPO's (Tulu 3: 5)."""
 
     def __post_init__(self) -> None:
         require(0 < self.beta < math.inf, f"beta got {self.beta}, expected a finite number above 0")

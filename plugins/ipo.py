@@ -7,7 +7,7 @@ Source: Azar et al. (2023), "A General Theoretical Paradigm ...", arXiv:2310.120
 its authors told Hugging Face that they average over tokens, and TRL (since PR 1265) and HALOs do: hence our default.
 Provenance: [V] TRL 1.16.0's code for "mean" and eric-mitchell/direct-preference-optimization's for "sum", by golden
 values.
-Traps: the target 1 / (2 tau) is nats *a token* under "mean" and nats a response under "sum": retune tau when
+Traps: the target 1 / (2 tau) is nats *per token* under "mean" and nats per response under "sum": retune tau when
 switching. The loss is unbounded: one extreme pair can dominate a batch. A gap beyond the target is pulled back. TRL
 logs tau * (S - R), summed, even where it trains the average, so its logged accuracy is not the trained one; ours is.
 """

@@ -7,7 +7,7 @@ Source: Liu et al. (2024), "Length Desensitization in Direct Preference Optimiza
 Provenance: [V] TRL 1.16.0's code, by golden values; the paper's own text was not read.
 Traps: the weight is applied to the policy AND the reference, as in TRL; LLaMA-Factory applies it to the policy only,
 which is another loss: there the logit is not 0 where the two models agree. TRL logs the weighted log-ratio as the
-reward. With responses of equal length it is DPO whatever alpha. It reads reference log-probs a token.
+reward. With responses of equal length it is DPO whatever alpha. It reads reference log-probs per token.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class LDDPO(Loss):
         """Return the loss of each pair, (B,)."""
         from torch.nn.functional import logsigmoid
 
-        assert pairs.ref_tokens is not None, "ld-dpo needs the reference's log-probs a token"
+        assert pairs.ref_tokens is not None, "ld-dpo needs the reference's log-probs per token"
         shared = pairs.chosen.mask.sum(-1).minimum(pairs.rejected.mask.sum(-1))
         chosen = self._weighted(pairs.chosen, shared) - self._weighted(pairs.ref_tokens[0], shared)
         rejected = self._weighted(pairs.rejected, shared) - self._weighted(pairs.ref_tokens[1], shared)

@@ -4,8 +4,9 @@ Formula: max(0, gamma - (A_w - A_l)).
 Reward: A = S / n.
 Source: Wu et al. (2025), "RePO: ReLU-based Preference Optimization", arXiv:2503.07426.
 Provenance: [V] the authors' `scripts/simpo_trainer.py` (junkangwu/RePO, 79cdf5b), by golden values.
-Traps: gamma is in nats a token, comparable to SimPO's RATIO gamma / beta and not to its gamma. Pairs beyond the margin
-have no gradient and stay in the mean: dividing by the active ones is another method. It is SimPO at beta -> infinity.
+Traps: gamma is in nats per token, comparable to SimPO's RATIO gamma / beta and not to its gamma. Pairs beyond the
+margin have no gradient and stay in the mean: dividing by the active ones is another method. It is SimPO at beta ->
+infinity.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ class RePO(Loss):
     length_normalised = True
 
     gamma: float = 0.4
-    """Target margin in nats a token, at least 0. Default: the authors' Mistral and Gemma recipes (Llama 3: 0.6)."""
+    """Target margin in nats per token, at least 0. Default: the authors' Mistral and Gemma recipes (Llama 3: 0.6)."""
 
     def __post_init__(self) -> None:
         require(0 <= self.gamma < math.inf, f"gamma got {self.gamma}, expected a finite number of at least 0")

@@ -7,7 +7,7 @@ Source: Chowdhury, Kini, Natarajan (2024), "Provably Robust DPO: Aligning Langua
 arXiv:2403.00409.
 Provenance: [V] TRL 1.16.0's code (`loss_type="robust"`), by golden values.
 Traps: not cDPO (label_smoothing of dpo): the flipped term is subtracted here. The loss falls below 0 and has no lower
-bound: far out a well-ranked pair still gains e / (1 - 2 e) a unit of beta * h, so rewards keep growing; read its
+bound: far out a well-ranked pair still gains e / (1 - 2 e) per unit of beta * h, so rewards keep growing; read its
 accuracy, not its loss curve. 1 / (1 - 2 e) scales the gradient: 1.25 times at 0.1, 5 times at 0.4.
 """
 

@@ -7,7 +7,7 @@ Source: Pang et al. (2024), "Iterative Reasoning Preference Optimization", arXiv
 Provenance: [V] TRL 1.16.0's code (`loss_type=["sigmoid", "sft"]`), by golden values; the paper's weighting through a
 TRL thread.
 Traps: v1 of the paper and early TRL put the weight on the DPO term. TRL's NLL is the token mean of the batch, equal to
--A_w for one pair a batch only: long answers weigh more and the loss is batch-coupled. Response tokens only, where the
+-A_w for one pair per batch only: long answers weigh more and the loss is batch-coupled. Response tokens only, where the
 paper counts the chain of thought as response. The name is not unique: reward-aware PO (NVIDIA) and arXiv:2405.16436,
 the latter of the same shape with beta 0.01 and weight 0.005.
 """

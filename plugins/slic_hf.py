@@ -6,9 +6,9 @@ Source: Zhao et al. (2023), "SLiC-HF: Sequence Likelihood Calibration with Human
 chosen response as the regularisation target.
 Provenance: [V] for the hinge: TRL 1.16.0's `CPOTrainer` with `loss_type="hinge"`, by golden values. [P] for the whole:
 eq. 1 of RSO (arXiv:2309.06657) quotes it; the original was not read.
-Traps: TRL's `DPOTrainer` hinge reads the reference: that is RSO's hinge-norm, another loss. The hinge is in nats a
-response, our NLL in nats a token: an nll_weight for a summed NLL means another strength. Summed log-probs with delta 1
-are soon satisfied by length alone; there only the NLL acts. Response tokens only; `nll_reduction="token"` is
+Traps: TRL's `DPOTrainer` hinge reads the reference: that is RSO's hinge-norm, another loss. The hinge is in nats per
+response, our NLL in nats per token: an nll_weight for a summed NLL means another strength. Summed log-probs with delta
+1 are soon satisfied by length alone; there only the NLL acts. Response tokens only; `nll_reduction="token"` is
 batch-coupled. HALOs' code for it raises on general input.
 """
 
@@ -36,7 +36,7 @@ class SLiCHF(Loss):
     }
 
     delta: float = 1.0
-    """Margin of the hinge in nats a response, above 0. Default: HALOs' configuration."""
+    """Margin of the hinge in nats per response, above 0. Default: HALOs' configuration."""
     nll_weight: float = 0.1
     """Weight of the NLL term, at least 0. Default: HALOs' configuration."""
     nll_reduction: Literal["sequence", "token"] = "sequence"

@@ -6,7 +6,7 @@ Source: Wu et al. (2024), "Self-Play Preference Optimization for Language Model 
 Provenance: [V] TRL 1.16.0's code (`loss_type="sppo_hard"`), by golden values; the authors' code (uclaml/SPPO,
 `sppo/trainer.py`) was read.
 Traps: hard labels and one round: the method's win probabilities (PairRM) and its self-play rounds are not here. The
-authors' code takes HALF of this sum. A log-ratio past its target raises the loss. The target is in nats a response: 5
+authors' code takes HALF of this sum. A log-ratio past its target raises the loss. The target is in nats per response: 5
 at beta 0.1, but 500 at the authors' 0.001, where the loss starts at 500,000: clip the gradient and retune the learning
 rate with beta.
 """

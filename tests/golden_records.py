@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 
 from harness.api import Logps, PairLogps
-from harness.api.checks.kit import Golden, What
+from harness.api.checks import Golden
+from harness.api.checks.kit import What
 
 FOLDER = Path(__file__).parent / "golden"
 RECORDS: dict[str, dict[str, Any]] = {

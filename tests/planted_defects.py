@@ -41,13 +41,13 @@ class StatefulWithoutWholeSteps(SimPO):
     stateful = True
 
 
-@meant_for("gives_one_value_a_pair")
+@meant_for("gives_one_value_per_pair")
 class ColumnOfValues(SimPO):
     def terms(self, pairs: PairLogps) -> Terms:
         return Terms.of(-logsigmoid(gap_of(pairs))[:, None])
 
 
-@meant_for("gives_one_value_a_pair")
+@meant_for("gives_one_value_per_pair")
 class MeanOfTheBatch(SimPO):
     def terms(self, pairs: PairLogps) -> Terms:
         return Terms.of(-logsigmoid(gap_of(pairs)).mean())

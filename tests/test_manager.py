@@ -83,7 +83,7 @@ BROKEN = {
     ),
     "lacks_reward": (
         LOSS.format(name="half").replace("    def reward(self, response): return response.sum\n", ""),
-        "Mine, which lacks reward",
+        "Mine, which does not define reward",
     ),
     "has_no_name": (LOSS.replace("name: ClassVar", "title: ClassVar"), "has no name"),
     "misspells_the_hook": (
@@ -131,10 +131,12 @@ def test_a_loss_that_takes_a_name_of_ours_is_refused_in_one_line_with_its_distri
 ) -> None:
     manager = plugin_manager([install("thief", LOSS.format(name=name)), install("works", LOSS.format(name="works"))])
     assert set(losses(manager)) == {"works"}
-    said = manager.broken["thief"]
-    assert said.startswith(f"plugin 'thief' of thief-dist 1.2 failed: HarnessError: got a loss called '{name}', a name")
-    assert said.endswith("; choose another")
-    assert "\n" not in said
+    message = manager.broken["thief"]
+    assert message.startswith(
+        f"plugin 'thief' of thief-dist 1.2 failed: HarnessError: got a loss called '{name}', a name"
+    )
+    assert message.endswith("; choose another")
+    assert "\n" not in message
 
 
 def test_two_entry_points_of_one_module_are_one_plugin(install: Install) -> None:

@@ -1,10 +1,11 @@
 """All that a plugin may import. Importing it loads no torch."""
 
 from harness.api.data import Dataset, DatasetSource, Listwise, LoadOptions, Message, Pair, Response
+from harness.api.declarations import Domain, Limit, Range
 from harness.api.errors import HarnessError
 from harness.api.gradients import stop_gradient
 from harness.api.hookspecs import hookimpl
-from harness.api.loss import Domain, Limit, Loss, Range, State, Terms, require, wraps
+from harness.api.loss import Loss, State, Terms, require, wraps
 from harness.api.pairs import Logps, PairLogps, ResponseLogps
 from harness.api.scores import OpenScorer, ScoreRequest, ScorerOptions, ScorerSource
 from harness.api.wrapper import Wrapper

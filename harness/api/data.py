@@ -27,7 +27,7 @@ class Pair:
     pair_id: str
     """Unique within its split, stable between loads of the same file."""
     prompt_id: str
-    """The cluster of the bootstrap: pairs of one prompt share it."""
+    """Shared by all pairs of one prompt; the bootstrap resamples prompts."""
     context: tuple[Message, ...]
     """Every turn before the response; the last one is the user's."""
     chosen: str
@@ -36,7 +36,7 @@ class Pair:
     """Annotation score of the chosen response; NaN where the data has none."""
     score_rejected: float = NAN
     true_chosen: float = NAN
-    """TRUE quality, known by construction on embedded data only; NaN elsewhere."""
+    """TRUE quality, known on embedded data only, because the text is made from it; NaN elsewhere."""
     true_rejected: float = NAN
 
     @property
@@ -66,24 +66,24 @@ class Listwise:
 
 @dataclass(frozen=True, kw_only=True)
 class Dataset:
-    """Preference data split by prompt, with an account of what was left out and why."""
+    """Preference data split by prompt, with a count of the rows left out and why."""
 
     name: str
     train: tuple[Pair, ...]
     dev: tuple[Pair, ...]
     test: tuple[Pair, ...]
     test_lenbalanced: tuple[Pair, ...] = ()
-    """Test pairs whose two responses are of like length; empty where the data brings none."""
+    """Test pairs whose two responses have about the same length; empty where the data bring none."""
     listwise_dev: tuple[Listwise, ...] = ()
     listwise_test: tuple[Listwise, ...] = ()
     sft: tuple[tuple[tuple[Message, ...], str], ...] = ()
-    """(context, response) of the data's own SFT split; empty: the training pairs' responses are used."""
+    """(context, response) of the data's own SFT split; if empty, SFT uses the responses of the training pairs."""
     skipped: Mapping[str, int] = field(default_factory=dict)
     """Rows left out, counted by reason."""
     notes: tuple[str, ...] = ()
-    """Warnings and counts worth a line on the screen and in the record: ties, copies, derived splits."""
+    """One line each for the screen and the record: ties, copies, splits carved from train."""
     source: str = ""
-    """Where it came from: a path, a hub id with its revision, or the simulator's settings."""
+    """Where the data came from: a path, a hub id with its revision, or the simulator's settings."""
 
     @cached_property
     def fingerprint(self) -> str:
@@ -119,9 +119,9 @@ class LoadOptions:
     """How a data set is loaded."""
 
     lenient: bool = False
-    """Skip defective rows and count them by reason; without it the first one is an error."""
+    """Skip defective rows and count them by reason; otherwise the first one is an error."""
     seed: int = 0
-    """Seed of derived splits and of the simulator; the data are the same for every training seed."""
+    """Seed of carved splits and of the simulator; not the training seed: all training seeds see the same data."""
 
 
 @dataclass(frozen=True, kw_only=True)

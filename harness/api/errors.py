@@ -1,8 +1,8 @@
-"""The errors that people are meant to see: users, and authors of losses."""
+"""The errors meant for people: users of the harness, and authors of losses."""
 
 
 class HarnessError(Exception):
-    """A mistake the user can mend: one line that says what was got, what was expected and what to do.
+    """A mistake that the user can correct: one line that says what was got, what was expected and what to do.
 
     The command line prints it without a traceback and exits with code 2. Plugins may raise it too.
     """

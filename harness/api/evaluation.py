@@ -1,4 +1,4 @@
-"""A loss called by the conformance checks as the trainer calls it, and inputs changed one thing at a time.
+"""How the conformance checks call a loss: as the trainer does, on inputs that differ in one thing at a time.
 
 Needs torch. Legend of shapes: B pairs, T tokens (padded).
 """
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 REFERENCE_COLUMNS = ["ref_chosen", "ref_rejected"]
 
 
-class Given(NamedTuple):
-    """Values, (B,), with their gradients in the token log-probs, (B, T) each."""
+class Derivative(NamedTuple):
+    """The loss of each pair, (B,), with the gradients of their sum in the token log-probs, (B, T) each."""
 
     values: Tensor
     chosen: Tensor
@@ -33,7 +33,7 @@ class Given(NamedTuple):
 
 
 def given(loss: Loss, batch: Batch) -> PairLogps:
-    """Return what the trainer gives `loss`: what it declares and prepares, None for the rest."""
+    """Return what the trainer gives `loss`: the inputs it declares and the columns it prepares, None for the rest."""
     pairs = batch.pairs
 
     def side(logps: Logps) -> Logps:
@@ -52,7 +52,7 @@ def given(loss: Loss, batch: Batch) -> PairLogps:
 
 
 def training_table(loss: Loss, batch: Batch) -> pd.DataFrame:
-    """Return the table that `prepare` gets: with the reference's sums where they are declared."""
+    """Return the table that `prepare` gets: with the reference's sums if the loss declares that it needs them."""
     return batch.table if loss.needs_reference else batch.table.drop(columns=REFERENCE_COLUMNS)
 
 
@@ -60,33 +60,35 @@ def columns(loss: Loss, batch: Batch) -> dict[str, Tensor]:
     """Return the declared and prepared columns, (B,) each, in the dtype of the log-probs."""
     table = training_table(loss, batch)
     dtype, count = batch.pairs.chosen.token.dtype, len(table)
-    found: dict[str, Tensor] = {}
+    tensors_by_name: dict[str, Tensor] = {}
     for name in loss.needs_columns:
         known = name in table and pd.api.types.is_numeric_dtype(table[name])
         demand(known, f"needs_columns names '{name}', expected a number of the training table; prepare it instead")
-        found[name] = torch.tensor(table[name].to_numpy(float), dtype=dtype)
+        tensors_by_name[name] = torch.tensor(table[name].to_numpy(float), dtype=dtype)
     for name, values in loss.prepare(table).items():
         shape = np.shape(values)
-        demand(shape == (count,), f"prepare gave '{name}' of shape {shape}, expected ({count},); give one value a pair")
-        found[name] = torch.tensor(np.asarray(values, dtype=float), dtype=dtype)
-    return found
+        demand(
+            shape == (count,), f"prepare gave '{name}' of shape {shape}, expected ({count},); give one value per pair"
+        )
+        tensors_by_name[name] = torch.tensor(np.asarray(values, dtype=float), dtype=dtype)
+    return tensors_by_name
 
 
 def evaluate(loss: Loss, pairs: PairLogps, seed: int = 0) -> Tensor:
-    """Return the values of `pairs` as the trainer gets them, (B,), in a first step."""
+    """Return the loss of each pair, (B,), as the trainer gets it in a first optimiser step."""
     if not loss.batch_coupled:
         return loss(pairs)
     return loss.step(pairs, loss.initial_state(), np.random.default_rng(seed))[0]
 
 
-def differentiate(loss: Loss, pairs: PairLogps, seed: int = 0) -> Given:
-    """Return the values of a first step with the gradients of their sum."""
+def differentiate(loss: Loss, pairs: PairLogps, seed: int = 0) -> Derivative:
+    """Return the losses of a first step, and the gradients of their sum."""
     tokens = tuple(side.token.detach().clone().requires_grad_(True) for side in (pairs.chosen, pairs.rejected))
     values = evaluate(loss, with_tokens(pairs, *tokens), seed)
     if not values.requires_grad:
-        return Given(values, *(torch.zeros_like(token) for token in tokens))
+        return Derivative(values, *(torch.zeros_like(token) for token in tokens))
     gradients = torch.autograd.grad(values.sum(), tokens, allow_unused=True, materialize_grads=True)
-    return Given(values.detach(), *gradients)
+    return Derivative(values.detach(), *gradients)
 
 
 def rewards(loss: Loss, pairs: PairLogps) -> Tensor:
@@ -96,18 +98,18 @@ def rewards(loss: Loss, pairs: PairLogps) -> Tensor:
 
 
 def response(side: Logps, ref_sum: Tensor | None) -> ResponseLogps:
-    """Return what the reward may use of one side."""
+    """Return what the reward may use of one side of the pairs."""
     return ResponseLogps(sum=side.sum().detach(), length=side.length(), ref_sum=ref_sum)
 
 
 def sampled(loss: Loss, pairs: PairLogps) -> bool:
-    """Return whether a stateful loss draws at random: whether the seed of its generator shows in the values."""
+    """Return whether a stateful loss draws at random: whether its values depend on the seed of its generator."""
     first = evaluate(loss, pairs, 0)
     return loss.stateful and any(not torch.equal(first, evaluate(loss, pairs, seed)) for seed in range(1, 5))
 
 
 def with_tokens(pairs: PairLogps, chosen: Tensor, rejected: Tensor) -> PairLogps:
-    """Return `pairs` with other policy log-probs."""
+    """Return `pairs` with these policy log-probs, (B, T) each."""
     return replace(pairs, chosen=replace(pairs.chosen, token=chosen), rejected=replace(pairs.rejected, token=rejected))
 
 
@@ -120,7 +122,7 @@ def take(pairs: PairLogps, rows: Sequence[int]) -> PairLogps:
         square = None if logps.log_sum_sq is None else logps.log_sum_sq[index, :width]
         return Logps(token=logps.token[index, :width], mask=logps.mask[index, :width], log_sum_sq=square)
 
-    return _each(pairs, side, lambda values: values[index])
+    return _map_tensors(pairs, side, lambda values: values[index])
 
 
 def widen(pairs: PairLogps, by: int) -> PairLogps:
@@ -133,10 +135,10 @@ def widen(pairs: PairLogps, by: int) -> PairLogps:
         square = None if logps.log_sum_sq is None else pad(logps.log_sum_sq)
         return Logps(token=pad(logps.token), mask=pad(logps.mask), log_sum_sq=square)
 
-    return _each(pairs, side, lambda values: values)
+    return _map_tensors(pairs, side, lambda values: values)
 
 
-def _each(pairs: PairLogps, side: Callable[[Logps], Logps], values: Callable[[Tensor], Tensor]) -> PairLogps:
+def _map_tensors(pairs: PairLogps, side: Callable[[Logps], Logps], values: Callable[[Tensor], Tensor]) -> PairLogps:
     """Return `pairs` with `side` applied to every `Logps` and `values` to every other tensor."""
 
     def known(tensor: Tensor | None) -> Tensor | None:
@@ -155,8 +157,8 @@ def _each(pairs: PairLogps, side: Callable[[Logps], Logps], values: Callable[[Te
 
 
 def tensors(pairs: PairLogps) -> dict[str, Tensor]:
-    """Return every tensor of `pairs` by where it is."""
-    found: dict[str, Tensor | None] = {
+    """Return every tensor of `pairs` by its path, such as "chosen.token"."""
+    by_path: dict[str, Tensor | None] = {
         "ref_chosen": pairs.ref_chosen,
         "ref_rejected": pairs.ref_rejected,
         "ref_kl": pairs.ref_kl,
@@ -166,6 +168,6 @@ def tensors(pairs: PairLogps) -> dict[str, Tensor]:
     sides |= {"ref_tokens[0]": references[0], "ref_tokens[1]": references[1]}
     for name, side in sides.items():
         if side is not None:
-            found |= {f"{name}.token": side.token, f"{name}.mask": side.mask, f"{name}.log_sum_sq": side.log_sum_sq}
-    found |= {f"columns[{name!r}]": column for name, column in pairs.columns.items()}
-    return {name: tensor for name, tensor in found.items() if tensor is not None}
+            by_path |= {f"{name}.token": side.token, f"{name}.mask": side.mask, f"{name}.log_sum_sq": side.log_sum_sq}
+    by_path |= {f"columns[{name!r}]": column for name, column in pairs.columns.items()}
+    return {name: tensor for name, tensor in by_path.items() if tensor is not None}

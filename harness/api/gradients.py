@@ -1,4 +1,4 @@
-"""Terms that a loss treats as constants. Imports no torch."""
+"""`stop_gradient`: how a loss declares that a term is held constant. Imports no torch."""
 
 from __future__ import annotations
 
@@ -11,13 +11,15 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 _tape: ContextVar[Iterator[Tensor] | list[Tensor] | None] = ContextVar("tape", default=None)
+"""None outside of checks; a list while constants are recorded; an iterator over them while they are replayed."""
 
 
 def stop_gradient(value: Tensor) -> Tensor:
-    """Return `value` as a constant: `detach`, declared.
+    """Return `value` detached, declared to be a constant.
 
-    A weight or a margin computed from the policy goes through here, so that the conformance checks can hold it fixed
-    when they compare the gradient with finite differences; after a bare `detach` the two disagree.
+    A weight or a margin computed from the policy goes through here. The conformance checks compare the gradient with
+    finite differences and must hold such a term fixed while they move the inputs: they record the constants of a first
+    call and give the same ones back in later calls. A bare `detach` is invisible to them, and the two would disagree.
     """
     constant, tape = value.detach(), _tape.get()
     if tape is None:
@@ -30,7 +32,7 @@ def stop_gradient(value: Tensor) -> Tensor:
 
 @contextmanager
 def recording() -> Iterator[list[Tensor]]:
-    """Yield a list that fills with the constants met inside, in order."""
+    """Yield a list to which every constant declared inside the block is added, in order."""
     constants: list[Tensor] = []
     token = _tape.set(constants)
     try:
@@ -41,7 +43,7 @@ def recording() -> Iterator[list[Tensor]]:
 
 @contextmanager
 def replaying(constants: list[Tensor]) -> Iterator[None]:
-    """Give back the recorded constants instead of new ones, inside."""
+    """Let `stop_gradient` return the recorded constants, in order, inside the block."""
     token = _tape.set(iter(constants))
     try:
         yield

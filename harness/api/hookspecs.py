@@ -1,4 +1,4 @@
-"""The hooks a plugin may implement. Each returns values; none receives the harness.
+"""The hooks that a plugin may implement. Each takes nothing and returns a list.
 
 A distribution registers its module under the entry-point group `harness`:
 
@@ -21,14 +21,14 @@ hookimpl = pluggy.HookimplMarker(PROJECT)
 
 @hookspec
 def harness_losses() -> list[type[Loss]]:  # type: ignore[empty-body]  # a specification has no body
-    """Return the loss classes of this plugin. Called once, when the plugins are listed."""
+    """Return the loss classes of this plugin."""
 
 
 @hookspec
 def harness_datasets() -> list[DatasetSource]:  # type: ignore[empty-body]  # a specification has no body
-    """Return the named data sets of this plugin: what `--dataset NAME` may then say."""
+    """Return the data sets of this plugin, which `--dataset NAME` may then name."""
 
 
 @hookspec
 def harness_scorers() -> list[ScorerSource]:  # type: ignore[empty-body]  # a specification has no body
-    """Return the scorers of this plugin: what `--scorer NAME` may then say."""
+    """Return the scorers of this plugin, which `--scorer NAME` may then name."""

@@ -1,4 +1,4 @@
-"""The seam: a loss is a frozen dataclass from log-probs to one number per pair. Imports no torch."""
+"""`Loss`, which a plugin subclasses: a frozen dataclass from log-probs to one number per pair. Imports no torch."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ import typing
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self
 
+from harness.api.declarations import ComparisonKind, Domain, Limit, Range
 from harness.api.errors import HarnessError
 from harness.api.pairs import PairLogps, ResponseLogps
 
@@ -19,46 +20,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 Resolve = Callable[[str, Mapping[str, Any]], "Loss"]
+"""(name, options) -> the loss of that name with those options."""
 State = Mapping[str, "Tensor"]
 """What a stateful loss carries from one optimiser step to the next."""
-Comparison = Literal["pairwise", "pointwise", "unpaired"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Range:
-    """What tuning may vary: a closed interval, on a log scale where that is the natural one."""
-
-    low: float
-    high: float
-    log: bool = False
-
-
-@dataclass(frozen=True, kw_only=True)
-class Domain:
-    """The log-probs up to which a loss promises a finite value and a finite gradient, in float32."""
-
-    lowest_sum: float = -1e4
-    """Of a response, policy or reference, nats."""
-    lowest_token: float = -50.0
-    """Of a token, nats; a response lies above both."""
-    longest: int = 8192
-    """Tokens of a response; the shortest has 1."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Limit:
-    """A special case that a loss declares: under `options` it equals `scale` times another loss, gradient included."""
-
-    options: Mapping[str, Any]
-    """Set on top of the loss's own."""
-    equals: str
-    """Name of the other loss; the check says so where it is not installed."""
-    equals_options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    columns: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    """Columns of the training pairs held at one value for all pairs, for example equal scores or equal texts."""
-    scale: float = 1.0
-    tolerance: float = 1e-6
-    """Relative to the largest value; a limit that is only approached needs more."""
 
 
 class Terms(NamedTuple):
@@ -82,29 +46,29 @@ class Loss(ABC):
     """
 
     name: ClassVar[str]
-    """The name on the command line and on the board; lower case, digits and dashes."""
+    """The name on the command line and on the board: lower-case letters, digits and dashes."""
     search_space: ClassVar[Mapping[str, Range]] = {}
-    """What tuning may vary besides the learning rate."""
+    """The options that tuning may vary besides the learning rate, each with its range."""
 
     # Traits: class attributes, or properties where they depend on an option.
     @property
     def needs_reference(self) -> bool:
-        """Whether summed reference log-probs are wanted."""
+        """Whether the loss needs the reference's summed log-prob of each response."""
         return False
 
     @property
     def needs_reference_tokens(self) -> bool:
-        """Whether reference log-probs a token are wanted."""
+        """Whether the loss needs the reference's log-prob of each token."""
         return False
 
     @property
     def needs_kl(self) -> bool:
-        """Whether a mismatched completion per pair is wanted."""
+        """Whether the loss needs a mismatched completion for each pair."""
         return False
 
     @property
     def needs_log_sum_sq(self) -> bool:
-        """Whether log sum_v p(v)^2 a token is wanted."""
+        """Whether the loss needs log sum_v p(v)^2 for each token."""
         return False
 
     @property
@@ -114,30 +78,30 @@ class Loss(ABC):
 
     @property
     def needs_columns(self) -> tuple[str, ...]:
-        """Columns of the data that must be there and finite, for example ("score_chosen", "score_rejected")."""
+        """Columns that the data must have, finite everywhere, for example ("score_chosen", "score_rejected")."""
         return ()
 
     @property
     def stateful(self) -> bool:
-        """Whether it carries a state from step to step: it then is `batch_coupled` and writes `step`."""
+        """Whether the loss carries a state from step to step: it is then `batch_coupled` and overrides `step`."""
         return False
 
-    # What kind of method it is: for the catalogue and the board.
+    # The kind of method: for the catalogue and the board.
     @property
-    def comparison(self) -> Comparison:
-        """How the two responses meet.
+    def comparison(self) -> ComparisonKind:
+        """How the two responses of a pair enter the loss.
 
-        "pairwise": through the difference of the two; "pointwise": each is held against a target of its own;
-        "unpaired": a label a response would do, no pair is needed.
+        "pairwise": through their difference; "pointwise": each is compared with a target of its own; "unpaired": one
+        good-or-bad label per response would do, no pair is needed.
         """
         return "pairwise"
 
     @property
     def length_normalised(self) -> bool:
-        """Whether the reward is averaged over the response tokens; False: summed."""
+        """Whether the reward is averaged over the response tokens rather than summed."""
         return False
 
-    # What the conformance checks may take for granted.
+    # What the loss promises, and the conformance checks therefore test.
     @property
     def monotone(self) -> bool:
         """Whether a likelier chosen or a less likely rejected response never raises the loss."""
@@ -150,19 +114,20 @@ class Loss(ABC):
 
     @property
     def domain(self) -> Domain:
-        """Where value and gradient are finite."""
+        """The log-probs for which value and gradient are finite."""
         return Domain()
 
     @property
     def limits(self) -> tuple[Limit, ...]:
-        """Special cases that are another loss."""
+        """Special cases in which this loss equals another one."""
         return ()
 
     def prepare(self, pairs: pd.DataFrame) -> Mapping[str, np.ndarray]:
         """Return extra columns, (len(pairs),) each, computed once over the training pairs the budget will visit.
 
-        `pairs` has the columns pair_id, prompt_id, prompt, chosen, rejected, score_chosen, score_rejected,
-        chosen_tokens, rejected_tokens (and ref_chosen, ref_rejected sums with `needs_reference`).
+        `pairs` has one row per training pair and the columns pair_id, prompt_id, prompt, chosen, rejected,
+        score_chosen, score_rejected, chosen_tokens, rejected_tokens; with `needs_reference` also the sums ref_chosen
+        and ref_rejected.
         """
         return {}
 
@@ -182,8 +147,8 @@ class Loss(ABC):
     def step(self, pairs: PairLogps, state: State, rng: np.random.Generator) -> tuple[Tensor, State]:
         """Return the loss of each pair of a whole optimiser step, (B,), and the next state.
 
-        What the trainer calls for `batch_coupled` losses. A loss that drops pairs gives them 0 and scales the rest by
-        B / kept. `rng` is seeded by the cell; there is no other randomness.
+        The trainer calls it for `batch_coupled` losses. A loss that drops pairs gives them 0 and multiplies the others
+        by B / (number of pairs kept). `rng` is seeded per cell; a loss uses no other randomness.
         """
         return self(pairs), state
 
@@ -197,7 +162,7 @@ class Loss(ABC):
 
         A field of type `Loss` takes the name of another loss, resolved by `resolve`, whose options carry the
         field's name as a prefix: `{"base": "dpo", "base.beta": 0.1}`.
-        Raises `HarnessError` for an unknown option, a value of the wrong type or one the loss refuses.
+        Raises `HarnessError` for an unknown option, a value of the wrong type and a value that the loss refuses.
         """
         fields = {field.name: field for field in dataclasses.fields(cls) if field.init}
         hints = typing.get_type_hints(cls)
@@ -219,15 +184,15 @@ class Loss(ABC):
                 raise HarnessError(f"loss '{cls.name}': option '{name}' got {chosen!r}, expected the name of a loss")
             if resolve is None:
                 raise HarnessError(
-                    f"loss '{cls.name}': option '{name}={chosen}' names a loss, and there is nothing to look it up in; "
-                    "give from_options a `resolve`"
+                    f"loss '{cls.name}': option '{name}={chosen}' names a loss, but there is nothing to look it up "
+                    "with; give from_options a `resolve`"
                 )
             values[name] = resolve(chosen, inner)
         values = {name: _read(cls.name, name, value, hints[name]) for name, value in values.items()}
         missing = [name for name, field in fields.items() if name not in values and not _has_default(field)]
         if missing:
             raise HarnessError(
-                f"loss '{cls.name}' got no {', '.join(missing)}, which it has no default for; write {missing[0]}=VALUE"
+                f"loss '{cls.name}' got no {', '.join(missing)}, which has no default; write {missing[0]}=VALUE"
             )
         try:
             return cls(**values)
@@ -249,12 +214,12 @@ class Loss(ABC):
         return flat
 
     def tuning_space(self) -> dict[str, Range]:
-        """Return what tuning may vary, by option: `search_space`, and a wrapped loss's own as `<field>.<option>`."""
+        """Return the range of each option that tuning may vary; those of a wrapped loss as `<field>.<option>`."""
         space = dict(self.search_space)
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
             if isinstance(value, Loss):
-                space.update({f"{field.name}.{option}": spread for option, spread in value.tuning_space().items()})
+                space.update({f"{field.name}.{option}": inner for option, inner in value.tuning_space().items()})
         return space
 
 
@@ -290,6 +255,7 @@ def _unknown_option(name: str, option: str, fields: Mapping[str, Any], nested: M
 
 
 def _read(loss: str, option: str, value: Any, hint: Any) -> Any:
+    """Return `value`, which may be text, as the type `hint`; raises `HarnessError` where it is of another type."""
     from pydantic import ConfigDict, TypeAdapter, ValidationError
 
     if _is_loss(hint):

@@ -1,4 +1,4 @@
-"""The strings under the fields of a loss: what its options mean. Imports no torch."""
+"""The strings under the fields of a loss, which say what its options mean. Imports no torch."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from itertools import pairwise
 
 @cache
 def option_notes(cls: type) -> dict[str, str]:
-    """Return the string under each field of `cls` and of its bases, in one line each."""
+    """Return the string under each field of `cls` and of its bases, by field, each folded into one line."""
     notes: dict[str, str] = {}
-    for each in reversed(cls.__mro__):
+    for base in reversed(cls.__mro__):
         try:
-            tree = ast.parse(textwrap.dedent(inspect.getsource(each)))
+            tree = ast.parse(textwrap.dedent(inspect.getsource(base)))
         except (OSError, TypeError, SyntaxError):
             continue
         body = tree.body[0].body if tree.body and isinstance(tree.body[0], ast.ClassDef) else []

@@ -18,14 +18,14 @@ class Logps:
     """Log-probs of one completion per pair: prompt excluded, end-of-turn token included."""
 
     token: Tensor
-    """(B, T) log p(token | prefix), exactly 0 outside the mask; fp32 in training, fp64 in checks."""
+    """(B, T) log p(token | what precedes it), nats, exactly 0 outside the mask; fp32 in training, fp64 in checks."""
     mask: Tensor
     """(B, T) bool, True on response tokens."""
     log_sum_sq: Tensor | None = None
     """(B, T) log of the sum over the vocabulary of p(v)^2, detached; only with `needs_log_sum_sq`."""
 
     def sum(self) -> Tensor:
-        """Return the summed log-prob in nats, (B,); accumulated in fp64, given back in the dtype of `token`."""
+        """Return the summed log-prob in nats, (B,); added up in fp64, returned in the dtype of `token`."""
         return self.token.double().sum(-1).to(self.token.dtype)
 
     def length(self) -> Tensor:
@@ -39,7 +39,7 @@ class Logps:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PairLogps:
-    """The log-probs of B pairs under the policy, with what the loss declared that it needs beside them."""
+    """The log-probs of B pairs under the policy, and whatever else the loss declared that it needs."""
 
     chosen: Logps
     rejected: Logps
@@ -48,16 +48,16 @@ class PairLogps:
     ref_rejected: Tensor | None = None
     """(B,) summed reference log-probs of the rejected responses, with `needs_reference`."""
     ref_tokens: tuple[Logps, Logps] | None = None
-    """Reference log-probs a token (chosen, rejected), with `needs_reference_tokens`."""
+    """Reference log-probs per token (chosen, rejected), with `needs_reference_tokens`."""
     kl: Logps | None = None
-    """A mismatched completion per pair, with `needs_kl`; mismatches are fixed once, at tokenisation."""
+    """A response to another prompt for each pair, with `needs_kl`; which one is fixed once for a data set."""
     ref_kl: Tensor | None = None
     """(B,) summed reference log-probs of the mismatched completions, with `needs_kl`."""
     columns: Mapping[str, Tensor] = field(default_factory=dict)
-    """(B,) each: the columns named in `needs_columns` and those that `prepare` gave."""
+    """(B,) each: the columns named in `needs_columns` and those that `prepare` returned."""
 
     def log_ratios(self) -> tuple[Tensor, Tensor]:
-        """Return summed log(policy / reference) of (chosen, rejected), (B,) each. Needs `needs_reference`."""
+        """Return summed log(policy / reference) of (chosen, rejected), (B,) each; with `needs_reference`."""
         assert self.ref_chosen is not None, "the loss reads the reference without declaring needs_reference"
         assert self.ref_rejected is not None
         return self.chosen.sum() - self.ref_chosen, self.rejected.sum() - self.ref_rejected
@@ -65,11 +65,11 @@ class PairLogps:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ResponseLogps:
-    """What the implicit reward of ONE response may use."""
+    """What the implicit reward of a response may use: its own log-prob and length, never the other response."""
 
     sum: Tensor
     """(B,) summed log-prob under the policy, nats."""
     length: Tensor
-    """(B,) response tokens, at least 1."""
+    """(B,) number of response tokens, at least 1."""
     ref_sum: Tensor | None
     """(B,) summed log-prob under the reference; None unless the loss has `needs_reference`."""

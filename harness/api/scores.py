@@ -1,4 +1,4 @@
-"""Scorers: summed log-probs of given responses. The types that `harness_scorers` speaks of. Imports no torch."""
+"""Scorers, which give the summed log-prob of each given response: the types in `harness_scorers`. Imports no torch."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScoreRequest:
-    """One response to be scored: token ids only, never text, so that no template or BOS can slip in."""
+    """One response to score: token ids only, never text, so that no scorer can add a chat template or a BOS token."""
 
     prompt: tuple[int, ...]
     response: tuple[int, ...]
@@ -27,29 +27,29 @@ class ScorerOptions:
     dtype: str = "float32"
     """`float32` or `bfloat16`: the dtype of weights and activations."""
     max_length: int = 2048
-    """Longest prompt + response in tokens that will be asked for."""
+    """Tokens of the longest prompt + response that will be asked for."""
     seed: int = 0
     trust_remote_code: bool = False
-    """Whether the checkpoint may run code of its own; only where the user asked for it."""
+    """Whether the checkpoint may run code of its own; only if the user asked for it."""
 
 
 class OpenScorer(Protocol):
     """A scorer that holds one model's weights and can take other weights of the same architecture."""
 
     def load(self, checkpoint: Path) -> None:
-        """Swap in the weights of `checkpoint`, a folder in the layout of `save_pretrained` with the same architecture.
+        """Replace the weights by those of `checkpoint`, a folder written by `save_pretrained`; same architecture.
 
-        Raises `HarnessError` where the weight names or shapes differ from those the scorer was opened with.
+        Raises `HarnessError` if names or shapes of the weights differ from those the scorer was opened with.
         """
 
     def score(self, requests: Sequence[ScoreRequest]) -> np.ndarray:
-        """Return the summed log-prob of each response in nats, (len(requests),) float64, in the order asked."""
+        """Return the summed log-prob of each response in nats, (len(requests),) float64, in their order."""
 
     def close(self) -> None:
         """Free the memory."""
 
 
-def _tried() -> bool:
+def _known_already() -> bool:
     return False
 
 
@@ -59,10 +59,12 @@ class ScorerSource:
 
     name: str
     version: Callable[[], str]
-    """The version of the library that scores."""
+    """Returns the version of the library that scores. Sources are pickled for workers: functions, no lambdas."""
     why_not: Callable[[], str | None]
-    """Why this scorer cannot run here, or None where it can. Like all of a source it goes to a worker: no lambda."""
-    untried: Callable[[], bool] = _tried
-    """Whether `why_not` would now try it, which takes seconds: a dry run of a new folder then takes it as it is."""
+    """Returns why this scorer cannot run here, or None if it can."""
+    untried: Callable[[], bool] = _known_already
+    """Returns whether `why_not` would first have to start the scorer to find out, which takes seconds.
+
+    A dry run that sees True does not ask `why_not` and plans as if the scorer could run."""
     open: Callable[[Path, ScorerOptions], OpenScorer]
     """Start the scorer with the checkpoint in this folder."""

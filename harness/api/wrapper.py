@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from harness.api.loss import Comparison, Domain, Loss, require, wraps
+from harness.api.declarations import ComparisonKind, Domain
+from harness.api.loss import Loss, require, wraps
 from harness.api.pairs import ResponseLogps
 
 if TYPE_CHECKING:
@@ -17,75 +18,77 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Wrapper(Loss):
-    """A loss that changes the weight or the margin of `base`: what it needs and what it rewards are the base's.
+    """A loss that changes the weight or the margin of another loss, `base`; traits and reward are those of `base`.
 
-    A subclass writes `terms`, and overrides what it changes; a field `base` with another default where it wants one.
-    A wrapper's own `__post_init__` calls `super().__post_init__()`.
+    A subclass writes `terms` and overrides whatever else it changes; to change the default base it declares the field
+    `base` again. A subclass with a `__post_init__` of its own calls `super().__post_init__()` in it.
     """
 
     base: Loss = wraps("simpo")  # noqa: RUF009  # it is a field specifier, evaluated once
 
     def __post_init__(self) -> None:
         require(isinstance(self.base, Loss), f"base got {self.base!r}, expected a Loss; build it or use from_options")
-        require(not self.base.stateful, f"base got '{self.base.name}', which keeps a state between steps; take another")
+        require(
+            not self.base.stateful, f"base got '{self.base.name}', which keeps a state between steps; choose another"
+        )
 
     @property
     def needs_reference(self) -> bool:
-        """As the base."""
+        """As for the base."""
         return self.base.needs_reference
 
     @property
     def needs_reference_tokens(self) -> bool:
-        """As the base."""
+        """As for the base."""
         return self.base.needs_reference_tokens
 
     @property
     def needs_kl(self) -> bool:
-        """As the base."""
+        """As for the base."""
         return self.base.needs_kl
 
     @property
     def needs_log_sum_sq(self) -> bool:
-        """As the base."""
+        """As for the base."""
         return self.base.needs_log_sum_sq
 
     @property
     def batch_coupled(self) -> bool:
-        """As the base."""
+        """As for the base."""
         return self.base.batch_coupled
 
     @property
     def needs_columns(self) -> tuple[str, ...]:
-        """As the base."""
+        """As for the base."""
         return self.base.needs_columns
 
     @property
-    def comparison(self) -> Comparison:
-        """As the base."""
+    def comparison(self) -> ComparisonKind:
+        """As for the base."""
         return self.base.comparison
 
     @property
     def length_normalised(self) -> bool:
-        """As the base."""
+        """As for the base."""
         return self.base.length_normalised
 
     @property
     def monotone(self) -> bool:
-        """As the base."""
+        """As for the base."""
         return self.base.monotone
 
     @property
     def saturates(self) -> bool:
-        """As the base."""
+        """As for the base."""
         return self.base.saturates
 
     @property
     def domain(self) -> Domain:
-        """As the base."""
+        """As for the base."""
         return self.base.domain
 
     def prepare(self, pairs: pd.DataFrame) -> Mapping[str, np.ndarray]:
-        """Return the base's columns."""
+        """Return the columns that the base prepares."""
         return self.base.prepare(pairs)
 
     def reward(self, response: ResponseLogps) -> Tensor:

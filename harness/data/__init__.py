@@ -1,1 +1,1 @@
-"""Preference data: sources, the embedded simulator, tokens, batches."""
+"""Preference data: from people's files and the embedded simulator to token ids and batches."""

@@ -1,11 +1,10 @@
-"""Batches of token ids: one packed row in which a prompt stands once, followed by each of its responses.
+"""Batches of token ids: one packed row that holds each prompt once, followed by each of its responses.
 
-Positions restart at the end of the prompt for every response, so each response sees what it would see alone; for
-attention the packed tokens are laid out as one row per response (see `harness.logps.packed_attention`). Nothing in the
-packed row is padding.
+Positions continue from the end of the prompt for every response, as if it alone followed the prompt; attention keeps
+the responses apart (see `harness.logps.packed_attention`). Nothing in the packed row is padding.
 
-Legend of shapes: L packed tokens, N responses (all first ones, then all second ones), S tokens of the longest prompt +
-response, T tokens of the longest response, R response tokens of all rows.
+Legend of shapes: L packed tokens, N responses (the first ones of all prompts, then the second ones), S tokens of the
+longest prompt + response, T tokens of the longest response, R response tokens of the whole batch.
 """
 
 from __future__ import annotations
@@ -18,33 +17,33 @@ import torch
 from torch import Tensor
 
 Group = tuple[Sequence[int], Sequence[Sequence[int]]]
-"""(prompt ids, the ids of each response); nothing is empty."""
+"""(prompt ids, the ids of each of its responses), none of them empty."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Batch:
-    """Prompts, each with the same number of responses, packed."""
+    """Prompts with the same number of responses each, packed into one row."""
 
     ids_L: Tensor
     """int64 token ids."""
     position_L: Tensor
     """int64 position of each token in its own sequence: prompt + one response."""
     row_NS: Tensor
-    """int64 index into L of prompt + response of each response as a row of its own; -1 in the padding on the right."""
+    """int64 index into L of each prompt + response, one row per response; -1 in the padding on the right."""
     home_L: Tensor
-    """int64 place of each packed token in the flattened (N, S) rows; a prompt's is in the row of its first response."""
+    """int64 place of each packed token in the flattened (N, S) rows; a prompt's is in its first response's row."""
     predictor_R: Tensor
     """int64 index into L of the token that predicts each response token: the one before it in its own sequence."""
     label_R: Tensor
-    """int64 id of each response token; in the order of the True places of `mask_NT`."""
+    """int64 id of each response token, in the order of the True places of `mask_NT`."""
     mask_NT: Tensor
-    """bool, True on the tokens of each response, counted from its start."""
+    """bool, True on the tokens of each response; T counts from the start of the response."""
     start_N: Tensor
-    """int64 tokens of the prompt of each response."""
+    """int64 number of tokens in the prompt of each response."""
 
     @classmethod
     def names(cls) -> tuple[str, ...]:
-        """Return the names of the tensors."""
+        """Return the names of the tensors, in order."""
         return tuple(field.name for field in fields(cls))
 
     def to(self, device: torch.device) -> Batch:
@@ -53,7 +52,7 @@ class Batch:
 
 
 def collate(groups: Sequence[Group]) -> Batch:
-    """Return the batch of groups. Every prompt and every response holds at least one token."""
+    """Return the batch of these prompts; every prompt and every response holds at least one token."""
     rows, ids, positions = _pack(groups)
     starts = np.array([len(prompt) for _ in groups[0][1] for prompt, _ in groups])
     lengths = np.array([len(row) for row in rows]) - starts
@@ -61,7 +60,9 @@ def collate(groups: Sequence[Group]) -> Batch:
     for n, row in enumerate(rows):
         row_ns[n, : len(row)] = row
     home = np.empty(len(ids), dtype=np.int64)
-    filled = np.flatnonzero(row_ns.ravel() >= 0)[::-1]  # backwards, so that the first row a token stands in is kept
+    filled = np.flatnonzero(row_ns.ravel() >= 0)[
+        ::-1
+    ]  # backwards: of the rows that hold a prompt token, the first one is assigned last
     home[row_ns.ravel()[filled]] = filled
     arrays = {
         "ids_L": ids,
@@ -77,7 +78,7 @@ def collate(groups: Sequence[Group]) -> Batch:
 
 
 def _pack(groups: Sequence[Group]) -> tuple[list[np.ndarray], np.ndarray, np.ndarray]:
-    """Return the rows as indices into the packed tokens, the packed ids and their positions."""
+    """Return each prompt + response as indices into the packed tokens, the packed ids, and their positions."""
     ids: list[int] = []
     positions: list[np.ndarray] = []
     rows: list[list[np.ndarray]] = [[] for _ in groups[0][1]]

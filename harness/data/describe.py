@@ -1,4 +1,4 @@
-"""What is in a data set, in numbers and as plain text: sizes, lengths, score gaps, length bias, what was left out."""
+"""A data set in numbers and as plain text: sizes, lengths, score gaps, length bias, rows left out."""
 
 from __future__ import annotations
 
@@ -26,46 +26,47 @@ class Lengths:
 
 @dataclass(frozen=True, kw_only=True)
 class SplitDescription:
-    """One split of pairs that is not empty."""
+    """The numbers of one split of pairs, which is not empty."""
 
     pairs: int
     prompts: int
     chosen: Lengths
     rejected: Lengths
     scored: int
-    """Pairs with two finite scores; the gaps are over these."""
+    """Number of pairs with two finite scores; the gaps are those of these pairs."""
     gap_edges: tuple[float, ...]
-    """Edges of the bins of score_chosen - score_rejected, one more than the counts; empty without scores."""
+    """Edges of the histogram of score_chosen - score_rejected, one more than `gap_counts`; empty without scores."""
     gap_counts: tuple[int, ...]
+    """Pairs in each bin."""
     gap_quartiles: tuple[float, ...]
-    """25, 50 and 75 % points of the gap, by linear interpolation; empty without scores."""
+    """25 %, 50 % and 75 % quantiles of the gap, interpolated linearly; empty without scores."""
     ties: int
-    """Pairs with equal scores."""
+    """Number of pairs with equal scores."""
     chosen_longer: float
-    """Share of pairs whose chosen response has more characters: the accuracy of `prefer the longer one`."""
+    """Share of pairs whose chosen response has more characters: the accuracy of preferring the longer one."""
     same_length: float
-    """Share of pairs whose responses have equally many characters."""
+    """Share of pairs whose two responses have the same number of characters."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Description:
-    """What is in a data set."""
+    """The numbers of a data set."""
 
     name: str
     source: str
     fingerprint: str
     splits: Mapping[str, SplitDescription]
-    """By name, in the order train, dev, test, test_lenbalanced; empty splits are left out."""
+    """By name, in the order train, dev, test, test_lenbalanced; without empty splits."""
     listwise: Mapping[str, tuple[int, int]]
-    """(prompts, responses) by name of the split."""
+    """(number of prompts, number of responses) by name of the split."""
     sft: int
-    """Examples of the data's own SFT split."""
+    """Number of examples in the data's own SFT split."""
     skipped: Mapping[str, int]
     notes: tuple[str, ...]
 
 
 def describe(dataset: Dataset) -> Description:
-    """Return the numbers of every split of `dataset`, what was skipped and why, and its notes."""
+    """Return the numbers of every split of `dataset`, the rows skipped by reason, and its notes."""
     splits = {
         "train": dataset.train,
         "dev": dataset.dev,
@@ -90,7 +91,7 @@ def describe(dataset: Dataset) -> Description:
 
 
 def as_text(description: Description) -> str:
-    """Return the description as plain text that is safe to print: controls in names and notes are escaped."""
+    """Return the description as plain text that is safe to print: control characters in it are escaped."""
     lines = [
         f"{printable(description.name)}  (fingerprint {description.fingerprint})",
         f"from {printable(description.source) or 'an unnamed source'}",

@@ -1,4 +1,4 @@
-"""Bytes -> raw rows: parquet, jsonl and json files, with every defect tied to its row and line."""
+"""Parquet, jsonl and json files -> raw rows, with every defect tied to its row and line."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ BATCH_ROWS = 4096
 
 
 class RowError(Exception):
-    """One defective row: a short reason to count by, the columns at fault, and what was got and expected."""
+    """A defective row: a short reason (rows are counted by it), the columns at fault, what was got and expected."""
 
     def __init__(self, reason: str, columns: tuple[str, ...], message: str) -> None:
         super().__init__(message)
@@ -30,11 +30,11 @@ class RawRow:
     """A row as read, before any check of its content."""
 
     number: int
-    """From 0; blank lines are not rows."""
+    """Counted from 0, without blank lines."""
     line: int | None
-    """Physical line, from 1; None where the format has no lines."""
+    """Line of the file, counted from 1; None if the format has no lines."""
     values: Mapping[str, Any] | RowError
-    """The columns, or why the row could not be read."""
+    """Value of each column, or why the row could not be read."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,26 +42,26 @@ class Table:
     """The rows of one file or of one split of a hub data set."""
 
     where: str
-    """What errors and notes call it; safe to print."""
+    """The name of the table in errors and notes; safe to print."""
     columns: frozenset[str]
-    """Every column found, wanted or not."""
+    """Every column of the file, also those that are not read."""
     rows: Sequence[RawRow]
 
 
 def printable(text: str) -> str:
-    """Return `text` with controls, line separators, bidi marks and lone surrogates escaped."""
+    """Return `text` with control characters, line separators, bidi marks and lone surrogates escaped."""
     if text.isprintable():
         return text
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
 
 
 def counted(count: int, noun: str) -> str:
-    """Return `1 row`, `2 rows`."""
+    """Return the count with its noun: `1 row`, `2 rows`."""
     return f"{count} {noun}{'' if count == 1 else 's'}"
 
 
 def quoted(value: object) -> str:
-    """Return what a value is in one short line that is safe to print: its type, and itself where it is small."""
+    """Return a short description of a value, safe to print: its type, and the value itself if it is small."""
     if value is None:
         return "null"
     kind = f"a {type(value).__name__}"
@@ -75,9 +75,9 @@ def quoted(value: object) -> str:
 
 
 def read_table(path: Path, columns: Sequence[str]) -> Table:
-    """Return the rows of a .parquet, .jsonl or .json file; parquet reads `columns` alone.
+    """Return the rows of a .parquet, .jsonl or .json file; of parquet files only `columns` are read.
 
-    Rows that cannot be read are kept as `RowError`s. Raises `HarnessError` where the file as a whole cannot be
+    Rows that cannot be read become `RowError`s. Raises `HarnessError` if the file as a whole cannot be
     read: another format, 0 bytes, no rows, a truncated parquet or json file, a git-lfs pointer.
     """
     where = printable(str(path))
@@ -104,12 +104,12 @@ def read_table(path: Path, columns: Sequence[str]) -> Table:
         rows = list(_line_rows(data, first_byte=size - len(data)))
     if not rows:
         raise HarnessError(f"{where}: the file holds 0 rows, expected at least one; fetch or write it again")
-    found = frozenset(name for row in rows if not isinstance(row.values, RowError) for name in row.values)
-    return Table(where=where, columns=found, rows=rows)
+    names = frozenset(name for row in rows if not isinstance(row.values, RowError) for name in row.values)
+    return Table(where=where, columns=names, rows=rows)
 
 
 def rows_of_batches(batches: Iterator[Any]) -> list[RawRow]:
-    """Return the rows of pyarrow record batches or tables, in order; a row that is not UTF-8 is a `RowError`."""
+    """Return the rows of pyarrow record batches or tables, in order; a row that is not UTF-8 becomes a `RowError`."""
     rows: list[RawRow] = []
     for batch in batches:
         try:
@@ -137,8 +137,8 @@ def _read_parquet(path: Path, where: str, columns: Sequence[str]) -> Table:
 
     try:
         with pq.ParquetFile(path) as file:
-            found = file.schema_arrow.names
-            wanted = [name for name in columns if name in found]
+            names = file.schema_arrow.names
+            wanted = [name for name in columns if name in names]
             count = file.metadata.num_rows
             rows = rows_of_batches(file.iter_batches(BATCH_ROWS, columns=wanted)) if wanted else []
     except (pa.ArrowException, OSError) as error:
@@ -148,11 +148,11 @@ def _read_parquet(path: Path, where: str, columns: Sequence[str]) -> Table:
         ) from error
     if count == 0:
         raise HarnessError(f"{where}: the file holds 0 rows, expected at least one; fetch or write it again")
-    return Table(where=where, columns=frozenset(found), rows=rows)
+    return Table(where=where, columns=frozenset(names), rows=rows)
 
 
 def _line_rows(data: bytes, first_byte: int) -> Iterator[RawRow]:
-    """Yield one row a line that is not blank. Only \\n ends a line: U+2028 and U+0085 are text."""
+    """Yield one row per line that is not blank. Only \\n ends a line: U+2028 and U+0085 are text."""
     number = 0
     offset = first_byte
     for line, raw in enumerate(data.split(b"\n"), 1):
@@ -180,11 +180,13 @@ def _object_of(raw: bytes, offset: int) -> Mapping[str, Any]:
         value = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise RowError(
-            "invalid JSON", (), f"the line is not valid JSON ({_json_reason(error, text)}), expected one object a line"
+            "invalid JSON",
+            (),
+            f"the line is not valid JSON ({_json_reason(error, text)}), expected one object per line",
         ) from None
     if not isinstance(value, dict):
         hint = "; a JSON array belongs in a .json file" if isinstance(value, list) else ""
-        raise RowError("not an object", (), f"the line is {quoted(value)}, expected one JSON object a line{hint}")
+        raise RowError("not an object", (), f"the line is {quoted(value)}, expected one JSON object per line{hint}")
     return value
 
 
@@ -198,7 +200,9 @@ def _array_rows(data: bytes, where: str) -> list[RawRow]:
         values = json.loads(text)
     except (ValueError, RecursionError) as error:
         reason = _json_reason(error, text)
-        raise HarnessError(f"{where}: not valid JSON ({reason}), expected an array of objects; mend the file") from None
+        raise HarnessError(
+            f"{where}: not valid JSON ({reason}), expected an array of objects; correct the file"
+        ) from None
     return [
         RawRow(number=number, line=None, values=value if isinstance(value, dict) else _not_an_object(value))
         for number, value in enumerate(values)
@@ -214,7 +218,7 @@ def _json_reason(error: Exception, text: str) -> str:
         return "nested too deeply"
     if not isinstance(error, json.JSONDecodeError):
         return "a number with too many digits"
-    # an open string is reported where it starts, though what is missing is its end
+    # the parser reports an unterminated string at its start, though it is the end that is missing
     ended = error.pos >= len(text.rstrip()) or error.msg.startswith("Unterminated string")
     return f"{error.msg.removesuffix(' at')} at character {error.pos}" + (
         ": unexpected end, is the file truncated?" if ended else ""

@@ -1,4 +1,4 @@
-"""The held-out data of a run as one list of unique responses to score, and the tables their scores go into."""
+"""The held-out data of a run: a list of unique responses to score, and the tables that take their scores."""
 
 from __future__ import annotations
 
@@ -20,46 +20,48 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class HeldOut:
-    """Every held-out response once, and where each pair finds its two."""
+    """Every held-out response once, and for each pair the places of its two responses."""
 
     requests: tuple[ScoreRequest, ...]
     pairs: pd.DataFrame
-    """One row a pair: ids, split, scores, truth, characters, and `chosen`, `rejected`: indices into the requests."""
+    """One row per pair: ids, split, scores, true quality, characters; `chosen`, `rejected` index into `requests`."""
     responses: pd.DataFrame
-    """One row a request, in order: ids, split, score, truth, characters, `listwise`."""
+    """One row per request, in order: ids, split, score, true quality, characters, `listwise`."""
     truncated_pairs: int
-    """Held-out pairs that lost tokens to the limits."""
+    """Number of held-out pairs that were cut to the limits."""
     fingerprint: str
     """16 hex digits over the ids of all requests."""
 
 
 def held_out(tokenizer: PreTrainedTokenizerBase, dataset: Dataset, evaluate_on: str, limits: Limits) -> HeldOut:
-    """Return the held-out data of `test` or `dev`, tokenised; the length-balanced pairs belong to `test`."""
+    """Return the held-out data of the split "test" or "dev", tokenised; the length-balanced pairs belong to "test"."""
     splits: list[tuple[str, Sequence[Pair]]] = [(evaluate_on, dataset.test if evaluate_on == "test" else dataset.dev)]
     if evaluate_on == "test":
         splits.append(("test_lenbalanced", dataset.test_lenbalanced))
     listwise = dataset.listwise_test if evaluate_on == "test" else dataset.listwise_dev
-    found: dict[str, _Response] = {}
-    for prompt in listwise:  # first: these scores are absolute, a pair's may be relative to the pair
+    unique: dict[str, _Response] = {}
+    for (
+        prompt
+    ) in listwise:  # before the pairs: a response keeps its first score, and a pair's may be relative to the pair
         for response in prompt.responses:
-            _add(found, prompt.prompt_id, prompt.context, response.text, response.score, response.true_quality, True)
+            _add(unique, prompt.prompt_id, prompt.context, response.text, response.score, response.true_quality, True)
     rows = []
     for split, pairs in splits:
         for pair in pairs:
             sides = [
-                _add(found, pair.prompt_id, pair.context, text, score, truth, False)
+                _add(unique, pair.prompt_id, pair.context, text, score, truth, False)
                 for text, score, truth in (
                     (pair.chosen, pair.score_chosen, pair.true_chosen),
                     (pair.rejected, pair.score_rejected, pair.true_rejected),
                 )
             ]
             rows.append(_pair_row(pair, split, sides))
-    responses = list(found.values())
+    responses = list(unique.values())
     encoded = encode_many(tokenizer, [(response.context, response.text) for response in responses], limits)
-    cut = np.array([each.truncated for each in encoded], dtype=bool)
+    cut = np.array([sequence.truncated for sequence in encoded], dtype=bool)
     table = pd.DataFrame(rows)
     main = table[table["split"] == evaluate_on]
-    requests = tuple(ScoreRequest(prompt=each.prompt_ids, response=each.response_ids) for each in encoded)
+    requests = tuple(ScoreRequest(prompt=sequence.prompt_ids, response=sequence.response_ids) for sequence in encoded)
     digest = hashlib.sha256(json.dumps([[request.prompt, request.response] for request in requests]).encode())
     return HeldOut(
         requests=requests,
@@ -94,7 +96,7 @@ class _Response:
 
 
 def _add(
-    found: dict[str, _Response],
+    unique: dict[str, _Response],
     prompt_id: str,
     context: tuple[Message, ...],
     text: str,
@@ -102,12 +104,13 @@ def _add(
     truth: float,
     listwise: bool,
 ) -> _Response:
+    """Return the response with this text to this prompt, added to `unique` if it is new."""
     turns = [(turn.role, turn.content) for turn in context]
     name = hashlib.sha256(json.dumps([prompt_id, turns, text]).encode()).hexdigest()[:16]
-    return found.setdefault(
+    return unique.setdefault(
         name,
         _Response(
-            index=len(found),
+            index=len(unique),
             response_id=name,
             prompt_id=prompt_id,
             context=context,

@@ -1,7 +1,7 @@
-"""Which pairs share a prompt: clusters of the bootstrap, pair ids, splits by prompt.
+"""Which pairs share a prompt: the clusters of the bootstrap, splits by prompt, and ids of pairs.
 
-Two pairs share a prompt when their first user turns are equal, or when they carry one prompt id: a held-out prompt
-must not be met in training in either guise.
+Two pairs share a prompt if their first user turns are equal or if they have the same prompt id: in neither form may a
+held-out prompt occur in training.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ Row = TypeVar("Row", bound=Prompted)
 
 @dataclass(frozen=True, kw_only=True)
 class PromptSet:
-    """Prompts known by id and by text."""
+    """A set of prompts; a row is in it if its prompt id or its first user turn is."""
 
     ids: frozenset[str]
     texts: frozenset[str]
@@ -46,7 +46,7 @@ class PromptSet:
 
 
 def opening(context: Sequence[Message]) -> str:
-    """Return the first user turn, by which equal prompts are known."""
+    """Return the first user turn: prompts with the same one are the same."""
     return next(turn.content for turn in context if turn.role == "user")
 
 
@@ -60,8 +60,7 @@ def carve(
 ) -> tuple[tuple[Pair, ...], tuple[Pair, ...]]:
     """Return (the rest, the pairs of `prompts` prompts), both in order.
 
-    Prompts are drawn by the sha256 of purpose, seed and prompt id: neither the order of the file nor the way it was
-    read matters.
+    Prompts are chosen by the sha256 of purpose, seed and prompt id, so that the order of the rows does not matter.
     """
     drawn = sorted(
         {pair.prompt_id for pair in pairs},
@@ -73,10 +72,10 @@ def carve(
 
 
 def clustered(pairs: tuple[Pair, ...]) -> tuple[tuple[Pair, ...], list[str]]:
-    """Return the pairs with one `prompt_id` a prompt text, so that the bootstrap resamples prompts, and notes.
+    """Return the pairs with one `prompt_id` for each prompt text, so that the bootstrap resamples prompts, and notes.
 
-    An id that stands under a second text is suspect: those pairs get a cluster of their own. A text that stands
-    under a second id joins the cluster of its first.
+    If an id comes with a second text, the pairs of that text get an id of their own. If a text comes with a second id,
+    its pairs keep the first id.
     """
     text_of: dict[str, str] = {}
     cluster_of: dict[str, str] = {}
@@ -102,14 +101,14 @@ def clustered(pairs: tuple[Pair, ...]) -> tuple[tuple[Pair, ...], list[str]]:
 
 
 def pair_id_of(prompt_id: str, context: Sequence[Message], chosen: str, rejected: str) -> str:
-    """Return an id made from the pair's content, so that a pair has one id in every file."""
+    """Return an id made from the pair's content, so that a pair has the same id in every file."""
     turns = [part for turn in context for part in (turn.role, turn.content)]
     content = "\0".join((prompt_id, *turns, chosen, "\0", rejected))
     return f"{prompt_id[:12]}-{hashlib.sha256(content.encode()).hexdigest()[:10]}"
 
 
 def numbered(pairs: tuple[Pair, ...]) -> tuple[tuple[Pair, ...], list[str]]:
-    """Return the pairs with `-2`, `-3`... after the id of a copy, so that ids are unique, and notes."""
+    """Return the pairs with `-2`, `-3`... appended to the ids of copies, so that ids are unique, and notes."""
     seen: Counter[str] = Counter()
     renamed = []
     for pair in pairs:

@@ -1,7 +1,7 @@
 """Raw rows in the `ultrafeedback_binarized` schema -> checked `Pair`s, `Listwise` prompts and SFT examples.
 
-Strict: the first defective row is an error that names file, row, line and column. Lenient: defective rows are
-counted by reason. What is legal but noteworthy (ties, copies, reused prompt ids) is kept and becomes a note.
+Strict: the first defective row raises an error that names file, row, line and column. Lenient: defective rows are
+skipped and counted by reason. Legal but noteworthy rows (ties, copies, reused prompt ids) are kept and become a note.
 """
 
 from __future__ import annotations
@@ -12,11 +12,10 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from harness.api import HarnessError, Listwise, LoadOptions, Message, Pair, Response
-from harness.data.files import RowError, Table, counted, printable, quoted, read_table
+from harness.data.files import RowError, Table, counted, printable, quoted
 from harness.data.prompts import clustered, numbered, opening, pair_id_of
 
 SIDES = ("chosen", "rejected")
@@ -33,7 +32,7 @@ Kind = TypeVar("Kind", Pair, Listwise, "Sft")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sft:
-    """One SFT example, with the id that ties it to a prompt of the preference data."""
+    """One SFT example, with the id by which it may share a prompt with the preference data."""
 
     prompt_id: str
     context: tuple[Message, ...]
@@ -42,21 +41,11 @@ class Sft:
 
 @dataclass(frozen=True, kw_only=True)
 class Loaded(Generic[Kind]):
-    """The usable rows of one table and an account of the rest."""
+    """The usable rows of one table, the number of skipped rows by reason, and notes."""
 
     rows: tuple[Kind, ...]
     skipped: Mapping[str, int]
     notes: tuple[str, ...] = ()
-
-
-def load_rows(path: Path, options: LoadOptions) -> tuple[list[Pair], dict[str, int], list[str]]:
-    """Return the pairs of one parquet, jsonl or json file, the rows skipped by reason, and notes.
-
-    Raises `HarnessError` for the first defective row (with `options.lenient` it is skipped instead), a missing
-    column, an unreadable file, or a file without a usable row.
-    """
-    loaded = pairs_of(read_table(path, PAIR_COLUMNS), options)
-    return list(loaded.rows), dict(loaded.skipped), list(loaded.notes)
 
 
 def pairs_of(table: Table, options: LoadOptions) -> Loaded[Pair]:
@@ -87,7 +76,7 @@ def listwise_of(table: Table, options: LoadOptions) -> Loaded[Listwise]:
 
 
 def sft_of(table: Table, options: LoadOptions) -> Loaded[Sft]:
-    """Return the conversations of `table` (column `messages`); the last turn is the response to be learnt."""
+    """Return the SFT examples of `table` (column `messages`); the last turn is the response to learn."""
     _require_columns(table, ("messages",))
     rows, skipped = _usable(table, partial(_sft, identified="prompt_id" in table.columns), options)
     return Loaded(rows=rows, skipped=skipped)
@@ -96,10 +85,10 @@ def sft_of(table: Table, options: LoadOptions) -> Loaded[Sft]:
 def _require_columns(table: Table, expected: Sequence[str]) -> None:
     missing = [column for column in expected if column not in table.columns]
     readable = any(not isinstance(row.values, RowError) for row in table.rows)
-    if not missing or (table.rows and not readable):  # unreadable rows are told apart row by row
+    if not missing or (table.rows and not readable):  # no row is readable: each is reported with its own reason
         return
-    found = [printable(name[:40]) for name in sorted(table.columns)]
-    listed = ", ".join(found[:LISTED_COLUMNS]) + (", ..." if len(found) > LISTED_COLUMNS else "")
+    names = [printable(name[:40]) for name in sorted(table.columns)]
+    listed = ", ".join(names[:LISTED_COLUMNS]) + (", ..." if len(names) > LISTED_COLUMNS else "")
     raise HarnessError(
         f"{table.where}: no column '{missing[0]}'; got columns {listed or 'none'}, expected {', '.join(expected)}; "
         "rename or add the column"
@@ -109,7 +98,10 @@ def _require_columns(table: Table, expected: Sequence[str]) -> None:
 def _usable(
     table: Table, build: Callable[[Mapping[str, Any]], Kind], options: LoadOptions
 ) -> tuple[tuple[Kind, ...], dict[str, int]]:
-    """Return what `build` makes of each row, and the rows skipped by reason."""
+    """Return what `build` makes of each row, and the number of rows skipped by reason.
+
+    `build` raises `RowError` for a defective row; strict loading turns the first one into a `HarnessError`.
+    """
     built: list[Kind] = []
     skipped: Counter[str] = Counter()
     first = ""
@@ -126,12 +118,12 @@ def _usable(
                 first = f"row {row.number}{line}{kind}{', '.join(error.columns)}: {error}"
     if first and not options.lenient:
         more = f"; {counted(skipped.total() - 1, 'more row')} defective" if skipped.total() > 1 else ""
-        raise HarnessError(f"{table.where}: {first}; mend the row, or pass --lenient to skip such rows{more}")
+        raise HarnessError(f"{table.where}: {first}; correct the row, or pass --lenient to skip such rows{more}")
     if not built:
         reasons = ", ".join(f"{reason} {count}" for reason, count in skipped.items())
         raise HarnessError(
             f"{table.where}: got no usable row of {len(table.rows)} ({reasons or 'no rows'}), expected at least one; "
-            f"mend the file{'; the first is ' + first if first else ''}"
+            f"correct the file{'; the first is ' + first if first else ''}"
         )
     return tuple(built), dict(skipped)
 
@@ -211,7 +203,7 @@ def _prompt_id(values: Mapping[str, Any], prompt: str, identified: bool) -> str:
 
 
 def _conversation(column: str, turns: object) -> tuple[tuple[Message, ...], str]:
-    """Return the turns before the last one, and the response."""
+    """Return the turns before the last one, and the last one, which is the response."""
     expected = "expected a list of {role, content}"
     if turns is None:
         raise RowError(f"missing {column}", (column,), f"{column} is missing or null, {expected}")
@@ -249,7 +241,7 @@ def _response(text: str, column: str, where: str) -> str:
 
 
 def _text(values: Mapping[str, Any], key: str, column: str, prefix: str = "") -> str:
-    """Return a value that is a string and can be encoded as UTF-8."""
+    """Return a value, checked to be a string that can be encoded as UTF-8."""
     value = values.get(key)
     if not isinstance(value, str):
         got = quoted(value) if value is not None or key in values else "missing"

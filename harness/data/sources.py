@@ -1,7 +1,7 @@
-"""Data sets by name: one that a plugin brings, a folder, a file, or `ultrafeedback` from the hub.
+"""Data sets by name: from a plugin, a folder or a file; `ultrafeedback` from the hub is one of the plugins.
 
-Whatever the source, its tables end in `_assemble`: every prompt of the test split is kept out of training, and a
-split that is not there is carved from train by prompt.
+The tables of every source go through `_assemble`: it keeps every prompt of the test split out of training, and carves a
+missing split from train by prompt.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from harness.data.rows import LISTWISE_COLUMNS, PAIR_COLUMNS, SFT_COLUMNS, Kind,
 
 ULTRAFEEDBACK = "HuggingFaceH4/ultrafeedback_binarized"
 HELD_OUT_SHARE = 10
-"""One prompt in this many goes to a split that has no file of its own."""
+"""A split without a file of its own gets one training prompt in this many."""
 LISTED_FILES = 20
 LONGEST_NAME = 200
 
 
 @dataclass(frozen=True, kw_only=True)
 class Split:
-    """Where a split is found: the names its file (or its split on the hub) may have, and its columns."""
+    """Where to look for a split: the names that its file, or its split on the hub, may have, and its columns."""
 
     stems: tuple[str, ...]
     columns: tuple[str, ...] = PAIR_COLUMNS
@@ -47,14 +47,14 @@ SPLITS = {
 }
 
 Tables = Mapping[str, Callable[[], Table]]
-"""By name of the split; read when its turn comes, so that one table is held at a time."""
+"""By name of the split, a function that reads it: so only one table is in memory at a time."""
 
 
 def load(name_or_path: str, options: LoadOptions, sources: Mapping[str, DatasetSource]) -> Dataset:
     """Return the data set that a plugin brings under this name, or that of a local folder or file.
 
-    A plugin's name goes before a path; write `./name` for a folder of the same name. Raises `HarnessError` for a
-    name or path that is not there, and for data that cannot be used.
+    The name of a plugin's data set wins over a path; write `./name` for a folder of the same name. Raises
+    `HarnessError` for an unknown name or path, and for data that cannot be used.
     """
     if name_or_path in sources:
         return sources[name_or_path].load(options)
@@ -73,7 +73,7 @@ def load(name_or_path: str, options: LoadOptions, sources: Mapping[str, DatasetS
 
 
 def from_dataset_dict(dataset_dict: Mapping[str, Any], name: str, revision: str, options: LoadOptions) -> Dataset:
-    """Return the data set held in a `datasets.DatasetDict` whose splits are called as a folder's files are."""
+    """Return the data set in a `datasets.DatasetDict`; its splits have the names that files in a folder have."""
     tables: dict[str, Callable[[], Table]] = {}
     for role, split in SPLITS.items():
         stem = next((stem for stem in split.stems if stem in dataset_dict), None)
@@ -95,12 +95,12 @@ def harness_datasets() -> list[DatasetSource]:
 
 
 def _ultrafeedback(options: LoadOptions) -> Dataset:
-    """Return UltraFeedback; its known defective rows are skipped and counted even where loading is strict."""
+    """Return UltraFeedback; its known defective rows are skipped and counted even if loading is strict."""
     import datasets
 
     try:
         loaded = datasets.load_dataset(ULTRAFEEDBACK)
-    except Exception as error:  # datasets, the hub's client and its HTTP library each raise their own kinds
+    except Exception as error:  # datasets, the hub's client and its HTTP library each raise exceptions of their own
         reason = printable(str(error).splitlines()[0] if str(error) else "")[:200]
         raise HarnessError(
             f"data set 'ultrafeedback': got {type(error).__name__} ({reason}), expected {ULTRAFEEDBACK} from the "
@@ -114,7 +114,7 @@ def _ultrafeedback(options: LoadOptions) -> Dataset:
 
 
 def _revision(loaded: Mapping[str, Any]) -> str:
-    """Return the commit of the data set on the hub: `datasets` names the cache folder of a download after it."""
+    """Return the commit of the data set on the hub, after which `datasets` names the cache folder of a download."""
     for split in loaded.values():
         for file in split.cache_files:
             for folder in Path(file["filename"]).parts[:-1]:
@@ -138,11 +138,11 @@ def _from_folder(folder: Path, options: LoadOptions) -> Dataset:
     tables: dict[str, Callable[[], Table]] = {}
     used = set()
     for role, split in SPLITS.items():
-        found = [path for path in files if path.stem in split.stems and path.suffix.lower() in FORMATS]
-        if len(found) > 1:
-            names = " and ".join(path.name for path in found)
+        candidates = [path for path in files if path.stem in split.stems and path.suffix.lower() in FORMATS]
+        if len(candidates) > 1:
+            names = " and ".join(path.name for path in candidates)
             raise HarnessError(f"{where}: got {names} for the {role} split, expected one file; move the others away")
-        for path in found:
+        for path in candidates:
             tables[role] = partial(read_table, path, split.columns)
             used.add(path)
     if "train" not in tables:
@@ -160,13 +160,13 @@ def _from_folder(folder: Path, options: LoadOptions) -> Dataset:
 
 @dataclass(kw_only=True)
 class _Account:
-    """What was left out so far and what is worth a line; filled while a data set is assembled."""
+    """Rows skipped and notes so far; filled while a data set is assembled."""
 
     skipped: Counter[str] = field(default_factory=Counter)
     notes: list[str] = field(default_factory=list)
 
     def take(self, loaded: Loaded[Kind]) -> tuple[Kind, ...]:
-        """Return the rows, having entered their account."""
+        """Return the rows, after adding their counts and notes to the account."""
         self.skipped.update(loaded.skipped)
         self.notes += loaded.notes
         return loaded.rows
@@ -174,14 +174,14 @@ class _Account:
     def carve(
         self, pairs: tuple[Pair, ...], split: str, prompts: int, seed: int
     ) -> tuple[tuple[Pair, ...], tuple[Pair, ...]]:
-        """Return (the rest, the pairs of `prompts` prompts), having noted that the split is a derived one."""
+        """Return (the rest, the pairs of `prompts` prompts), after noting that the split is carved from train."""
         rest, carved = carve(pairs, prompts=prompts, purpose=split, seed=seed)
         got = f"{counted(_prompt_count(carved), 'prompt')}, {counted(len(carved), 'pair')}"
         self.notes.append(f"{split}: no such data, so carved from train by prompt with seed {seed} ({got})")
         return rest, carved
 
     def drop(self, rows: tuple[Row, ...], split: str, prompts: PromptSet, held_out: str) -> tuple[Row, ...]:
-        """Return the rows that share no prompt with a held-out split, having counted the others."""
+        """Return the rows that share no prompt with a held-out split, after counting the others."""
         kept = without(rows, prompts)
         if dropped := len(rows) - len(kept):
             self.skipped[f"{split} prompt also in {held_out}"] += dropped

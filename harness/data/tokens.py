@@ -1,9 +1,9 @@
-"""Tokenise once: the ids that the trainer and every scorer read. Imports no torch.
+"""Texts -> token ids, made once: the trainer and every scorer read these ids. Imports no torch.
 
-Prompt and response are tokenised apart, so that the ids of the prompt are the same for both sides of a pair and the
-response starts at a known place. The trap is the seam: tokenised as one text, the last token of the prompt and the
-first of the response could merge. Chat templates end the prompt with a special token or a line break, where merges
-are rare, and every system is trained and scored on these same ids, so nothing can drift.
+Prompt and response are tokenised separately, so that both sides of a pair have the same prompt ids and the response
+starts at a known place. The trap is the boundary: if they were tokenised as one text, the last token of the prompt and
+the first of the response could merge. Chat templates end the prompt with a special token or a line break, where merges
+are rare; and every system is trained and scored on these same ids, so that none has an advantage.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from harness.api import HarnessError, Listwise, Message, Pair
+from harness.api import HarnessError, Message, Pair
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 BATCH = 1000
-"""Texts in one call of the tokenizer: enough for its threads, little enough for memory."""
+"""Texts per call of the tokenizer: enough to occupy its threads, few enough for memory."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,9 +31,9 @@ class Limits:
     """How long a sequence may be, in tokens."""
 
     max_length: int = 1024
-    """Prompt and response together."""
+    """Of prompt and response together."""
     max_prompt: int = 512
-    """The prompt alone; what it leaves of `max_length` is the response's."""
+    """Of the prompt alone; the response may have the rest of `max_length`."""
 
     def __post_init__(self) -> None:
         if not 1 <= self.max_prompt < self.max_length:
@@ -48,7 +48,7 @@ class Encoded(NamedTuple):
 
     prompt_ids: tuple[int, ...]
     response_ids: tuple[int, ...]
-    """At least one; the end-of-turn token is the last, unless the response was cut."""
+    """At least one id; the last is the end-of-turn token, unless the response was cut."""
     truncated: bool
 
 
@@ -64,24 +64,6 @@ class TokenPair:
     """Whether the prompt or either response was cut to the limits."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TokenResponse:
-    """One response of a listwise prompt as ids."""
-
-    response_id: str
-    ids: tuple[int, ...]
-    truncated: bool
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TokenListwise:
-    """A prompt with several responses as ids."""
-
-    prompt_id: str
-    prompt_ids: tuple[int, ...]
-    responses: tuple[TokenResponse, ...]
-
-
 @dataclass(frozen=True, kw_only=True)
 class TokenisedPairs:
     """Pairs as ids, in the order given."""
@@ -90,7 +72,7 @@ class TokenisedPairs:
 
     @cached_property
     def truncated(self) -> int:
-        """Pairs that were cut to the limits."""
+        """Number of pairs that were cut to the limits."""
         return sum(pair.truncated for pair in self.pairs)
 
     @cached_property
@@ -99,41 +81,15 @@ class TokenisedPairs:
         return _fingerprint(ids for pair in self.pairs for ids in (pair.prompt_ids, pair.chosen_ids, pair.rejected_ids))
 
 
-@dataclass(frozen=True, kw_only=True)
-class TokenisedListwise:
-    """Listwise prompts as ids, in the order given."""
-
-    prompts: tuple[TokenListwise, ...]
-
-    @cached_property
-    def truncated(self) -> int:
-        """Responses that were cut to the limits, or whose prompt was."""
-        return sum(response.truncated for prompt in self.prompts for response in prompt.responses)
-
-    @cached_property
-    def fingerprint(self) -> str:
-        """16 hex digits over all ids."""
-        return _fingerprint(
-            ids
-            for prompt in self.prompts
-            for ids in (prompt.prompt_ids, *(response.ids for response in prompt.responses))
-        )
-
-
-def encode(tokenizer: PreTrainedTokenizerBase, context: Sequence[Message], response: str, limits: Limits) -> Encoded:
-    """Return the ids of the prompt (with the generation prompt) and of the response with its end of turn.
-
-    A prompt longer than `limits.max_prompt` is cut from the left, its BOS kept; a response is cut on the right.
-    Raises `HarnessError` where the chat template cannot render the conversation, or renders the prompt differently
-    once a response follows.
-    """
-    return encode_many(tokenizer, [(context, response)], limits)[0]
-
-
 def encode_many(
     tokenizer: PreTrainedTokenizerBase, conversations: Sequence[tuple[Sequence[Message], str]], limits: Limits
 ) -> list[Encoded]:
-    """Return what `encode` returns for each (context, response), in order; one batched pass over the texts."""
+    """Return, for each (context, response) in order, the ids of the prompt and of the response with its end of turn.
+
+    The prompt includes the generation prompt. A prompt longer than `limits.max_prompt` is cut on the left, its BOS
+    kept; a response is cut on the right. Raises `HarnessError` if the chat template cannot render a conversation, or
+    renders the prompt differently once a response follows.
+    """
     specials = {id: token.content for id, token in tokenizer.added_tokens_decoder.items() if token.special}
     shield = _Shield(sorted(specials.values(), key=len, reverse=True))
     fold = not _takes_system(tokenizer)
@@ -171,7 +127,7 @@ def encode_many(
 
 
 def tokenise(tokenizer: PreTrainedTokenizerBase, pairs: Sequence[Pair], limits: Limits) -> TokenisedPairs:
-    """Return the pairs as ids, in order. Raises what `encode` raises."""
+    """Return the pairs as ids, in order. Raises what `encode_many` raises."""
     sides = [(pair.context, response) for pair in pairs for response in (pair.chosen, pair.rejected)]
     encoded = iter(encode_many(tokenizer, sides, limits))
     done = []
@@ -190,33 +146,11 @@ def tokenise(tokenizer: PreTrainedTokenizerBase, pairs: Sequence[Pair], limits: 
     return TokenisedPairs(pairs=tuple(done))
 
 
-def tokenise_listwise(
-    tokenizer: PreTrainedTokenizerBase, prompts: Sequence[Listwise], limits: Limits
-) -> TokenisedListwise:
-    """Return the listwise prompts as ids, in order. Raises what `encode` raises."""
-    sides = [(prompt.context, response.text) for prompt in prompts for response in prompt.responses]
-    encoded = iter(encode_many(tokenizer, sides, limits))
-    done = []
-    for prompt in prompts:
-        ids = [(response.response_id, next(encoded)) for response in prompt.responses]
-        done.append(
-            TokenListwise(
-                prompt_id=prompt.prompt_id,
-                prompt_ids=ids[0][1].prompt_ids if ids else (),
-                responses=tuple(
-                    TokenResponse(response_id=name, ids=side.response_ids, truncated=side.truncated)
-                    for name, side in ids
-                ),
-            )
-        )
-    return TokenisedListwise(prompts=tuple(done))
-
-
 class _Shield:
-    """Keeps special-token strings in a user's text from becoming special tokens.
+    """Keeps the strings of special tokens in a user's text from becoming special tokens.
 
-    Each is replaced by a marker of Unicode noncharacters before the template is rendered and tokenised as plain text
-    afterwards: a response that quotes `<|im_end|>` does not end there.
+    Each is replaced by a marker of Unicode noncharacters before the template is rendered, and is put back afterwards to
+    be tokenised as plain text: a response that quotes `<|im_end|>` does not end there.
     """
 
     def __init__(self, specials: Sequence[str]) -> None:
@@ -226,26 +160,28 @@ class _Shield:
         self._down = re.compile("(" + ("|".join(self._specials) or r"(?!)") + ")")
 
     def up(self, text: str) -> str:
+        """Return `text` with markers in place of the strings of special tokens."""
         return self._up.sub(lambda match: self._markers[match[0]], text)
 
     def pieces(self, text: str) -> list[tuple[str, bool]]:
-        """Return (piece, whether it is plain text whatever it looks like), in order."""
+        """Return (piece, whether it stood behind a marker and so is plain text), in order."""
         return [
             (self._specials.get(piece, piece), piece in self._specials) for piece in self._down.split(text) if piece
         ]
 
 
 def _ids(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], shield: _Shield) -> Iterator[list[int]]:
+    """Yield the ids of each rendered text: special tokens where the template put them, plain text elsewhere."""
     for start in range(0, len(texts), BATCH):
         batch = [shield.pieces(text) for text in texts[start : start + BATCH]]
         flat = [[piece for text in batch for piece, plain in text if plain is wanted] for wanted in (False, True)]
-        found = [iter(_call(tokenizer, pieces, plain=plain)) for plain, pieces in enumerate(flat)]
+        ids = [iter(_call(tokenizer, pieces, plain=plain)) for plain, pieces in enumerate(flat)]
         for text in batch:
-            yield [id for _, plain in text for id in next(found[plain])]
+            yield [id for _, plain in text for id in next(ids[plain])]
 
 
 def _call(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], *, plain: int) -> list[list[int]]:
-    # BOS and EOS are the template's business: add_special_tokens would double them.
+    # the template has put BOS and EOS where they belong: add_special_tokens would add them a second time
     if not texts:
         return []
     options: dict[str, Any] = {"add_special_tokens": False, "return_attention_mask": False, "verbose": False}
@@ -256,13 +192,13 @@ def _call(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], *, plain: in
 def _cut_prompt(tokenizer: PreTrainedTokenizerBase, ids: list[int], limits: Limits) -> tuple[tuple[int, ...], bool]:
     if len(ids) <= limits.max_prompt:
         return tuple(ids), False
-    # without its BOS Gemma's log-probs are worthless, so the cut comes after it
+    # Gemma's log-probs are worthless without its BOS, so the cut comes after it
     bos = ids[:1] if ids[0] == tokenizer.bos_token_id and limits.max_prompt > 1 else []
     return (*bos, *ids[len(ids) - limits.max_prompt + len(bos) :]), True
 
 
 def _end(tokenizer: PreTrainedTokenizerBase, ids: list[int], specials: Set[int]) -> list[int]:
-    """Return the response up to its last special token, or with EOS added where text follows it or there is none."""
+    """Return the response up to its last special token; with EOS added if text follows that token or there is none."""
     last = next((index for index in range(len(ids) - 1, -1, -1) if ids[index] in specials), -1)
     if last >= 0 and not tokenizer.decode(ids[last + 1 :]).strip():
         return ids[: last + 1]
@@ -275,7 +211,7 @@ def _end(tokenizer: PreTrainedTokenizerBase, ids: list[int], specials: Set[int])
 
 
 def _takes_system(tokenizer: PreTrainedTokenizerBase) -> bool:
-    """Whether the template renders a system turn; Gemma's own refuses it and some drop it silently."""
+    """Return whether the template renders a system turn: Gemma's refuses it, and some drop it silently."""
     turns = [{"role": "system", "content": "SYSTEM-PROBE"}, {"role": "user", "content": "hello"}]
     try:
         return "SYSTEM-PROBE" in _render(tokenizer, turns, generation_prompt=True)

@@ -25,8 +25,9 @@ from harness.leaderboard.decide.wording import disclaimers, title
 from harness.run_folder.facts import BoardKey
 from harness.run_folder.record import Record, only
 from harness.statistics.calibration import Bin
-from harness.statistics.intervals import Comparison, rank_ranges, tiers
-from harness.statistics.metrics import METRICS, YARDSTICKS
+from harness.statistics.metrics import METRICS
+from harness.statistics.pairwise_tests import PairwiseTests, rank_ranges, tiers
+from harness.statistics.yardsticks import YARDSTICKS
 
 BASE = REFERENCES[0]
 VS_BASE = ("pairwise_accuracy@mean", "pairwise_accuracy@sum")
@@ -182,7 +183,7 @@ def _board(group: Group, models: tuple[str, ...]) -> Board:
     )
 
 
-def _p_values(order: Sequence[str], compared: Comparison | None) -> dict[str, dict[str, float]]:
+def _p_values(order: Sequence[str], compared: PairwiseTests | None) -> dict[str, dict[str, float]]:
     if compared is None:
         return {}
     return {a: dict(zip(order, map(float, compared.p[i]), strict=True)) for i, a in enumerate(order)}
@@ -190,7 +191,7 @@ def _p_values(order: Sequence[str], compared: Comparison | None) -> dict[str, di
 
 def _standings(
     group: Group, order: Sequence[str], values: Mapping[str, float], drawn: Mapping[str, Sample]
-) -> tuple[dict[str, Standing], Comparison | None]:
+) -> tuple[dict[str, Standing], PairwiseTests | None]:
     """Return rank, range and tier of the systems that have a value, best first, and the tests they come from."""
     if not order:
         return {}, None

@@ -1,1 +1,1 @@
-"""Hidden states to token log-probs: the hot path."""
+"""Hidden states -> log-probs of the response tokens: the code in which training and scoring spend their time."""

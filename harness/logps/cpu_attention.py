@@ -1,9 +1,14 @@
-"""Attention of a packed row on a CPU: one pair of matrix products a response, nothing for padding.
+"""Attention on a packed row on a CPU: two matrix products per block of queries, and no work for padding.
 
-torch's attention on CPUs takes rows padded to the longest and spends more on its backward pass than the products cost.
-Here each response of a packed row is attended to where it lies: the first with its prompt in front, the others with
-the prompt's keys and values copied beside their own; a prompt's own queries are computed once. The weights are kept for
-the backward pass, which makes this the form for short rows: up to `LONGEST` tokens, and `KEPT` bytes a layer.
+torch's attention on CPUs takes rows padded to the longest one, and its backward pass costs more than its matrix
+products. Here each response attends where it lies in the packed row, and the queries of a prompt are computed once, not
+once per response. The first response of a prompt lies directly behind it, so the keys that it sees are one slice of the
+row. The other responses lie further away, so the prompt's keys and values are copied in front of their own: a block of
+queries then has one slice of keys as well, and one softmax, where two pieces would have to be joined. The copy is small
+beside the products.
+
+The attention weights are kept, so that the backward pass recomputes nothing. Their memory grows with the square of the
+length, so this is for short rows: up to `LONGEST` tokens, and up to `KEPT` bytes per layer.
 
 Legend of shapes: L packed tokens, H query heads, K key heads, d head width, S tokens of a prompt and a response, B
 queries of a block.
@@ -19,24 +24,25 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 LONGEST = 1024
-"""Tokens of a row up to which its attention weights may be kept: 4 MiB a head in fp32."""
+"""Most tokens of a prompt + response whose weights may be kept: 4 MiB per head in fp32."""
 KEPT = 2**27
-"""Bytes of attention weights that a layer may keep where torch's own attention, which keeps none, can stand in."""
+"""Most bytes of weights that a layer keeps if torch's own attention, which keeps none, can do the work instead."""
 BLOCK = 256
-"""Queries computed together; keys behind a block's last query are left out."""
+"""Queries computed together. Keys after the last query of a block are hidden from the whole block and left out of its
+products: of 1,024 tokens that saves three eighths of the work, which a causal mask alone would compute and discard."""
 
 
 class Segment(NamedTuple):
-    """Queries that lie side by side in the packed row, and the keys that they may see."""
+    """Queries that are adjacent in the packed row, and the keys that they may see."""
 
     prompt: slice
-    """Keys in front that lie elsewhere in the packed row; empty where they stand directly in front."""
+    """Keys of a prompt that lies elsewhere in the packed row; empty if the prompt is part of `own`."""
     own: slice
-    """The tokens themselves: queries, and keys up to each query."""
+    """The tokens themselves: each is a query, and a key for itself and for those after it."""
 
 
 class Shape(NamedTuple):
-    """What the attention of a layer has beside its inputs."""
+    """The constants of a layer's attention."""
 
     scale: float
     window: int | None
@@ -44,24 +50,24 @@ class Shape(NamedTuple):
 
 
 class Block(NamedTuple):
-    """Some queries of a segment: places in the packed row, and the keys, counted from the start of the sequence."""
+    """Some queries of a segment, as places in the packed row, and their keys, as positions in prompt + response."""
 
     queries: slice
     keys: slice
     first: int
-    """Position of the first query in its sequence."""
+    """Position of the first query in prompt + response."""
 
 
 def attend(query_HLd: Tensor, key_KLd: Tensor, value_KLd: Tensor, segments: list[Segment], shape: Shape) -> Tensor:
-    """Return the attention output, (L, H, d); equal to causal softmax attention of every response behind its prompt."""
-    dtype = value_KLd.dtype  # under autocast the rotation of queries and keys gives fp32: all are of one dtype here
+    """Return the attention output, (L, H, d); equal to causal softmax attention on each prompt + response by itself."""
+    dtype = value_KLd.dtype  # under autocast queries and keys come from the rotary embedding in fp32
     query_HLd, key_KLd = query_HLd.to(dtype), key_KLd.to(dtype)
     out: Tensor = _Attend.apply(query_HLd, key_KLd, value_KLd, segments, shape)  # type: ignore[no-untyped-call]
     return out
 
 
 class _Attend(torch.autograd.Function):
-    """Dao et al. 2022 (arXiv:2205.14135), section 2.2: the plain algorithm and its gradient, with weights kept."""
+    """Attention and its gradient by the standard algorithm, Dao et al. 2022 (arXiv:2205.14135), section 2.2."""
 
     @staticmethod
     def forward(
@@ -69,7 +75,8 @@ class _Attend(torch.autograd.Function):
     ) -> Tensor:
         heads, length, width = query_HLd.shape
         groups = heads // len(key_KLd)
-        key_HLd, value_HLd = (each.repeat_interleave(groups, dim=0) for each in (key_KLd, value_KLd))
+        key_HLd, value_HLd = (heads_KLd.repeat_interleave(groups, dim=0) for heads_KLd in (key_KLd, value_KLd))
+        # once on the queries, not on the scores of every block; the division belongs to softcap * tanh(score / softcap)
         scaled_HLd = query_HLd * (shape.scale / (shape.softcap or 1.0))
         out_HLd = query_HLd.new_empty(length, heads, width).transpose(0, 1)
         kept: list[Tensor | None] = []
@@ -88,7 +95,7 @@ class _Attend(torch.autograd.Function):
                 if any(ctx.needs_input_grad):
                     kept += weights, tanh, keys, values
         ctx.segments, ctx.shape = segments, shape
-        # saved, not put on ctx: so checkpointing drops them and the backward pass frees them
+        # saved tensors, not attributes of ctx: only so does checkpointing drop them and the backward pass free them
         ctx.save_for_backward(scaled_HLd, key_KLd, out_HLd, *kept)
         return out_HLd.transpose(0, 1)
 
@@ -97,10 +104,13 @@ class _Attend(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         scaled_HLd, key_KLd, out_HLd, *saved = ctx.saved_tensors
         grad_HLd = gradients[0].transpose(0, 1)
+        # the gradient of the softmax needs, per query, the sum over keys of weight * its gradient: that is grad . out
         delta_HL1 = (grad_HLd * out_HLd).sum(-1, keepdim=True)
         query_grad = torch.empty_like(scaled_HLd)
         key_grad, value_grad = torch.zeros_like(out_HLd), torch.zeros_like(out_HLd)
         kept = iter(saved)
+        # a key or value has a gradient from every query that saw it, in all blocks of a segment and, in a prompt, in
+        # all of its responses: they are added up; a query lies in one block only, and its gradient is assigned
         for segment in ctx.segments:
             key_sum, value_sum = _zeros(key_grad, segment), _zeros(value_grad, segment)
             for block in _blocks(segment, ctx.shape.window):
@@ -116,7 +126,7 @@ class _Attend(torch.autograd.Function):
             _add(key_grad, segment, key_sum)
             _add(value_grad, segment, value_sum)
         grouped = (len(key_KLd), -1, *out_HLd.shape[1:])
-        softcap = ctx.shape.softcap or 1.0  # the queries kept are those times scale / softcap
+        softcap = ctx.shape.softcap or 1.0  # scaled_HLd carries scale / softcap, the keys' gradient needs the scale
         return (
             query_grad.mul_(ctx.shape.scale),
             key_grad.view(grouped).sum(1).mul_(softcap),
@@ -127,25 +137,26 @@ class _Attend(torch.autograd.Function):
 
 
 class _Masks:
-    """Which keys the queries of a block may not see; most blocks of a layer share theirs."""
+    """The keys that each query of a block must not see; most blocks of a layer have the same mask, which is kept."""
 
     def __init__(self, window: int | None) -> None:
         self.window = window
         self._later: dict[int, Tensor] = {}
 
     def apply(self, scores_HBS: Tensor, block: Block) -> None:
-        """Set to -inf what lies behind a query, and what its window has left."""
-        count, behind = scores_HBS.shape[1], block.first - block.keys.start  # keys in front of the first query
+        """Set to -inf the scores of keys after a query, and of keys that its sliding window has left behind."""
+        count, behind = scores_HBS.shape[1], block.first - block.keys.start  # number of keys before the first query
         if count not in self._later:
             self._later[count] = torch.ones(count, count, dtype=torch.bool, device=scores_HBS.device).triu_(1)
         scores_HBS[..., behind:].masked_fill_(self._later[count], float("-inf"))
         if self.window is not None and scores_HBS.shape[2] > self.window:
             query, key = (torch.arange(size, device=scores_HBS.device) for size in scores_HBS.shape[1:])
-            left = behind + query[:, None] - key[None, :] >= self.window
-            scores_HBS.masked_fill_(left, float("-inf"))
+            outside = behind + query[:, None] - key[None, :] >= self.window
+            scores_HBS.masked_fill_(outside, float("-inf"))
 
 
 def _blocks(segment: Segment, window: int | None) -> Iterator[Block]:
+    """Yield the blocks of a segment, in the same order in the forward and the backward pass, which share a list."""
     offset = segment.prompt.stop - segment.prompt.start
     for start in range(segment.own.start, segment.own.stop, BLOCK):
         stop = min(start + BLOCK, segment.own.stop)
@@ -155,14 +166,14 @@ def _blocks(segment: Segment, window: int | None) -> Iterator[Block]:
 
 
 def _gather(packed: Tensor, segment: Segment) -> Tensor:
-    """Return the keys or values of a segment, (H, S, d): a view where they lie side by side, else a copy."""
+    """Return the keys or values of a segment, (H, S, d): a view if they are adjacent in the packed row, else a copy."""
     if segment.prompt.stop == segment.prompt.start:
         return packed[:, segment.own]
     return torch.cat([packed[:, segment.prompt], packed[:, segment.own]], dim=1)
 
 
 def _zeros(packed: Tensor, segment: Segment) -> Tensor:
-    """Return where a segment's gradients add up, (H, S, d): in place where they lie side by side, else in zeros."""
+    """Return where a segment's gradients are added up, (H, S, d): a view of `packed` where `_gather` gives one."""
     offset = segment.prompt.stop - segment.prompt.start
     if not offset:
         return packed[:, segment.own]
@@ -170,7 +181,7 @@ def _zeros(packed: Tensor, segment: Segment) -> Tensor:
 
 
 def _add(packed: Tensor, segment: Segment, values: Tensor) -> None:
-    """Add what `_zeros` did not leave in its place."""
+    """Add a segment's gradients to `packed`, unless `_zeros` returned a view of it and they are there already."""
     offset = segment.prompt.stop - segment.prompt.start
     if offset:
         packed[:, segment.prompt] += values[:, :offset]

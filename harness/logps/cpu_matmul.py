@@ -1,9 +1,9 @@
-"""Matrix products in fp32 on a CPU: by the library that is faster on this chip.
+"""Matrix products in fp32 on a CPU, by the library that is faster on this chip.
 
-torch sends fp32 products to its BLAS, on x86 MKL, which is slow on chips of another maker than its own: oneDNN, which
-comes with torch too, is about twice as fast there (AMD Zen 5) and as exact. On accelerators, in bf16 and without oneDNN
-nothing changes. The maker decides, not a measurement: last digits depend on the library, and a machine that is busy
-for a moment must not give another board. `tests/benchmarks/floor.py` measures both.
+torch sends fp32 products to its BLAS, which on x86 is MKL: slow on chips that are not Intel's. oneDNN, which also comes
+with torch, is about twice as fast there (AMD Zen 5) and as exact. On accelerators, in bf16 and without oneDNN nothing
+changes. The maker of the chip decides, not a measurement: the last digits depend on the library, and a machine that
+happens to be busy must not give another board. `tests/benchmarks/floor.py` measures both.
 
 Legend of shapes: R rows, D inputs, V outputs.
 """
@@ -21,20 +21,20 @@ from torch.autograd.function import once_differentiable
 from torch.overrides import TorchFunctionMode
 
 STEP = 64
-"""Rows are filled up to a multiple of this. oneDNN compiles a kernel per shape and keeps a thousand of them, each of
-more than half a megabyte: with a number of rows of its own for every micro-batch, compiling takes as long as the small
-products themselves, and the kernels take more memory than the model."""
+"""Rows are padded to a multiple of this. oneDNN compiles a kernel for each shape and keeps a thousand of them, each of
+more than half a megabyte: if every micro-batch had a number of rows of its own, compiling would take as long as the
+small products themselves, and the kernels would take more memory than the model."""
 
 
 @functools.cache
 def by_onednn() -> bool:
-    """Return whether fp32 products go through oneDNN here: where torch's BLAS is MKL and the chip is AMD's."""
+    """Return whether fp32 products go through oneDNN here: they do if torch's BLAS is MKL and the chip is AMD's."""
     mkl = bool(torch.backends.mkl.is_available())  # type: ignore[no-untyped-call]  # torch's own
     return mkl and hasattr(torch.ops.mkldnn, "_linear_pointwise") and _maker() == "AuthenticAMD"
 
 
 def _maker() -> str:
-    """Return the maker of the CPU as x86 chips give it, or what the platform says."""
+    """Return the maker of the CPU as x86 chips name it, or what the platform module says."""
     try:
         with open("/proc/cpuinfo", encoding="utf-8") as lines:
             return next((line.split(":")[1].strip() for line in lines if line.startswith("vendor_id")), "")
@@ -44,7 +44,7 @@ def _maker() -> str:
 
 
 def library() -> str:
-    """Return the name of the library of fp32 products, as records have it."""
+    """Return the name of the library of fp32 products, as it is written into records."""
     return "onednn" if by_onednn() else "default"
 
 
@@ -91,12 +91,12 @@ def applies(tensor: Tensor) -> bool:
 
 
 class FastLinear(TorchFunctionMode):
-    """While it is entered, the linear layers of a model go through oneDNN where that is faster."""
+    """A context in which the linear layers of a model go through oneDNN if that is faster."""
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        """Exchange `linear`, leave all else."""
+        """Replace `linear` and call everything else as it is."""
         if (
             func is torch.nn.functional.linear
             and not kwargs
@@ -108,13 +108,13 @@ class FastLinear(TorchFunctionMode):
         return func(*args, **(kwargs or {}))
 
     def __enter__(self) -> FastLinear:
-        """Enter where there is something to exchange: the mode costs a little at every call."""
+        """Enter the mode only if there is something to replace: it costs a little at every call of a torch function."""
         if by_onednn():
             super().__enter__()  # type: ignore[no-untyped-call]  # torch's own
         return self
 
     def __exit__(self, *error: Any) -> None:
-        """Leave."""
+        """Leave the mode if it was entered."""
         if by_onednn():
             super().__exit__(*error)  # type: ignore[no-untyped-call]  # torch's own
 
@@ -146,6 +146,6 @@ def _onednn(rows: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 
 
 def _whole_steps(rows_RD: Tensor) -> Tensor:
-    """Return the rows with zeros behind them up to a multiple of `STEP`."""
+    """Return the rows, with rows of zeros appended up to a multiple of `STEP`."""
     missing = -len(rows_RD) % STEP
     return torch.nn.functional.pad(rows_RD, (0, 0, 0, missing)) if missing else rows_RD.contiguous()

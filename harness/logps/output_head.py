@@ -1,10 +1,19 @@
 """Log-probs of labels from hidden states: the output head in blocks of the vocabulary, its backward pass by hand.
 
-No tensor of tokens x vocabulary outlives its block, unless all of it is small (`KEPT`): then the logits are kept and
-the backward pass need not make them again. Blocks of the vocabulary, not of rows: each part of the weight is read
-once a pass and its gradient written once, where blocks of rows would go through all of it for every block. The
-normaliser is added up over the blocks, as in cut cross-entropy (Wijmans et al. 2024, arXiv:2411.09009, section 4).
-The gradient is taken in place, where automatic differentiation would hold several tensors of the logits' size.
+The logits, tokens x vocabulary, are the largest tensor of a training step. Here they exist one block at a time, and the
+backward pass computes each block again; if all of them are small (`KEPT`) they are one block and are kept instead.
+
+Why the blocks part the vocabulary and not the rows: the weight is the larger matrix. With blocks of the vocabulary each
+part of it is read once per pass and its gradient is written once; blocks of rows would go through the whole weight, and
+add to its whole gradient, once per block. Rows are parted too only if there are very many (`NARROWEST`).
+
+A softmax over the whole vocabulary needs the log-sum-exp of all logits, and no block sees them all. It is built up as
+log(exp(a) + exp(b)) over the blocks, which is the same and cannot overflow: cut cross-entropy (Wijmans et al. 2024,
+arXiv:2411.09009, section 4). Once the forward pass knows it, the backward pass gets the probabilities of a block from
+that block alone.
+
+The gradient overwrites the logits: it is computed from them element by element, and automatic differentiation would
+hold several tensors of that size.
 
 Legend of shapes: R rows (response tokens), D hidden width, V vocabulary, C part of the vocabulary.
 """
@@ -21,31 +30,31 @@ from torch.autograd.function import once_differentiable
 from harness.logps import cpu_matmul
 
 BLOCK = 2**22
-"""Logits of a block: 16 MiB in fp32."""
+"""Logits per block: 16 MiB in fp32."""
 KEPT = 2**23
-"""Logits up to which they are one block, kept for the backward pass."""
+"""Up to this number of logits they are one block, which is kept for the backward pass."""
 NARROWEST = 1024
-"""Columns of a block at least: with more rows than this leaves room for, rows are parted too."""
+"""Fewest columns of a block: if there are more rows than fit beside them, the rows are parted too."""
 
 
 class LabelLogps(NamedTuple):
-    """What the head gives for each row."""
+    """The results for each row."""
 
     token_R: Tensor
     """log p of the label, fp32."""
     square_R: Tensor
-    """log sum_v p(v)^2, fp32, detached; zeros where it was not asked for."""
+    """log sum_v p(v)^2, fp32, detached; zeros if it was not asked for."""
 
 
 class Head(NamedTuple):
-    """The output head in the dtype of the products."""
+    """The output head, in the dtype of the matrix products."""
 
     weight_VD: Tensor
     bias_V: Tensor | None
     softcap: float | None
 
     def logits(self, hidden_RD: Tensor, columns: slice) -> Tensor:
-        """Return the logits of a block, (R, C) in fp32, soft-capped where the family does so."""
+        """Return the logits of a block, (R, C) in fp32, soft-capped if the model family does so."""
         bias = None if self.bias_V is None else self.bias_V[columns]
         logits_RC = cpu_matmul.linear(hidden_RD, self.weight_VD[columns], bias).float()
         return logits_RC if self.softcap is None else logits_RC.div_(self.softcap).tanh_().mul_(self.softcap)
@@ -54,9 +63,9 @@ class Head(NamedTuple):
 def label_logps(
     hidden_RD: Tensor, label_R: Tensor, head: Any, softcap: float | None, *, log_sum_sq: bool = False
 ) -> LabelLogps:
-    """Return log-softmax(head(hidden)) at the labels; logits are soft-capped where the family does so.
+    """Return log-softmax(head(hidden)) at the labels; logits are soft-capped if the model family does so.
 
-    `head` has `weight` (V, D) and `bias` (V) or None. Under autocast the products run in its dtype, all else in fp32.
+    `head` has `weight` (V, D) and `bias` (V) or None. Under autocast the products are in its dtype, all else in fp32.
     """
     device = hidden_RD.device.type
     dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else hidden_RD.dtype
@@ -77,7 +86,7 @@ class _Head(torch.autograd.Function):
         softcap: float | None,
         log_sum_sq: bool,
     ) -> tuple[Tensor, Tensor]:
-        with torch.autocast(hidden_RD.device.type, enabled=False):  # the dtypes are settled here
+        with torch.autocast(hidden_RD.device.type, enabled=False):  # every dtype is explicit in here
             head = _typed(hidden_RD, weight_VD, bias_V, softcap)
             token_R = hidden_RD.new_zeros(len(hidden_RD), dtype=torch.float32)
             total_R = torch.full_like(token_R, float("-inf"))
@@ -85,9 +94,11 @@ class _Head(torch.autograd.Function):
             kept = None
             for rows, columns in _blocks(len(hidden_RD), len(weight_VD)):
                 logits_RC = head.logits(hidden_RD[rows], columns)
+                # the log-sum-exp so far and that of this block: after the last block, that of the whole vocabulary
                 total_R[rows] = torch.logaddexp(total_R[rows], logits_RC.logsumexp(-1))
                 if log_sum_sq:
                     square_R[rows] = torch.logaddexp(square_R[rows], (2 * logits_RC).logsumexp(-1))
+                # each label lies in one block; the others add 0
                 place_R1, inside_R1 = _places(label_R[rows], columns)
                 token_R[rows] += torch.where(inside_R1, logits_RC.gather(1, place_R1), 0.0).squeeze(1)
                 if any(ctx.needs_input_grad) and len(hidden_RD) * len(weight_VD) <= KEPT:
@@ -107,11 +118,11 @@ class _Head(torch.autograd.Function):
         with torch.autocast(hidden_RD.device.type, enabled=False):
             head = _typed(hidden_RD, weight_VD, bias_V, ctx.softcap)
             to_hidden, to_weight, to_bias = ctx.needs_input_grad[:3]
-            # added up over the blocks: in fp32, whatever the dtype of the products
+            # every block of the vocabulary adds to the gradient of every row: in fp32, or bf16 would lose small terms
             hidden_grad = torch.zeros_like(hidden_RD, dtype=torch.float32) if to_hidden else None
             weight_grad = torch.zeros_like(weight_VD) if to_weight else None
             bias_grad = torch.zeros_like(bias_V) if to_bias and bias_V is not None else None
-            kept, ctx.kept = ctx.kept, None  # overwritten below: a second backward pass makes the logits again
+            kept, ctx.kept = ctx.kept, None  # overwritten below: a second backward pass computes the logits again
             for rows, columns in _blocks(len(hidden_RD), len(weight_VD)):
                 logits_RC = head.logits(hidden_RD[rows], columns) if kept is None else kept
                 grad_RC = _logit_gradients(
@@ -129,24 +140,25 @@ class _Head(torch.autograd.Function):
 
 
 def _typed(hidden_RD: Tensor, weight_VD: Tensor, bias_V: Tensor | None, softcap: float | None) -> Head:
+    """Return the head in the dtype of the hidden states."""
     dtype = hidden_RD.dtype
     return Head(weight_VD.to(dtype), None if bias_V is None else bias_V.to(dtype), softcap)
 
 
 def _blocks(rows: int, vocabulary: int) -> Iterator[tuple[slice, slice]]:
-    """Yield the blocks of the logits as (rows, columns)."""
+    """Yield the blocks of the logits as (rows, columns), the columns of the same rows one after another."""
     if rows * vocabulary <= KEPT:
         yield slice(0, rows), slice(0, vocabulary)
         return
     height = min(rows, BLOCK // NARROWEST)
-    width = BLOCK // (height + -height % cpu_matmul.STEP)  # few widths, however many the heights: see `cpu_matmul.STEP`
+    width = BLOCK // (height + -height % cpu_matmul.STEP)  # many heights, but few different widths: see there
     for row in range(0, rows, height):
         for column in range(0, vocabulary, width):
             yield slice(row, row + height), slice(column, column + width)
 
 
 def _places(label_R: Tensor, columns: slice) -> tuple[Tensor, Tensor]:
-    """Return where each row's label stands in a block, (R, 1), and whether it does; elsewhere column 0."""
+    """Return the column of each row's label in a block, (R, 1), and whether it is in this block (else column 0)."""
     place_R1 = label_R[:, None] - columns.start
     inside_R1 = (place_R1 >= 0) & (place_R1 < columns.stop - columns.start)
     return place_R1 * inside_R1, inside_R1
@@ -155,9 +167,9 @@ def _places(label_R: Tensor, columns: slice) -> tuple[Tensor, Tensor]:
 def _logit_gradients(
     logits_RC: Tensor, total_R: Tensor, place_R1: Tensor, inside_R1: Tensor, grad_R: Tensor, softcap: float | None
 ) -> Tensor:
-    """Return the gradient with respect to the raw logits, in place of the logits: g (onehot - p), times the cap's own.
+    """Return the gradient in the raw logits, g (onehot - p) times the slope of the cap; it overwrites the logits.
 
-    With z = c tanh(x / c), dz / dx = 1 - (z / c)^2.
+    p = exp(logit - log-sum-exp). The cap z = c tanh(x / c) has the slope dz / dx = 1 - (z / c)^2.
     """
     slope_RC = None if softcap is None else 1 - (logits_RC / softcap) ** 2
     grad_RC = logits_RC.sub_(total_R[:, None]).exp_().mul_(-grad_R[:, None])

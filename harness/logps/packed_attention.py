@@ -1,10 +1,10 @@
 """Attention of a packed row: each response sees its prompt and itself, never another response.
 
-Everything but attention runs on the packed row, where a prompt stands once and nothing is padding. On an accelerator,
-and for long rows, queries, keys and values are laid out as one row a response, its prompt's in front, padded on the
-right: causal attention as always, which needs no mask. On a CPU each response is attended to where it lies
-(`harness.logps.cpu_attention`). transformers calls this through its registry of attention functions: no model is
-patched, and a model with this attention builds no mask of its own.
+Everything but attention runs on the packed row, which holds each prompt once and no padding. For attention on an
+accelerator, and for long rows, queries, keys and values are laid out as one row per response, with those of its prompt
+in front and padding on the right: ordinary causal attention, which needs no mask. On a CPU each response attends where
+it lies in the packed row (`harness.logps.cpu_attention`). transformers calls this through its registry of attention
+functions: no model is patched, and a model with this attention builds no mask of its own.
 
 Legend of shapes: L packed tokens, N responses, S tokens of the longest prompt + response, H heads, d head width.
 """
@@ -23,23 +23,24 @@ from harness.logps.cpu_attention import KEPT, LONGEST, Segment, Shape, attend
 
 NAME = "preference_harness_packed"
 FAMILIES = ("qwen2", "gemma2", "mistral", "llama", "qwen3")
-"""Model types whose attention goes through the registry and needs no more than is here; others run padded rows."""
+"""Model types whose attention goes through the registry and needs nothing beyond this file; others run padded rows."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Layout:
-    """Where each packed token stands in the rows."""
+    """Where the packed tokens of a batch are in the rows, one per response, on which attention runs."""
 
     row_NS: Tensor
-    """int64 index into L; the padding repeats token 0, which no query of interest can see."""
+    """int64 index into L; the padding repeats token 0, which no real query sees: it comes after all of them."""
     home_L: Tensor
+    """int64 place of each packed token in the flattened (N, S) rows."""
     segments: list[Segment] | None
-    """Each response with its prompt, where they may be attended to in place; None: as rows."""
+    """The queries of each response with the keys they see, if attention can run in place; None: it runs on the rows."""
     masks: dict[tuple[int | None, torch.dtype], Tensor] = field(default_factory=dict)
-    """Additive masks made so far, by window and dtype: the same for every layer and row."""
+    """Additive masks made so far, by window and dtype; all layers and rows share them."""
 
     def mask(self, window: int | None, dtype: torch.dtype) -> Tensor:
-        """Return the additive mask of causal attention with a window, (S, S): 0 where a query may look, else -inf."""
+        """Return the additive mask of causal attention with a window, (S, S): 0 where a query sees a key, else -inf."""
         if (window, dtype) not in self.masks:
             place = torch.arange(self.row_NS.shape[1], device=self.row_NS.device)
             distance = place[:, None] - place[None, :]
@@ -50,7 +51,7 @@ class Layout:
 
 
 def layout_of(batch: Batch) -> Layout:
-    """Return the layout of a batch."""
+    """Return the layout of a batch, in place on a CPU unless its rows are too long."""
     width = batch.row_NS.shape[1]
     in_place = batch.row_NS.device.type == "cpu" and width <= LONGEST
     segments = _segments(batch) if in_place else None
@@ -58,21 +59,21 @@ def layout_of(batch: Batch) -> Layout:
 
 
 def _segments(batch: Batch) -> list[Segment]:
-    """Return what each response's queries are: with its prompt where it is the first to have it, else alone."""
+    """Return one segment per response; the first response of a prompt has the prompt's own queries too."""
     segments, met = [], set()
     ends = (batch.row_NS >= 0).sum(1).tolist()
     for row, start, end in zip(batch.row_NS.numpy(), batch.start_N.tolist(), ends, strict=True):
         prompt, own = int(row[0]), slice(int(row[start]), int(row[end - 1]) + 1)
         if prompt in met:
             segments.append(Segment(slice(prompt, prompt + start), own))
-        else:  # a prompt's first response stands directly behind it
+        else:  # a prompt's first response lies directly behind it
             met.add(prompt)
             segments.append(Segment(slice(prompt, prompt), slice(prompt, own.stop)))
     return segments
 
 
 def use_packed_attention(model: Any) -> None:
-    """Let `model` take packed rows, where its type is one of those this was made for."""
+    """Let `model` take packed rows if its type is one of `FAMILIES`."""
     from transformers import AttentionInterface
 
     if model.config.model_type in FAMILIES:
@@ -124,7 +125,7 @@ def packed_attention(
 
 
 def _rows(packed: Tensor, layout: Layout) -> Tensor:
-    """Return (1, H, L, d) as rows, (N, H, S, d). A prompt's gradients add up over its rows, as in a look-up table."""
+    """Return (1, H, L, d) as rows, (N, H, S, d); as in an embedding, a prompt's gradients add up over its rows."""
     _, heads, length, width = packed.shape
     table = packed[0].transpose(0, 1).reshape(length, heads * width)
     rows = embedding(layout.row_NS, table)
@@ -132,7 +133,7 @@ def _rows(packed: Tensor, layout: Layout) -> Tensor:
 
 
 class _Take(torch.autograd.Function):
-    """Rows out of a table, each from a place of its own, so that the gradient is a plain copy back."""
+    """Rows of a table at distinct places: the gradient can be copied back, where `index_select` would have to add."""
 
     @staticmethod
     def forward(ctx: Any, table: Tensor, place: Tensor) -> Tensor:

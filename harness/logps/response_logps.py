@@ -1,12 +1,11 @@
 """The hot path: hidden states -> log-probs of the response tokens.
 
-A prompt goes through the model once for all its responses, in one packed row without padding (models in
-`packed_attention.FAMILIES`; others run padded rows, which are also the oracle of the tests). Only positions that
-predict a response token reach the output head, and in blocks (`output_head`): no tensor of tokens x vocabulary
-outlives its block.
+A prompt goes through the model once for all its responses, in one packed row without padding (model types in
+`packed_attention.FAMILIES`; others run padded rows, with which the tests compare). Only positions that predict a
+response token reach the output head, in blocks (`output_head`): no tensor of tokens x vocabulary outlives its block.
 
 Legend of shapes: L packed tokens, N responses, S row length (padded), D hidden width, T response tokens
-(padded), R response tokens of all rows.
+(padded), R response tokens of the whole batch.
 """
 
 from __future__ import annotations
@@ -24,13 +23,13 @@ from harness.logps.output_head import label_logps
 from harness.logps.packed_attention import is_packed, layout_of
 
 LARGE = 2**22
-"""Weights of an embedding from which on its gradient as a look-up is worth leaving sparse: 16 MiB in fp32."""
+"""Fewest weights of an embedding whose look-up gradient is worth keeping sparse: 16 MiB in fp32."""
 
 
 def response_logps(model: Any, batch: Batch, *, log_sum_sq: bool = False) -> Logps:
     """Return log p of every response token under `model`, (N, T) in fp32, 0 outside the mask.
 
-    `log_sum_sq` adds log sum_v p(v)^2 a token, detached (WPO).
+    `log_sum_sq` adds log sum_v p(v)^2 of each token, detached (WPO).
     """
     _sparse_look_up(model)
     with FastLinear():
@@ -50,16 +49,17 @@ def response_logps(model: Any, batch: Batch, *, log_sum_sq: bool = False) -> Log
 def recompute_activations(model: Any) -> None:
     """Let `model` recompute its layers in the backward pass instead of keeping their activations.
 
-    The layers run again outside of `response_logps`: they take the same products there as in the forward pass.
+    The layers run again outside of `response_logps`, so `FastLinear` is entered there too: otherwise the recomputed
+    products would come from another library than those of the forward pass and differ in the last digits.
     """
     again = {"use_reentrant": False, "context_fn": lambda: (nullcontext(), FastLinear())}
     model.gradient_checkpointing_enable(gradient_checkpointing_kwargs=again)
 
 
 def plain_logps(model: Any, batch: Batch, *, log_sum_sq: bool = False) -> Logps:
-    """Return the same as `response_logps`, the plain way: padded rows, full logits, automatic differentiation.
+    """Return the same as `response_logps` by the plain path: padded rows, full logits, automatic differentiation.
 
-    What the fast path is checked against (`--plain-path`); `model` has the attention of its own family.
+    The fast path is checked against it (`--plain-path`); `model` has the attention of its own family.
     """
     attention_NS = (batch.row_NS >= 0).long()
     ids_NS = batch.ids_L[batch.row_NS.clamp(min=0)] * attention_NS
@@ -73,10 +73,11 @@ def plain_logps(model: Any, batch: Batch, *, log_sum_sq: bool = False) -> Logps:
 
 
 def _sparse_look_up(model: Any) -> None:
-    """Let the gradient of an embedding that is the output head too be rows that are added to the head's.
+    """Keep the look-up gradient of an embedding sparse if the embedding is also the output head.
 
-    A dense one would be a second tensor of the vocabulary's size, zero but for the rows looked up: a tenth of a step
-    with a vocabulary of 65,536 and width 256. On a GPU the addition would be in no fixed order.
+    The two gradients are added. A dense look-up gradient would be a second tensor of the size of the head's, zero
+    except in the rows looked up: it costs a tenth of a step with a vocabulary of 65,536 and width 256. Not on a GPU,
+    where the sparse rows would be added in no fixed order.
     """
     lookup, head = model.get_input_embeddings(), model.get_output_embeddings()
     if isinstance(lookup, torch.nn.Embedding):
@@ -88,7 +89,7 @@ def _packed_hidden(model: Any, batch: Batch) -> Tensor:
     hidden_LD = backbone(model)(
         input_ids=batch.ids_L[None], position_ids=batch.position_L[None], use_cache=False, layout=layout_of(batch)
     ).last_hidden_state[0]
-    # the last token of a prompt predicts the first one of every response: an index met more than once
+    # an index may occur more than once: the last token of a prompt predicts the first token of every response
     return hidden_LD.index_select(0, batch.predictor_R)  # type: ignore[no-any-return]
 
 
@@ -102,6 +103,6 @@ def _padded_hidden(model: Any, batch: Batch) -> Tensor:
 
 
 def backbone(model: Any) -> Any:
-    """Return the decoder without its output head; LoRA layers, which sit inside it, stay in force."""
+    """Return the decoder without its output head; LoRA layers, which are inside it, stay active."""
     inner = model.get_base_model() if model.__class__.__module__.startswith("peft") else model
     return inner.get_decoder()

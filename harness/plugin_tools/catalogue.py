@@ -1,4 +1,4 @@
-"""The catalogue of the shipped losses: one Markdown page, made of what their files say of themselves."""
+"""The catalogue of the shipped losses: one Markdown page, made from the docstrings of their files."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ from harness.plugin_tools.listing import default_loss, family, needs
 SHIPPED = "preference-harness"
 """The distribution whose losses the page lists."""
 LABELS = ("Formula", "Reward", "Source", "Provenance", "Traps")
-"""The labelled paragraphs of a loss's module docstring."""
+"""Labels of the paragraphs in a loss's module docstring."""
 HEAD = ("Name", "Formula", "Reward", "Family", "Needs", "Mark", "Source", "Options and defaults")
 PAGE = """\
 # The shipped losses
 
-Each of the {count} losses is one file in [`plugins/`](../plugins), and this page is what those files say. It is made by
+Each of the {count} losses is one file in [`plugins/`](../plugins), and this page is made from their docstrings by
 `harness plugins catalogue > docs/losses.md`; a test compares the two. `harness plugins show NAME` adds the meaning and
-the range of every option, and the traps. [Write a loss](write-a-loss.md) tells how to add one.
+the range of every option, and the traps. [Write a loss](write-a-loss.md) explains how to add one.
 
 **Symbols.** S: log-prob of a response, summed over its tokens (prompt excluded, end-of-turn token included). n: the
 number of these tokens. A = S / n. R: S under the frozen reference model. h = S - R. Subscript w: chosen, l: rejected;
 h alone is h_w - h_l. A formula is the loss of one pair; the loss of a step is the mean over its pairs.
 
-**Family.** How the two responses meet (pairwise: through their difference; pointwise: each is held against a target of
-its own; unpaired: a label a response would do), whether a reference model takes part, whether the *reward* is summed
-or averaged over the response tokens, and for a loss around another one which it is around by default.
+**Family.** How the two responses enter the loss (pairwise: through their difference; pointwise: each is compared with a
+target of its own; unpaired: one good-or-bad label per response would do), whether a reference model takes part, whether
+the *reward* is summed or averaged over the response tokens, and, for a loss around another one, its default base.
 
-**Needs.** What a loss asks for beyond the policy's log-probs of the two responses.
+**Needs.** What a loss needs beyond the policy's log-probs of the two responses.
 
 **Mark.** V: agrees with values computed by the authors' or another library's code. P: from the paper's own text. S:
 from third-party code; the original was not read. R: reconstructed. The docstring's paragraph Provenance says more.
@@ -39,9 +39,9 @@ from third-party code; the original was not read. R: reconstructed. The docstrin
 
 
 def catalogue() -> str:
-    """Return the page. A paragraph that a loss does not write is an empty cell.
+    """Return the page. The cell of a paragraph that a loss does not have is empty.
 
-    Raises `HarnessError` where a shipped loss cannot be imported or built: a page without it would look complete.
+    Raises `HarnessError` if a shipped loss cannot be imported or built: a page without it would look complete.
     """
     manager = plugin_manager()
     lost = [reason for reason in manager.broken.values() if f" of {SHIPPED} " in reason]
@@ -54,31 +54,33 @@ def catalogue() -> str:
 
 
 def paragraphs(cls: type[Loss]) -> dict[str, str]:
-    """Return the labelled paragraphs of the loss's module docstring, each as one line; its class's win."""
-    found: dict[str, str] = {}
-    for said in (inspect.getdoc(inspect.getmodule(cls)), cls.__doc__):
+    """Return the labelled paragraphs of a loss, by label, one line each; those of its class replace its module's."""
+    by_label: dict[str, str] = {}
+    for docstring in (inspect.getdoc(inspect.getmodule(cls)), cls.__doc__):
         label = ""
-        for line in inspect.cleandoc(said or "").splitlines():
+        for line in inspect.cleandoc(docstring or "").splitlines():
             head, colon, rest = line.partition(":")
             if colon and head in LABELS:
                 label = head
-                found[label] = rest.strip()
+                by_label[label] = rest.strip()
             elif not line.strip():
                 label = ""
             elif label:
-                found[label] = f"{found[label]} {line.strip()}".strip()
-    return found
+                by_label[label] = f"{by_label[label]} {line.strip()}".strip()
+    return by_label
 
 
-def row(loss: Loss, said: Mapping[str, str]) -> tuple[str, ...]:
+def row(loss: Loss, by_label: Mapping[str, str]) -> tuple[str, ...]:
     """Return the cells of one loss, in the order of `HEAD`."""
-    mark = re.match(r"\[(\w)\]", said.get("Provenance", ""))
-    source = re.sub(r"arXiv:(\d{4}\.\d{4,5})", r"[arXiv:\1](https://arxiv.org/abs/\1)", escaped(said.get("Source", "")))
+    mark = re.match(r"\[(\w)\]", by_label.get("Provenance", ""))
+    source = re.sub(
+        r"arXiv:(\d{4}\.\d{4,5})", r"[arXiv:\1](https://arxiv.org/abs/\1)", escaped(by_label.get("Source", ""))
+    )
     options = [f"`{key}={_written(value)}`" for key, value in loss.options().items() if "." not in key]
     return (
         f"`{loss.name}`",
-        escaped(said.get("Formula", "").removesuffix(".")),
-        escaped(said.get("Reward", "").removesuffix(".")),
+        escaped(by_label.get("Formula", "").removesuffix(".")),
+        escaped(by_label.get("Reward", "").removesuffix(".")),
         family(loss),
         ", ".join(map(escaped, needs(loss))),
         mark[1] if mark else "",
@@ -88,9 +90,9 @@ def row(loss: Loss, said: Mapping[str, str]) -> tuple[str, ...]:
 
 
 def escaped(text: str) -> str:
-    """Return plain text as Markdown that shows it unchanged in a table cell; `code` stays code."""
+    """Return plain text as Markdown that shows it unchanged in a table cell; text in backticks stays code."""
     parts = text.split("`")
-    if len(parts) % 2 == 0:  # a lone backtick marks nothing
+    if len(parts) % 2 == 0:  # an unpaired backtick marks no code
         return _plain(text)
     return "`".join(part.replace("|", r"\|") if code % 2 else _plain(part) for code, part in enumerate(parts))
 

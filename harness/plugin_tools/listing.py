@@ -1,4 +1,4 @@
-"""Pages about what is installed."""
+"""The pages of `harness plugins list`, `harness plugins show` and `harness doctor`."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ NEEDS: Mapping[str, str] = {
     "batch_coupled": "whole step",
     "stateful": "state",
 }
-"""By trait: what a loss asks the harness for, in words."""
+"""For each trait, in words: what the harness must provide for the loss."""
 
 
 def plugin_list() -> str:
-    """Return one line a loss under its family, then the data sets, the scorers and what is broken."""
+    """Return one line per loss under its family, then the data sets, the scorers and the broken plugins."""
     manager = plugin_manager()
     known = losses(manager)
     width = max(map(len, known), default=4)
@@ -38,7 +38,7 @@ def plugin_list() -> str:
         owner = loss_owner(manager, name)
         try:
             kind = family(default_loss(manager, name))
-        except HarnessError as error:  # somebody's constructor: it costs its own line
+        except HarnessError as error:  # its constructor raises: the other losses are still listed
             broken.append(str(error))
             continue
         line = f"{name:<{width}}  {_first_line(cls)}  [{owner.distribution} {owner.version}]"
@@ -51,7 +51,7 @@ def plugin_list() -> str:
 
 
 def plugin_page(name: str) -> str:
-    """Return all that is known of one loss."""
+    """Return all that is known about one loss: its docstrings, options, family, needs and promises."""
     manager = plugin_manager()
     loss = default_loss(manager, name)
     owner, cls = loss_owner(manager, name), type(loss)
@@ -71,7 +71,7 @@ def plugin_page(name: str) -> str:
 
 
 def family(loss: Loss) -> str:
-    """Return what kind of method it is, such as "pairwise, reference, summed"; a wrapper's is its base's."""
+    """Return the kind of method, such as "pairwise, reference, summed"; a wrapper has that of its base."""
     values = [getattr(loss, field.name) for field in dataclasses.fields(loss)]
     words = [
         loss.comparison,
@@ -83,13 +83,13 @@ def family(loss: Loss) -> str:
 
 
 def needs(loss: Loss) -> list[str]:
-    """Return what a loss asks for beyond the policy's log-probs of the two responses."""
+    """Return what a loss needs beyond the policy's log-probs of the two responses."""
     declared = [words for trait, words in NEEDS.items() if getattr(loss, trait)]
     return declared + [f"column {column}" for column in loss.needs_columns]
 
 
 def default_loss(manager: Manager, name: str) -> Loss:
-    """Return the loss with its default options. Raises `HarnessError`, with who brings it, whatever it raised."""
+    """Return the loss with its default options; whatever it raises becomes a `HarnessError` that names its owner."""
     try:
         return resolver(manager)(name, {})
     except HarnessError:
@@ -98,18 +98,18 @@ def default_loss(manager: Manager, name: str) -> Loss:
         owner = loss_owner(manager, name)
         raise HarnessError(
             f"loss '{name}' of {owner.distribution} {owner.version} cannot be built with its defaults: "
-            f"{type(error).__name__}: {error}; mend the plugin or uninstall it"
+            f"{type(error).__name__}: {error}; correct the plugin or uninstall it"
         ) from error
 
 
 def _promises(loss: Loss) -> list[str]:
-    said, domain = [], loss.domain
+    promises, domain = [], loss.domain
     if loss.monotone:
-        said.append("a likelier chosen or a less likely rejected response never raises the loss")
+        promises.append("a likelier chosen or a less likely rejected response never raises the loss")
     if not loss.saturates:
-        said.append("a misranked pair always has a gradient")
-    said.append(
-        f"finite down to {domain.lowest_sum:g} nats a response and {domain.lowest_token:g} nats a token, "
+        promises.append("a misranked pair always has a gradient")
+    promises.append(
+        f"finite down to {domain.lowest_sum:g} nats per response and {domain.lowest_token:g} nats per token, "
         f"up to {domain.longest} tokens"
     )
     for limit in loss.limits:
@@ -117,12 +117,12 @@ def _promises(loss: Loss) -> list[str]:
         options = ",".join(f"{key}={value}" for key, value in limit.equals_options.items())
         scale = "" if limit.scale == 1 else f"{limit.scale:g} * "
         other = f"{scale}{limit.equals}{':' if options else ''}{options}"
-        said.append((f"with {', '.join(where)} it is " if where else "it is ") + other)
-    return said
+        promises.append((f"with {', '.join(where)} it is " if where else "it is ") + other)
+    return promises
 
 
 def doctor_page() -> str:
-    """Return what is installed and what a run would use."""
+    """Return what is installed here, and which scorer, GPU, hub and caches a run would use."""
     packages = ("preference-harness", "torch", "transformers", "datasets", "peft", "bert-score", "ray")
     lines = [f"Python        {platform.python_version()} on {platform.platform()}, {os.cpu_count()} CPUs"]
     for name in packages:

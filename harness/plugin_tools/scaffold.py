@@ -20,19 +20,19 @@ FILES = {
     "tests/test_conformance.py": "test_conformance.py",
     "tests/golden.json": "golden.json",
 }
-"""Where a file goes -> its template, which has `.txt` after its name so that no tool takes it for code of ours."""
+"""Written file -> its template in `template/`, where `.txt` is appended so that no tool reads it as our code."""
 
 
 def new_plugin(name: str, folder: Path) -> Path:
-    """Write `folder`/`name`, a distribution that brings the loss `name`, and return it.
+    """Write a distribution that brings the loss `name` to `folder`/`name`, and return that folder.
 
-    Raises `HarnessError` for a name that cannot be used and for a folder that is there already or cannot be written.
+    Raises `HarnessError` for a name that cannot be used and for a folder that exists already or cannot be written.
     """
     _check_name(name)
     target = folder / name
     if target.exists():
         raise HarnessError(
-            f"got '{name}', but {target} is there already, expected a new folder; move it or name another"
+            f"got '{name}', but {target} exists already, expected a new folder; move it or choose another name"
         )
     module = name.replace("-", "_")
     words = {"name": name, "module": module, "cls": _class_name(name)}
@@ -44,14 +44,16 @@ def new_plugin(name: str, folder: Path) -> Path:
             text = (templates / f"{source}.txt").read_text(encoding="utf-8")
             path.write_text(Template(text).substitute(words), encoding="utf-8")
     except OSError as error:
-        raise HarnessError(f"--folder got {folder}, where {target} cannot be written: {error}; name another") from error
+        raise HarnessError(
+            f"--folder got {folder}, where {target} cannot be written: {error}; give another folder"
+        ) from error
     return target
 
 
 def next_steps(target: Path) -> str:
-    """Return what to do with a new distribution, as text."""
+    """Return the next commands for the author of a new distribution, as text."""
     name = target.name
-    path = target if target.is_absolute() else f"./{target}"  # pip would take a bare name for one of the index
+    path = target if target.is_absolute() else f"./{target}"  # pip would look a bare name up in the package index
     return "\n".join(
         [
             f"Written: {target}; the loss is {target / 'src' / name.replace('-', '_')}.py",
@@ -65,27 +67,27 @@ def next_steps(target: Path) -> str:
 
 def _class_name(name: str) -> str:
     camel = "".join(part.capitalize() for part in name.split("-"))
-    # an end of its own: a loss called `range` or `terms` must not hide what the file imports
+    # always with "Loss": a class `Range` or `Terms` would hide what the file imports under that name
     return camel if camel.endswith("Loss") and camel != "Loss" else f"{camel}Loss"
 
 
 def _check_name(name: str) -> None:
     if not re.fullmatch(r"[a-z][a-z0-9]*(-[a-z0-9]+)*", name):
         raise HarnessError(
-            f"got the name '{name}', expected lower-case letters, digits and single dashes, a letter first; "
+            f"got the name '{name}', expected lower-case letters, digits and single dashes, beginning with a letter; "
             "for example my-loss"
         )
     if name in RESERVED:
-        raise HarnessError(f"got the name '{name}', which {RESERVED[name]}, expected a new one; choose another")
+        raise HarnessError(f"got the name '{name}', which stands for {RESERVED[name]}; choose another")
     manager = plugin_manager()
     if name in losses(manager):
         owner = loss_owner(manager, name)
         raise HarnessError(
-            f"got the name '{name}', which {owner.distribution} {owner.version} brings already, expected a new one; "
+            f"got the name '{name}', which {owner.distribution} {owner.version} already uses, expected a new one; "
             "choose another"
         )
     module = name.replace("-", "_")
     if keyword.iskeyword(module) or importlib.util.find_spec(module) is not None:
         raise HarnessError(
-            f"got the name '{name}', whose module '{module}' Python has already, expected a new one; choose another"
+            f"got the name '{name}', but Python already has a module '{module}', expected a new one; choose another"
         )

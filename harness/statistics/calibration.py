@@ -1,9 +1,9 @@
-"""Whether sigmoid(margin) is the probability that the chosen response wins: Brier, ECE, reliability bins. No torch.
+"""Whether sigmoid(margin) is the probability that the chosen response wins: Brier, ECE, reliability. Imports no torch.
 
-A Bradley-Terry reward says so: P(first beats second) = sigmoid(reward of first - reward of second). Which response is
-called chosen is the outcome, so a pair is read from the side that the reward prefers: confidence = sigmoid(|margin|),
-from 0.5 on, and right or wrong (Guo et al. 2017, arXiv:1706.04599). A reward that is no log-odds (IPO's, characters)
-makes no such claim; then the numbers say how far it is from one.
+That is what a Bradley-Terry reward claims: P(first beats second) = sigmoid(reward of first - reward of second). The
+label "chosen" is the outcome, so a pair is seen from the response that the reward prefers: its confidence is
+sigmoid(|margin|), at least 0.5, and it is right or wrong (Guo et al. 2017, arXiv:1706.04599). A reward that is no
+log-odds (IPO's, a number of characters) makes no such claim; the numbers then say how far it is from a probability.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from harness.statistics.intervals import Floats, cluster_sums
 
 BINS = 10
-"""Bins of confidence, equal in width, from 0.5 to 1."""
+"""Number of bins of equal width for confidences from 0.5 to 1."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,22 +26,23 @@ class Bin:
     start: float
     end: float
     confidence: float
-    """Mean; NaN in an empty bin."""
+    """Mean confidence; NaN in an empty bin."""
     accuracy: float
-    """Share of right ones; a tie counts half."""
+    """Share of pairs that are right; a tie counts half."""
     low: float
     high: float
     """95 % interval of the accuracy over prompts; NaN in an empty bin."""
     n: int
+    """Number of pairs."""
 
 
 def wins(margin: Floats) -> Floats:
-    """Return 1 where the chosen response has more reward, 0.5 for a tie, 0 else, (n,); NaN where it is not known."""
+    """Return 1 where the chosen response has the higher reward, 0.5 for a tie, else 0, (n,); NaN where unknown."""
     return np.where(np.isnan(margin), np.nan, (margin > 0) + 0.5 * (margin == 0))
 
 
 def brier_examples(margin: Floats) -> Floats:
-    """Return (1 - sigmoid(margin))^2 a pair, (n,), in squared probability (Brier 1950): 0.25 for no opinion."""
+    """Return (1 - sigmoid(margin))^2 for each pair, (n,), a squared probability (Brier 1950); 0.25: no preference."""
     from scipy.special import expit
 
     return np.asarray(expit(-margin) ** 2)
@@ -51,8 +52,8 @@ def ece_examples(margin: Floats) -> Floats:
     """Return pseudo-values (n,) whose mean is the expected calibration error, in probability (Guo et al. 2017, eq. 3).
 
     ECE = sum over bins of |sum of (confidence - right)| / n. A pair's pseudo-value is its (confidence - right) times
-    the sign of its bin's sum: the linearisation with signs held. Resampling the absolute value instead would add to the
-    estimator's own upward bias, which it has near perfect calibration (Kumar et al. 2019, arXiv:1909.10155).
+    the sign of its bin's sum: a linearisation in which the signs are constants. Resampling the absolute values instead
+    would add to the upward bias that the estimator has near perfect calibration (Kumar et al. 2019, arXiv:1909.10155).
     """
     known = np.isfinite(margin)
     confidence, right, place = _read(margin)
@@ -64,7 +65,7 @@ def ece_examples(margin: Floats) -> Floats:
 def reliability(prompt: NDArray[np.int64], margin: Floats, n_prompts: int) -> tuple[Bin, ...]:
     """Return the bins of a reliability diagram (Niculescu-Mizil & Caruana 2005); none where no margin is known.
 
-    `prompt`, `margin`: (n,), several seeds or models behind each other; `prompt` counts from 0. The interval is
+    `prompt`, `margin`: (n,), several seeds or models one after another; `prompt` counts from 0. The interval is
     Wilson's (1927) at the effective number of pairs: n over the design effect of prompts (Korn & Graubard 1998).
     """
     known = np.isfinite(margin)
@@ -91,7 +92,7 @@ def reliability(prompt: NDArray[np.int64], margin: Floats, n_prompts: int) -> tu
 
 
 def _read(margin: Floats) -> tuple[Floats, Floats, NDArray[np.int64]]:
-    """Return confidence, right and the number of the bin of each pair, (n,) each."""
+    """Return for each pair its confidence, whether it is right, and the number of its bin, (n,) each."""
     from scipy.special import expit
 
     confidence = expit(np.abs(margin))
@@ -100,6 +101,7 @@ def _read(margin: Floats) -> tuple[Floats, Floats, NDArray[np.int64]]:
 
 
 def _wilson(prompt: NDArray[np.int64], right: Floats, n_prompts: int) -> tuple[float, float]:
+    """Return the 95 % interval of the share of right pairs, see `reliability`; NaN without pairs."""
     from scipy.special import stdtrit
 
     if not len(right):
@@ -110,7 +112,7 @@ def _wilson(prompt: NDArray[np.int64], right: Floats, n_prompts: int) -> tuple[f
     freedom = max(clusters - 1, 1)
     independent = share * (1 - share) / n
     clustered = float(((sums - share * sizes) ** 2).sum()) / n**2 * clusters / freedom
-    # all right or all wrong: nothing shows how alike the pairs of a prompt are, so each prompt counts once
+    # if all are right or all wrong, nothing shows how alike the pairs of a prompt are: each prompt counts once
     effective = n / max(clustered / independent, 1.0) if independent > 0 else clusters
     square = float(stdtrit(float(freedom), 0.975)) ** 2 / effective
     half = float(np.sqrt(square * share * (1 - share) + square**2 / 4))

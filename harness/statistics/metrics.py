@@ -1,7 +1,7 @@
-"""Metrics, per example first: rows of a cell -> one value an example -> the metric, which is their mean.
+"""Metrics, example by example: the rows of a cell -> one value per example -> the metric, which is their mean.
 
-A metric that is not a mean (rank correlations, a slope) has pseudo-values instead, whose mean it is; so one cluster
-bootstrap over prompts gives every interval. Missing is NaN with a reason, never 0. Imports no torch.
+A metric that is not a mean of values (rank correlations, a slope) has pseudo-values instead, whose mean it is; so one
+bootstrap over prompts gives every interval. What is missing is NaN with a reason, never 0. Imports no torch.
 """
 
 from __future__ import annotations
@@ -18,12 +18,11 @@ from harness.statistics.calibration import brier_examples, ece_examples, wins
 from harness.statistics.intervals import Floats
 from harness.statistics.rank_correlations import kendall_examples, slope_examples, spearman_examples
 from harness.statistics.within_prompt import MIN_LIST, best_of_n, correlations, lists, ndcg
+from harness.statistics.yardsticks import YARDSTICKS, margins, rewards
 
 if TYPE_CHECKING:
     import pandas as pd
 
-YARDSTICKS = ("sum", "mean", "ratio")
-"""Rewards common to all losses: summed log-prob, log-prob a token, summed log-prob over the reference's."""
 LENBALANCED = "test_lenbalanced"
 PAIRS_READ = (
     *("split", "prompt_id", "gap", "true_chosen", "true_rejected", "reward_chosen", "reward_rejected"),
@@ -33,23 +32,24 @@ PAIRS_READ = (
 RESPONSES_READ = (
     *("split", "prompt_id", "sum_logp", "tokens", "ref_sum_logp", "reward", "score", "true_quality", "listwise"),
 )
-"""What the metrics read of a cell's two tables."""
+"""The columns that the metrics read from a cell's two tables."""
 LISTWISE = ("spearman_within_prompt", "kendall_within_prompt", "ndcg", "best_of_n")
-"""One value a prompt of the listwise data."""
+"""Metrics with one value per prompt of the listwise data."""
 ON_REFERENCE = ("chosen_logp_drift", "rejected_logp_drift", "likelihood_displacement")
+"""Metrics that need the log-probs of the reference model."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Metric:
-    """What a number on the board means."""
+    """The meaning of a number on the board."""
 
     name: str
     unit: str
     direction: Literal["higher", "lower", "none"]
-    """Which way is better; `none`: read it, do not rank by it."""
+    """Which way is better; `none`: informative, but nothing to rank by."""
     summary: str
     source: str = ""
-    """Who defined it; empty where it is a plain mean or share."""
+    """Who defined it; empty for a plain mean or share."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,7 +59,7 @@ class Examples:
     prompt: NDArray[np.object_]
     """(n,) prompt ids, the clusters of the bootstrap."""
     value: Floats
-    """(n,); NaN where the example does not count."""
+    """(n,); NaN if the example does not count."""
 
 
 _OWN: tuple[tuple[str, str, Literal["higher", "lower", "none"], str, str], ...] = (
@@ -119,20 +119,24 @@ _OWN: tuple[tuple[str, str, Literal["higher", "lower", "none"], str, str], ...] 
 )
 """Name, unit, direction, summary, source; in the order of the board.
 
-There is no KL to the reference: that is a mean over the policy's own samples, and held-out responses, mismatched
-completions included, are the data's. What they give is the drift, a mean log-ratio, and is called so.
+There is no KL divergence from the reference: it is a mean over the policy's own samples, while held-out responses and
+mismatched completions come from the data. On those, the mean log-ratio is the drift, and is called so.
 """
 
 
 def _registry() -> dict[str, Metric]:
     own = [Metric(name=row[0], unit=row[1], direction=row[2], summary=row[3], source=row[4]) for row in _OWN]
     common = [
-        replace(one, name=f"{one.name}@{yardstick}", summary=f"{one.summary}; reward read as the {yardstick} yardstick")
-        for one in own
-        if one.name in ("pairwise_accuracy", "pairwise_accuracy_lenbalanced", "spearman", "kendall")
+        replace(
+            metric,
+            name=f"{metric.name}@{yardstick}",
+            summary=f"{metric.summary}; reward read as the {yardstick} yardstick",
+        )
+        for metric in own
+        if metric.name in ("pairwise_accuracy", "pairwise_accuracy_lenbalanced", "spearman", "kendall")
         for yardstick in YARDSTICKS
     ]
-    return {one.name: one for one in [*own, *common]}
+    return {metric.name: metric for metric in [*own, *common]}
 
 
 METRICS: Mapping[str, Metric] = _registry()
@@ -147,24 +151,24 @@ def gap_edges(rows: pd.DataFrame | Columns) -> Floats:
 
 
 def pair_values(rows: pd.DataFrame | Columns, edges: Floats | None = None) -> dict[str, Floats]:
-    """Return per-pair values of the pairwise metrics, each over its split's pairs in the order of `rows`.
+    """Return the values of the pairwise metrics, one per pair of the metric's split, in the order of `rows`.
 
-    Metrics of the length-balanced split have one value a row of that split, all others one a row of the main split.
-    `edges`: the quartile edges of the score gap, (3,); by default those of `rows`. A pair on an edge is in the quartile
-    below it.
+    Metrics of the length-balanced split have one value per row of that split, all others one per row of the main split.
+    `edges`: the quartile edges of the score gap, (3,); by default those of `rows`. A pair on an edge belongs to the
+    quartile below it.
     """
     columns = columns_of(rows, PAIRS_READ)
     main, balanced = _main(columns), _balanced(columns)
     edges = gap_edges(columns) if edges is None else edges
-    margins = _margins(main)
+    by_reward = margins(main)
     values: dict[str, Floats] = {}
-    for suffix, margin in margins.items():
+    for suffix, margin in by_reward.items():
         values[f"pairwise_accuracy{suffix}"] = wins(margin)
-    own, gap = margins[""], main["gap"]
+    own, gap = by_reward[""], main["gap"]
     quartile = np.where(np.isfinite(gap), np.searchsorted(edges, gap, side="left") + 1, 0)
     for q in (1, 2, 3, 4):
         values[f"pairwise_accuracy_gap_q{q}"] = np.where(quartile == q, wins(own), np.nan)
-    for suffix, margin in _margins(balanced).items():
+    for suffix, margin in margins(balanced).items():
         values[f"pairwise_accuracy_lenbalanced{suffix}"] = wins(margin)
     truth = np.sign(main["true_chosen"] - main["true_rejected"])
     values["pairwise_accuracy_true"] = np.where(truth == 0, np.nan, wins(own * truth))
@@ -183,29 +187,29 @@ def examples(
     """Return the examples of every metric in `METRICS`, in its order."""
     pairs, main = columns_of(rows, PAIRS_READ), _main(columns_of(responses, RESPONSES_READ))
     prompts = {False: _main(pairs)["prompt_id"], True: _balanced(pairs)["prompt_id"]}
-    found = {
+    by_metric = {
         name: Examples(prompt=prompts[name.startswith("pairwise_accuracy_lenbalanced")], value=value)
         for name, value in pair_values(pairs, edges).items()
     }
-    rewards, score = _rewards(main), main["score"]
-    pooled = [(f"spearman{suffix}", spearman_examples, reward, score) for suffix, reward in rewards.items()]
-    pooled += [(f"kendall{suffix}", kendall_examples, reward, score) for suffix, reward in rewards.items()]
-    pooled.append(("spearman_true", spearman_examples, rewards[""], main["true_quality"]))
+    by_reward, score = rewards(main), main["score"]
+    pooled = [(f"spearman{suffix}", spearman_examples, reward, score) for suffix, reward in by_reward.items()]
+    pooled += [(f"kendall{suffix}", kendall_examples, reward, score) for suffix, reward in by_reward.items()]
+    pooled.append(("spearman_true", spearman_examples, by_reward[""], main["true_quality"]))
     for name, correlate, reward, truth in pooled:
         usable = np.isfinite(truth) & np.isfinite(reward)
         value = np.full(len(score), np.nan)
         value[usable] = correlate(reward[usable], truth[usable])
-        found[name] = Examples(prompt=main["prompt_id"], value=value)
-    found |= _listwise(_where(main, main["listwise"]))
-    return {name: found[name] for name in METRICS}
+        by_metric[name] = Examples(prompt=main["prompt_id"], value=value)
+    by_metric |= _listwise(_where(main, main["listwise"]))
+    return {name: by_metric[name] for name in METRICS}
 
 
 def summarise(rows: pd.DataFrame, responses: pd.DataFrame) -> tuple[dict[str, float], dict[str, str]]:
-    """Return every metric of one cell and, for those that are NaN, why."""
+    """Return every metric of one cell, and the reason for each one that is NaN."""
     metrics, reasons = {}, {}
     pairs, answers = columns_of(rows, PAIRS_READ), columns_of(responses, RESPONSES_READ)
-    for name, found in examples(pairs, answers).items():
-        value = found.value[np.isfinite(found.value)]
+    for name, of_metric in examples(pairs, answers).items():
+        value = of_metric.value[np.isfinite(of_metric.value)]
         metrics[name] = float(value.mean()) if len(value) else float("nan")
         if not len(value):
             reasons[name] = _why_missing(name, pairs, answers)
@@ -213,6 +217,7 @@ def summarise(rows: pd.DataFrame, responses: pd.DataFrame) -> tuple[dict[str, fl
 
 
 def _why_missing(name: str, rows: Columns, responses: Columns) -> str:
+    """Return why no example has a value of the metric called `name`."""
     stem, _, yardstick = name.partition("@")
     on_responses = stem.startswith(("spearman", "kendall")) or stem in LISTWISE
     table, kind = (_main(responses) if on_responses else _main(rows)), "data"
@@ -224,7 +229,7 @@ def _why_missing(name: str, rows: Columns, responses: Columns) -> str:
         return f"the split has no {kind}"
     if stem in ON_REFERENCE:
         return "the reference's log-probs are not known"
-    if not np.isfinite((_rewards if on_responses else _margins)(table)[f"@{yardstick}" if yardstick else ""]).any():
+    if not np.isfinite((rewards if on_responses else margins)(table)[f"@{yardstick}" if yardstick else ""]).any():
         return f"the {yardstick} yardstick's log-probs are not known" if yardstick else "no reward is known"
     needed = _needed(stem, on_responses)
     if needed and not np.isfinite(table[needed]).any():
@@ -241,25 +246,25 @@ def _why_missing(name: str, rows: Columns, responses: Columns) -> str:
 
 
 def _needed(stem: str, on_responses: bool) -> str | None:
-    """Return the column without which the metric cannot be."""
+    """Return the column of the data that the metric needs, if any."""
     if stem.endswith("_true"):
         return "true_quality" if on_responses else "true_chosen"
     return "score" if on_responses else "gap" if "_gap_" in stem else None
 
 
 def _listwise(responses: Columns) -> dict[str, Examples]:
-    """Return the metrics that have one value a prompt."""
-    found = lists(responses["prompt_id"], responses["reward"], responses["score"])
-    spearman, kendall = correlations(found)
-    values = dict(zip(LISTWISE, (spearman, kendall, ndcg(found), best_of_n(found)), strict=True))
-    return {name: Examples(prompt=found.prompt, value=value) for name, value in values.items()}
+    """Return the metrics that have one value per prompt."""
+    of_prompts = lists(responses["prompt_id"], responses["reward"], responses["score"])
+    spearman, kendall = correlations(of_prompts)
+    values = dict(zip(LISTWISE, (spearman, kendall, ndcg(of_prompts), best_of_n(of_prompts)), strict=True))
+    return {name: Examples(prompt=of_prompts.prompt, value=value) for name, value in values.items()}
 
 
 def _length_slope(margin: Floats, chosen: Floats, rejected: Floats) -> Floats:
     """Return pseudo-values of the least-squares slope of margin / sd(margin) on log(chosen / rejected characters).
 
-    0: the reward does not care for length beyond what the intercept, being chosen, explains. In the margin's own sd, so
-    that losses of different scale compare. After the length regressions of Dubois et al. (2024), arXiv:2404.04475.
+    0: length explains nothing beyond the intercept, which is the effect of being chosen. In units of the margin's own
+    sd, so that losses of different scale compare. After Dubois et al. (2024), arXiv:2404.04475, length regressions.
     """
     value = np.full(len(margin), np.nan)
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -267,28 +272,6 @@ def _length_slope(margin: Floats, chosen: Floats, rejected: Floats) -> Floats:
     usable = np.isfinite(margin) & np.isfinite(ratio)
     value[usable] = slope_examples(ratio[usable], margin[usable])
     return value
-
-
-def _margins(pairs: Columns) -> dict[str, Floats]:
-    """Return reward of chosen minus rejected, (n,): under the own reward "" and "@sum", "@mean", "@ratio"."""
-    chosen, rejected = pairs["chosen_sum_logp"], pairs["rejected_sum_logp"]
-    return {
-        "": pairs["reward_chosen"] - pairs["reward_rejected"],
-        "@sum": chosen - rejected,
-        "@mean": chosen / pairs["chosen_tokens"] - rejected / pairs["rejected_tokens"],
-        "@ratio": (chosen - pairs["ref_chosen_sum_logp"]) - (rejected - pairs["ref_rejected_sum_logp"]),
-    }
-
-
-def _rewards(responses: Columns) -> dict[str, Floats]:
-    """Return the reward of each response, (n,), under the same keys as `_margins`."""
-    total = responses["sum_logp"]
-    return {
-        "": responses["reward"],
-        "@sum": total,
-        "@mean": total / responses["tokens"],
-        "@ratio": total - responses["ref_sum_logp"],
-    }
 
 
 def _main(table: Columns) -> Columns:

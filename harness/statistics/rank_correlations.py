@@ -1,7 +1,7 @@
-"""Rank correlations and slopes as pseudo-values, one an example, whose mean they are: to be resampled as means.
+"""Rank correlations and slopes as means of pseudo-values, one per example, so that they can be resampled as means.
 
-Pseudo-value = estimate + influence function. Re-ranking every resample exactly would cost a sort a resample and system;
-this costs a sort a system. Imports no torch.
+Pseudo-value = estimate + influence function. Ranking every resample anew would cost one sort per resample and system;
+this costs one sort per system. Imports no torch.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ from numpy.typing import NDArray
 from harness.statistics.intervals import Floats
 
 FEW = 100
-"""Up to so many different values on one side, concordance is counted in a table."""
+"""If one side has no more different values than this, concordance is counted in a table."""
 
 
 def spearman_examples(x: Floats, y: Floats) -> Floats:
     """Return pseudo-values (n,) whose mean is Spearman's correlation of `x` and `y` with mid-ranks for ties.
 
-    Estimate + influence function (Croux & Dehon 2010, sec. 3, here with ties): a resample's mean pseudo-value is the
-    linearised resampled correlation. First order: with 40 prompts or correlations above 0.8 an interval's ends lie up
-    to 0.4 standard errors from those of exact re-ranking, with 200 prompts 0.2. NaN where one side is constant.
+    Estimate + influence function (Croux & Dehon 2010, sec. 3, here with ties): the mean pseudo-value of a resample is
+    its correlation to first order. With 40 prompts, or correlations above 0.8, the ends of an interval lie up to 0.4
+    standard errors from those of exact re-ranking; with 200 prompts up to 0.2. NaN if one side is constant.
     """
     if not len(x):
         return np.empty(0)
@@ -42,7 +42,7 @@ def spearman_examples(x: Floats, y: Floats) -> Floats:
 def kendall_examples(x: Floats, y: Floats) -> Floats:
     """Return pseudo-values (n,) whose mean is Kendall's tau-b of `x` and `y`; see `spearman_examples`.
 
-    The projection of the U-statistic (Hoeffding 1948), its two tie corrections linearised with it.
+    The projection of the U-statistic (Hoeffding 1948); its two tie corrections are linearised too.
     """
     n = len(x)
     if not n:
@@ -52,7 +52,7 @@ def kendall_examples(x: Floats, y: Floats) -> Floats:
 
 
 def slope_examples(x: Floats, y: Floats) -> Floats:
-    """Return pseudo-values (n,) whose mean is the slope of y / sd(y) on x (least squares); NaN if constant."""
+    """Return pseudo-values (n,) whose mean is the least-squares slope of y / sd(y) on x; NaN if a side is constant."""
     if not len(x) or np.ptp(x) == 0 or np.ptp(y) == 0:
         return np.full(len(x), np.nan)
     d_x, d_y = x - x.mean(), y - y.mean()
@@ -65,12 +65,13 @@ def slope_examples(x: Floats, y: Floats) -> Floats:
 
 
 def _dense(x: Floats) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the dense rank of each value, (n,), and how many values have each rank."""
     _, rank, count = np.unique(x, return_inverse=True, return_counts=True)
     return rank.astype(np.int64), count.astype(np.int64)
 
 
 def _above(rank: NDArray[np.int64], values: Floats) -> Floats:
-    """Return, for each example, the sum of `values` over examples of higher rank and half of that over equal rank."""
+    """Return, for each example, the sum of `values` over examples of higher rank plus half of that over equal rank."""
     by_rank = np.bincount(rank, weights=values)
     return np.asarray((by_rank.sum() - np.cumsum(by_rank) + by_rank / 2)[rank])
 
@@ -91,9 +92,9 @@ def _normalised(xy: Floats, xx: Floats, yy: Floats, degree: int) -> Floats:
 def _concordance(rank_x: NDArray[np.int64], rank_y: NDArray[np.int64]) -> Floats:
     """Return, for each example i, the sum over j of sign(x_i - x_j) * sign(y_i - y_j), (n,), in O(n log^2 n).
 
-    Where one side has few values, by a table. Else: two ranks differ first at some binary digit; digit by digit,
-    examples that agree in all higher digits are compared, those with a 1 (larger x) against those with a 0, by counting
-    smaller and larger y in their sorted order.
+    If one side has few values, by a table. Otherwise by binary digits of the ranks of x: two ranks differ first at some
+    digit. For each digit, examples that agree in all higher digits form a group, and those with a 1 (larger x) are
+    compared with those with a 0, by counting smaller and larger y in the sorted order of the group.
     """
     n = len(rank_x)
     few, many = (rank_x, rank_y) if rank_x.max(initial=0) < rank_y.max(initial=0) else (rank_y, rank_x)
@@ -104,11 +105,11 @@ def _concordance(rank_x: NDArray[np.int64], rank_y: NDArray[np.int64]) -> Floats
     for digit in range(int(rank_x.max(initial=0)).bit_length()):
         order = by_y[np.argsort(x[by_y] >> (digit + 1), kind="stable")]
         group, y = x[order] >> (digit + 1), rank_y[order]
-        one = ((x[order] >> digit) & 1).astype(bool)
+        larger_x = ((x[order] >> digit) & 1).astype(bool)
         new_group = _after_first(group[1:] != group[:-1], True)
         group_start, group_end = _runs(new_group)
         tie_start, tie_end = _runs(new_group | _after_first(y[1:] != y[:-1], True))
-        for others, sign in ((~one, 1), (one, -1)):
+        for others, sign in ((~larger_x, 1), (larger_x, -1)):
             seen = _after_first(np.cumsum(others), 0)
             smaller, larger = seen[tie_start] - seen[group_start], seen[group_end] - seen[tie_end]
             total[order] += np.where(others, 0, sign * (smaller - larger))
@@ -116,22 +117,22 @@ def _concordance(rank_x: NDArray[np.int64], rank_y: NDArray[np.int64]) -> Floats
 
 
 def _concordance_of_few(few: NDArray[np.int64], many: NDArray[np.int64]) -> Floats:
-    """Return the same, (n,), by a table with a row a value of `many` and a column a value of `few`."""
+    """Return the same, (n,), by a table with a row for each value of `many` and a column for each value of `few`."""
     rows, columns = int(many.max(initial=0)) + 1, int(few.max(initial=0)) + 1
     table = np.bincount(many * columns + few, minlength=rows * columns).reshape(rows, columns)
-    lower = np.cumsum(table, axis=0)  # how many of each column have a value of `many` up to this row's
-    signs = 2 * lower - table - lower[-1]  # less those above: the sum of the signs of a row against a column
+    lower = np.cumsum(table, axis=0)  # how many of each column have this row's value of `many` or a smaller one
+    signs = 2 * lower - table - lower[-1]  # minus those with a larger one: the sum of this row's signs
     left = np.cumsum(signs, axis=1)
     return np.asarray((2 * left - signs - left[:, -1:])[many, few], dtype=np.float64)
 
 
 def _after_first(values: NDArray[Any], first: int) -> NDArray[Any]:
-    """Return `values` behind `first`, (n + 1,)."""
+    """Return `first` followed by `values`, (n + 1,)."""
     return np.concatenate((np.array([first], dtype=values.dtype), values))
 
 
 def _runs(starts: NDArray[np.bool_]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return the first and one past the last position of each position's run, (n,) each."""
+    """Return, for each position, where its run begins and one past where it ends, (n,) each."""
     n, place = len(starts), np.arange(len(starts))
     ends = np.append(starts[1:], True)
     return (

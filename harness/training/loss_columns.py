@@ -1,4 +1,4 @@
-"""The columns of the training pairs that a loss declares or prepares. Imports no torch."""
+"""The columns that a loss declares or prepares, for the training pairs. Imports no torch."""
 
 from __future__ import annotations
 
@@ -15,17 +15,18 @@ from harness.training.reference_cache import Reference
 def prepare_columns(
     loss: Loss, pairs: Sequence[Pair], tokens: Sequence[TokenPair], visited: np.ndarray, reference: Reference | None
 ) -> dict[str, np.ndarray]:
-    """Return the columns a loss declared and prepared, (pairs,) float64 each, NaN where the budget does not go.
+    """Return the columns that a loss declares and prepares, (pairs,) float64 each, NaN for pairs that are not visited.
 
-    Raises `HarnessError` where the data lack a column the loss needs, or `prepare` gives the wrong shape.
+    `visited` holds the indices of the pairs that the budget visits. Raises `HarnessError` if the data lack a column
+    that the loss needs, or if `prepare` returns the wrong shape.
     """
     table = _table(pairs, tokens, visited, reference if loss.needs_reference else None)
     columns: dict[str, np.ndarray] = {}
     for name in loss.needs_columns:
         if name not in table or not np.isfinite(table[name].to_numpy(dtype=np.float64)).all():
-            have = int(np.isfinite(table[name].to_numpy(dtype=np.float64)).sum()) if name in table else 0
+            known = int(np.isfinite(table[name].to_numpy(dtype=np.float64)).sum()) if name in table else 0
             raise HarnessError(
-                f"loss '{loss.name}' needs '{name}' for every training pair, got it for {have} of {len(table)}; "
+                f"loss '{loss.name}' needs '{name}' for every training pair, got it for {known} of {len(table)}; "
                 "use data with annotation scores or leave this loss out"
             )
         columns[name] = table[name].to_numpy(dtype=np.float64)
@@ -42,6 +43,7 @@ def prepare_columns(
 def _table(
     pairs: Sequence[Pair], tokens: Sequence[TokenPair], visited: np.ndarray, reference: Reference | None
 ) -> pd.DataFrame:
+    """Return the table that `Loss.prepare` gets: one row per visited pair."""
     rows = [pairs[i] for i in visited]
     ids = [tokens[i] for i in visited]
     table = pd.DataFrame(
@@ -63,6 +65,7 @@ def _table(
 
 
 def _scatter(values: np.ndarray, visited: np.ndarray, length: int) -> np.ndarray:
+    """Return an array of `length` with `values` at the places `visited` and NaN elsewhere."""
     full = np.full(length, np.nan)
     full[visited] = values
     return full

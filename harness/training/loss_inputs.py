@@ -1,6 +1,7 @@
-"""What a loss sees: the log-probs of a micro-batch under the policy, and beside them what the loss declared.
+"""The inputs of a loss: the log-probs of a micro-batch under the policy, and whatever else the loss declared.
 
-Legend of shapes: B pairs of a micro-batch, T response tokens (padded). It holds 2B responses: chosen, then rejected.
+Legend of shapes: B pairs of a micro-batch, T response tokens (padded). A micro-batch holds 2B responses: all chosen
+ones, then all rejected ones.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from harness.training.reference_cache import Reference
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingData:
-    """The training pairs: as text, as ids, with what the loss asked for beside them."""
+    """The training pairs as text and as ids, with the further data that the loss declared."""
 
     pairs: Sequence[Pair]
     tokens: Sequence[TokenPair]
@@ -30,11 +31,11 @@ class TrainingData:
     columns: Mapping[str, np.ndarray]
     """(pairs,) float64 each; NaN on pairs that the budget does not visit."""
     mismatched: Sequence[Sequence[int]] | None = None
-    """A mismatched response of each pair, as ids, for losses with `needs_kl`."""
+    """A mismatched response for each pair, as ids, for losses with `needs_kl`."""
 
 
 class LossInputs:
-    """Makes the `PairLogps` of one loss; what the loss did not declare is neither computed nor there."""
+    """Makes the `PairLogps` that one loss sees; what the loss did not declare is not computed and is None."""
 
     def __init__(self, loss: Loss, data: TrainingData, dtype: str, *, plain: bool = False) -> None:
         self.loss, self.data, self.dtype = loss, data, dtype
@@ -43,13 +44,13 @@ class LossInputs:
         """Prompt + response tokens of the mismatched responses evaluated so far."""
 
     def collated(self, indices: Any) -> dict[str, Tensor]:
-        """Return the micro-batch of the pairs `indices`, (B,)."""
+        """Return the tensors of the micro-batch of the pairs `indices`, (B,), by name."""
         pairs = [self.data.tokens[i] for i in indices]
         batch = collate([(pair.prompt_ids, (pair.chosen_ids, pair.rejected_ids)) for pair in pairs])
         return {"pair": torch.from_numpy(indices), **{name: getattr(batch, name) for name in Batch.names()}}
 
     def pair_logps(self, model: Any, inputs: Mapping[str, Tensor], *, for_loss: bool) -> PairLogps:
-        """Return the log-probs of a micro-batch: with `for_loss` all that the loss declared, else what rewards take."""
+        """Return the log-probs of a micro-batch: with `for_loss` all that is declared, else what rewards need."""
         loss, reference = self.loss, self.data.reference
         batch = Batch(**{name: inputs[name] for name in Batch.names()})
         both = self._logps(model, batch, log_sum_sq=for_loss and loss.needs_log_sum_sq)
@@ -58,7 +59,7 @@ class LossInputs:
         chosen, rejected = _rows(both, slice(0, count)), _rows(both, slice(count, 2 * count))
 
         def column(values: np.ndarray | None) -> Tensor:
-            assert values is not None, "a loss is given data without what it declared"
+            assert values is not None, "the training data lack what the loss declared"
             return torch.as_tensor(values[indices], dtype=both.token.dtype, device=both.token.device)
 
         return PairLogps(
@@ -89,13 +90,13 @@ class LossInputs:
             return self._logps(model, batch)
 
     def _logps(self, model: Any, batch: Batch, *, log_sum_sq: bool = False) -> Logps:
-        # an autocast of its own for every pass: its cache of weights must not carry one without gradient to the next
+        # a separate autocast for every pass: its cache must not hand weights cast without gradient on to the next pass
         with torch.autocast(batch.ids_L.device.type, torch.bfloat16, enabled=self.dtype == "bfloat16"):
             return self.path(model, batch, log_sum_sq=log_sum_sq)
 
 
 def as_response(logps: Logps, reference: Tensor | None) -> ResponseLogps:
-    """Return what the reward of one side of the pairs may use, detached."""
+    """Return what the reward may use of one side of the pairs, detached."""
     return ResponseLogps(sum=logps.sum().detach(), length=logps.length(), ref_sum=reference)
 
 
@@ -116,19 +117,20 @@ def join(parts: Sequence[PairLogps]) -> PairLogps:
 
 
 def _rows(logps: Logps, rows: slice) -> Logps:
-    """Return some rows, as wide as the longest of them."""
+    """Return some responses, cut to the longest of them."""
     width = max(1, int(logps.mask[rows].sum(-1).max()))
     square = None if logps.log_sum_sq is None else logps.log_sum_sq[rows, :width]
     return Logps(token=logps.token[rows, :width], mask=logps.mask[rows, :width], log_sum_sq=square)
 
 
 def _at_places(values: Sequence[np.ndarray], mask: Tensor) -> Logps:
-    """Return known log-probs, a ragged array a row, where `mask`, (B, T), is True."""
+    """Return known log-probs, one array per response, placed where `mask`, (B, T), is True."""
     flat = torch.as_tensor(np.concatenate(values), dtype=torch.float32, device=mask.device)
     return Logps(token=torch.zeros(mask.shape, device=mask.device).masked_scatter(mask, flat), mask=mask)
 
 
 def _stack(parts: Sequence[Logps]) -> Logps:
+    """Return the responses of all parts, padded to the widest part."""
     width = max(part.token.shape[1] for part in parts)
 
     def pad(values: Tensor) -> Tensor:

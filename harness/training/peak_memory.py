@@ -1,4 +1,4 @@
-"""Peak memory of a cell, by the operating system's or the accelerator's own accounting."""
+"""Peak memory of a cell: of the process without its libraries on a CPU, of the accelerator where there is one."""
 
 from __future__ import annotations
 
@@ -9,19 +9,22 @@ from pathlib import Path
 
 import torch
 
-_libraries = 0  # bytes resident before anything was loaded
+_libraries = 0  # resident bytes that are subtracted from every peak
 
 
 def leave_out_libraries() -> None:
-    """Take what is resident now for the libraries: what is imported differs with the scorer, and is no model's."""
+    """Subtract what is resident now from all later peaks; called when the libraries are loaded and no model is.
+
+    Which libraries are imported depends on the scorer and says nothing about the loss or the model.
+    """
     global _libraries
     _libraries = _resident("VmRSS:")
 
 
 def peak_memory() -> int:
-    """Return the highest memory since the last reset in bytes, without the libraries'.
+    """Return the highest memory since the last reset, in bytes, without that of the libraries.
 
-    Resident memory by the operating system's accounting; the accelerator's own where there is one.
+    On a CPU resident memory, as the operating system counts it; on an accelerator its own count of allocated memory.
     """
     if torch.cuda.is_available():
         return int(torch.cuda.max_memory_allocated())
@@ -29,9 +32,9 @@ def peak_memory() -> int:
 
 
 def reset_peak_memory() -> None:
-    """Start a new high-water mark, so that a cell's figure is its own; where the system cannot, the mark goes on.
+    """Reset the peak, so that it is that of the cell that follows; where the system cannot, the old peak stays.
 
-    What was freed goes back to the system first: glibc would keep it, and it would count as the cell's.
+    Freed memory is first returned to the system: glibc keeps it, and it would count as the cell's.
     """
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
@@ -45,7 +48,7 @@ def reset_peak_memory() -> None:
 
 
 def _resident(name: str) -> int:
-    """Return what the system says this process holds (`VmRSS:`) or has held at most (`VmHWM:`), bytes."""
+    """Return the resident memory of this process, now (`VmRSS:`) or at its peak (`VmHWM:`), in bytes."""
     status = Path("/proc/self/status")
     if status.exists():
         for line in status.read_text().splitlines():

@@ -1,4 +1,4 @@
-"""Reference log-probs: computed once per start checkpoint and token artefact, shared by every loss, seed and run."""
+"""Log-probs under the reference model, computed once per start checkpoint and data set for all losses and runs."""
 
 from __future__ import annotations
 
@@ -11,33 +11,36 @@ from pathlib import Path
 import numpy as np
 
 BLOCKS = {"cpu": 1}
-"""Pairs computed together, by device; elsewhere 16. Blocks are fixed by index, so a value does not depend on which run
-asked for it first. On a CPU one pair alone costs little more than its share of a block, and a block of 16 would compute
-nearly all pairs of a data set for a run that visits a sixth of them."""
+"""Number of pairs computed together, by type of device; 16 on those not listed.
+
+Block k holds the pairs k * size to (k + 1) * size - 1 of the data set and is computed as a whole, whichever of them a
+run needs. The last digits of a value depend on what it is batched with; so they do not depend on which run came first.
+On a CPU the size is 1: a pair by itself costs little more than in a block, while a run that visits a sixth of the data
+would need nearly every block of 16."""
 
 Ragged = Sequence[np.ndarray]
-"""The token log-probs of each response, float32, nats; NaN where nobody asked yet."""
+"""The token log-probs of each response, float32, nats; NaN where not computed yet."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Reference:
-    """Log-probs of the training responses under the start checkpoint, nats; NaN where nobody asked yet."""
+    """Log-probs of the training responses under the reference model, nats; NaN where not computed yet."""
 
     chosen: np.ndarray
-    """(training pairs,) float64, summed."""
+    """(training pairs,) float64, summed over tokens."""
     rejected: np.ndarray
-    """(training pairs,) float64, summed."""
+    """(training pairs,) float64, summed over tokens."""
     tokens: tuple[Ragged, Ragged] | None = None
-    """A token, (chosen, rejected), where they were asked for."""
+    """Per token, (chosen, rejected), if they were asked for."""
     mismatched: np.ndarray | None = None
-    """(training pairs,) float64, summed: of the mismatched responses, where they were asked for."""
+    """(training pairs,) float64, summed over tokens: of the mismatched responses, if they were asked for."""
     seconds: float
-    """What the pairs asked for cost when they were computed, whoever paid."""
+    """Time that the requested pairs took when they were computed, in this run or in an earlier one."""
     cached: bool
-    """True where nothing had to be computed this time."""
+    """Whether all of it was in the cache and nothing had to be computed."""
 
     def swapped(self, where: np.ndarray) -> Reference:
-        """Return it with chosen and rejected exchanged on the pairs `where`, (training pairs,) bool."""
+        """Return the same with chosen and rejected swapped for the pairs `where`, (training pairs,) bool."""
         tokens = None
         if self.tokens is not None:
             sides = [
@@ -55,14 +58,16 @@ class Reference:
 
 @dataclass(frozen=True, kw_only=True)
 class Pass:
-    """What a forward pass of the start checkpoint gave, or its cache."""
+    """The result of a forward pass of the reference model, computed or from the cache."""
 
     sums: np.ndarray
-    """(responses a pair, pairs) float64, nats; NaN where nobody asked yet."""
+    """(responses per pair, pairs) float64, nats; NaN where not computed yet."""
     tokens: tuple[Ragged, ...] | None
-    """For each response of a pair, where token log-probs were asked for."""
+    """For each response of a pair, if token log-probs were asked for."""
     seconds: float
+    """As in `Reference`."""
     cached: bool
+    """As in `Reference`."""
 
 
 def reference_pass(
@@ -75,14 +80,16 @@ def reference_pass(
     block_pairs: int,
     tokens: bool = False,
 ) -> Pass:
-    """Return the log-probs of the pairs `wanted`, computing what `folder` does not hold yet under `key`.
+    """Return the log-probs of the pairs `wanted`; those not yet in the cache in `folder`, under `key`, are computed.
 
-    `lengths`, (responses a pair, pairs), counts the tokens of every response; `block_pairs` neighbours are computed
-    together. `compute(indices)` returns, for each response of a pair, the token log-probs of those pairs. Sums lie in
-    `<key>.npz`, token log-probs, only where they are asked for, in `<key>-tokens.npz`.
+    `lengths`, (responses per pair, pairs), is the number of tokens of every response; `block_pairs` neighbours are
+    computed together, see `BLOCKS`. `compute(indices)` returns, for each response of a pair, the token log-probs of
+    those pairs. Sums are stored in `<key>.npz`, token log-probs, only with `tokens`, in `<key>-tokens.npz`.
     """
     responses, n_pairs = lengths.shape
-    table = _stored(folder / f"{key}.npz", np.full((responses + 1, n_pairs), np.nan))  # sums, seconds a pair
+    table = _stored(
+        folder / f"{key}.npz", np.full((responses + 1, n_pairs), np.nan)
+    )  # sums; last row: seconds per pair
     ends = np.cumsum(lengths)
     flat = _stored(folder / f"{key}-tokens.npz", np.full(ends[-1], np.nan, dtype=np.float32)) if tokens else None
     pieces = None if flat is None else np.split(flat, ends[:-1])  # views: writing to them writes to `flat`
@@ -112,7 +119,7 @@ def reference_pass(
 
 
 def _stored(path: Path, empty: np.ndarray) -> np.ndarray:
-    """Return the array in `path`, or `empty` where there is none of its shape."""
+    """Return the array stored in `path`, or `empty` if there is none of the same shape."""
     if not path.exists():
         return empty
     with np.load(path) as stored:

@@ -1,4 +1,4 @@
-"""The loss of an optimiser step: called, checked, and differentiated over several micro-batches at once.
+"""The loss of an optimiser step: called, checked and, for batch-coupled losses, differentiated over the whole step.
 
 Legend of shapes: B pairs, T response tokens (padded).
 """
@@ -18,38 +18,41 @@ from harness.training.loss_inputs import join
 
 
 class Share(NamedTuple):
-    """What one micro-batch has of a batch-coupled loss, found over the whole step."""
+    """The part of one micro-batch in a batch-coupled loss, which is computed over the whole step."""
 
     values: Tensor
-    """(B,) detached."""
+    """(B,) losses of its pairs, detached."""
     grad_chosen: Tensor
     """(B, T) gradient of the step's loss with respect to the chosen token log-probs."""
     grad_rejected: Tensor
     """(B, T) as above, rejected."""
 
     def surrogate(self, pairs: PairLogps) -> Tensor:
-        """Return a scalar whose gradient is this micro-batch's part of the step's; its value means nothing."""
+        """Return a scalar whose gradient is this micro-batch's part of the step's gradient; its value is meaningless.
+
+        The whole step's graph does not fit into memory, so each micro-batch is run again with a graph of its own.
+        """
         return (pairs.chosen.token * self.grad_chosen).sum() + (pairs.rejected.token * self.grad_rejected).sum()
 
 
 class StepLoss:
-    """A loss as the trainer calls it: per micro-batch, or once a step with its state where it is batch-coupled."""
+    """A loss as the trainer calls it: per micro-batch or, if it is batch-coupled, once per step, with its state."""
 
     def __init__(self, loss: Loss, seed: int) -> None:
         if loss.stateful and not loss.batch_coupled:
             raise HarnessError(
-                f"loss '{loss.name}' is stateful and not batch_coupled, expected both: a state moves once an optimiser "
-                "step; declare batch_coupled"
+                f"loss '{loss.name}' is stateful and not batch_coupled, expected both: a state is updated once per "
+                "optimiser step; declare batch_coupled"
             )
         self.loss = loss
         self._state = loss.initial_state()
         self._rng = np.random.default_rng([seed, 29])
 
     def values(self, pairs: PairLogps) -> Tensor:
-        """Return the loss of each pair, (B,). `pairs` is the whole step where the loss is batch-coupled.
+        """Return the loss of each pair, (B,). If the loss is batch-coupled, `pairs` is the whole step.
 
-        Raises `HarnessError` where the loss gives no tensor, the wrong shape or values without a gradient, and where
-        it writes into the batch.
+        Raises `HarnessError` if the loss returns no tensor, the wrong shape or values without a gradient, and if it
+        writes into the batch.
         """
         before = _versions(pairs)
         values = self._checked(self._called(pairs), pairs)
@@ -70,11 +73,12 @@ class StepLoss:
             raise HarnessError(
                 f"loss '{self.loss.name}': step gave a {type(outcome).__name__}, expected (values, state); return both"
             )
-        self._state = {name: value.detach() for name, value in outcome[1].items()}  # or it holds the step's graph
+        # attached, the state would keep the graph of this step alive
+        self._state = {name: value.detach() for name, value in outcome[1].items()}
         return outcome[0]
 
     def shares(self, parts: Sequence[PairLogps]) -> list[Share]:
-        """Return each micro-batch's share of a batch-coupled loss; `parts`, the whole step, carry no gradient."""
+        """Return the share of each micro-batch in a batch-coupled loss; `parts` are the whole step."""
         whole = join(parts)
         sides = [whole.chosen.token.requires_grad_(True), whole.rejected.token.requires_grad_(True)]
         values = self.values(whole)
@@ -93,7 +97,7 @@ class StepLoss:
             raise HarnessError(f"loss '{name}' gave a {type(values).__name__}, expected a tensor of shape {expected}")
         if values.shape != expected:
             raise HarnessError(
-                f"loss '{name}' gave shape {tuple(values.shape)}, expected one value a pair {expected}; do not reduce"
+                f"loss '{name}' gave shape {tuple(values.shape)}, expected one value per pair {expected}; do not reduce"
             )
         if not values.requires_grad:
             raise HarnessError(
@@ -104,5 +108,5 @@ class StepLoss:
 
 
 def _versions(pairs: PairLogps) -> dict[str, int]:
-    """Return how often each tensor of the batch was written to."""
+    """Return how often each tensor of the batch has been written to, by its path."""
     return {name: tensor._version for name, tensor in tensors(pairs).items()}

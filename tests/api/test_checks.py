@@ -98,7 +98,7 @@ def test_an_error_inside_a_check_is_a_failure_of_that_check_alone() -> None:
             raise ZeroDivisionError("by nothing")
 
     results = {result.name: result for result in check_loss(Raises(), KIT)}
-    assert results["gives_one_value_a_pair"].message == "ZeroDivisionError: by nothing"
+    assert results["gives_one_value_per_pair"].message == "ZeroDivisionError: by nothing"
     assert results["reward_rises_with_the_log_prob"].status == "passed"
 
 
@@ -137,7 +137,7 @@ def test_a_failing_check_fails_its_test_and_one_that_does_not_apply_skips() -> N
             return Terms.of(pairs.chosen.mean() - pairs.rejected.mean())
 
     run = {case.id: case.values[1] for case in parametrize_with_checks([WrongSign()], KIT).mark.args[1]}
-    with pytest.raises(CheckError, match="mend the sign"):
+    with pytest.raises(CheckError, match="correct the sign"):
         run["simpo-larger_margin_never_raises_the_loss"](WrongSign())
     with pytest.raises(pytest.skip.Exception, match="no special case"):
         run["simpo-limits_hold"](WrongSign())

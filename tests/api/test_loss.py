@@ -115,7 +115,7 @@ def test_an_unknown_option_of_a_wrapped_loss_is_blamed_on_that_loss() -> None:
 def test_a_base_that_is_no_name_or_cannot_be_looked_up_is_refused() -> None:
     with pytest.raises(HarnessError, match=r"option 'base' got 3, expected the name of a loss"):
         Wrapper.from_options({"base": 3}, resolve)
-    with pytest.raises(HarnessError, match=r"nothing to look it up in"):
+    with pytest.raises(HarnessError, match=r"nothing to look it up with"):
         Wrapper.from_options({"base": "plain"})
 
 

@@ -60,7 +60,7 @@ def main() -> int:
     batch = int(sys.argv[1]) if len(sys.argv) > 1 else 8
     device = torch.cuda.get_device_name()
     peak = next((value for name, value in PEAK.items() if name in device), float("nan"))
-    print(f"{device}, bf16, {batch} pairs a step\n")
+    print(f"{device}, bf16, {batch} pairs per step\n")
     print("| model | loss | trainer | tokens/s | MFU | peak memory |\n| --- | --- | --- | ---: | ---: | ---: |")
     for name, config in shapes().items():
         with tempfile.TemporaryDirectory() as folder:

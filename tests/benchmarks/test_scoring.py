@@ -29,7 +29,7 @@ def test_scoring_costs_a_fraction_of_a_padded_forward(
         got = worker("score", requests=asked)["sums"]
         np.testing.assert_allclose(got, expected, rtol=1e-5, err_msg=name)
         worst = np.abs(np.subtract(got, expected)).max()
-        print(f"\n{name}: started in {start:.1f} s; differs by at most {worst:.1e} nats a response", end="")
+        print(f"\n{name}: started in {start:.1f} s; differs by at most {worst:.1e} nats per response", end="")
     theirs: list[float] = []
     seconds: dict[str, list[float]] = {name: [] for name in ours}
 

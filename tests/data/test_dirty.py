@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
-from harness.api import HarnessError, LoadOptions
-from harness.data.rows import load_rows
+from harness.api import HarnessError, LoadOptions, Pair
+from harness.data.files import read_table
+from harness.data.rows import PAIR_COLUMNS, pairs_of
 
 FILES = (
     "01_missing_column.jsonl",
@@ -83,6 +84,12 @@ STRICT = LoadOptions()
 LENIENT = LoadOptions(lenient=True)
 
 
+def pairs_of_file(path: Path, options: LoadOptions) -> tuple[tuple[Pair, ...], Mapping[str, int], tuple[str, ...]]:
+    """The pairs of a file, the number of rows skipped for each reason, and the notes."""
+    loaded = pairs_of(read_table(path, PAIR_COLUMNS), options)
+    return loaded.rows, loaded.skipped, loaded.notes
+
+
 @pytest.fixture(scope="module")
 def dirty(test_data: Path) -> Path:
     return test_data / "dirty"
@@ -102,13 +109,13 @@ def test_a_strict_load_gives_every_row_or_one_error_that_says_where(
     file: str, dirty: Path, expected: Mapping[str, Mapping[str, Any]]
 ) -> None:
     if file not in WHOLE_FILE and file not in REASONS:
-        pairs, skipped, _ = load_rows(dirty / file, STRICT)
+        pairs, skipped, _ = pairs_of_file(dirty / file, STRICT)
         assert len(pairs) == expected[file]["rows_total"]
         assert skipped == {}
         return
 
     with pytest.raises(HarnessError) as caught:
-        load_rows(dirty / file, STRICT)
+        pairs_of_file(dirty / file, STRICT)
 
     message = str(caught.value)
     assert file in message
@@ -132,10 +139,10 @@ def test_a_lenient_load_keeps_the_good_rows_and_counts_the_others(
 ) -> None:
     if file in WHOLE_FILE:
         with pytest.raises(HarnessError, match=file):
-            load_rows(dirty / file, LENIENT)
+            pairs_of_file(dirty / file, LENIENT)
         return
 
-    pairs, skipped, _ = load_rows(dirty / file, LENIENT)
+    pairs, skipped, _ = pairs_of_file(dirty / file, LENIENT)
 
     kept = KEPT.get(file, expected[file]["rows_good"])
     left_out = expected[file]["rows_total"] - kept
@@ -148,7 +155,7 @@ def test_a_lenient_load_keeps_the_good_rows_and_counts_the_others(
 def test_unusual_characters_come_through_unchanged(file: str, dirty: Path) -> None:
     raw = [json.loads(line) for line in (dirty / "12_unicode_ok.jsonl").read_bytes().split(b"\n") if line.strip()]
 
-    pairs, _, _ = load_rows(dirty / file, STRICT)
+    pairs, _, _ = pairs_of_file(dirty / file, STRICT)
 
     assert [pair.prompt for pair in pairs] == [row["prompt"] for row in raw]
     assert [pair.chosen for pair in pairs] == [row["chosen"][-1]["content"] for row in raw]
@@ -156,17 +163,17 @@ def test_unusual_characters_come_through_unchanged(file: str, dirty: Path) -> No
 
 
 def test_a_response_of_200000_characters_is_not_cut(dirty: Path) -> None:
-    pairs, _, _ = load_rows(dirty / "15_long_response_200k.parquet", STRICT)
+    pairs, _, _ = pairs_of_file(dirty / "15_long_response_200k.parquet", STRICT)
     assert len(pairs[1].rejected) == 200_000
 
 
 def test_a_tie_is_counted(dirty: Path) -> None:
-    _, _, notes = load_rows(dirty / "07_score_tie.parquet", STRICT)
+    _, _, notes = pairs_of_file(dirty / "07_score_tie.parquet", STRICT)
     assert any("1 tie " in note for note in notes)
 
 
 def test_a_reused_prompt_id_is_told_and_gets_a_cluster_of_its_own(dirty: Path) -> None:
-    pairs, _, notes = load_rows(dirty / "16_duplicate_prompt_ids.jsonl", STRICT)
+    pairs, _, notes = pairs_of_file(dirty / "16_duplicate_prompt_ids.jsonl", STRICT)
 
     assert any("reused prompt_id (suspect): 1 row" in note for note in notes)
     assert any("exact copies of an earlier pair: 1 row" in note for note in notes)

@@ -14,7 +14,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from harness.api import Dataset, DatasetSource, HarnessError, LoadOptions, Pair
-from harness.data.rows import load_rows
+from harness.data.files import read_table
+from harness.data.rows import PAIR_COLUMNS, pairs_of
 from harness.data.sources import from_dataset_dict, harness_datasets, load
 
 STRICT = LoadOptions()
@@ -47,6 +48,12 @@ def write_jsonl(path: Path, values: Sequence[object]) -> Path:
 def write_parquet(path: Path, values: list[Row]) -> Path:
     pq.write_table(pa.Table.from_pylist(values), path)
     return path
+
+
+def pairs_of_file(path: Path, options: LoadOptions) -> tuple[tuple[Pair, ...], Mapping[str, int], tuple[str, ...]]:
+    """The pairs of a file, the number of rows skipped for each reason, and the notes."""
+    loaded = pairs_of(read_table(path, PAIR_COLUMNS), options)
+    return loaded.rows, loaded.skipped, loaded.notes
 
 
 def changed(**columns: object) -> Row:
@@ -128,7 +135,7 @@ def test_a_defective_row_is_an_error_that_names_file_row_line_and_column(kind: s
     path = write_jsonl(tmp_path / "pairs.jsonl", [*rows(2), defective, *rows(1, "other")])
 
     with pytest.raises(HarnessError) as caught:
-        load_rows(path, STRICT)
+        pairs_of_file(path, STRICT)
 
     message = str(caught.value)
     for word in ("pairs.jsonl", "row 2 (line 3), column", "pass --lenient to skip such rows", *words):
@@ -141,7 +148,7 @@ def test_a_defective_row_is_skipped_and_counted_when_lenient(kind: str, tmp_path
     defective, reason, _ = DEFECTS[kind]
     path = write_jsonl(tmp_path / "pairs.jsonl", [*rows(2), defective, *rows(1, "other")])
 
-    pairs, skipped, _ = load_rows(path, LENIENT)
+    pairs, skipped, _ = pairs_of_file(path, LENIENT)
 
     assert [pair.prompt for pair in pairs] == ["question 0?", "question 1?", "other 0?"]
     assert skipped == {reason: 1}
@@ -149,7 +156,7 @@ def test_a_defective_row_is_skipped_and_counted_when_lenient(kind: str, tmp_path
 
 LINES: Mapping[str, tuple[bytes, str, tuple[str, ...]]] = {
     "truncated": (json.dumps(row()).encode()[:-40], "invalid JSON", ("not valid JSON", "truncated")),
-    "not an object": (b"[1, 2]", "not an object", ("a list", "one JSON object a line")),
+    "not an object": (b"[1, 2]", "not an object", ("a list", "one JSON object per line")),
     "invalid UTF-8": (b'{"prompt": "caf\xe9"}', "invalid UTF-8", ("0xe9 at offset 15 of the line, 17 of the file",)),
     "nested too deeply": (b"[" * 100_000, "invalid JSON", ("not valid JSON",)),
     "a number without end": (b'{"score_chosen": ' + b"1" * 5000 + b"}", "invalid JSON", ("too many digits",)),
@@ -163,8 +170,8 @@ def test_a_line_that_cannot_be_read_is_a_row_error_that_names_the_line(kind: str
     path.write_bytes(b"\n\n" + line + b"\n" + json.dumps(row()).encode() + b"\n")
 
     with pytest.raises(HarnessError) as caught:
-        load_rows(path, STRICT)
-    pairs, skipped, _ = load_rows(path, LENIENT)
+        pairs_of_file(path, STRICT)
+    pairs, skipped, _ = pairs_of_file(path, LENIENT)
 
     for word in ("pairs.jsonl", "row 0 (line 3)", *words):
         assert word in str(caught.value)
@@ -175,15 +182,15 @@ def test_a_line_that_cannot_be_read_is_a_row_error_that_names_the_line(kind: str
 def test_several_defects_report_the_first_and_count_the_rest(tmp_path: Path) -> None:
     path = write_jsonl(tmp_path / "pairs.jsonl", [row(), changed(score_chosen="x"), without("rejected"), b"".decode()])
     with pytest.raises(HarnessError, match=r"row 1 .*; 2 more rows defective$"):
-        load_rows(path, STRICT)
+        pairs_of_file(path, STRICT)
 
 
 def test_a_row_error_in_parquet_names_the_row_and_no_line(tmp_path: Path) -> None:
     path = write_parquet(tmp_path / "pairs.parquet", [row(), rejected_content(None), rejected_content("")])
 
     with pytest.raises(HarnessError, match=r"row 1, column rejected: rejected\[1\]\.content is null.*1 more row def"):
-        load_rows(path, STRICT)
-    pairs, skipped, _ = load_rows(path, LENIENT)
+        pairs_of_file(path, STRICT)
+    pairs, skipped, _ = pairs_of_file(path, LENIENT)
 
     assert len(pairs) == 1
     assert skipped == {"null content": 1, "empty response": 1}
@@ -195,8 +202,8 @@ def test_parquet_text_that_is_not_utf8_is_a_row_error(tmp_path: Path) -> None:
     pq.write_table(table.set_column(table.schema.get_field_index("prompt"), "prompt", prompts), tmp_path / "a.parquet")
 
     with pytest.raises(HarnessError, match=r"row 1: text is not valid UTF-8 \(byte 0xe9 at offset 3"):
-        load_rows(tmp_path / "a.parquet", STRICT)
-    pairs, skipped, _ = load_rows(tmp_path / "a.parquet", LENIENT)
+        pairs_of_file(tmp_path / "a.parquet", STRICT)
+    pairs, skipped, _ = pairs_of_file(tmp_path / "a.parquet", LENIENT)
 
     assert len(pairs) == 1
     assert skipped == {"invalid UTF-8": 1}
@@ -244,7 +251,7 @@ def test_a_file_that_cannot_be_used_is_an_error_lenient_or_not(kind: str, tmp_pa
 def test_a_parquet_file_of_zero_rows_is_an_error(tmp_path: Path) -> None:
     pq.write_table(pa.Table.from_pylist([row()]).slice(0, 0), tmp_path / "a.parquet")
     with pytest.raises(HarnessError, match="0 rows"):
-        load_rows(tmp_path / "a.parquet", LENIENT)
+        pairs_of_file(tmp_path / "a.parquet", LENIENT)
 
 
 def test_what_an_error_quotes_cannot_steer_the_terminal_and_is_short(tmp_path: Path) -> None:
@@ -252,7 +259,7 @@ def test_what_an_error_quotes_cannot_steer_the_terminal_and_is_short(tmp_path: P
     path = write_jsonl(tmp_path / "pairs\x1b[31m.jsonl", [changed(chosen=hostile), {hostile: 1}])
 
     with pytest.raises(HarnessError) as caught:
-        load_rows(path, STRICT)
+        pairs_of_file(path, STRICT)
 
     assert str(caught.value).isprintable()
     assert r"\x1b[2J\u202eevil\x00" in str(caught.value)
@@ -263,7 +270,7 @@ def test_bom_crlf_blank_lines_bare_returns_and_no_final_newline_are_harmless(tmp
     lines = [json.dumps(value).encode().replace(b'{"prompt":', b'{\r"prompt":') for value in rows(3)]
     path = tmp_path / "a.jsonl"
     path.write_bytes(b"\xef\xbb\xbf" + b"\r\n\r\n\n".join(lines))
-    assert [pair.prompt for pair in load_rows(path, STRICT)[0]] == ["question 0?", "question 1?", "question 2?"]
+    assert [pair.prompt for pair in pairs_of_file(path, STRICT)[0]] == ["question 0?", "question 1?", "question 2?"]
 
 
 def test_text_is_unchanged_and_only_a_newline_ends_a_line(tmp_path: Path) -> None:
@@ -274,12 +281,12 @@ def test_text_is_unchanged_and_only_a_newline_ends_a_line(tmp_path: Path) -> Non
     write_parquet(tmp_path / "a.parquet", values)
 
     for name in ("a.jsonl", "a.json", "a.parquet"):
-        (pair,), _, _ = load_rows(tmp_path / name, STRICT)
+        (pair,), _, _ = pairs_of_file(tmp_path / name, STRICT)
         assert (pair.prompt, pair.chosen, pair.rejected) == (odd, odd + "!", " " + odd)
 
 
 def test_a_json_file_with_one_object_a_line_loads(tmp_path: Path) -> None:
-    assert len(load_rows(write_jsonl(tmp_path / "a.json", rows(3)), STRICT)[0]) == 3
+    assert len(pairs_of_file(write_jsonl(tmp_path / "a.json", rows(3)), STRICT)[0]) == 3
 
 
 def test_integer_scores_unknown_columns_system_turns_and_several_turns_are_legal(tmp_path: Path) -> None:
@@ -292,23 +299,23 @@ def test_integer_scores_unknown_columns_system_turns_and_several_turns_are_legal
         judge={"any": ["thing"]},
     )
 
-    (pair,), skipped, notes = load_rows(write_jsonl(tmp_path / "a.jsonl", [several]), STRICT)
+    (pair,), skipped, notes = pairs_of_file(write_jsonl(tmp_path / "a.jsonl", [several]), STRICT)
 
     assert [(turn.role, turn.content) for turn in pair.context] == context
     assert (pair.prompt, pair.chosen, pair.rejected) == ("Sure?", "Yes.", "No.")
     assert (pair.score_chosen, pair.score_rejected) == (5.0, 1.0)
-    assert (skipped, notes) == ({}, [])
+    assert (skipped, notes) == ({}, ())
 
 
 def test_without_score_columns_scores_are_nan_and_a_note_says_what_is_lost(tmp_path: Path) -> None:
     bare = [{name: value for name, value in each.items() if not name.startswith("score")} for each in rows(2)]
-    pairs, _, notes = load_rows(write_jsonl(tmp_path / "a.jsonl", bare), STRICT)
+    pairs, _, notes = pairs_of_file(write_jsonl(tmp_path / "a.jsonl", bare), STRICT)
     assert all(pair.score_chosen != pair.score_chosen for pair in pairs)
     assert any("no annotation scores" in note and "score-weighted" in note for note in notes)
 
 
 def test_without_prompt_ids_the_hash_of_the_prompt_stands_in(tmp_path: Path) -> None:
-    pairs, _, notes = load_rows(write_jsonl(tmp_path / "a.jsonl", [without("prompt_id")]), STRICT)
+    pairs, _, notes = pairs_of_file(write_jsonl(tmp_path / "a.jsonl", [without("prompt_id")]), STRICT)
     assert pairs[0].prompt_id == row()["prompt_id"]  # the hand-written rows use the same rule
     assert any("no prompt_id" in note for note in notes)
 
@@ -319,7 +326,7 @@ def test_ties_copies_and_reused_prompt_ids_are_kept_and_counted(tmp_path: Path) 
     second_id = row("a", chosen="Other.", prompt_id="second")
     path = write_jsonl(tmp_path / "a.jsonl", [tie, reused, tie, second_id])
 
-    pairs, skipped, notes = load_rows(path, STRICT)
+    pairs, skipped, notes = pairs_of_file(path, STRICT)
 
     assert skipped == {}
     assert [pair.prompt for pair in pairs] == ["a", "b", "a", "a"]
@@ -336,8 +343,8 @@ def test_ties_copies_and_reused_prompt_ids_are_kept_and_counted(tmp_path: Path) 
 
 
 def test_a_pair_has_one_id_in_every_file_and_format(tmp_path: Path) -> None:
-    forwards = load_rows(write_jsonl(tmp_path / "a.jsonl", rows(5)), STRICT)[0]
-    backwards = load_rows(write_parquet(tmp_path / "b.parquet", rows(5)[::-1]), STRICT)[0]
+    forwards = pairs_of_file(write_jsonl(tmp_path / "a.jsonl", rows(5)), STRICT)[0]
+    backwards = pairs_of_file(write_parquet(tmp_path / "b.parquet", rows(5)[::-1]), STRICT)[0]
     assert forwards == backwards[::-1]
     assert forwards[0].pair_id.startswith(forwards[0].prompt_id[:12])
 

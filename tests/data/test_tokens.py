@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from harness.api import HarnessError, Listwise, Message, Pair, Response
-from harness.data.tokens import Limits, encode, encode_many, tokenise, tokenise_listwise
+from harness.api import HarnessError, Message, Pair
+from harness.data.tokens import Encoded, Limits, encode_many, tokenise
 from harness.models.families import FAMILIES
 from harness.models.nano import train_tokenizer
 
@@ -31,6 +31,10 @@ def by_hand(tokenizer: Any, *parts: str) -> tuple[int, ...]:
             [tokenizer.convert_tokens_to_ids(part)] if part in special else tokenizer.backend_tokenizer.encode(part).ids
         )
     return tuple(ids)
+
+
+def encode(tokenizer: Any, context: tuple[Message, ...], response: str, limits: Limits) -> Encoded:
+    return encode_many(tokenizer, [(context, response)], limits)[0]
 
 
 def a_pair(context: tuple[Message, ...] = HELLO, chosen: str = "The red one.", rejected: str = "Blue?") -> Pair:
@@ -212,16 +216,3 @@ def test_the_fingerprint_follows_the_ids(tokenizers: dict[str, Any]) -> None:
     assert prints[0] == prints[1]
     assert len(set(prints)) == 3
     assert len(prints[0]) == 16
-
-
-def test_listwise_responses_have_the_ids_of_pairs(tokenizers: dict[str, Any]) -> None:
-    responses = (Response(response_id="a", text="The red one."), Response(response_id="b", text="Blue?"))
-    listwise = tokenise_listwise(
-        tokenizers["gemma"], [Listwise(prompt_id="q", context=HELLO, responses=responses)], WIDE
-    )
-    pair = tokenise(tokenizers["gemma"], [a_pair()], WIDE).pairs[0]
-    prompt = listwise.prompts[0]
-    assert prompt.prompt_ids == pair.prompt_ids
-    assert [response.ids for response in prompt.responses] == [pair.chosen_ids, pair.rejected_ids]
-    assert [response.response_id for response in prompt.responses] == ["a", "b"]
-    assert listwise.truncated == 0

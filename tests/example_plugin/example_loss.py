@@ -28,7 +28,7 @@ class ExampleHinge(Loss):
     length_normalised = True
 
     margin: float = 0.5
-    """Gap in nats a token from which on a pair costs nothing, above 0. Default: a guess."""
+    """Gap in nats per token beyond which a pair costs nothing, above 0. Default: a guess."""
 
     def __post_init__(self) -> None:
         require(0 < self.margin < math.inf, f"margin got {self.margin}, expected a finite number above 0")

@@ -78,7 +78,7 @@ REASONS = {
     "prepare": "RuntimeError: no columns on purpose",
     "segv": "was ended by SIGSEGV",
     "none": "TypeError",
-    "shape": "gave shape (8, 1), expected one value a pair (8,)",
+    "shape": "gave shape (8, 1), expected one value per pair (8,)",
     "step": "RuntimeError: no step on purpose",
     "detached": "values without a gradient",
     "writes": "changed a tensor of the batch in place",

@@ -7,7 +7,8 @@ import pytest
 from scipy import stats as scipy_stats
 
 from harness.leaderboard.power import Variances, detectable, influence, needed_prompts, needed_seeds, variances
-from harness.statistics.intervals import compare, resample_counts, resampled_means, standard_errors
+from harness.statistics.intervals import resample_counts, resampled_means, standard_errors
+from harness.statistics.pairwise_tests import compare
 
 
 def two_losses(

@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from harness.api import Dataset, HarnessError, Message, Pair
-from harness.data.tokens import Limits, encode
+from harness.data.tokens import Limits, encode_many
 from harness.models import nano
 from harness.models.families import FAMILIES
 from harness.models.nano import NanoRecipe, make_nano, train_tokenizer
@@ -117,7 +117,7 @@ def test_a_tokenizer_read_back_gives_the_same_ids(tmp_path: Path, family: str) -
     text = "  Zürich — 東京 🙂\n\ttabs  "
     assert tokenizer.decode(tokenizer(text)["input_ids"]) == text
     context = (Message(role="user", content=text),)
-    assert encode(again, context, text, LIMITS) == encode(tokenizer, context, text, LIMITS)
+    assert encode_many(again, [(context, text)], LIMITS) == encode_many(tokenizer, [(context, text)], LIMITS)
 
 
 def test_fine_tuning_takes_the_sft_split_or_every_response_once() -> None:

@@ -27,7 +27,7 @@ def test_the_card_has_a_line_for_every_rule_and_counts_them(tmp_path: Path) -> N
     assert [line.split()[0] for line in lines[1 : 1 + len(CHECKS)]] == [check.__name__ for check in CHECKS]
     counts = [line.split()[1] for line in lines[1 : 1 + len(CHECKS)]]
     skipped = counts.count("-")
-    assert lines[-1] == f"simpo(beta=2.5): {len(CHECKS) - skipped} passed, 0 failed, {skipped} do not apply"
+    assert lines[-1] == f"simpo(beta=2.5): {len(CHECKS) - skipped} passed, 0 failed, {skipped} not applicable"
 
 
 def test_a_golden_value_that_does_not_hold_fails_the_card_with_both_numbers_and_their_source(tmp_path: Path) -> None:
@@ -53,9 +53,9 @@ def test_options_references_and_columns_of_a_golden_file_reach_the_loss(tmp_path
 @pytest.mark.parametrize(
     ("record", "message"),
     [
-        ("no object", "record 0 got 'no object', expected an object with chosen, rejected and expected"),
+        ("no object", "record 0: got 'no object', expected an object with chosen, rejected and expected"),
         (RECORD | {"chozen": []}, "got 'chozen', expected keys among options, chosen"),
-        (RECORD | {"chosen": []}, r"got chosen \[\], expected a list of token log-probs a response"),
+        (RECORD | {"chosen": []}, r"got chosen \[\], expected a list of token log-probs for each response"),
         (RECORD | {"chosen": [["x"]]}, r"got chosen \['x'\], expected a list of 1 numbers"),
         (RECORD | {"rejected": [[-1.0], [-2.0]]}, "got 1 chosen and 2 rejected responses, expected pairs"),
         (RECORD | {"expected": [1.0, 2.0]}, r"got expected \[1.0, 2.0\], expected a list of 1 numbers"),
@@ -78,14 +78,14 @@ def test_a_malformed_golden_record_is_answered_with_what_was_expected(
 def test_a_file_that_is_no_list_of_records_is_refused(tmp_path: Path, text: str) -> None:
     path = tmp_path / "golden.json"
     path.write_text(text, encoding="utf-8")
-    with pytest.raises(HarnessError, match="--golden got"):
+    with pytest.raises(HarnessError, match="got golden file"):
         report_card("simpo", path)
 
 
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("simpo,dpo", "which are 2 losses, expected one"),
+        ("simpo,dpo", "which names 2 losses, expected one"),
         ("nobody", "got loss 'nobody', expected one of"),
         ("simpo:betta=1", "has no option 'betta'"),
     ],

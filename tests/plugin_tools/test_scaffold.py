@@ -87,14 +87,14 @@ def test_values_from_outside_are_compared_and_the_wrong_ones_named(run: Run, wri
     [
         ("My-Loss", "lower-case letters"),
         ("my_loss", "single dashes"),
-        ("2fast", "a letter first"),
+        ("2fast", "beginning with a letter"),
         ("../up", "lower-case letters"),
         ("", "for example my-loss"),
-        ("simpo", "preference-harness .* brings already"),
-        ("all", "takes for every loss"),
-        ("base", "untrained reference row"),
-        ("torch", "Python has already"),
-        ("lambda", "Python has already"),
+        ("simpo", "preference-harness .* already uses"),
+        ("all", "stands for every loss"),
+        ("base", "baseline row of the untrained model"),
+        ("torch", "Python already has"),
+        ("lambda", "Python already has"),
     ],
 )
 def test_a_name_that_cannot_be_used_says_why_and_writes_nothing(name: str, words: str, tmp_path: Path) -> None:
@@ -105,7 +105,7 @@ def test_a_name_that_cannot_be_used_says_why_and_writes_nothing(name: str, words
 
 def test_a_folder_that_is_there_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "my-loss").mkdir()
-    with pytest.raises(HarnessError, match="is there already"):
+    with pytest.raises(HarnessError, match="exists already"):
         new_plugin("my-loss", tmp_path)
     assert list((tmp_path / "my-loss").iterdir()) == []
 

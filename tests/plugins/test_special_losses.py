@@ -105,7 +105,7 @@ def test_kto_of_a_pair_is_the_mean_of_its_two_examples_in_trls_code(name: str) -
     inputs, expected = record["inputs"], record["expected"]
     assert inputs["labels"] == [True, False] * 4
     policy, ref = np.array(inputs["policy_logps"]), np.array(inputs["ref_logps"])
-    # TRL has a mismatched completion an example, we one a pair: only the mean over the step counts
+    # TRL has a mismatched completion per example, we one per pair: only the mean over the step counts
     kl, ref_kl = (np.array(inputs[key]).reshape(4, 2).mean(1) for key in ("KL_policy_logps", "KL_ref_logps"))
     pairs = PairLogps(
         chosen=of_sums(policy[::2]),
@@ -470,7 +470,7 @@ def test_the_extreme_pair_costs_what_the_formulas_say() -> None:
         (lambda: BetaDPO(momentum=-0.5), "momentum got -0.5"),
         (lambda: GammaPO(base=SimPO(), gamma0=-1.0), "gamma0 got -1.0, expected a finite number of at least 0"),
         (lambda: GammaPO(base=SimPO(), tau=0.0), "tau got 0.0, expected a finite number above 0"),
-        (lambda: GammaPO(base=BetaDPO()), "base got 'beta-dpo', which keeps a state between steps; take another"),
+        (lambda: GammaPO(base=BetaDPO()), "base got 'beta-dpo', which keeps a state between steps; choose another"),
     ],
 )
 def test_an_option_out_of_its_range_is_refused_with_what_was_expected(build: Any, message: str) -> None:

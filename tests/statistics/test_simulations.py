@@ -11,17 +11,16 @@ from scipy import stats as scipy_stats
 from harness.statistics.calibration import ece_examples
 from harness.statistics.intervals import (
     cluster_sums,
-    compare,
     interval,
     means,
     means_left_out,
     one_seed_interval,
-    rank_ranges,
     resample_counts,
     resampled_means,
     standard_errors,
     t_interval,
 )
+from harness.statistics.pairwise_tests import compare, rank_ranges
 from harness.statistics.rank_correlations import kendall_examples, spearman_examples
 
 pytestmark = pytest.mark.stats
@@ -39,7 +38,7 @@ KINDS: dict[str, tuple[Callable[[np.ndarray], np.ndarray], float]] = {
 @pytest.mark.parametrize("prompts", [50, 100, 200])
 @pytest.mark.parametrize("kind", list(KINDS))
 def test_one_seed_intervals_cover_from_fifty_prompts_on(kind: str, prompts: int) -> None:
-    """1 to 4 pairs a prompt. The board's intervals (BCa), percentiles, and those of pairs that forget the prompts."""
+    """1 to 4 pairs per prompt. The board's intervals (BCa), percentiles, and those of pairs that forget the prompts."""
     make, truth = KINDS[kind]
     rng, boards, block, resamples = RNG([1, prompts]), 6000, 500, 2000
     covered = dict.fromkeys(("board", "percentile", "unclustered"), 0)
@@ -72,7 +71,7 @@ def test_one_seed_intervals_cover_from_fifty_prompts_on(kind: str, prompts: int)
 @pytest.mark.parametrize("name", ["spearman", "kendall", "ece"])
 @pytest.mark.parametrize("prompts", [50, 200])
 def test_one_seed_intervals_of_pseudo_values_cover(name: str, prompts: int) -> None:
-    """Four responses a prompt; a high correlation (0.84 and 0.65), or log-odds that are twice too sure."""
+    """Four responses per prompt; a high correlation (0.84 and 0.65), or log-odds that are twice too sure."""
     rng, boards = RNG([2, prompts]), 1500
     prompt, counts = np.repeat(np.arange(prompts), 4), resample_counts(prompts, 2000)
 
@@ -125,7 +124,7 @@ def test_several_seed_intervals_cover(seeds: int) -> None:
 
 @pytest.mark.parametrize(("seeds", "seed_sd"), [(1, 0.0), (3, 0.0), (3, 0.02), (3, 0.1), (5, 0.02)])
 def test_twenty_equal_systems_are_told_apart_on_at_most_six_boards_in_a_hundred(seeds: int, seed_sd: float) -> None:
-    """Accuracies of 2 pairs a prompt, 60 prompts, the system's own noise beside the prompt's."""
+    """Accuracies of 2 pairs per prompt, 60 prompts, the system's own noise beside the prompt's."""
     systems, prompts, boards = 20, 60, 1500
     rng, false, held = RNG([4, seeds, int(1000 * seed_sd)]), 0, 0
     sizes = np.full((systems, prompts), 2.0)

@@ -94,7 +94,7 @@ def test_tokens_of_pairs_nobody_asked_for_are_missing_not_zero(tmp_path: Path) -
 
 
 def test_a_file_of_sums_from_an_earlier_version_is_read(tmp_path: Path) -> None:
-    np.savez(tmp_path / "key.npz", table=np.array([[-1.0, -2.0], [-3.0, -4.0], [0.5, 0.5]]))  # sums, seconds a pair
+    np.savez(tmp_path / "key.npz", table=np.array([[-1.0, -2.0], [-3.0, -4.0], [0.5, 0.5]]))  # sums, seconds per pair
     nobody = Counted()
     known = run(tmp_path, 2, np.arange(2), nobody)
     assert (nobody.asked, known.seconds, known.sums.tolist()) == ([], 1.0, [[-1, -2], [-3, -4]])

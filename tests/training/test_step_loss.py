@@ -104,7 +104,7 @@ def test_micro_batches_joined_are_their_rows_padded_with_zeros() -> None:
     ("how", "words"),
     [
         ("detached", "loss 'coupled' gave values without a gradient, expected .* look for a detach"),
-        ("shape", r"loss 'coupled' gave shape \(\), expected one value a pair \(6,\)"),
+        ("shape", r"loss 'coupled' gave shape \(\), expected one value per pair \(6,\)"),
         ("number", r"loss 'coupled' gave a float, expected a tensor of shape \(6,\)"),
     ],
 )

@@ -1,4 +1,4 @@
-"""The conformance checks: what every preference loss must do, each rule a function by its name. Needs torch.
+"""The conformance checks: the rules that every preference loss keeps, each a function of that name. Needs torch.
 
     from harness.api.checks import Kit, check_loss
     results = check_loss(MyLoss(), Kit(resolve=lambda name, options: None))
@@ -9,8 +9,11 @@ or, as tests of your own:
     def test_my_loss(loss, check):
         check(loss)
 
-Each check takes `(loss, kit)`, raises `CheckError` where the loss breaks the rule and `NotApplicable` where the
-rule does not apply. A check's docstring says what the rule is and which known mistake it guards against.
+Each check takes `(loss, kit)`; it raises `CheckError` if the loss breaks the rule and `NotApplicable` if the rule does
+not apply to it. A check's docstring says what the rule is and which known mistake it guards against.
+
+Numbers from other code are compared by `golden_values_hold`, with the records that `golden_records` reads from a file.
+All that the tests of a loss need can be imported from here.
 """
 
 from __future__ import annotations
@@ -19,6 +22,7 @@ from collections.abc import Callable, Sequence
 from functools import wraps
 from typing import TYPE_CHECKING
 
+from harness.api.checks.golden_file import golden_records
 from harness.api.checks.kit import Golden, Kit, NotApplicable, Result
 from harness.api.checks.rules_of_claims import golden_values_hold, is_documented, limits_hold, traits_are_well_formed
 from harness.api.checks.rules_of_gradients import (
@@ -46,7 +50,7 @@ from harness.api.checks.rules_of_options import (
     wrong_values_are_refused,
 )
 from harness.api.checks.rules_of_values import (
-    gives_one_value_a_pair,
+    gives_one_value_per_pair,
     is_attached_to_the_graph,
     keeps_the_dtype,
     micro_batches_change_nothing,
@@ -72,6 +76,8 @@ __all__ = [
     "NotApplicable",
     "Result",
     "check_loss",
+    "golden_records",
+    "golden_values_hold",
     "parametrize_with_checks",
     "rule",
 ]
@@ -80,7 +86,7 @@ Check = Callable[[Loss, Kit], None]
 
 CHECKS: tuple[Check, ...] = (
     traits_are_well_formed,
-    gives_one_value_a_pair,
+    gives_one_value_per_pair,
     keeps_the_dtype,
     is_attached_to_the_graph,
     gradient_is_that_of_the_value,
@@ -120,7 +126,7 @@ def rule(check: Check) -> str:
 
 
 def check_loss(loss: Loss, kit: Kit) -> list[Result]:
-    """Return how `loss` does in every check; an error of any kind inside a check is a failure of that check."""
+    """Return the result of every check on `loss`; an error of any kind inside a check is a failure of that check."""
     results = []
     for check in CHECKS:
         try:
@@ -129,7 +135,7 @@ def check_loss(loss: Loss, kit: Kit) -> list[Result]:
             results.append(Result(name=rule(check), status="not applicable", message=str(reason)))
         except CheckError as failure:
             results.append(Result(name=rule(check), status="failed", message=str(failure)))
-        except Exception as error:  # a broken loss may raise anything, and the other checks still have their say
+        except Exception as error:  # a broken loss may raise anything, and the other checks still run
             results.append(Result(name=rule(check), status="failed", message=f"{type(error).__name__}: {error}"))
         else:
             results.append(Result(name=rule(check), status="passed"))
@@ -137,9 +143,9 @@ def check_loss(loss: Loss, kit: Kit) -> list[Result]:
 
 
 def parametrize_with_checks(losses: Sequence[Loss], kit: Kit) -> pytest.MarkDecorator:
-    """Return a decorator for a test of `(loss, check)`, run for every loss and every check as `check(loss)`.
+    """Return a decorator for a test with the arguments `loss` and `check`: it runs once for each loss and each check.
 
-    The tests are called `loss-check`; one to which the rule does not apply skips with the reason.
+    The test calls `check(loss)`. Its id is `loss-check`; where the rule does not apply it is skipped with the reason.
     """
     import pytest
 
@@ -165,7 +171,7 @@ def _as_test(check: Check, kit: Kit) -> Callable[[Loss], None]:
 
 
 def _label(loss: Loss) -> str:
-    """Return the name with the options that differ from the defaults of their fields."""
+    """Return the loss's name with those of its options that differ from their defaults."""
     import dataclasses
 
     changed = [

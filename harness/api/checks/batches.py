@@ -1,4 +1,4 @@
-"""Inputs of the conformance checks: log-probs, references and training rows.
+"""Inputs of the conformance checks: log-probs under policy and reference, and the training table beside them.
 
 Needs torch. Legend of shapes: B pairs, T tokens (padded).
 """
@@ -15,7 +15,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from harness.api.loss import Domain
+from harness.api.declarations import Domain
 from harness.api.pairs import Logps, PairLogps
 
 TEXTS = (
@@ -31,16 +31,16 @@ SCORES = ((8.0, 5.5), (6.0, 2.0), (7.0, 7.0), (3.0, 4.5), (9.5, 1.0), (5.0, 4.5)
 
 @dataclass(frozen=True, kw_only=True)
 class Batch:
-    """Everything that a loss could ask for."""
+    """A batch with every input that a loss can declare."""
 
     pairs: PairLogps
-    """With every input but the columns."""
+    """Every input except the columns, which come from the table."""
     table: pd.DataFrame
     """The training pairs as `Loss.prepare` gets them, in the order of `pairs`."""
 
 
 class States(NamedTuple):
-    """Responses whose tokens are equally likely, (B,) each."""
+    """Responses described by totals alone, (B,) each: every token of a response has the same log-prob."""
 
     length: np.ndarray
     sum: np.ndarray
@@ -48,7 +48,7 @@ class States(NamedTuple):
 
 
 def logps(rows: Sequence[Sequence[float]], dtype: torch.dtype = torch.float64) -> Logps:
-    """Return the log-probs of responses given token by token, padded to the longest."""
+    """Return the log-probs of responses, given one list of token log-probs per response and padded to the longest."""
     width = max(map(len, rows))
     mask = torch.tensor([[column < len(row) for column in range(width)] for row in rows])
     token = torch.tensor([[*row, *[0.0] * (width - len(row))] for row in rows], dtype=dtype)
@@ -68,7 +68,7 @@ def ordinary(rng: np.random.Generator, *, pairs: int = 6, dtype: torch.dtype = t
 def one_sided(rng: np.random.Generator, *, misranked: bool, tokens: int, pairs: int = 4) -> Batch:
     """Return pairs that are all clearly misranked (or ranked) by sum, by mean and against the reference.
 
-    The likelier response has about -0.1 nats a token (reference -1.5), the other -3 (reference -0.5).
+    The likelier response has about -0.1 nats per token (reference -1.5), the other -3 (reference -0.5).
     """
     lengths = tokens + rng.permutation(pairs)
     likely = _responses(rng, np.full(pairs, 0.1), lengths, torch.float64, ratio=15.0)
@@ -80,7 +80,7 @@ def one_sided(rng: np.random.Generator, *, misranked: bool, tokens: int, pairs: 
 
 
 def extreme(domain: Domain, dtype: torch.dtype) -> Batch:
-    """Return every pair of short responses at the corners of `domain`: certain or hopeless, as under the reference."""
+    """Return every pair of short responses at the corners of `domain`: certain or hopeless, for both models."""
     middle = math.ceil(domain.lowest_sum / domain.lowest_token)
     states = []
     for length, sums in ((1, (0.0, -1e-6)), (2, (0.0, -2.0)), (middle, (0.0,))):
@@ -93,7 +93,7 @@ def extreme(domain: Domain, dtype: torch.dtype) -> Batch:
 
 
 def longest(domain: Domain, dtype: torch.dtype) -> Batch:
-    """Return pairs of the longest responses of `domain`, with each other and with a single token."""
+    """Return pairs of the longest responses that `domain` allows, with each other and with a single token."""
     lowest, single = max(domain.lowest_sum, domain.longest * domain.lowest_token), domain.lowest_token
     long = [(domain.longest, lowest, 0.0), (domain.longest, 0.0, lowest), (domain.longest, lowest, lowest)]
     states = np.array([*long, (1, single, 0.0), (1, 0.0, single)])
@@ -105,12 +105,14 @@ def longest(domain: Domain, dtype: torch.dtype) -> Batch:
 def _responses(
     rng: np.random.Generator, scale: np.ndarray, lengths: np.ndarray, dtype: torch.dtype, ratio: float | None = None
 ) -> tuple[Logps, Logps]:
-    """Return (policy, reference) log-probs of responses of about `-scale` nats a token."""
+    """Return (policy, reference) log-probs of responses of about `-scale` nats per token."""
     width = int(lengths.max())
     mask = torch.from_numpy(np.arange(width) < lengths[:, None])
     token = -scale[:, None] * rng.uniform(0.4, 1.6, (len(lengths), width))
     reference = token * (rng.uniform(0.6, 1.5, token.shape) if ratio is None else ratio)
-    square = np.maximum(2 * token, -rng.uniform(0.2, 3.0, token.shape))  # at least p(token)^2, as it must
+    square = np.maximum(
+        2 * token, -rng.uniform(0.2, 3.0, token.shape)
+    )  # at least p(token)^2, as the sum over the vocabulary is
     policy = Logps(token=_masked(token, mask, dtype), mask=mask, log_sum_sq=_masked(square, mask, dtype))
     return policy, Logps(token=_masked(reference, mask, dtype), mask=mask)
 
@@ -120,7 +122,9 @@ def _of_states(states: np.ndarray, first: np.ndarray, second: np.ndarray, dtype:
         length, total, ref_sum = States(*states[rows].T)
         mask = torch.from_numpy(np.arange(int(length.max())) < length[:, None])
         token, reference = (torch.from_numpy(sums / length)[:, None].expand(mask.shape) for sums in (total, ref_sum))
-        peaked = torch.from_numpy(np.arange(len(rows)) % 2 == 0)[:, None]  # another token is certain, or all alike
+        peaked = torch.from_numpy(np.arange(len(rows)) % 2 == 0)[
+            :, None
+        ]  # another token is all but certain, or all tokens are alike
         square = torch.maximum(2 * token, torch.where(peaked, 0.0, -11.5).double())
         square = torch.where(token == 0, 0.0, square)
         policy = Logps(token=_masked(token, mask, dtype), mask=mask, log_sum_sq=_masked(square, mask, dtype))

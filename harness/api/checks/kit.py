@@ -1,4 +1,4 @@
-"""What the conformance checks share: what they need beside the loss, and how they answer. Imports no torch."""
+"""What a conformance check takes beside the loss (`Kit`, `Golden`) and how it answers (`Result`)."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ What = Literal["values", "mean", "preference", "reward"]
 
 
 class NotApplicable(Exception):  # noqa: N818  # an answer, not an error
-    """A rule does not apply to this loss, with the reason."""
+    """Raised by a check whose rule does not apply to this loss, with the reason."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Golden:
-    """Numbers from outside that a loss must give."""
+    """Numbers computed by other code or by hand that a loss must give."""
 
     loss: str
     """Name of the loss."""
@@ -29,41 +29,43 @@ class Golden:
     options: Mapping[str, Any] = field(default_factory=dict)
     """Set on top of the defaults."""
     what: What = "values"
-    """The loss of each pair, its mean, its preference part, or the rewards."""
+    """What `expected` holds: the loss of each pair, its mean, its preference part, or the rewards."""
     rtol: float = 1e-10
+    """Relative tolerance."""
     source: str = ""
     """Where the numbers come from: code with its version, or a calculation by hand."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Kit:
-    """What checks need beside the loss."""
+    """What the checks need beside the loss."""
 
     resolve: Callable[[str, Mapping[str, Any]], Loss | None]
-    """(name, options) -> that loss, None where it is not installed; raises `HarnessError` for wrong options."""
+    """(name, options) -> that loss, or None if it is not installed; raises `HarnessError` for wrong options."""
     golden: Sequence[Golden] = ()
+    """Golden values; those of other losses are ignored."""
 
     def lookup(self, name: str, options: Mapping[str, Any]) -> Loss:
-        """Return the loss of that name: what `Loss.from_options` takes as `resolve`."""
-        found = self.resolve(name, options)
-        if found is None:
+        """Return the loss of that name; `Loss.from_options` takes this method as its `resolve`."""
+        loss = self.resolve(name, options)
+        if loss is None:
             raise HarnessError(f"got loss '{name}', which is not installed; install it or name another")
-        return found
+        return loss
 
     def rebuilt(self, loss: Loss, options: Mapping[str, Any]) -> Loss:
-        """Return `loss` with `options` on top of its own, read as from a run file."""
+        """Return `loss` with `options` set on top of its own, read as from a run file."""
         return type(loss).from_options({**loss.options(), **options}, self.lookup)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Result:
-    """How a loss did in one check."""
+    """The result of one check."""
 
     name: str
-    """The rule."""
+    """Name of the rule."""
     status: Literal["passed", "failed", "not applicable"]
     message: str = ""
-    """Why it failed or does not apply."""
+    """Why the check failed or does not apply."""
 
 
 def applies(condition: bool, reason: str) -> None:

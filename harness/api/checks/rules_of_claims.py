@@ -1,4 +1,4 @@
-"""Checks: that what a loss says of itself is so: traits, limits, numbers, documentation. Needs torch."""
+"""Checks that what a loss says of itself is true: traits, limits, golden values, documentation. Needs torch."""
 
 from __future__ import annotations
 
@@ -11,19 +11,20 @@ import torch
 
 from harness.api.checks.batches import Batch, one_sided, ordinary
 from harness.api.checks.kit import Golden, Kit, applies
-from harness.api.checks.rules_of_options import own_options
+from harness.api.checks.option_values import own_options
+from harness.api.declarations import ComparisonKind, Limit
 from harness.api.errors import demand
 from harness.api.evaluation import differentiate, evaluate, given, rewards
-from harness.api.loss import Comparison, Limit, Loss
+from harness.api.loss import Loss
 from harness.api.option_notes import option_notes
 
 PARAGRAPHS = ("Formula", "Reward", "Source", "Provenance")
 
 
 def traits_are_well_formed(loss: Loss, kit: Kit) -> None:
-    """Name and traits are of the kind the trainer and the board read; a stateful loss is batch-coupled.
+    """Name and traits have the types that the trainer and the board read; a stateful loss is batch-coupled.
 
-    Guards against a state that is updated once a micro-batch: SimPO 61 shows what such a difference does.
+    Guards against a state that is updated once per micro-batch: SimPO 61 shows what such a difference does.
     """
     name = loss.name
     demand(
@@ -46,7 +47,7 @@ def traits_are_well_formed(loss: Loss, kit: Kit) -> None:
     wanted = loss.needs_columns
     listed = isinstance(wanted, tuple) and all(isinstance(column, str) for column in wanted)
     demand(listed, f"needs_columns got {wanted!r}, expected a tuple of names")
-    kinds = typing.get_args(Comparison)
+    kinds = typing.get_args(ComparisonKind)
     demand(loss.comparison in kinds, f"comparison got {loss.comparison!r}, expected one of {', '.join(kinds)}")
     demand(
         loss.batch_coupled or not loss.stateful,
@@ -54,12 +55,12 @@ def traits_are_well_formed(loss: Loss, kit: Kit) -> None:
     )
     state = loss.initial_state()
     tensors = all(isinstance(value, torch.Tensor) for value in state.values())
-    demand(tensors, "got something else in initial_state, expected tensors; checkpoints keep tensors")
+    demand(tensors, "got something other than tensors in initial_state, expected tensors; checkpoints keep tensors")
     demand(loss.stateful or not state, "got an initial_state without the trait stateful, expected none; declare it")
 
 
 def limits_hold(loss: Loss, kit: Kit) -> None:
-    """Each special case that is declared equals the other loss, in value and gradient.
+    """Each declared special case equals the other loss, in value and gradient.
 
     Guards against one name for two losses: TRL's plain `loss_type="simpo"` is CPO-SimPO, as `cpo_alpha` stays 1.
     """
@@ -92,14 +93,14 @@ def _hold(loss: Loss, limit: Limit, special: Loss, other: Loss) -> None:
             demand(
                 gap <= limit.tolerance * largest,
                 f"with {shown} got a {name} that is {gap:.3g} off {limit.scale:g} * {limit.equals}, expected at most "
-                f"{limit.tolerance:g} of {largest:.3g}; mend the loss or the limit",
+                f"{limit.tolerance:g} of {largest:.3g}; correct the loss or the limit",
             )
 
 
 def golden_values_hold(loss: Loss, kit: Kit) -> None:
-    """The numbers from other code or from a calculation by hand come out.
+    """The loss gives the numbers that other code or a calculation by hand gave.
 
-    Guards against a formula that is another than the authors': AMaPO's paper and code differ, DPOP's penalty is outside
+    Guards against a formula that differs from the authors': AMaPO's paper and code differ, DPOP's penalty is outside
     the sigmoid in mlx-lm, RPO's alpha was on the wrong term in TRL.
     """
     records = [record for record in kit.golden if record.loss == loss.name]
@@ -112,29 +113,29 @@ def golden_values_hold(loss: Loss, kit: Kit) -> None:
         demand(got.shape == expected.shape, f"got {len(got)} numbers, expected {len(expected)} ({source})")
         demand(
             bool(np.allclose(got, expected, rtol=record.rtol, atol=1e-12)),
-            f"got {record.what} {got[:4].tolist()}, expected {expected[:4].tolist()} ({source}); mend the formula",
+            f"got {record.what} {got[:4].tolist()}, expected {expected[:4].tolist()} ({source}); correct the formula",
         )
 
 
 def golden_answer(loss: Loss, record: Golden) -> np.ndarray:
-    """Return what `record` has the expected numbers of, flat, float64."""
+    """Return the numbers that `record.expected` is compared with, flat, float64."""
     if record.what == "preference":
-        found = loss.terms(record.pairs).preference
+        answer = loss.terms(record.pairs).preference
     elif record.what == "reward":
-        found = rewards(loss, record.pairs)
+        answer = rewards(loss, record.pairs)
     else:
-        found = evaluate(loss, record.pairs)
-    return np.asarray((found.mean() if record.what == "mean" else found).detach().double()).reshape(-1)
+        answer = evaluate(loss, record.pairs)
+    return np.asarray((answer.mean() if record.what == "mean" else answer).detach().double()).reshape(-1)
 
 
 def is_documented(loss: Loss, kit: Kit) -> None:
-    """The class, every option and the module say what they are: Formula, Reward, Source, Provenance.
+    """Class, options and module are documented, the module under Formula, Reward, Source and Provenance.
 
     Guards against baselines whose settings nobody knows: princeton-nlp/SimPO 23, 66.
     """
     cls = type(loss)
     text = cls.__dict__.get("__doc__") or ""
-    generated = text.startswith(f"{cls.__name__}(")  # what `dataclass` writes where there is none
+    generated = text.startswith(f"{cls.__name__}(")  # what `dataclass` writes if there is no docstring
     demand(bool(text.strip()) and not generated, f"{cls.__name__} has no docstring, expected one line on the formula")
     notes = option_notes(cls)
     bare = [name for name in own_options(loss, nested=True) if not notes.get(name)]

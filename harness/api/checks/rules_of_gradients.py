@@ -1,4 +1,4 @@
-"""Checks: that the gradient is right, points the right way and stays finite. Needs torch."""
+"""Checks that the gradient is right, points the right way and stays finite. Needs torch."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from harness.api.loss import Loss
 from harness.api.pairs import Logps, PairLogps
 
 STEP = 1e-5
-"""Of the finite differences, nats: the error of a central difference is about STEP^2."""
+"""Step of the finite differences, nats: the error of a central difference is about STEP^2."""
 FACTORS = (6.0, 3.0, 1.5, 1.0, 0.7, 0.3, 0.1, 0.01)
-"""By which log-probs are multiplied, from hopeless to almost certain."""
+"""Factors by which log-probs are multiplied, from hopeless to almost certain."""
 LEAST_GRADIENT = 1e-12
 
 
 def gradient_is_that_of_the_value(loss: Loss, kit: Kit) -> None:
-    """The gradient equals finite differences of the values, with what `stop_gradient` declared held.
+    """The gradient equals finite differences of the values, with the terms in `stop_gradient` held constant.
 
-    Guards against an undeclared constant: a weight or margin of the policy after a bare `detach`, as in beta-DPO, WPO
-    and AMaPO, where the paper's gradient depends on which terms are held.
+    Guards against an undeclared constant: a weight or margin computed from the policy and then merely detached. In
+    beta-DPO, WPO and AMaPO the paper's gradient depends on which terms are held constant.
     """
     pairs = given(loss, ordinary(np.random.default_rng(11), pairs=4))
     with recording() as constants:
@@ -55,7 +55,7 @@ def gradient_is_that_of_the_value(loss: Loss, kit: Kit) -> None:
 
 
 def misranked_pairs_get_a_gradient(loss: Loss, kit: Kit) -> None:
-    """A misranked pair has a gradient, slightly and badly misranked, unless the loss `saturates`.
+    """A slightly and a badly misranked pair both have a gradient, unless the loss `saturates`.
 
     Guards against zero gradients where there is most to learn: mlx-lm-lora 65.
     """
@@ -68,7 +68,7 @@ def misranked_pairs_get_a_gradient(loss: Loss, kit: Kit) -> None:
         demand(
             dead == 0,
             f"got no gradient on {dead} of {len(values)} misranked pairs of about {tokens} tokens, expected some on "
-            "each; mend it or declare saturates",
+            "each; correct it or declare saturates",
         )
 
 
@@ -79,10 +79,12 @@ def larger_margin_never_raises_the_loss(loss: Loss, kit: Kit) -> None:
     """
     applies(loss.monotone, "it declares that a likelier chosen response may raise it (not monotone)")
     pairs = given(loss, ordinary(np.random.default_rng(13)))
-    if loss.stateful:  # which pairs a step draws may move with their values: only the gradient holds the draw
+    if (
+        loss.stateful
+    ):  # it may draw other pairs for other inputs, so two values are not comparable; a gradient has one draw
         values, chosen, rejected = differentiate(loss, pairs)
         wrong = int((chosen > 0).sum()) + int((rejected < 0).sum())
-        demand(wrong == 0, f"got {wrong} tokens whose gradient lowers the margin, expected none; mend the sign")
+        demand(wrong == 0, f"got {wrong} tokens whose gradient lowers the margin, expected none; correct the sign")
         return
     with recording() as constants:
         evaluate(loss, pairs)
@@ -98,7 +100,7 @@ def larger_margin_never_raises_the_loss(loss: Loss, kit: Kit) -> None:
                 rise = float((values - before).max())
                 demand(
                     rise <= 1e-9 * (1 + float(values.abs().max())),
-                    f"got a loss that rises by {rise:.3g} for a {name} response, expected none; mend the sign or "
+                    f"got a loss that rises by {rise:.3g} for a {name} response, expected none; correct the sign or "
                     "declare monotone = False",
                 )
             before = values
@@ -106,7 +108,7 @@ def larger_margin_never_raises_the_loss(loss: Loss, kit: Kit) -> None:
 
 # -- finite --------------------------------------------------------------------------------------------------------
 def finite_over_its_domain(loss: Loss, kit: Kit) -> None:
-    """Values, gradients and rewards are finite up to the corners of `domain`, in float32 and float64.
+    """Values, gradients and rewards are finite throughout `domain`, corners included, in float32 and float64.
 
     Guards against overflow: TRL's AlphaPO is NaN at a summed log-prob of -200; so is any log(sigmoid(x)).
     """
@@ -118,10 +120,10 @@ def finite_over_its_domain(loss: Loss, kit: Kit) -> None:
 
 
 def small_and_equal_steps_are_finite(loss: Loss, kit: Kit) -> None:
-    """A step of one pair, of equal pairs, of equal scores and of a policy that is its reference is finite.
+    """Steps of one pair, equal pairs, equal scores or a policy equal to its reference give finite numbers.
 
-    Guards against a spread over one pair: beta-DPO's and AMaPO's standard deviation is NaN there, and 0 on equal gaps.
-    Scores that `prepare` refuses with a `HarnessError` are passed over.
+    Guards against a standard deviation over one pair: beta-DPO's and AMaPO's is NaN there, and 0 on equal gaps.
+    Scores that `prepare` refuses with a `HarnessError` are left out.
     """
     batch = ordinary(np.random.default_rng(14))
     chosen, rejected = batch.pairs.chosen, batch.pairs.rejected
@@ -155,7 +157,7 @@ def small_and_equal_steps_are_finite(loss: Loss, kit: Kit) -> None:
 def an_empty_response_is_finite(loss: Loss, kit: Kit) -> None:
     """A response of no tokens (log-prob 0, length read as 1) gives finite values and gradients.
 
-    Guards against 0 / 0 in a mean: TRL 1033 and princeton-nlp/SimPO 35, a response truncated to nothing.
+    Guards against 0 / 0 in a mean: TRL 1033 and princeton-nlp/SimPO 35, a response truncated to no tokens.
     """
     pairs = given(loss, ordinary(np.random.default_rng(15)))
 
@@ -172,15 +174,15 @@ def an_empty_response_is_finite(loss: Loss, kit: Kit) -> None:
 
 
 def _trouble(loss: Loss, pairs: PairLogps) -> str:
-    """Return what is not finite and on which pair, or nothing."""
+    """Return what is not finite, and for which pair; an empty text if all is finite."""
     values, chosen, rejected = differentiate(loss, pairs)
-    found: Sequence[tuple[str, Tensor]] = (
+    outputs: Sequence[tuple[str, Tensor]] = (
         ("a value", values),
         ("a gradient of the chosen tokens", chosen),
         ("a gradient of the rejected tokens", rejected),
         ("a reward", rewards(loss, pairs).view(2, -1).T),
     )
-    for name, numbers in found:
+    for name, numbers in outputs:
         bad = (~numbers.isfinite()).reshape(len(values), -1).any(-1)
         if bad.any():
             row = int(bad.nonzero()[0])

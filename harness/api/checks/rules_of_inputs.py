@@ -1,4 +1,4 @@
-"""Checks: what a loss reads, what it leaves alone, and that nothing else decides its values. Needs torch."""
+"""Checks that a loss reads what it declares, changes no input, and depends on nothing else. Needs torch."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ SCORES = ("score_chosen", "score_rejected")
 
 
 def undeclared_inputs_are_not_read(loss: Loss, kit: Kit) -> None:
-    """NaN in every input that is not declared changes nothing, and neither does None.
+    """Inputs that are not declared may be NaN or None: the values stay the same.
 
-    Guards against a score by the wrong or no reference model (allenai/reward-bench 116 and 143) and scores that
-    leak into a loss said to need none.
+    Guards against rewards taken relative to the wrong reference model, or to none (allenai/reward-bench 116 and 143),
+    and against annotation scores that leak into a loss said to need none.
     """
     batch = ordinary(np.random.default_rng(21))
     pairs = given(loss, batch)
@@ -59,7 +59,7 @@ def undeclared_inputs_are_not_read(loss: Loss, kit: Kit) -> None:
 def declared_inputs_are_read(loss: Loss, kit: Kit) -> None:
     """Changing a declared input changes some value, gradient or reward.
 
-    Guards against a cost for nothing: a reference pass, a mismatched pass or scores that the loss then ignores.
+    Guards against wasted work: a reference pass, a mismatched pass or scores that the loss then ignores.
     """
     batch = ordinary(np.random.default_rng(22))
     changes = _changes(loss, batch)
@@ -67,8 +67,10 @@ def declared_inputs_are_read(loss: Loss, kit: Kit) -> None:
     before = _everything(loss, batch)
     for name, variants in changes.items():
         acts = any(
-            any(not torch.equal(first, second) for first, second in zip(before, _everything(loss, each), strict=True))
-            for each in variants
+            any(
+                not torch.equal(first, second) for first, second in zip(before, _everything(loss, variant), strict=True)
+            )
+            for variant in variants
         )
         demand(
             acts, f"got the same values and rewards for another {name}, expected a change; use it or do not declare it"
@@ -76,7 +78,7 @@ def declared_inputs_are_read(loss: Loss, kit: Kit) -> None:
 
 
 def keeps_no_state(loss: Loss, kit: Kit) -> None:
-    """The same batch has the same values twice, and after others; options and attributes stay; a state is not mutated.
+    """The same batch gives the same values again, also after another one; no attribute or state changes in place.
 
     Guards against results that nobody can reproduce: LLaMA-Factory 1447, SimPO 21, 38, 77, 81, 86.
     """
@@ -96,7 +98,7 @@ def keeps_no_state(loss: Loss, kit: Kit) -> None:
         f"other columns from prepare the second time, expected the same; {advice}",
     )
     unchanged = repr(sorted(vars(loss).items())) == attributes and loss.options() == options
-    demand(unchanged, f"got attributes that changed in a call, expected none to; {advice}")
+    demand(unchanged, f"got attributes that changed in a call, expected them unchanged; {advice}")
     if not loss.stateful:
         return
     _, state = loss.step(pairs, loss.initial_state(), np.random.default_rng(0))
@@ -105,8 +107,8 @@ def keeps_no_state(loss: Loss, kit: Kit) -> None:
     _same(state, kept, "a state that step changed in place, expected it as it was; return a new one")
     again, _ = loss.step(between, state, np.random.default_rng(1))
     demand(torch.equal(first, again), "got other values for the same state and seed, expected the same")
-    empty = all(torch.equal(value, loss.initial_state()[name]) for name, value in loss.initial_state().items())
-    demand(empty, "initial_state gave another state the second time, expected the same")
+    same_start = all(torch.equal(value, loss.initial_state()[name]) for name, value in loss.initial_state().items())
+    demand(same_start, "initial_state gave another state the second time, expected the same")
 
 
 def randomness_is_an_argument(loss: Loss, kit: Kit) -> None:
@@ -118,11 +120,11 @@ def randomness_is_an_argument(loss: Loss, kit: Kit) -> None:
     seen = []
     for seed in (1, 2):
         with _global_seed(seed):
-            before = _drawn()
+            before = _generator_states()
             seen.append(_everything(loss, batch))
-            moved = [library for library, place in _drawn().items() if place != before[library]]
+            moved = [library for library, state in _generator_states().items() if state != before[library]]
         demand(not moved, f"got a draw from the global generator of {', '.join(moved)}, expected none; use step's rng")
-    same = all(torch.equal(one, two) for one, two in zip(*seen, strict=True))
+    same = all(torch.equal(first, second) for first, second in zip(*seen, strict=True))
     demand(same, "got other values under another global seed, expected the same; use step's rng")
 
 
@@ -151,7 +153,7 @@ def _undeclared(loss: Loss) -> list[str]:
 
 
 def _poisoned(loss: Loss, batch: Batch, pairs: PairLogps) -> PairLogps:
-    """Return `pairs` with NaN in place of every None, and columns that were not asked for."""
+    """Return `pairs` with NaN in place of every None, and with columns of NaN that were not asked for."""
 
     def nan(tensor: Tensor | None) -> Tensor | None:
         return None if tensor is None else torch.full_like(tensor, torch.nan)
@@ -180,20 +182,20 @@ def _poisoned(loss: Loss, batch: Batch, pairs: PairLogps) -> PairLogps:
 
 
 def _changes(loss: Loss, batch: Batch) -> dict[str, list[Batch]]:
-    """Return by declared input the batches in which it alone is different, down and up."""
-    found: dict[str, list[Batch]] = {}
+    """Return, for each declared input, two batches in which it alone is changed: downwards and upwards."""
+    variants: dict[str, list[Batch]] = {}
     for sign in (-1.0, 1.0):
         for name, changed in _changed_inputs(loss, batch.pairs, sign).items():
             column = changed.ref_chosen if name == "ref_chosen" else changed.ref_rejected
             table = batch.table
             if name in REFERENCE_COLUMNS and column is not None:
                 table = table.assign(**{name: column.numpy()})
-            found.setdefault(name, []).append(Batch(pairs=changed, table=table))
+            variants.setdefault(name, []).append(Batch(pairs=changed, table=table))
         for name in loss.needs_columns:
             other = batch.table[name] + 0.3 * sign * np.arange(1, 1 + len(batch.table))
             table = batch.table.assign(**{name: other.to_numpy()})
-            found.setdefault(name, []).append(Batch(pairs=batch.pairs, table=table))
-    return found
+            variants.setdefault(name, []).append(Batch(pairs=batch.pairs, table=table))
+    return variants
 
 
 def _changed_inputs(loss: Loss, pairs: PairLogps, sign: float) -> dict[str, PairLogps]:
@@ -203,19 +205,21 @@ def _changed_inputs(loss: Loss, pairs: PairLogps, sign: float) -> dict[str, Pair
     assert pairs.kl is not None
     assert pairs.ref_kl is not None
     uneven = sign * torch.arange(1.0, 1 + len(pairs.ref_chosen), dtype=torch.float64)
-    found = {}
+    changed = {}
     if loss.needs_reference:
-        found["ref_chosen"] = replace(pairs, ref_chosen=pairs.ref_chosen + uneven)
-        found["ref_rejected"] = replace(pairs, ref_rejected=pairs.ref_rejected + uneven)
+        changed["ref_chosen"] = replace(pairs, ref_chosen=pairs.ref_chosen + uneven)
+        changed["ref_rejected"] = replace(pairs, ref_rejected=pairs.ref_rejected + uneven)
     if loss.needs_reference_tokens:
         first, second = pairs.ref_tokens
-        found["ref_tokens"] = replace(pairs, ref_tokens=(_scaled(first, sign), _scaled(second, sign)))
+        changed["ref_tokens"] = replace(pairs, ref_tokens=(_scaled(first, sign), _scaled(second, sign)))
     if loss.needs_kl:
-        found["kl"] = replace(pairs, kl=_scaled(pairs.kl, sign))
-        found["ref_kl"] = replace(pairs, ref_kl=pairs.ref_kl + 20 * uneven)  # past a baseline held at 0 or more
+        changed["kl"] = replace(pairs, kl=_scaled(pairs.kl, sign))
+        changed["ref_kl"] = replace(
+            pairs, ref_kl=pairs.ref_kl + 20 * uneven
+        )  # far enough to leave a KL estimate that is clamped at 0
     if loss.needs_log_sum_sq:
-        found["log_sum_sq"] = replace(pairs, chosen=_squares(pairs.chosen, sign))
-    return found
+        changed["log_sum_sq"] = replace(pairs, chosen=_squares(pairs.chosen, sign))
+    return changed
 
 
 def _scaled(logps: Logps, sign: float) -> Logps:
@@ -239,21 +243,21 @@ def _same(got: Mapping[str, Tensor], expected: Mapping[str, Tensor], trouble: st
 
 @contextmanager
 def _global_seed(seed: int) -> Iterator[None]:
-    """Seed the global generators inside, and put them back as they were after."""
-    saved = random.getstate(), np.random.get_state(), torch.get_rng_state()  # noqa: NPY002  # see _drawn
+    """Seed the global generators inside the block, and restore their state afterwards."""
+    saved = random.getstate(), np.random.get_state(), torch.get_rng_state()  # noqa: NPY002  # see _generator_states
     try:
         random.seed(seed)
-        np.random.seed(seed)  # noqa: NPY002  # see _drawn
+        np.random.seed(seed)  # noqa: NPY002  # see _generator_states
         torch.manual_seed(seed)
         yield
     finally:
         random.setstate(saved[0])
-        np.random.set_state(saved[1])  # noqa: NPY002  # see _drawn
+        np.random.set_state(saved[1])  # noqa: NPY002  # see _generator_states
         torch.set_rng_state(saved[2])
 
 
-def _drawn() -> dict[str, object]:
-    """Return where each global generator stands; it moves when somebody draws from it."""
+def _generator_states() -> dict[str, object]:
+    """Return the state of each global generator, by library; drawing a number changes it."""
     legacy = np.random.get_state(legacy=False)  # noqa: NPY002  # the check is that nobody draws from it
     return {
         "random": random.getstate(),

@@ -1,4 +1,4 @@
-"""Checks: that every option acts, is read back as it was written, and refuses what it cannot use. Needs torch."""
+"""Checks that every option has an effect, is read back as written, and refuses what it cannot use. Needs torch."""
 
 from __future__ import annotations
 
@@ -7,12 +7,9 @@ import json
 import math
 import re
 import tomllib
-import types
 import typing
-from collections.abc import Iterator
 from functools import partial
 from itertools import chain, islice, zip_longest
-from typing import Any
 
 import numpy as np
 import torch
@@ -20,6 +17,7 @@ from torch import Tensor
 
 from harness.api.checks.batches import Batch, one_sided, ordinary
 from harness.api.checks.kit import Kit, applies
+from harness.api.checks.option_values import alternatives, choices, kinds, numeric, own_options
 from harness.api.errors import CheckError, HarnessError, demand
 from harness.api.evaluation import differentiate, evaluate, given, rewards
 from harness.api.loss import Loss
@@ -29,11 +27,11 @@ NUMBER = r"(-?[0-9.]+(?:e-?[0-9]+)?)"
 BOUND = re.compile(rf", (above|at least) {NUMBER}(?: and (below|at most) {NUMBER})?(?=[.,;:)]| \(|$)")
 UPPER = re.compile(rf", (below|at most) {NUMBER}(?=[.,;:)]| \(|$)")
 TRIED = 6
-"""Other values of an option that are tried beside another value of another option."""
+"""How many other values of an option are tried in combination with another value of another option."""
 
 
 def every_option_acts(loss: Loss, kit: Kit) -> None:
-    """Another value of an option changes some value, gradient, reward or state, at least beside some other option.
+    """Another value of an option changes some value, gradient, reward or state, if need be with another option changed.
 
     Guards against options that are read and dropped: TRL 7063 (label_smoothing in a fused DPO), ms-swift 10167 (hinge
     and ipo trained as sigmoid). The field of an option that cannot act here has metadata {"unchecked": reason}.
@@ -43,11 +41,10 @@ def every_option_acts(loss: Loss, kit: Kit) -> None:
     applies(bool(checked), "it has no option of its own to check")
     traces, hints = _Traces(_batches()), typing.get_type_hints(type(loss))
     for name in checked:
-        others = sorted((other for other in checked if other != name), key=lambda other: _numeric(hints[other]))
-        beside = zip_longest(
-            *(islice(alternatives(loss, other), TRIED) for other in others)
-        )  # a choice of each in turn
-        contexts = chain([loss], (each for round in beside for each in round if each is not None))
+        others = sorted((other for other in checked if other != name), key=lambda other: numeric(hints[other]))
+        variants = [islice(alternatives(loss, other), TRIED) for other in others]
+        in_turn = chain.from_iterable(zip_longest(*variants))  # the first of every other option, then the second, ...
+        contexts = chain([loss], (variant for variant in in_turn if variant is not None))
         demand(
             any(
                 traces.differ(context, changed)
@@ -78,7 +75,7 @@ def options_come_back(loss: Loss, kit: Kit) -> None:
 
 
 def unknown_options_are_refused(loss: Loss, kit: Kit) -> None:
-    """An option that there is not is a `HarnessError` that names it.
+    """An unknown option raises a `HarnessError` that names it.
 
     Guards against a misspelt option that trains the default: TRL's CPOTrainer takes `loss_type="simpo"` and keeps its
     NLL term, because nothing says that `cpo_alpha` was meant too.
@@ -92,18 +89,17 @@ def unknown_options_are_refused(loss: Loss, kit: Kit) -> None:
 
 
 def wrong_values_are_refused(loss: Loss, kit: Kit) -> None:
-    """A value of the wrong type, and a choice that there is not, is a `HarnessError`.
+    """A value of the wrong type and an unknown choice each raise a `HarnessError`.
 
-    Guards against ms-swift 10167: a loss type that is not known to one code path falls through to another.
+    Guards against ms-swift 10167: a loss type that one code path does not know falls through to another one.
     """
     fields, hints = own_options(loss, nested=True), typing.get_type_hints(type(loss))
     applies(bool(fields), "it has no options")
     for name in fields:
         wrong: list[object] = [["a", "list"]]
-        if _numeric(hints[name]):
+        if numeric(hints[name]):
             wrong += ["two", True]
-        choices = _choices(hints[name])
-        if choices:
+        if choices(hints[name]):
             wrong.append("no-such-choice")
             demand(
                 _refusal(partial(dataclasses.replace, loss, **{name: "no-such-choice"})) is not None,
@@ -117,13 +113,13 @@ def wrong_values_are_refused(loss: Loss, kit: Kit) -> None:
 
 
 def numbers_that_are_not_finite_are_refused(loss: Loss, kit: Kit) -> None:
-    """NaN and the infinities are a `HarnessError` as an option, from a run file and in the constructor.
+    """NaN and the infinities are refused as options, in a run file and in the constructor, with a `HarnessError`.
 
-    Guards against a run that spends its budget on NaN.
+    Guards against a run that spends its whole budget on NaN.
     """
     hints = typing.get_type_hints(type(loss))
-    names = [name for name in own_options(loss) if _numeric(hints[name])]
-    applies(bool(names), "it has no number for an option")
+    names = [name for name in own_options(loss) if numeric(hints[name])]
+    applies(bool(names), "it has no numeric option")
     for name in names:
         for value in (math.nan, math.inf, -math.inf):
             for where, build in (
@@ -137,15 +133,15 @@ def numbers_that_are_not_finite_are_refused(loss: Loss, kit: Kit) -> None:
 def documented_bounds_hold(loss: Loss, kit: Kit) -> None:
     """A number beyond the bounds in the option's description (", above 0", ", at least 0 and below 0.5") is refused.
 
-    Guards against a range that only the documentation knows: SimPO's gamma is absolute in TRL and a ratio in the
-    authors' code, and the same number means different losses.
+    Guards against bounds that only the documentation knows: SimPO's gamma is absolute in TRL and a ratio in the
+    authors' code, so the same number means different losses.
     """
     notes, hints = option_notes(type(loss)), typing.get_type_hints(type(loss))
     checked = 0
     for name in own_options(loss):
-        if not _numeric(hints[name]):
+        if not numeric(hints[name]):
             continue
-        for value in _beyond(notes.get(name, ""), whole=float not in _kinds(hints[name])):
+        for value in _beyond(notes.get(name, ""), whole=float not in kinds(hints[name])):
             checked += 1
             refused = _refusal(partial(dataclasses.replace, loss, **{name: value})) is not None
             demand(refused, f"got no error for {name}={value}, expected HarnessError as it is documented; use require")
@@ -153,9 +149,9 @@ def documented_bounds_hold(loss: Loss, kit: Kit) -> None:
 
 
 def tuning_ranges_are_usable(loss: Loss, kit: Kit) -> None:
-    """Both ends of every range of `search_space` are accepted, and trials get numbers that are finite.
+    """The loss accepts both ends of every range in `search_space` and is finite there.
 
-    Guards against a tuned row that fails for its bounds and not for its method.
+    Guards against a tuned row that fails because of its range and not because of its method.
     """
     space, fields = loss.search_space, own_options(loss)
     applies(bool(space), "it declares nothing to tune")
@@ -176,76 +172,39 @@ def tuning_ranges_are_usable(loss: Loss, kit: Kit) -> None:
 
 
 # -- helpers -------------------------------------------------------------------------------------------------------
-def own_options(loss: Loss, *, nested: bool = False) -> dict[str, dataclasses.Field[Any]]:
-    """Return the fields that are options; those that hold another loss only with `nested`."""
-    return {
-        field.name: field
-        for field in dataclasses.fields(loss)
-        if field.init and (nested or not isinstance(getattr(loss, field.name), Loss))
-    }
-
-
-def alternatives(loss: Loss, option: str) -> Iterator[Loss]:
-    """Yield `loss` with other values of `option` that it accepts: the likeliest to change something first."""
-    hint, value = typing.get_type_hints(type(loss))[option], getattr(loss, option)
-    for other in _other_values(loss, option, hint, value):
-        if other == value and type(other) is type(value):
-            continue
-        try:
-            yield dataclasses.replace(loss, **{option: other})
-        except HarnessError:
-            continue
-
-
-def _other_values(loss: Loss, option: str, hint: Any, value: Any) -> list[Any]:
-    if choices := _choices(hint):
-        return list(choices)
-    if bool in _kinds(hint):
-        return [not value]
-    if not _numeric(hint):
-        return []
-    spread = loss.search_space.get(option)
-    numbers = [] if spread is None else [spread.low, spread.high]
-    if value is not None:
-        numbers += [value * 1.5, value * 0.5, value + 0.25, value - 0.25, value * 0.01]
-    numbers += [0.1, 0.9, 0.0, 1.0, 2.0, 4.0, -1.0, 0.01, 100.0]
-    whole = float not in _kinds(hint)
-    others = list(dict.fromkeys(round(number) if whole else float(number) for number in numbers))
-    return [*others, None] if type(None) in _kinds(hint) else others
-
-
 class _Traces:
-    """All that a loss gives on a few batches, kept, as each is compared with many."""
+    """All outputs of losses on a few batches, kept because each loss is compared with many others."""
 
     def __init__(self, batches: list[Batch]) -> None:
         self.batches = batches
         self.seen: dict[str, list[Tensor] | None] = {}
 
-    def differ(self, one: Loss, other: Loss) -> bool:
-        first = self._of(one)
-        second = None if first is None else self._of(other)
-        if first is None or second is None:
+    def differ(self, loss: Loss, changed: Loss) -> bool:
+        """Return whether any output differs; False where one of the losses cannot be called here."""
+        outputs = self._of(loss)
+        others = None if outputs is None else self._of(changed)
+        if outputs is None or others is None:
             return False
-        return any(not _alike(before, after) for before, after in zip(first, second, strict=True))
+        return any(not _alike(before, after) for before, after in zip(outputs, others, strict=True))
 
     def _of(self, loss: Loss) -> list[Tensor] | None:
         if (key := repr(loss)) not in self.seen:
             try:
                 self.seen[key] = self._trace(loss)
-            except HarnessError:  # it needs something that is not here, such as an encoder
+            except HarnessError:  # it needs something that is not installed, such as an encoder
                 self.seen[key] = None
         return self.seen[key]
 
     def _trace(self, loss: Loss) -> list[Tensor]:
-        found: list[Tensor] = []
+        outputs: list[Tensor] = []
         state, rng = loss.initial_state(), np.random.default_rng(0)
         for batch in self.batches:
             pairs = given(loss, batch)
-            found += [*differentiate(loss, pairs), rewards(loss, pairs)]
+            outputs += [*differentiate(loss, pairs), rewards(loss, pairs)]
             if loss.batch_coupled:
                 values, state = loss.step(pairs, state, rng)
-                found.append(values)
-        return found + [torch.as_tensor(state[name]) for name in sorted(state)]
+                outputs.append(values)
+        return outputs + [torch.as_tensor(state[name]) for name in sorted(state)]
 
 
 def _batches() -> list[Batch]:
@@ -254,12 +213,12 @@ def _batches() -> list[Batch]:
     return [ordinary(rng), *sides]
 
 
-def _alike(one: Tensor, other: Tensor) -> bool:
-    return one.shape == other.shape and torch.allclose(one, other, rtol=1e-10, atol=1e-14, equal_nan=True)
+def _alike(before: Tensor, after: Tensor) -> bool:
+    return before.shape == after.shape and torch.allclose(before, after, rtol=1e-10, atol=1e-14, equal_nan=True)
 
 
 def _refusal(build: typing.Callable[[], object]) -> HarnessError | None:
-    """Return the error of a build that is refused; None where it went through."""
+    """Return the `HarnessError` that `build` raises, or None if it raises none."""
     try:
         build()
     except HarnessError as error:
@@ -267,35 +226,16 @@ def _refusal(build: typing.Callable[[], object]) -> HarnessError | None:
     return None
 
 
-def _kinds(hint: Any) -> tuple[Any, ...]:
-    return (
-        typing.get_args(hint)
-        if isinstance(hint, types.UnionType) or typing.get_origin(hint) is typing.Union
-        else (hint,)
-    )
-
-
-def _choices(hint: Any) -> tuple[Any, ...]:
-    return tuple(
-        each for kind in _kinds(hint) if typing.get_origin(kind) is typing.Literal for each in typing.get_args(kind)
-    )
-
-
-def _numeric(hint: Any) -> bool:
-    kinds = _kinds(hint)
-    return (float in kinds or int in kinds) and bool not in kinds
-
-
 def _beyond(note: str, *, whole: bool) -> list[float]:
     """Return numbers just outside the bounds that a description states."""
     step = 1 if whole else 1e-3
-    found: list[float] = []
+    outside: list[float] = []
     for match in (*BOUND.finditer(note), *UPPER.finditer(note)):
         words = [group for group in match.groups() if group is not None]
         for word, text in zip(words[::2], words[1::2], strict=True):
             bound = float(text.rstrip("."))
             low = word in ("above", "at least")
-            found.append(bound - step if low else bound + step)
+            outside.append(bound - step if low else bound + step)
             if word in ("above", "below"):
-                found.append(bound)
-    return [int(number) for number in found] if whole else found
+                outside.append(bound)
+    return [int(number) for number in outside] if whole else outside

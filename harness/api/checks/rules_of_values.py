@@ -1,4 +1,4 @@
-"""Checks: what a loss and its reward give back, whatever the batch around a pair looks like. Needs torch."""
+"""Checks of the values and rewards that a loss returns, whatever else is in the batch. Needs torch."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from harness.api.pairs import ResponseLogps
 DTYPES = (torch.float32, torch.float64)
 
 
-def gives_one_value_a_pair(loss: Loss, kit: Kit) -> None:
-    """One finite number a pair, shape (B,), the sum of the two terms.
+def gives_one_value_per_pair(loss: Loss, kit: Kit) -> None:
+    """One finite number per pair, shape (B,), the sum of the two terms.
 
-    Guards against a (B, 1) that broadcasts to (B, B) in the mean, and a loss that has taken its mean already.
+    Guards against a (B, 1) that broadcasts to (B, B) in the mean, and against a loss that has already taken the mean.
     """
     for count in (6, 1):
         pairs = given(loss, ordinary(np.random.default_rng(1), pairs=count))
@@ -28,7 +28,9 @@ def gives_one_value_a_pair(loss: Loss, kit: Kit) -> None:
             isinstance(values, Tensor), f"got {type(values).__name__}, expected a tensor; return the loss of each pair"
         )
         shape = tuple(values.shape)
-        demand(shape == (count,), f"got shape {shape}, expected ({count},) for {count} pairs; return one value a pair")
+        demand(
+            shape == (count,), f"got shape {shape}, expected ({count},) for {count} pairs; return one value per pair"
+        )
         demand(bool(values.isfinite().all()), f"got {_few(values)}, expected finite values")
         if loss.stateful:
             continue
@@ -38,12 +40,13 @@ def gives_one_value_a_pair(loss: Loss, kit: Kit) -> None:
         preference, auxiliary = loss.terms(pairs)
         total = preference + auxiliary
         demand(
-            _close(values, total), f"got {_few(values)}, expected the sum of the terms {_few(total)}; leave __call__"
+            _close(values, total),
+            f"got {_few(values)}, expected the sum of the terms {_few(total)}; do not override __call__",
         )
 
 
 def keeps_the_dtype(loss: Loss, kit: Kit) -> None:
-    """Values come in the dtype of the log-probs, float32 and float64.
+    """Values have the dtype of the log-probs, in float32 and in float64.
 
     Guards against a cast: summed log-probs in half precision lose whole nats, as reward-bench's fp16 scorer does
     (reference models, allenai/reward-bench 116 and 143).
@@ -59,7 +62,7 @@ def keeps_the_dtype(loss: Loss, kit: Kit) -> None:
 def is_attached_to_the_graph(loss: Loss, kit: Kit) -> None:
     """A gradient flows from the values into the log-probs.
 
-    Guards against a whole loss held constant: training runs and learns nothing (mlx-lm-lora 65).
+    Guards against a loss that is held constant as a whole: training runs and learns nothing (mlx-lm-lora 65).
     """
     pairs = given(loss, ordinary(np.random.default_rng(1)))
     pairs.chosen.token.requires_grad_(True)
@@ -67,7 +70,7 @@ def is_attached_to_the_graph(loss: Loss, kit: Kit) -> None:
     values = evaluate(loss, pairs)
     demand(
         values.requires_grad,
-        "got values without a gradient, expected them attached; hold no more than weights constant",
+        "got values without a gradient, expected one; hold weights and margins constant, not the whole loss",
     )
     _, chosen, rejected = differentiate(loss, pairs)
     reached = bool(chosen.any()) or bool(rejected.any())
@@ -75,7 +78,7 @@ def is_attached_to_the_graph(loss: Loss, kit: Kit) -> None:
 
 
 def padding_changes_nothing(loss: Loss, kit: Kit) -> None:
-    """More columns of padding leave every value and gradient alone.
+    """More columns of padding change no value and no gradient.
 
     Guards against a mean over the width of the batch: ms-swift 9925, a wrong normaliser of IPO when padding-free.
     """
@@ -92,13 +95,13 @@ def padding_changes_nothing(loss: Loss, kit: Kit) -> None:
 
 
 def pair_order_changes_nothing(loss: Loss, kit: Kit) -> None:
-    """Shuffled pairs give the shuffled values; a batch-coupled loss the same set of values.
+    """Shuffled pairs give the same values, shuffled; for a batch-coupled loss, the same set of values.
 
-    Guards against a rank that sees its shard alone: SimPO 61, where only gradient accumulation changed and GSM8K went
-    from 58 to 80.
+    Guards against a process that sees only its own part of the batch: SimPO 61, where only gradient accumulation
+    changed and GSM8K went from 58 to 80.
     """
     pairs = given(loss, ordinary(np.random.default_rng(3)))
-    applies(not sampled(loss, pairs), "it draws pairs at random, and the draw goes by position")
+    applies(not sampled(loss, pairs), "it draws pairs at random, by their position")
     order = [3, 0, 5, 1, 4, 2]
     values, shuffled = evaluate(loss, pairs), evaluate(loss, take(pairs, order))
     if loss.batch_coupled:
@@ -112,9 +115,9 @@ def pair_order_changes_nothing(loss: Loss, kit: Kit) -> None:
 
 
 def micro_batches_change_nothing(loss: Loss, kit: Kit) -> None:
-    """Each pair alone has the value and the gradient that it has among others, unless declared `batch_coupled`.
+    """A pair has the same value and gradient alone and among others, unless the loss is `batch_coupled`.
 
-    Guards against a hidden mean over the batch: SimPO 61, results that move with gradient accumulation alone.
+    Guards against a hidden mean over the batch: SimPO 61, results that change with gradient accumulation alone.
     """
     applies(not loss.batch_coupled, "it is declared batch_coupled: the trainer gives it whole steps")
     pairs = given(loss, ordinary(np.random.default_rng(4)))
@@ -134,7 +137,7 @@ def micro_batches_change_nothing(loss: Loss, kit: Kit) -> None:
 
 # -- the reward ----------------------------------------------------------------------------------------------------
 def rewards_each_response(loss: Loss, kit: Kit) -> None:
-    """The implicit reward is one finite number a response, in the dtype of the log-probs.
+    """The implicit reward is one finite number per response, in the dtype of the log-probs.
 
     Guards against training logs that nobody can recompute: LLaMA-Factory 1447.
     """
@@ -160,9 +163,9 @@ def reward_rises_with_the_log_prob(loss: Loss, kit: Kit) -> None:
 
 
 def reward_is_averaged_as_declared(loss: Loss, kit: Kit) -> None:
-    """The reward is averaged over tokens with `length_normalised`, and blind to the length without.
+    """With `length_normalised` the reward is averaged over tokens; without, it does not depend on the length.
 
-    Guards against one name for two things: IPO averages in TRL and LLaMA-Factory and sums in OpenRLHF; TRL logs a
+    Guards against one name for two rewards: IPO averages in TRL and LLaMA-Factory and sums in OpenRLHF; TRL logs a
     summed reward where it trains the averaged one.
     """
     total = torch.tensor([-3.0, -8.0, -20.0], dtype=torch.float64)
@@ -183,7 +186,7 @@ def reward_is_averaged_as_declared(loss: Loss, kit: Kit) -> None:
 def reference_and_reward_agree(loss: Loss, kit: Kit) -> None:
     """The reward uses the reference with `needs_reference`, and works without one otherwise.
 
-    Guards against a score by another reference than trained with: allenai/reward-bench 116 and 143.
+    Guards against rewards relative to another reference than in training: allenai/reward-bench 116 and 143.
     """
     total, length = torch.tensor([-3.0, -8.0]).double(), torch.tensor([2.0, 5.0]).double()
     first = loss.reward(_responses(loss, total, length, torch.tensor([-4.0, -7.0]).double()))

@@ -1,1 +1,1 @@
-"""The embedded data set: a simulator of annotated answers with known quality."""
+"""The embedded data set: simulated answers of known quality with simulated annotation scores."""

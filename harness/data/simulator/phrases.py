@@ -1,6 +1,6 @@
-"""The texts the embedded data are made of: word lists, and per task family the phrasings with their slots.
+"""The texts of the embedded data: word lists, and for each task family its phrasings with slots to fill.
 
-The inventory is small on purpose: a byte-level BPE of some 2,000 entries covers it.
+The vocabulary is small on purpose: a byte-level BPE of some 2,000 entries covers it.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ UNITS = (  # large unit, small unit, small units in a large one
     ("kilograms", "grams", 1000),
 )
 ABSURD = _words("purple nothing yesterday spaghetti Saturn pancakes whatever unicorn")
-"""Answers that no task of any family can have."""
+"""Words that are the right answer to no task."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,9 +1,9 @@
-"""Responses of the embedded data: a latent quality drawn at random, and the text that shows it.
+"""Responses of the embedded data: a quality drawn at random, and a text of that quality.
 
 TRUE quality is a number from 1 to 5, a weighted sum of five parts (`WEIGHTS`), known because the text is made from
-them. Most of it shows on the text's surface (missing parts, broken format, padding, tone); correctness mostly does not.
-Each level of each part has several realisations. Good and bad openings, closings and fillers come from lists of like
-length, so that neither a response's length nor how predictable its words are gives its quality away.
+them. Most of it shows on the surface of the text (missing parts, broken format, padding, tone); correctness mostly does
+not. Each level of each part has several wordings. Good and bad openings, closings and fillers come from lists of about
+the same length, so that neither the length of a response nor how predictable its words are gives its quality away.
 """
 
 from __future__ import annotations
@@ -16,8 +16,9 @@ from harness.data.simulator import phrases
 from harness.data.simulator.tasks import Task, pick, sample
 
 WEIGHTS = {"completeness": 0.26, "format": 0.21, "concision": 0.20, "tone": 0.17, "correctness": 0.16}
-"""Share of each part in the true quality, by our choice: none alone decides, and no two are alike, so that gaps between
-two responses run from tiny to large. Correctness weighs least: a small model can hardly read it off the text."""
+"""Share of each part in the true quality. Our choice: no part alone decides, and no two weigh the same, so that the
+quality gap of two responses may be anything from tiny to large. Correctness weighs least: a small model can hardly see
+it in the text."""
 
 LEVELS = {
     "completeness": (0.0, 0.0, 0.0, 0.5, 0.5, 0.5, 1.0, 1.0, 1.0, 1.0),
@@ -26,12 +27,12 @@ LEVELS = {
     "tone": (0.0, 0.0, 0.0, 0.5, 0.5, 1.0, 1.0, 1.0),
     "correctness": (0.0, 1.0, 1.0),
 }
-"""What each part may be, as often as it stands here."""
+"""The levels that each part may have; a level is drawn as often as it is listed here."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Quality:
-    """What a response is made to be; each part from 0 (worst) to 1 (best)."""
+    """The quality that a response is made to have; each part from 0 (worst) to 1 (best)."""
 
     completeness: float
     """1: answer, reason and tip; 0.5: reason or tip missing or the end cut off; 0: the answer alone."""
@@ -150,7 +151,7 @@ def _filler(rng: np.random.Generator, answer: str) -> str:
     return pick(rng, CHATTER).format(name=name, city=city, month=month, job=job, thing=thing)
 
 
-PADDING = (  # fixed texts are easy to predict, chatter is hard: together fillers are about as likely as answers
+PADDING = (  # fixed texts are easy to predict and chatter is hard: on average fillers are about as likely as answers
     "As everybody knows, this matters in very many ways.",
     "Let me say first that questions of this kind are common.",
     "It goes without saying that one could say more about it.",
@@ -195,7 +196,7 @@ def _styled(style: str, parts: dict[str, str]) -> str:
 def _half(rng: np.random.Generator, style: str, parts: dict[str, str]) -> str:
     (name, first), *rest = parts.items()
     start = _styled(style, {name: first}) + "\n"
-    if not rest:  # a lone part cannot mix two styles: an empty item of another one follows
+    if not rest:  # a single part cannot mix two styles: an empty item of another style follows it
         return start + pick(rng, [mark for mark in ("-", "2.", "{}", "Note:") if mark[0] != start[0]])
     return start + _styled(pick(rng, [name for name in STYLES if name != style]), dict(rest))
 

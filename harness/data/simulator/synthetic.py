@@ -1,10 +1,10 @@
-"""The embedded data set: preference pairs made by rule from a seed, in the sense of ultrafeedback_binarized.
+"""The embedded data set: preference pairs generated from a seed, shaped like those of ultrafeedback_binarized.
 
 It is a simulator with known ground truth, not a stand-in for human data. Prompts are instructions of twelve task
 families; each has four responses whose TRUE quality (1 to 5) is known because the text is made from it
-(`harness.data.simulator.responses`). A simulated annotator sees the true quality through normal noise, and the pair is
-ordered by what the annotator saw, so some labels are wrong and the data say which. What a loss does here shows that the
-harness measures; it does not rank methods for real use.
+(`harness.data.simulator.responses`). A simulated annotator sees the true quality with normal noise, and the pair is
+ordered by what the annotator saw, so some labels are wrong and the data say which. Results on it show that the harness
+measures; they do not rank methods for real use.
 """
 
 from __future__ import annotations
@@ -20,24 +20,24 @@ from harness.data.simulator import responses, tasks
 
 NAME = "embedded"
 MATCHES = ((0, 1), (2, 3), (0, 2), (1, 3), (0, 3), (1, 2))
-"""Which of four responses make a pair, in the order in which more pairs are added: the first two use each once."""
+"""Which two of the four responses make the first pair of a prompt, the second, and so on; the first two share none."""
 ATTEMPTS = 200
-"""Draws of one prompt before we say that there are too few different ones."""
+"""Draws of a prompt before we conclude that there are too few different ones."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """How much is made, and how well the annotator sees."""
+    """How much data is made, and how noisy the annotator is."""
 
     prompts_train: int = 1200
     prompts_dev: int = 150
     prompts_test: int = 200
     train_pairs_per_prompt: int = 2
-    """1 to 6; up to two pairs of a prompt share no response."""
+    """1 to 6; with 1 or 2, the pairs of a prompt share no response."""
     dev_pairs_per_prompt: int = 2
     test_pairs_per_prompt: int = 2
     annotator_noise: float = 0.4
-    """Standard deviation of the annotation score about the true quality, on the scale from 1 to 5."""
+    """Standard deviation of the annotation score around the true quality, on the scale from 1 to 5."""
     lenbalanced_within: float = 0.2
     """`test_lenbalanced` holds test pairs whose lengths in characters differ by less than this share of the longer."""
 
@@ -53,10 +53,10 @@ class Settings:
 
 
 def make(settings: Settings, seed: int) -> Dataset:
-    """Return the data for `settings` and `seed`; the same two always give the same data.
+    """Return the data set for `settings` and `seed`; the same two always give the same data.
 
-    The test split is drawn first and each split from its own generator: more training prompts change no test prompt.
-    More noise changes scores and the order within pairs, but no text.
+    The test split is drawn first, and each split from a generator of its own: more training prompts change no test
+    prompt. More noise changes scores and the order within pairs, but no text.
     """
     require(seed >= 0, f"{NAME} data: seed got {seed}, expected 0 or more; set it so")
     used: set[str] = set()
@@ -87,7 +87,7 @@ def _prompts(rng: np.random.Generator, count: int, noise: float, used: set[str])
 
 
 def _prompt(rng: np.random.Generator, noise: float, used: set[str]) -> Listwise:
-    """Return a prompt whose text is not in `used` (and is then), with four responses of four different qualities."""
+    """Return a prompt whose text is not in `used`, and add it there; with four responses of different qualities."""
     for _ in range(ATTEMPTS):
         task, style = tasks.task(rng), tasks.pick(rng, list(responses.STYLES))
         text = responses.prompt(rng, task, style)
@@ -117,7 +117,7 @@ def _prompt(rng: np.random.Generator, noise: float, used: set[str]) -> Listwise:
 
 
 def _pairs(prompts: Iterable[Listwise], per_prompt: int) -> tuple[Pair, ...]:
-    """Return the pairs of each prompt, ordered by annotation score; on a tie the first made counts as chosen."""
+    """Return the pairs of each prompt, ordered by annotation score; of a tie the response made first is chosen."""
     pairs = []
     for prompt in prompts:
         for first, second in MATCHES[:per_prompt]:

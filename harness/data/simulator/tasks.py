@@ -1,4 +1,4 @@
-"""The task families of the embedded data: from a generator to a prompt with its right and a nearly right answer."""
+"""The task families of the embedded data: each draws a prompt with its right answer and a nearly right one."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ Item = TypeVar("Item")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Task:
-    """One instruction with what the answers to it are made of. Every prompt asks for the answer, a reason and a tip."""
+    """One instruction, and the parts of answers to it. Every prompt asks for the answer, a reason and a tip."""
 
     family: str
     request: str
-    """The instruction, without what is asked about parts and format."""
+    """The instruction; which parts and which format are asked for is added later."""
     frame: str
     """The answer as a sentence; `{answer}` stands for the answer proper."""
     right: str
@@ -30,12 +30,12 @@ class Task:
 
 
 def pick(rng: np.random.Generator, items: Sequence[Item]) -> Item:
-    """Return one of `items`, each alike."""
-    return items[int(rng.random() * len(items))]  # many times quicker than rng.integers or rng.choice
+    """Return one of `items`, all equally likely."""
+    return items[int(rng.random() * len(items))]  # many times faster than rng.integers or rng.choice
 
 
 def sample(rng: np.random.Generator, items: Sequence[Item], count: int) -> list[Item]:
-    """Return `count` different entries of `items`, in random order."""
+    """Return `count` different items, in random order."""
     keys = rng.random(len(items)).tolist()
     return [items[index] for index in sorted(range(len(items)), key=keys.__getitem__)[:count]]
 

@@ -11,19 +11,18 @@ from numpy.typing import NDArray
 
 from harness.statistics.calibration import Bin, reliability
 from harness.statistics.intervals import (
-    Comparison,
     Floats,
     cluster_sums,
-    compare,
     means_left_out,
     one_seed_interval,
-    p_best,
     resample_counts,
     resampled_means,
     standard_errors,
     t_interval,
 )
-from harness.statistics.metrics import METRICS, YARDSTICKS
+from harness.statistics.metrics import METRICS
+from harness.statistics.pairwise_tests import PairwiseTests, compare, p_best
+from harness.statistics.yardsticks import YARDSTICKS
 
 NAN = float("nan")
 
@@ -190,7 +189,7 @@ def only_systems(one: Sample, labels: Sequence[str]) -> Sample:
     )
 
 
-def comparison(one: Sample, resampling: Resampling) -> Comparison:
+def comparison(one: Sample, resampling: Resampling) -> PairwiseTests:
     """Return every pair of systems compared on the metric."""
     return compare(one.per_seed, one.resampled, one.n_prompts, resampling.seed)
 

@@ -24,7 +24,8 @@ from harness.leaderboard.formatting import (
 )
 from harness.leaderboard.page import interval_strip
 from harness.leaderboard.table import Board, Row
-from harness.statistics.metrics import METRICS, YARDSTICKS
+from harness.statistics.metrics import METRICS
+from harness.statistics.yardsticks import YARDSTICKS
 
 COMMON = "pairwise_accuracy@mean"
 """What the difference to the untrained base is measured in: the base has no reward of its own."""

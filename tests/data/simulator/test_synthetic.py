@@ -248,7 +248,7 @@ def _tokens(text: str) -> list[str]:
 
 
 def _mean_logp(texts: list[str], order: int) -> Callable[[str], float]:
-    """Return the mean log-prob a token under an interpolated n-gram model of that order fitted on `texts`."""
+    """Return the mean log-prob per token under an interpolated n-gram model of that order fitted on `texts`."""
     grams: Counter[tuple[str, ...]] = Counter()
     contexts: Counter[tuple[str, ...]] = Counter()
     padding = ["<s>"] * (order - 1)
