@@ -42,8 +42,7 @@ from harness.run_folder.trained import (
     write_trained,
 )
 from harness.score.canary import canary_parity
-from harness.training.prepared import Prepared, cell_plan, prepare
-from harness.training.record_fields import (
+from harness.training.cell_record import (
     cell_record,
     column_summaries,
     finish,
@@ -53,6 +52,7 @@ from harness.training.record_fields import (
     spend,
     write_baseline_rows,
 )
+from harness.training.prepared import Prepared, cell_plan, prepare
 from harness.training.trainer import Recipe, train
 from harness.training.training_data import training_data
 

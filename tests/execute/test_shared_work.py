@@ -10,7 +10,7 @@ import pytest
 
 from harness.execute.progress import shared_text
 from harness.run_folder.trained import TrainedCell, write_trained
-from harness.training.record_fields import shared_work
+from harness.training.cell_record import shared_work
 
 
 def test_what_is_saved_is_the_common_part_of_every_cell_but_one_and_the_cached_reference_passes(tmp_path: Path) -> None:
