@@ -27,18 +27,18 @@ README = HERE.parent / "README.md"
 BEGIN, END = "<!-- board: python leaderboards/readme_table.py -->", "<!-- /board -->"
 HEADING = ("rank", "loss", "accuracy", "accuracy@mean", "over base")
 YARDSTICK = "pairwise_accuracy@mean"
-OF_THE_MACHINE = ("Seconds ", "Data: ")
-"""Disclaimers that begin so belong to columns that the short table has not, or stand on the whole board."""
+NOT_IN_THE_README = ("Seconds ", "Data: ")
+"""Disclaimers that begin so are about columns that the short table lacks, or about the data, and stand on the board."""
 
 
 def section(leaderboard: Mapping[str, Any]) -> str:
     """Return the board over all models as Markdown: title, disclaimers, table, smallest difference."""
-    board = next(each for each in leaderboard["boards"] if each["model"] == "all")
-    said = [sentence for sentence in board["disclaimers"] if not sentence.startswith(OF_THE_MACHINE)]
+    board = next(board for board in leaderboard["boards"] if board["model"] == "all")
+    disclaimers = [sentence for sentence in board["disclaimers"] if not sentence.startswith(NOT_IN_THE_README)]
     lines = [
         f"**{board['title']}**",
         "",
-        *(f"> {sentence}  " for sentence in said),
+        *(f"> {sentence}  " for sentence in disclaimers),
         "",
         *markdown_table(HEADING, [_cells(row, leaderboard["ranked_by"]) for row in board["rows"]]),
         "",
@@ -51,11 +51,11 @@ def section(leaderboard: Mapping[str, Any]) -> str:
 
 
 def with_table(readme: str, leaderboard: Mapping[str, Any]) -> str:
-    """Return the README with the board of today between its markers."""
-    found = re.compile(f"{re.escape(BEGIN)}\n.*?{re.escape(END)}", re.DOTALL)
-    if len(found.findall(readme)) != 1:
+    """Return the README with the present board between its markers."""
+    marked = re.compile(f"{re.escape(BEGIN)}\n.*?{re.escape(END)}", re.DOTALL)
+    if len(marked.findall(readme)) != 1:
         raise SystemExit(f"{README.name}: got no or several tables, expected one between '{BEGIN}' and '{END}'")
-    return found.sub(lambda _: f"{BEGIN}\n{section(leaderboard)}\n{END}", readme)
+    return marked.sub(lambda _: f"{BEGIN}\n{section(leaderboard)}\n{END}", readme)
 
 
 def _cells(row: Mapping[str, Any], ranked_by: str) -> list[str]:
@@ -69,10 +69,10 @@ def _cells(row: Mapping[str, Any], ranked_by: str) -> list[str]:
     ]
 
 
-def _estimate(one: Mapping[str, Any] | None, form: str = ".3f") -> str:
-    if one is None:
+def _estimate(estimate: Mapping[str, Any] | None, form: str = ".3f") -> str:
+    if estimate is None:
         return MISSING
-    return f"{number(one['value'], form)} {interval(one['low'], one['high'], form)}".rstrip()
+    return f"{number(estimate['value'], form)} {interval(estimate['low'], estimate['high'], form)}".rstrip()
 
 
 if __name__ == "__main__":

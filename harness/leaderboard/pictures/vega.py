@@ -14,9 +14,10 @@ from harness.leaderboard.pictures.data import PictureData
 from harness.leaderboard.pictures.styles import Style
 from harness.leaderboard.table import Board
 
-LABELLED = 12
-"""Up to so many losses the heat map has numbers in its cells."""
+WITH_NUMBERS = 12
+"""Most losses with which the heat map has numbers in its cells."""
 WIDTH = 640
+"""Of a panel, px."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +47,7 @@ def pictures(board: Board, data: PictureData, styles: Mapping[str, Style], ranke
         (_differences, data.differences),
     )
     schema: Any = importlib.import_module("altair.utils.schemapi")
-    with schema.debug_mode(False):  # no check of each part against the schema, see `_Drawing.picture`
+    with schema.debug_mode(False):  # parts are not checked against the schema either, see `_Drawing.picture`
         return tuple(make(drawing) for make, points in makers if points)
 
 
@@ -67,6 +68,7 @@ class _Drawing:
 
     @property
     def labels(self) -> list[str]:
+        """The losses that are drawn, in the board's order."""
         return [row.label for row in self.board.rows if row.kind == "loss" and row.status == "ok"]
 
     @property
@@ -75,7 +77,7 @@ class _Drawing:
         return spoken_name(self.ranked_by)
 
     def colour(self) -> Any:
-        """Return the encoding of a loss by its colour, with a legend that lists all."""
+        """Return the encoding of a loss by its colour, with a legend that lists all losses."""
         scale = self.alt.Scale(domain=self.labels, range=[self.styles[label].colour for label in self.labels])
         columns = 1 + (len(self.labels) - 1) // 24
         return self.alt.Color(
@@ -86,6 +88,7 @@ class _Drawing:
         )
 
     def dash(self) -> Any:
+        """Return the encoding of a loss by its dashes."""
         dashes = [list(self.styles[label].dash) for label in self.labels]
         return self.alt.StrokeDash("loss:N", scale=self.alt.Scale(domain=self.labels, range=dashes), legend=None)
 
@@ -123,8 +126,8 @@ class _Drawing:
         return Picture(name=name, title=title, summary=summary, spec=spec, selectable=selectable)
 
 
-def _share(alt: Any, field: str, title: str, **scale: Any) -> Any:
-    return alt.Y(f"{field}:Q", title=title, scale=alt.Scale(zero=False, **scale))
+def _y_axis(alt: Any, field: str, title: str) -> Any:
+    return alt.Y(f"{field}:Q", title=title, scale=alt.Scale(zero=False))
 
 
 def _quartiles(draw: _Drawing) -> Picture:
@@ -134,10 +137,14 @@ def _quartiles(draw: _Drawing) -> Picture:
         "xOffset": alt.XOffset("loss:N", sort=draw.labels),
         "color": draw.colour(),
     }
-    tips = _tips(alt, "loss:N", "quartile:O", "gap:N", "value:Q", "low:Q", "high:Q", alt.Tooltip("n:Q", title="pairs"))
+    tips = _tooltip(
+        alt, "loss:N", "quartile:O", "gap:N", "value:Q", "low:Q", "high:Q", alt.Tooltip("n:Q", title="pairs")
+    )
     base = draw.chart("quartiles").encode(**place, tooltip=tips)
-    rules = base.mark_rule(strokeWidth=2, opacity=0.6).encode(_share(alt, "low", "pairwise accuracy"), alt.Y2("high:Q"))
-    points = base.mark_point(filled=True, size=45, opacity=1).encode(_share(alt, "value", "pairwise accuracy"))
+    rules = base.mark_rule(strokeWidth=2, opacity=0.6).encode(
+        _y_axis(alt, "low", "pairwise accuracy"), alt.Y2("high:Q")
+    )
+    points = base.mark_point(filled=True, size=45, opacity=1).encode(_y_axis(alt, "value", "pairwise accuracy"))
     return draw.picture(
         "quartiles",
         "Accuracy by score gap",
@@ -152,10 +159,10 @@ def _scores(draw: _Drawing) -> Picture:
     alt = draw.alt
     lines = draw.chart("scores").mark_line(point=alt.OverlayMarkDef(size=35), strokeWidth=2).encode(
         alt.X("score:Q", title="annotation score (mean of a tenth of the responses)", scale=alt.Scale(zero=False)),
-        _share(alt, "percentile", "mean percentile of the reward"),
+        _y_axis(alt, "percentile", "mean percentile of the reward"),
         draw.colour(),
         draw.dash(),
-        tooltip=_tips(alt, "loss:N", "score:Q", "percentile:Q", alt.Tooltip("n:Q", title="responses")),
+        tooltip=_tooltip(alt, "loss:N", "score:Q", "percentile:Q", alt.Tooltip("n:Q", title="responses")),
     )  # fmt: skip
     return draw.picture(
         "scores",
@@ -172,10 +179,10 @@ def _reliability(draw: _Drawing) -> Picture:
     alt = draw.alt
     lines = draw.chart("reliability").mark_line(point=alt.OverlayMarkDef(size=35), strokeWidth=2).encode(
         alt.X("confidence:Q", title="confidence: sigmoid(|margin|)", scale=alt.Scale(domain=[0.5, 1])),
-        _share(alt, "accuracy", "share of pairs that are right"),
+        _y_axis(alt, "accuracy", "share of pairs that are right"),
         draw.colour(),
         draw.dash(),
-        tooltip=_tips(
+        tooltip=_tooltip(
             alt, "loss:N", "confidence:Q", "accuracy:Q", "low:Q", "high:Q", alt.Tooltip("n:Q", title="pairs")
         ),
     )  # fmt: skip
@@ -183,7 +190,7 @@ def _reliability(draw: _Drawing) -> Picture:
         draw.chart("reliability")
         .mark_rule(opacity=0.3)
         .encode(
-            alt.X("confidence:Q"), _share(alt, "low", "share of pairs that are right"), alt.Y2("high:Q"), draw.colour()
+            alt.X("confidence:Q"), _y_axis(alt, "low", "share of pairs that are right"), alt.Y2("high:Q"), draw.colour()
         )
     )
     ends = alt.Data(values=[{"x": 0.5, "y": 0.5}, {"x": 1, "y": 1}])
@@ -207,7 +214,7 @@ def _curves(draw: _Drawing) -> Picture:
         "margin": "reward margin, own scale",
         "chosen": "log-prob of chosen, nats",
     }
-    tips = _tips(alt, "loss:N", "step:Q", alt.Tooltip("raw:Q", title="loss value"), "margin:Q", "chosen:Q")
+    tips = _tooltip(alt, "loss:N", "step:Q", alt.Tooltip("raw:Q", title="loss value"), "margin:Q", "chosen:Q")
     panels = [
         draw.chart("curves")
         .mark_line(strokeWidth=1.8, point=alt.OverlayMarkDef(size=14))
@@ -215,14 +222,14 @@ def _curves(draw: _Drawing) -> Picture:
             alt.X(
                 "step:Q", title="optimiser step" if name == "chosen" else None, scale=alt.Scale(zero=False, nice=False)
             ),
-            _share(alt, name, title),
+            _y_axis(alt, name, title),
             draw.colour(),
             draw.dash(),
             tooltip=tips,
         )
         .properties(width=WIDTH, height=190)
         for name, title in titles.items()
-        if any(name in row for row in draw.data.curves)
+        if any(name in point for point in draw.data.curves)
     ]
     return draw.picture(
         "curves",
@@ -238,7 +245,7 @@ def _curves(draw: _Drawing) -> Picture:
 
 def _spend(draw: _Drawing) -> Picture:
     alt = draw.alt
-    tips = _tips(alt, "loss:N", "value:Q", "low:Q", "high:Q", "seconds:Q", alt.Tooltip("flops:Q", format=".4~s"))
+    tips = _tooltip(alt, "loss:N", "value:Q", "low:Q", "high:Q", "seconds:Q", alt.Tooltip("flops:Q", format=".4~s"))
     panels = []
     axes: Mapping[Literal["seconds", "flops"], str] = {
         "seconds": "seconds of training (wall-clock)",
@@ -250,9 +257,9 @@ def _spend(draw: _Drawing) -> Picture:
             draw.colour(),
             tooltip=tips,
         )
-        rules = base.mark_rule(strokeWidth=1.5, opacity=0.45).encode(_share(alt, "low", draw.metric), alt.Y2("high:Q"))
-        points = base.mark_point(filled=True, size=70, opacity=1).encode(_share(alt, "value", draw.metric))
-        if any(row[field] is not None for row in draw.data.spend):
+        rules = base.mark_rule(strokeWidth=1.5, opacity=0.45).encode(_y_axis(alt, "low", draw.metric), alt.Y2("high:Q"))
+        points = base.mark_point(filled=True, size=70, opacity=1).encode(_y_axis(alt, "value", draw.metric))
+        if any(point[field] is not None for point in draw.data.spend):
             panels.append(alt.layer(rules, points).properties(width=WIDTH, height=230))
     return draw.picture(
         "spend",
@@ -266,26 +273,26 @@ def _spend(draw: _Drawing) -> Picture:
 
 def _differences(draw: _Drawing) -> Picture:
     alt, losses = draw.alt, draw.labels
-    few = len(losses) <= LABELLED
-    bound = max(abs(row["difference"] or 0.0) for row in draw.data.differences) or 1.0
+    few = len(losses) <= WITH_NUMBERS
+    largest = max(abs(pair["difference"] or 0.0) for pair in draw.data.differences) or 1.0
     axis = {"labelLimit": 140, "labelOverlap": False}
     base = alt.Chart(alt.NamedData(name="differences")).encode(
         x=alt.X("other:N", sort=losses, title="column", axis=alt.Axis(labelAngle=-90, **axis)),
         y=alt.Y("loss:N", sort=losses, title="row", axis=alt.Axis(**axis)),
-        tooltip=_tips(
+        tooltip=_tooltip(
             alt, "loss:N", "other:N", "difference:Q", alt.Tooltip("p:Q", title="adjusted p"), "significant:N"
         ),
     )
-    scale = alt.Scale(scheme="blueorange", domain=[-bound, bound], reverse=True)
+    scale = alt.Scale(scheme="blueorange", domain=[-largest, largest], reverse=True)
     layers = [base.mark_rect().encode(alt.Color("difference:Q", scale=scale, title="row minus column"))]
-    readable = alt.condition(f"abs(datum.difference) > {0.72 * bound}", alt.value("#fff"), alt.value("#111"))
+    ink = alt.condition(f"abs(datum.difference) > {0.72 * largest}", alt.value("#fff"), alt.value("#111"))
     if few:
         text = "format(datum.difference, '+.3f') + (datum.significant ? ' •' : '')"
         written = base.transform_calculate(text=text).mark_text(fontSize=11)
-        layers.append(written.encode(alt.Text("text:N"), color=readable))
+        layers.append(written.encode(alt.Text("text:N"), color=ink))
     else:
         dots = base.transform_filter("datum.significant").mark_point(filled=True, opacity=1, size=9)
-        layers.append(dots.encode(color=readable))
+        layers.append(dots.encode(color=ink))
     return draw.picture(
         "differences",
         "Pairwise differences",
@@ -298,8 +305,8 @@ def _differences(draw: _Drawing) -> Picture:
     )
 
 
-def _tips(alt: Any, *fields: Any) -> list[Any]:
-    """Return the channels of a tooltip. Channels throughout: for a bare string Altair searches its whole schema."""
+def _tooltip(alt: Any, *fields: Any) -> list[Any]:
+    """Return the channels of a tooltip; no bare strings, for which Altair searches its whole schema."""
     return [alt.Tooltip(field) if isinstance(field, str) else field for field in fields]
 
 

@@ -77,15 +77,15 @@ def cells(text: str, label: str) -> list[str]:
 
 def test_a_row_says_rank_range_tier_value_interval_differences_yardsticks_and_spend() -> None:
     # row 1 of 3: 0.9 - 0.4 / 3 = 0.767, 0.05 around it; 0.133 below the leader; 0.267 over the base
-    found = cells(render(table(LABELS)), "loss1(beta=2.5)")
-    assert found[0] == "2 [1–3]"
-    assert found[1].startswith("loss1(beta=2.5)")
-    assert "reference-free" in found[1]
-    assert found[2] == "1"
-    assert found[4] == "0.767 [0.717, 0.817]"
-    assert found[6:8] == ["-0.133 [-0.183, -0.083]", "+0.267 [+0.217, +0.317]"]
-    assert found[8:11] == ["2", "2", "–"]
-    assert found[11:15] == ["11.0", "400 G", "80,000", "700 MiB"]
+    row = cells(render(table(LABELS)), "loss1(beta=2.5)")
+    assert row[0] == "2 [1–3]"
+    assert row[1].startswith("loss1(beta=2.5)")
+    assert "reference-free" in row[1]
+    assert row[2] == "1"
+    assert row[4] == "0.767 [0.717, 0.817]"
+    assert row[6:8] == ["-0.133 [-0.183, -0.083]", "+0.267 [+0.217, +0.317]"]
+    assert row[8:11] == ["2", "2", "–"]
+    assert row[11:15] == ["11.0", "400 G", "80,000", "700 MiB"]
 
 
 def test_a_loss_that_diverged_and_a_missing_value_say_why() -> None:
@@ -146,12 +146,12 @@ def test_json_in_the_page_ends_no_script_and_comes_back_unchanged() -> None:
 
 def test_nothing_in_the_page_points_outside_and_its_policy_forbids_every_request() -> None:
     page = Page(render(table(LABELS)))
-    links = [value for _, found in page.elements for name, value in found.items() if name in ("src", "href")]
+    links = [value for _, attributes in page.elements for name, value in attributes.items() if name in ("src", "href")]
     assert {"leaderboard.csv", "leaderboard.json"} <= set(links)
     assert all(
         link and (link[0] == "#" or link == "data:," or re.fullmatch(r"leaderboard\.\w+", link)) for link in links
     )
-    policy = next(each["content"] for each in page.all("meta") if each.get("http-equiv")) or ""
+    policy = next(meta["content"] for meta in page.all("meta") if meta.get("http-equiv")) or ""
     assert policy.startswith("default-src 'none'; ")
     assert "unsafe-eval" not in policy
     hashes = re.findall(r"'sha256-([^']+)'", policy)
@@ -169,14 +169,14 @@ def test_the_same_table_gives_the_same_bytes() -> None:
 def test_tables_have_a_caption_scopes_and_one_sorted_column_and_every_id_is_used_once() -> None:
     page = Page(render(table(LABELS)))
     assert len(page.all("caption")) == len(page.all("table")) == 3
-    assert all(each.get("scope") in ("col", "row", "colgroup") for each in page.all("th"))
-    assert sum("aria-sort" in each for each in page.all("th")) == 3
-    ids = [found["id"] for _, found in page.elements if "id" in found]
+    assert all(heading.get("scope") in ("col", "row", "colgroup") for heading in page.all("th"))
+    assert sum("aria-sort" in heading for heading in page.all("th")) == 3
+    ids = [attributes["id"] for _, attributes in page.elements if "id" in attributes]
     assert len(ids) == len(set(ids))
-    for _, found in page.elements:
+    for _, attributes in page.elements:
         for name in ("aria-labelledby", "for"):
-            assert set((found.get(name) or "").split()) <= set(ids)
-    assert [each.get("lang") for each in page.all("html")] == ["en"]
+            assert set((attributes.get(name) or "").split()) <= set(ids)
+    assert [element.get("lang") for element in page.all("html")] == ["en"]
 
 
 def luminance(colour: str) -> float:
@@ -251,12 +251,12 @@ def test_a_board_of_forty_losses_and_three_models_has_a_row_for_each() -> None:
 
 
 def test_writing_a_run_makes_the_page_and_says_on_it_that_it_has_no_pictures(small_run: Path) -> None:
-    said: list[str] = []
-    write(small_run, say=said.append)
+    lines: list[str] = []
+    write(small_run, say=lines.append)
     text = (small_run / "leaderboard.html").read_text(encoding="utf-8")
     assert "No pictures: this page was made without them." in Page(text).text
-    assert said == []  # nobody asked for them
+    assert lines == []  # nobody asked for them
     assert "loss became NaN at step 7" in text
     before = text
-    write(small_run, say=said.append)
+    write(small_run, say=lines.append)
     assert (small_run / "leaderboard.html").read_text(encoding="utf-8") == before

@@ -139,8 +139,8 @@ def test_a_click_sorts_and_a_second_one_turns_the_order(page: Open) -> None:
     button = f"{SHOWN} button[data-column='11']"
     for order in ("ascending", "descending"):
         page.click(button)
-        heading = page.all(f"{SHOWN} th[aria-sort]")
-        assert [each.get_attribute("aria-sort") for each in heading] == [order]
+        headings = page.all(f"{SHOWN} th[aria-sort]")
+        assert [heading.get_attribute("aria-sort") for heading in headings] == [order]
         values = page.column(11)
         assert values[-2:] == ["", ""]  # what has no value stays last both ways
         assert sorted_in_order([float(value) for value in values[:-2]], falling=order == "descending")
@@ -189,12 +189,12 @@ def test_text_and_family_filter_rows_and_say_how_many_are_left(page: Open) -> No
 
 
 def test_one_board_is_shown_at_a_time_and_the_address_remembers_it(page: Open) -> None:
-    assert [each.get_attribute("id") for each in page.all(SHOWN)] == ["board-2"]  # the one over all models
+    assert [board.get_attribute("id") for board in page.all(SHOWN)] == ["board-2"]  # the one over all models
     page.click(".boards a[href='#board-1']")
-    assert [each.get_attribute("id") for each in page.all(SHOWN)] == ["board-1"]
-    assert [each.text for each in page.all(".boards a[aria-current='true']")] == ["gemma"]
+    assert [board.get_attribute("id") for board in page.all(SHOWN)] == ["board-1"]
+    assert [link.text for link in page.all(".boards a[aria-current='true']")] == ["gemma"]
     page.driver.refresh()
-    assert [each.get_attribute("id") for each in page.all(SHOWN)] == ["board-1"]
+    assert [board.get_attribute("id") for board in page.all(SHOWN)] == ["board-1"]
     page.driver.get("about:blank")
 
 

@@ -41,7 +41,7 @@ def drawn(labels: list[str]) -> tuple[Picture, ...]:
 
 
 def picture(name: str, labels: list[str]) -> Picture:
-    return next(each for each in drawn(labels) if each.name == name)
+    return next(picture for picture in drawn(labels) if picture.name == name)
 
 
 # -- data --------------------------------------------------------------------------------------------------------------
@@ -52,8 +52,8 @@ def test_reward_against_score_counted_by_hand(tmp_path: Path, add_cell: Add) -> 
     add_cell(tmp_path, "a", np.arange(1.0, 11.0), prompts=10)
     add_cell(tmp_path, "b", np.arange(10.0, 0.0, -1.0), prompts=10)
     records = read_records(tmp_path)
-    found = picture_data(records, build(records, resamples=50))[0]
-    rows = {label: [row for row in found.scores if row["loss"] == label] for label in ("a", "b")}
+    data = picture_data(records, build(records, resamples=50))[0]
+    rows = {label: [row for row in data.scores if row["loss"] == label] for label in ("a", "b")}
     # 20 responses in tenths of two; ten rewards tie at the bottom: mid-rank 5.5, percentile (5.5 - 0.5) / 20
     assert [row["n"] for row in rows["a"]] == [2] * 10
     assert [row["percentile"] for row in rows["a"]] == [25] * 5 + [55, 65, 75, 85, 95]  # ranks 11, 12: (10.5+11.5)/2/20
@@ -68,9 +68,9 @@ def test_the_bins_of_the_reliability_diagram_are_the_tables() -> None:
         Bin(start=0.55, end=0.6, confidence=float("nan"), accuracy=float("nan"), low=0.0, high=1.0, n=0),
     )
     rows = tuple(replace(row, reliability=bins) for row in content.boards[0].rows)
-    found = picture_data([], replace(content, boards=(replace(content.boards[0], rows=rows),)))[0]
+    data = picture_data([], replace(content, boards=(replace(content.boards[0], rows=rows),)))[0]
     expected = {"confidence": 0.52, "accuracy": 0.6, "low": 0.5, "high": 0.7, "n": 40}
-    assert found.reliability == [{"loss": label, **expected} for label in LABELS]
+    assert data.reliability == [{"loss": label, **expected} for label in LABELS]
 
 
 def test_training_curves_are_means_over_models_and_stretches_of_steps(tmp_path: Path, add_cell: Add) -> None:
@@ -92,9 +92,9 @@ def test_training_curves_are_means_over_models_and_stretches_of_steps(tmp_path: 
 def test_differences_are_row_minus_column_with_the_tests_of_the_table(small_run: Path) -> None:
     records = read_records(small_run)
     content = build(records, resamples=500)
-    found = picture_data(records, content)[0].differences
-    pairs = {(row["loss"], row["other"]): row for row in found}
-    assert len(found) == 6  # three losses have a value, the one that diverged has none
+    differences = picture_data(records, content)[0].differences
+    pairs = {(row["loss"], row["other"]): row for row in differences}
+    assert len(differences) == 6  # three losses have a value, the one that diverged has none
     assert pairs["good", "bad"]["difference"] == pytest.approx(0.9 - 0.25)
     assert pairs["bad", "good"]["difference"] == pytest.approx(0.25 - 0.9)
     assert pairs["good", "bad"]["significant"]
@@ -103,12 +103,12 @@ def test_differences_are_row_minus_column_with_the_tests_of_the_table(small_run:
 
 def test_a_run_without_a_step_log_has_the_data_of_every_other_picture(small_run: Path) -> None:
     records = read_records(small_run)
-    found = picture_data(records, build(records, resamples=50))[0]
-    assert found.curves == []
-    assert found.quartiles
-    assert found.scores
-    assert found.spend
-    assert found.reliability
+    data = picture_data(records, build(records, resamples=50))[0]
+    assert data.curves == []
+    assert data.quartiles
+    assert data.scores
+    assert data.spend
+    assert data.reliability
 
 
 # -- specs and files ---------------------------------------------------------------------------------------------------
@@ -116,14 +116,21 @@ def test_a_run_without_a_step_log_has_the_data_of_every_other_picture(small_run:
 
 def test_every_spec_is_vega_lite_by_its_schema_and_says_preset_budget_and_disclaimers() -> None:
     alt: Any = importlib.import_module("altair") if not files.why_no_pictures() else None
-    found = drawn(LABELS)
-    assert [each.name for each in found] == ["quartiles", "scores", "reliability", "curves", "spend", "differences"]
-    for each in found:
-        alt.Chart.from_dict(dict(each.spec), validate=True)
-        said = " ".join(each.spec["title"]["subtitle"])
-        assert "nano preset · embedded · budget pairs=512" in said
-        assert "not generation quality. A nano board tests the harness and ranks no method." in said
-        assert each.selectable == any(parameter["name"] == "shown" for parameter in each.spec.get("params", []))
+    board = drawn(LABELS)
+    assert [picture.name for picture in board] == [
+        "quartiles",
+        "scores",
+        "reliability",
+        "curves",
+        "spend",
+        "differences",
+    ]
+    for picture in board:
+        alt.Chart.from_dict(dict(picture.spec), validate=True)
+        subtitle = " ".join(picture.spec["title"]["subtitle"])
+        assert "nano preset · embedded · budget pairs=512" in subtitle
+        assert "not generation quality. A nano board tests the harness and ranks no method." in subtitle
+        assert picture.selectable == any(parameter["name"] == "shown" for parameter in picture.spec.get("params", []))
 
 
 def test_names_stand_in_specs_as_data_and_scales_never_in_expressions() -> None:
@@ -134,13 +141,13 @@ def test_names_stand_in_specs_as_data_and_scales_never_in_expressions() -> None:
             return [text for inner in value for text in expressions(inner, key)]
         return [value] if isinstance(value, str) and key in ("filter", "calculate", "expr", "test") else []
 
-    for each in drawn([*HOSTILE, "loss"]):
-        assert not [text for text in expressions(each.spec) if any(name in text for name in HOSTILE)]
+    for picture in drawn([*HOSTILE, "loss"]):
+        assert not [text for text in expressions(picture.spec) if any(name in text for name in HOSTILE)]
 
 
 def test_files_are_drawn_without_a_browser_with_names_escaped_and_the_same_bytes_again(tmp_path: Path) -> None:
-    found = [each for each in drawn([*HOSTILE[:2], "loss"]) if each.name in ("scores", "differences")]
-    written = files.write_files(tmp_path, ["all"], [found])
+    board = [picture for picture in drawn([*HOSTILE[:2], "loss"]) if picture.name in ("scores", "differences")]
+    written = files.write_files(tmp_path, ["all"], [board])
     first = {path.name: path.read_bytes() for path in written}
     assert sorted(first) == ["all-differences.png", "all-differences.svg", "all-scores.png", "all-scores.svg"]
     for name, content in first.items():
@@ -148,11 +155,11 @@ def test_files_are_drawn_without_a_browser_with_names_escaped_and_the_same_bytes
             assert content.startswith(b"\x89PNG\r\n\x1a\n")
             continue
         tree = ElementTree.fromstring(content)
-        assert not [each for each in tree.iter() if each.tag.endswith(("script", "foreignObject"))]
-        words = [text for each in tree.iter() if each.tag.endswith("text") for text in each.itertext()]
+        assert not [element for element in tree.iter() if element.tag.endswith(("script", "foreignObject"))]
+        words = [text for element in tree.iter() if element.tag.endswith("text") for text in element.itertext()]
         assert set(HOSTILE[:2]) <= set(words)
         assert any("nano preset · embedded · budget pairs=512" in text for text in words)
-    again = files.write_files(tmp_path, ["all"], [found])
+    again = files.write_files(tmp_path, ["all"], [board])
     assert {path.name: path.read_bytes() for path in again} == first
 
 
@@ -162,7 +169,7 @@ def test_forty_losses_have_a_style_each_a_cell_each_and_a_whole_legend(tmp_path:
     assert len({(style.colour, tuple(style.dash)) for style in style_of.values() if style}) == len(style_of) == 41
     heat = picture("differences", labels)
     (svg, _) = files.write_files(tmp_path, ["all"], [[heat]])
-    words = [each.text for each in ElementTree.parse(svg).iter() if each.tag.endswith("text")]
+    words = [element.text for element in ElementTree.parse(svg).iter() if element.tag.endswith("text")]
     assert all(words.count(label) == 2 for label in labels)  # one on each axis, none dropped
     legend = json.dumps(picture("curves", labels).spec)
     assert '"symbolLimit": 0' in legend
@@ -177,14 +184,14 @@ def test_only_the_board_over_all_models_has_files() -> None:
 
 
 def test_the_page_carries_pictures_and_their_script_and_nothing_else_may_run(tmp_path: Path) -> None:
-    found = drawn(LABELS)
+    board = drawn(LABELS)
     script = files.vega_script(tmp_path)
     assert "vegaEmbed" in script
     assert len(script) < 2_000_000
     assert files.vega_script(tmp_path) == script  # from the cache
     content = table(LABELS, models=("qwen",))
     content = replace(content, boards=content.boards[:1])
-    shown = PagePictures(boards=[found], styles=styles(content), script=script, files=["plots/qwen"])
+    shown = PagePictures(boards=[board], styles=styles(content), script=script, files=["plots/qwen"])
     text = html.render(content, manifest=ManifestFacts(), pictures=shown)
     assert text.lower().count("</script") == 3  # the data, Vega, the page's own
     assert 'href="plots/qwen-scores.svg"' in text
@@ -199,15 +206,15 @@ def drawings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[str]:
     """Every picture that is drawn, by name, with a cache folder of the test's own."""
     needed(files.why_no_pictures())
     monkeypatch.setenv("HARNESS_CACHE", str(tmp_path / "cache"))
-    drawn_files, found = files.write_files, []
+    drawn_files, names_drawn = files.write_files, []
 
     def write_files(folder: Path, names: Sequence[str], boards: Any) -> list[Path]:
-        found.extend(picture.name for board in boards for picture in board)
+        names_drawn.extend(picture.name for board in boards for picture in board)
         return drawn_files(folder, names, boards)
 
     monkeypatch.setattr(files, "write_files", write_files)
     monkeypatch.setattr(files, "vega_script", lambda cache: "")  # not what is tested, and slow
-    return found
+    return names_drawn
 
 
 def test_pictures_are_drawn_once_and_anew_when_the_numbers_or_the_files_change(
@@ -245,13 +252,13 @@ def test_without_the_extra_the_page_and_the_screen_say_so_in_one_line(
         importlib.util, "find_spec", lambda name, *rest: None if name == "vl_convert" else real(name, *rest)
     )
     monkeypatch.setattr(files, "PACKAGES", {"vl_convert": "vl-convert-python"})
-    said: list[str] = []
-    write(small_run, draw=True, say=said.append)
+    lines: list[str] = []
+    write(small_run, draw=True, say=lines.append)
     line = (
         "No pictures: vl-convert-python is not installed; "
         "pip install 'preference-harness[plots]' and rebuild the leaderboard."
     )
-    assert said == [line]
+    assert lines == [line]
     text = (small_run / "leaderboard.html").read_text(encoding="utf-8")
     assert line.replace("'", "&#x27;") in text
     assert not (small_run / "plots").exists()
@@ -265,7 +272,7 @@ def test_a_drawing_that_fails_costs_the_pictures_and_not_the_page(
 
     monkeypatch.setattr(files, "why_no_pictures", lambda: "")
     monkeypatch.setattr(page_write, "styles", fail)
-    said: list[str] = []
-    write(small_run, draw=True, say=said.append)
-    assert said == ["No pictures: drawing them failed, RuntimeError: no fonts at all"]
-    assert said[0] in (small_run / "leaderboard.html").read_text(encoding="utf-8")
+    lines: list[str] = []
+    write(small_run, draw=True, say=lines.append)
+    assert lines == ["No pictures: drawing them failed, RuntimeError: no fonts at all"]
+    assert lines[0] in (small_run / "leaderboard.html").read_text(encoding="utf-8")
