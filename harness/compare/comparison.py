@@ -65,13 +65,7 @@ def compare(
     """
     if metric not in METRICS:
         raise HarnessError(f"got --metric {metric}, expected one of {', '.join(METRICS)}; name one of them")
-    sides = read_side(base), read_side(new)
-    for side, name in zip(sides, ("BASE", "NEW"), strict=True):
-        if not side.options and not side.troubles:
-            raise HarnessError(
-                f"got {name} {side.folder} without a cell of a loss, expected at least one; finish the run first"
-            )
-    check_pairable(*sides)
+    sides = _read_sides(base, new)
     matched, unmatched = _match(*sides)
     pairs = {cell: _paired(*sides, cell, seeds, metric) for cell, seeds in matched.items()}
     known = noise or read_noise(base)
@@ -99,6 +93,18 @@ def compare(
         noise=fit,
         notes=tuple(_notes(*sides, matched, cells, overall, unfit)),
     )
+
+
+def _read_sides(base: Path, new: Path) -> tuple[Side, Side]:
+    """Return both sides. Raises `HarnessError` where one has no cell of a loss, or they cannot be paired."""
+    sides = read_side(base), read_side(new)
+    for side, name in zip(sides, ("BASE", "NEW"), strict=True):
+        if not side.options and not side.troubles:
+            raise HarnessError(
+                f"got {name} {side.folder} without a cell of a loss, expected at least one; finish the run first"
+            )
+    check_pairable(*sides)
+    return sides
 
 
 def _match(base: Side, new: Side) -> tuple[dict[LossOnModel, tuple[int, ...]], list[Unmatched]]:

@@ -55,7 +55,7 @@ class Side:
     options: Mapping[LossOnModel, Mapping[str, Any]]
     """The loss's options; of every cell with a record."""
     board: BoardKey
-    must_match: Mapping[str, Any]
+    must_match: Mapping[str, str | int | None]
     """Without which a paired comparison means nothing, by name; None where it is not known."""
     checkpoints: Mapping[str, str]
     """The start checkpoint's fingerprint, by model."""
@@ -194,7 +194,7 @@ def _numbers(table: Any, names: tuple[str, ...]) -> Floats:
     return np.array([table[name].to_numpy(np.float64, na_value=np.nan) for name in names])
 
 
-def _must_match(records: Sequence[Record], board: BoardKey) -> dict[str, Any]:
+def _must_match(records: Sequence[Record], board: BoardKey) -> dict[str, str | int | None]:
     scored = [record for record in records if record.scored]
     by_model = {
         f"tokens fingerprint of {model}": only(

@@ -14,6 +14,9 @@ import pandas as pd
 from harness.api import Dataset, Message, Pair, ScoreRequest
 from harness.data.tokens import Limits, encode_many
 
+TableRow = dict[str, str | float | bool]
+"""A row of a table by the names of its columns, before it has scores."""
+
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
@@ -83,7 +86,8 @@ class _Response:
     true_quality: float
     listwise: bool
 
-    def row(self, split: str) -> dict[str, object]:
+    def row(self, split: str) -> TableRow:
+        """Return its row of the table of responses, before it has scores."""
         return {
             "prompt_id": self.prompt_id,
             "response_id": self.response_id,
@@ -122,7 +126,8 @@ def _add(
     )
 
 
-def _pair_row(pair: Pair, split: str, sides: Sequence[_Response]) -> dict[str, object]:
+def _pair_row(pair: Pair, split: str, sides: Sequence[_Response]) -> TableRow:
+    """Return a pair's row of the table of pairs; `chosen` and `rejected` say where its responses are."""
     chosen, rejected = sides
     return {
         "pair_id": pair.pair_id,

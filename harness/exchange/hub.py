@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -154,7 +154,7 @@ def _columns() -> list[str]:
     return markdown_table(["column", "meaning"], rows)
 
 
-def files(table: Table, records: Sequence[Record]) -> tuple[dict[str, str], dict[str, Any]]:
+def files(table: Table, records: Sequence[Record]) -> tuple[dict[str, str], dict[str, pd.DataFrame]]:
     """Return the folder's texts and its data frames, by path."""
     rows, responses = tables(records)
     texts = {"README.md": card(table, records, len(rows), len(responses)), **renders(table)}

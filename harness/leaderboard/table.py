@@ -135,9 +135,9 @@ def _board(group: Group, models: tuple[str, ...]) -> Board:
     trouble = {label: found for label in group.labels if (found := group.trouble(label, models))}
     sound = [label for label in group.labels if label not in trouble]
     drawn = samples(group.evidence.values, [*sound, *group.references], models, group.seeds or (0,), group.resampling)
-    measured = {name: estimates(one) for name, one in drawn.items()}
+    measured = {name: estimates(sample) for name, sample in drawn.items()}
     against = {name: differences(drawn[name], BASE) for name in VS_BASE if name in drawn}
-    values = {label: each.value for label, each in measured.get(group.ranked_by, {}).items() if label in sound}
+    values = {label: estimate.value for label, estimate in measured.get(group.ranked_by, {}).items() if label in sound}
     order = sorted(values, key=lambda label: (-values[label], label))
     leader = differences(drawn[group.ranked_by], order[0]) if order else {}
     standings, compared = _standings(group, order, values, drawn)
@@ -147,11 +147,7 @@ def _board(group: Group, models: tuple[str, ...]) -> Board:
     rows = [
         Row(
             **vars(row_facts(group, label, models)),
-            rank=(place := standings.get(label, Standing())).rank,
-            rank_low=place.rank_low,
-            rank_high=place.rank_high,
-            tier=place.tier,
-            p_best=place.p_best,
+            **vars(standings.get(label, Standing())),
             status=trouble[label][0] if label in trouble else "ok",
             reason=trouble[label][1] if label in trouble else "",
             metrics={name: measured.get(name, {}).get(label, Estimate()) for name in METRICS},
