@@ -113,7 +113,7 @@ def carry_out(campaign: Campaign, report: Report) -> list[str]:
             tell(job.model, ModelBegins(cells=len(left)))
             try:
                 execute(job, tell, stop)
-            except Exception as error:  # a model's trouble, whatever it is, does not end the others
+            except Exception as error:  # whatever goes wrong with a model does not end the others
                 reason = str(error) if isinstance(error, HarnessError) else f"{type(error).__name__}: {error}"
                 trouble.append(reason)
                 tell(job.model, ModelFailed(reason=reason))
@@ -123,7 +123,7 @@ def carry_out(campaign: Campaign, report: Report) -> list[str]:
             try:
                 for finished in computing:
                     finished.result()
-            except BaseException:  # an interrupt above all: end the workers before leaving
+            except BaseException:  # above all an interrupt: end the workers before leaving
                 stop.set()
                 for waiting in computing:
                     waiting.cancel()
@@ -145,7 +145,9 @@ def manifest(campaign: Campaign) -> dict[str, Any]:
         "decisive": campaign.run.decisive(),
         "scorer": campaign.scorer.source.name,
         "search": dict(campaign.search) or earlier.get("search", {}),
-        **{fact: earlier[fact] for fact in ("sources",) if fact in earlier},  # where a merged folder's cells are from
+        **{
+            fact: earlier[fact] for fact in ("sources",) if fact in earlier
+        },  # of a merged folder: where its cells come from
         "models": list(dict.fromkeys([*earlier.get("models", []), *campaign.run.models])),
         "cells": sorted([list(cell) for cell in {*map(tuple, earlier.get("cells", [])), *asked}]),
         "dataset": {

@@ -14,7 +14,7 @@ from harness.run_folder.store import read_manifest
 
 
 def check_model(model: str) -> None:
-    """Raise `HarnessError` for what is no family, no hub id and no folder of a model."""
+    """Raise `HarnessError` where `model` is neither a family, nor a hub id, nor the folder of a checkpoint."""
     if model in FAMILIES or (Path(model) / "config.json").is_file():
         return
     if re.fullmatch(r"[\w.-]+/[\w.-]+", model) and not Path(model).exists():
@@ -26,7 +26,7 @@ def check_model(model: str) -> None:
 
 
 def check_data(data: Dataset, run: Run) -> None:
-    """Raise `HarnessError` where the data have nothing to score. Whether they fill a step is `budget.plan`'s to say."""
+    """Raise `HarnessError` where the data have nothing to score; `budget.plan` checks that they fill a step."""
     held = data.test if run.evaluate_on == "test" else data.dev
     if not held:
         raise HarnessError(
@@ -35,7 +35,7 @@ def check_data(data: Dataset, run: Run) -> None:
 
 
 def check_folder(folder: Path, run: Run, data: Dataset, scorer: str) -> None:
-    """Raise `HarnessError` where `folder` cannot be written, or holds what another run has left."""
+    """Raise `HarnessError` where `folder` cannot be written, or holds the results of another run."""
     probe = folder
     while not probe.exists():
         probe = probe.parent
