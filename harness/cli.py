@@ -1,4 +1,7 @@
-"""The `harness` command: verbs that parse, call and print. Heavy imports are inside the verbs."""
+"""The `harness` command: verbs that parse, call and print. Over 300 lines, because every flag stands here once.
+
+Heavy imports are inside the verbs.
+"""
 
 from __future__ import annotations
 
@@ -47,22 +50,29 @@ def _renamed(_context: Any, _option: Any, given: bool) -> None:
 @click.option("--dataset", help="embedded, ultrafeedback, or a local folder / parquet / jsonl / json file  [embedded]")
 @click.option("--preset", help="nano (made on the spot, CPU) or paper (the papers' checkpoints, GPU)  [nano]")
 @click.option("--budget", help="pairs=N, tokens=N, steps=N, flops=N or seconds=N, the same for every loss")
-@click.option("--seeds", callback=_seeds, help="Orders of the pairs, such as 0,1,2  [0]")
-@click.option("--trials", type=int, help="Equal tuning: so many trials a loss, chosen on dev, on boards apart  [0]")
-@click.option("--scorer", help="auto (vllm where it imports), vllm or transformers  [auto]")
+@click.option("--seeds", callback=_seeds, help="One training per seed, each in its own order of pairs: 0,1,2  [0]")
+@click.option(
+    "--trials",
+    type=int,
+    help="Equal tuning: trials per loss; the best on dev is ranked on a board apart  [0]",
+)
+@click.option("--scorer", help="auto (vllm where it can run), vllm or transformers  [auto]")
 @click.option("--adapter", help="full or lora  [full]")
 @click.option("--start", help="A tuned checkpoint to start from instead of the SFT stage.")
-@click.option("--learning-rate", type=float, help="Shared by every loss.")
+@click.option("--learning-rate", type=float, help="The same for every loss  [the preset's]")
 @click.option("--batch-pairs", type=int, help="Pairs of one optimiser step.")
 @click.option("--micro-pairs", type=int, help="Pairs of one forward and backward pass; changes memory, not the result.")
 @click.option("--max-length", type=int, help="Longest prompt + response in tokens.")
 @click.option("--max-prompt", type=int, help="Longest prompt in tokens.")
 @click.option("--dtype", help="float32 or bfloat16.")
 @click.option("--evaluate-on", help="test, or dev for choosing settings  [test]")
-@click.option("--control", help="shuffled-labels: swap half of the training pairs at random; nothing is left to learn.")
-@click.option("--ranked-by", help="The metric that ranks  [pairwise_accuracy]")
-@click.option("--limit", type=int, help="At most this many pairs a split, for trying things out.")
-@click.option("--data-seed", type=int, help="Seed of the simulator and of derived splits  [0]")
+@click.option(
+    "--control",
+    help="shuffled-labels: swap half of the training pairs at random; nothing can be learned.",
+)
+@click.option("--ranked-by", help="The metric that losses are ranked by  [pairwise_accuracy]")
+@click.option("--limit", type=int, help="At most this many pairs per split, for trying things out.")
+@click.option("--data-seed", type=int, help="Seed of the simulator and of the splits we draw  [0]")
 @click.option("--cell-timeout", type=float, help="Seconds after which a cell counts as hung.")
 @click.option(
     "--plain-path", is_flag=True, default=None, help="Train on padded rows and full logits, to check the fast path."
@@ -127,11 +137,11 @@ def run(
 
 @cli.command()
 @click.argument("run", type=click.Path(path_type=Path))
-@click.option("--ranked-by", default=None, help="Rank by another metric  [what the run says]")
+@click.option("--ranked-by", default=None, help="Rank by another metric  [the run's own]")
 @click.option("--no-pictures", is_flag=True, help="Leave the pictures out of the page: faster.")
 def leaderboard(run: Path, ranked_by: str | None, no_pictures: bool) -> None:
     """Rebuild leaderboard.json, .md, .csv and .html of a RUN folder from its records. Needs no torch."""
-    # Before NumPy is loaded: the products are small, and threads that wait for one another on a busy machine cost most.
+    # Set before NumPy is loaded: its products are small here, and on a busy machine threads would mostly wait.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     from harness.execute.progress import printable
     from harness.leaderboard import write
@@ -143,9 +153,9 @@ def leaderboard(run: Path, ranked_by: str | None, no_pictures: bool) -> None:
 
 @cli.command()
 @click.argument("folder", type=click.Path(path_type=Path))
-@click.option("--port", type=click.IntRange(0, 65535), default=8000, show_default=True, help="0 takes a free one.")
+@click.option("--port", type=click.IntRange(0, 65535), default=8000, show_default=True, help="0 takes any free port.")
 def view(folder: Path, port: int) -> None:
-    """Serve the pages of a run, or of a FOLDER of runs, on this machine alone. Needs no torch."""
+    """Serve the pages of a run, or of a FOLDER of runs, to this machine alone. Needs no torch."""
     from harness.leaderboard.serve import view as serve
 
     serve(folder, port, click.echo)
@@ -153,10 +163,10 @@ def view(folder: Path, port: int) -> None:
 
 @cli.command()
 @click.argument("run", type=click.Path(path_type=Path))
-@click.option("--difference", type=float, required=True, help="The difference to find, such as 0.02.")
-@click.option("--ranked-by", default=None, help="In another metric  [what the run says]")
+@click.option("--difference", type=float, required=True, help="The difference to detect, such as 0.02.")
+@click.option("--ranked-by", default=None, help="In another metric  [the run's own]")
 def power(run: Path, difference: float, ranked_by: str | None) -> None:
-    """Say how many pairs and seeds it takes to find a difference, by the variances of a finished RUN."""
+    """Say how many pairs and seeds it takes to detect a difference, judging by the variances of a finished RUN."""
     from harness.leaderboard.power import power_page
 
     click.echo(power_page(run, difference, ranked_by))
@@ -171,7 +181,7 @@ def compare_runs(base: Path, new: Path, metric: str, json_file: Path | None) -> 
     """Print the paired differences NEW - BASE of two runs on the same pairs, with intervals."""
     from harness.compare import run_compare
 
-    return _said(*run_compare(base, new, metric, json_file))
+    return _printed(*run_compare(base, new, metric, json_file))
 
 
 @cli.command()
@@ -199,30 +209,30 @@ def gate(
     from harness.compare import run_calibrate, run_gate
 
     if calibrate:
-        return _said(*run_calibrate(runs, metric, json_file))
+        return _printed(*run_calibrate(runs, metric, json_file))
     if len(runs) != 2:
         raise HarnessError(f"got {len(runs)} runs, expected two, BASE and NEW; or give --calibrate for repeated runs")
     reports = {"json_file": json_file, "junit_file": junit_file, "markdown_file": markdown_file}
-    return _said(*run_gate(runs[0], runs[1], margin, metric, **reports))
+    return _printed(*run_gate(runs[0], runs[1], margin, metric, **reports))
 
 
 @cli.command()
 @click.argument("run", type=click.Path(path_type=Path))
 def verify(run: Path) -> int:
-    """Check a RUN folder: hashes, metrics recomputed from the rows, boards derived again. Exit code 3 for problems."""
+    """Check a RUN folder: file hashes, metrics recomputed from the rows, boards rebuilt. Exit code 3 for problems."""
     from harness.exchange.verify import run_verify
 
-    return _said(*run_verify(run))
+    return _printed(*run_verify(run))
 
 
 @cli.command()
 @click.argument("runs", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--into", type=click.Path(path_type=Path), required=True, help="The new folder.")
 def merge(runs: tuple[Path, ...], into: Path) -> int:
-    """Put the cells of several RUNS into one folder, each verified first. Exit code 3 where one is not sound."""
+    """Put the cells of several RUNS into one folder, each verified first. Exit code 3 where one fails."""
     from harness.exchange.merge import run_merge
 
-    return _said(*run_merge(runs, into))
+    return _printed(*run_merge(runs, into))
 
 
 @cli.command()
@@ -233,7 +243,7 @@ def export(run: Path, form: str, output: Path) -> int:
     """Write the results of a RUN for other programs."""
     from harness.exchange.export import run_export
 
-    return _said(*run_export(run, form, output))
+    return _printed(*run_export(run, form, output))
 
 
 @cli.group()
@@ -270,7 +280,7 @@ def plugins_catalogue() -> None:
 @click.argument("name")
 @click.option("--folder", type=click.Path(path_type=Path), default=Path(), help="Where the folder NAME goes  [here]")
 def plugins_new(name: str, folder: Path) -> None:
-    """Write a loss of your own: NAME/, a complete distribution with its tests, ready to be changed."""
+    """Start a loss of your own: write NAME/, a complete distribution with its tests, for you to change."""
     from harness.plugin_tools.scaffold import new_plugin, next_steps
 
     click.echo(next_steps(new_plugin(name, folder)))
@@ -296,7 +306,7 @@ def data() -> None:
 @data.command()
 @click.argument("dataset", default="embedded")
 @click.option("--lenient", is_flag=True, help="Skip defective rows and count them by reason.")
-@click.option("--data-seed", type=int, default=0, help="Seed of the simulator and of derived splits.")
+@click.option("--data-seed", type=int, default=0, help="Seed of the simulator and of the splits we draw.")
 def describe(dataset: str, lenient: bool, data_seed: int) -> None:
     """Describe a DATASET: pairs, prompts, lengths, score gaps, length bias, what was skipped and why."""
     from harness.api import LoadOptions
@@ -311,14 +321,14 @@ def describe(dataset: str, lenient: bool, data_seed: int) -> None:
 
 @cli.command()
 def doctor() -> None:
-    """Say what is installed, which scorer will be used, whether a GPU and the hub are there, and where caches lie."""
+    """Say what is installed, which scorer a run uses, whether a GPU and the hub are there, and where caches are."""
     from harness.plugin_tools.listing import doctor_page
 
     click.echo(doctor_page())
 
 
-def _said(text: str, code: int) -> int:
-    """Print what a verb says and return its exit code."""
+def _printed(text: str, code: int) -> int:
+    """Print the text of a verb and return its exit code."""
     click.echo(text)
     return code
 

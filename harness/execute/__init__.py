@@ -1,1 +1,1 @@
-"""Running the unfinished cells of a grid."""
+"""A whole run: checked, planned, computed model by model in worker processes, and reported while it works."""

@@ -27,7 +27,7 @@ from harness.planning.events import ModelBegins, ModelFailed, NothingToCompute, 
 from harness.planning.grid import Cell
 from harness.planning.job import Job
 from harness.planning.run_file import PROTOCOL, Run
-from harness.run_folder.facts import BoardKey, DataFacts
+from harness.run_folder.facts import DataFacts
 from harness.run_folder.manifest import Manifest, known_manifest, write_manifest
 from harness.run_folder.paths import cache_folder
 from harness.run_folder.store import write_atomically
@@ -115,7 +115,7 @@ def carry_out(campaign: Campaign, report: Report) -> list[str]:
             tell(job.model, ModelBegins(cells=len(left)))
             try:
                 execute(job, tell, stop)
-            except Exception as error:  # a model's trouble, whatever it is, does not end the others
+            except Exception as error:  # whatever goes wrong with a model does not end the others
                 reason = str(error) if isinstance(error, HarnessError) else f"{type(error).__name__}: {error}"
                 trouble.append(reason)
                 tell(job.model, ModelFailed(reason=reason))
@@ -125,7 +125,7 @@ def carry_out(campaign: Campaign, report: Report) -> list[str]:
             try:
                 for finished in computing:
                     finished.result()
-            except BaseException:  # an interrupt above all: end the workers before leaving
+            except BaseException:  # above all an interrupt: end the workers before leaving
                 stop.set()
                 for waiting in computing:
                     waiting.cancel()
@@ -143,7 +143,7 @@ def manifest(campaign: Campaign) -> Manifest:
         protocol=PROTOCOL,
         harness=harness.__version__,
         run=campaign.run.as_json(),
-        decisive=BoardKey.of(campaign.run.decisive()),
+        decisive=campaign.run.decisive(),
         scorer=campaign.scorer.source.name,
         search=dict(campaign.search) or earlier.search,
         models=tuple(dict.fromkeys([*earlier.models, *campaign.run.models])),

@@ -60,7 +60,9 @@ def execute(job: Job, report: Report, stop: threading.Event) -> None:
     """
     todo = read_unfinished(job.folder, job.cells)
     for cell in job.cells:
-        if cell not in todo and not job.keep_checkpoints:  # a run killed right after the record left them
+        if (
+            cell not in todo and not job.keep_checkpoints
+        ):  # left by a run that was killed right after the record was written
             shutil.rmtree(cell_folder(job, cell.key) / WEIGHTS, ignore_errors=True)
     for cell in todo:  # a failed cell is tried again from the start
         (cell_folder(job, cell.key) / RECORD).unlink(missing_ok=True)
@@ -73,7 +75,7 @@ def execute(job: Job, report: Report, stop: threading.Event) -> None:
             return
         active, reason = (trouble.key, trouble.reason) if trouble else (None, "the worker ended without a result")
         if active is not None and left and active not in {cell.key for cell in left}:
-            todo = left  # it died after the record of its cell was written
+            todo = left  # the worker died after it had written the record of its cell
             continue
         if active is None:
             for cell in left:
@@ -176,7 +178,7 @@ def _work(packed: bytes, environment: dict[str, str], connection: Connection, lo
     with open(log, "ab", buffering=0) as file:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # an interrupt is the parent's to answer: it ends the worker
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent answers an interrupt, by ending the worker
     threading.Thread(target=_leave_with_parent, daemon=True).start()
 
     try:
@@ -212,7 +214,7 @@ def _work(packed: bytes, environment: dict[str, str], connection: Connection, lo
 
 
 def _leave_with_parent() -> None:
-    # a worker whose run was killed must not go on writing into a folder that a new run works in
+    # when its run is killed, a worker must not go on writing into a folder that a new run may work in
     run = multiprocessing.parent_process()
     assert run is not None
     run.join()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from pathlib import Path
@@ -10,12 +9,12 @@ from pathlib import Path
 from harness.api import Dataset, HarnessError
 from harness.models.families import FAMILIES
 from harness.planning.run_file import Run
-from harness.run_folder.facts import BoardKey, differing
+from harness.run_folder.facts import BoardKey
 from harness.run_folder.manifest import read_manifest
 
 
 def check_model(model: str) -> None:
-    """Raise `HarnessError` for what is no family, no hub id and no folder of a model."""
+    """Raise `HarnessError` where `model` is neither a family, nor a hub id, nor the folder of a checkpoint."""
     if model in FAMILIES or (Path(model) / "config.json").is_file():
         return
     if re.fullmatch(r"[\w.-]+/[\w.-]+", model) and not Path(model).exists():
@@ -27,7 +26,7 @@ def check_model(model: str) -> None:
 
 
 def check_data(data: Dataset, run: Run) -> None:
-    """Raise `HarnessError` where the data have nothing to score. Whether they fill a step is `budget.plan`'s to say."""
+    """Raise `HarnessError` where the data have nothing to score; `budget.plan` checks that they fill a step."""
     held = data.test if run.evaluate_on == "test" else data.dev
     if not held:
         raise HarnessError(
@@ -36,7 +35,7 @@ def check_data(data: Dataset, run: Run) -> None:
 
 
 def check_folder(folder: Path, run: Run, data: Dataset, scorer: str) -> None:
-    """Raise `HarnessError` where `folder` cannot be written, or holds what another run has left."""
+    """Raise `HarnessError` where `folder` cannot be written, or holds the results of another run."""
     probe = folder
     while not probe.exists():
         probe = probe.parent
@@ -46,13 +45,8 @@ def check_folder(folder: Path, run: Run, data: Dataset, scorer: str) -> None:
     if not (folder / "manifest.json").exists():
         return
     before = read_manifest(folder)
-    decisive = before.decisive or BoardKey()
-    now = json.loads(json.dumps(run.decisive()))
-    changed = [
-        f"{name} was {old!r}, now {new!r}"
-        for name, (new, old) in differing(now, decisive.as_json()).items()
-        if name in now
-    ]
+    settings = run.decisive().differing(before.decisive or BoardKey())
+    changed = [f"{name} was {old!r}, now {new!r}" for name, (new, old) in settings.items()]
     if not changed and before.dataset is not None and before.dataset.fingerprint != data.fingerprint:
         changed = [f"the content of data set '{data.name}' has changed"]
     if not changed and before.scorer != scorer:

@@ -1,7 +1,7 @@
-"""Imports what every worker needs, in the process that workers are forked from (see `workers`). Says nothing.
+"""Imports what every worker needs, in the process that workers are forked from (see `workers`). Prints nothing.
 
-Its output goes nowhere: it outlives the command that started it by a moment, and who reads that command's output to
-its end would wait.
+Its output is discarded: the process outlives the command that started it by a moment, and whoever reads the output of
+that command to its end would wait for it.
 """
 
 import gc
@@ -16,7 +16,7 @@ os.dup2(_nowhere, 1)
 os.dup2(_nowhere, 2)
 
 trouble = ""
-"""What an import raised: a worker writes it to its log, since its own try may fail otherwise."""
+"""The traceback of an import that failed: workers write it to their logs, as their own try may fail differently."""
 try:
     from harness.torchvision_guard import hide_broken_torchvision
 
@@ -26,4 +26,4 @@ try:
 except Exception:
     trouble = traceback.format_exc()
 
-gc.freeze()  # what is imported stays: looking for garbage in it would take each worker's time, and its share of memory
+gc.freeze()  # modules stay: collecting garbage among them would cost each worker time, and memory it now shares

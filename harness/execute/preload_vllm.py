@@ -1,6 +1,6 @@
-"""Imports vLLM as well, in the process that workers are forked from: once, not once a model when it is scored.
+"""Imports vLLM as well, in the process that workers are forked from: once, and not once per model that is scored.
 
-That process must not end with it: where vLLM brings the interpreter down, `workers.ask` starts another without.
+vLLM may bring the interpreter down; `workers.ask` then starts another process to fork from, without vLLM.
 """
 
 import gc
@@ -9,8 +9,8 @@ import os
 from harness.score.vllm_installed import import_trouble
 
 _before = dict(os.environ)
-import_trouble()  # a worker asks again, and says what there is to say
+import_trouble()  # the answer is not used: a worker asks again and reports it
 environment = {name: value for name, value in os.environ.items() if _before.get(name) != value}
-"""What the import has set, which a worker needs too."""
+"""The variables that the import has set, which a worker needs too."""
 
-gc.freeze()  # as in `imported`
+gc.freeze()  # as in `preload`

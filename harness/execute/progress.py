@@ -1,4 +1,4 @@
-"""What a run says while it works: a bar with the time left on a terminal, plain lines elsewhere."""
+"""What a run prints while it works: a bar with the time left on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class RunProgress:
         self.console, self.quiet = console, quiet
         self.total = _units(unfinished.run) + _units(unfinished.trials) + _units(unfinished.tuned)
         self.ahead = 0.0
-        """Units of this stage and those before it."""
+        """Units of work up to the end of this stage."""
         self.done = 0.0
         self.began = time.monotonic()
         self.bar: Progress | None = None
@@ -81,7 +81,7 @@ class RunProgress:
             self.bar.stop()
 
     def eta(self) -> str:
-        """Return the time left, from the time the finished part took; empty before there is anything to go by."""
+        """Return the time left, judged by the time the finished part took; empty while that is too little."""
         fraction = (self.done + sum(self.partial.values())) / self.total if self.total else 1.0
         if fraction < 0.02:
             return ""
@@ -152,7 +152,7 @@ class RunProgress:
 
 
 def shared_text(shared: SharedWork) -> str:
-    """Return what the cells of a model had once, and the seconds that this saved."""
+    """Return what was done once for all cells of a model, and the time that this saved."""
     parts = [
         f"start checkpoint {clock(shared.start_seconds)}",
         f"ids {clock(shared.token_seconds)}",
@@ -164,7 +164,7 @@ def shared_text(shared: SharedWork) -> str:
 
 
 def _units(cells: Sequence[Cell]) -> float:
-    """Return the weight of unfinished cells."""
+    """Return the units of work of unfinished cells."""
     return (START + ENGINE) * len({cell.model for cell in cells}) + (TRAIN + SCORE) * len(cells)
 
 

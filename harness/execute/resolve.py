@@ -30,7 +30,7 @@ class Resolved:
 
 
 def run_values(path: Path | None, flags: dict[str, Any]) -> Run:
-    """Return the run of a file and flags; flags that were given win."""
+    """Return the run of a file and flags; a flag that was given wins over the file."""
     values = read_run(path) if path else {}
     return make_run(values | {name: value for name, value in flags.items() if value is not None})
 
@@ -38,7 +38,7 @@ def run_values(path: Path | None, flags: dict[str, Any]) -> Run:
 def resolve(run: Run, output: Path | None, keep_checkpoints: bool) -> Resolved:
     """Return the run, checked: plugins, models, budget and data. Nothing is started, tried or written.
 
-    Raises `HarnessError`, one line, for the first thing that is off.
+    Raises `HarnessError`, one line, for the first thing that is wrong.
     """
     manager = plugin_manager()
     known = losses(manager)
@@ -52,7 +52,7 @@ def resolve(run: Run, output: Path | None, keep_checkpoints: bool) -> Resolved:
     data = load(run.dataset, LoadOptions(lenient=run.lenient, seed=run.data_seed), datasets(manager))
     data = limited(data, run.limit)
     grid = cells(run.models, systems, run.seeds)
-    # a budget that pays no step, or data that fill none, is said now; by tokens and FLOPs it is an estimate
+    # raises where the budget or the data cannot make one step; in tokens and FLOPs this is an estimate
     estimates(run, visits(data), ((cell, 1_000_000) for cell in grid))
     return Resolved(
         run=run,
@@ -65,7 +65,7 @@ def resolve(run: Run, output: Path | None, keep_checkpoints: bool) -> Resolved:
 
 
 def limited(data: Dataset, limit: int | None) -> Dataset:
-    """Return the data cut to `limit` training pairs and as many held-out pairs a split."""
+    """Return the data cut to `limit` training pairs and `limit` held-out pairs per split."""
     if limit is None:
         return data
     dev, test = data.dev[:limit], data.test[:limit]

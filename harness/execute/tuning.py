@@ -1,11 +1,11 @@
-"""Equal tuning: the same number of trials for every loss, chosen from on dev, the chosen trained anew for test.
+"""Equal tuning: every loss gets the same number of trials; its best one on dev is trained anew and scored on test.
 
-<run>/               the default board's run: what `--trials` is given to
+<run>/               the run itself: its default board, untuned
 <run>/tuning/        a run of its own: every trial on the dev split with the run's first seed; trials.csv
 <run>/tuned-<N>/     a run of its own: what was chosen from N trials, with every seed of the run, on the test split
 
-Each is computed by the machinery of any run, so finished cells are skipped and nothing of test is read before the
-choice; and each is a run folder for every other command.
+Each is computed as any run is: finished cells are skipped, and every other command takes it as a run folder. Nothing
+of the test split is read before the choice is made.
 """
 
 from __future__ import annotations

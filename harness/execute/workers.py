@@ -1,8 +1,8 @@
 """Worker processes: how many side by side, and what they start from.
 
-Importing torch, transformers and vLLM takes a worker longer than training a nano cell. On Linux without a GPU it is
-done once, in a process that has nothing else and that every worker is then forked from; elsewhere each worker is a
-process of its own: a GPU does not survive a fork, and other systems' libraries do not either.
+Importing torch, transformers and vLLM takes longer than training a nano cell. On Linux without a GPU it is done once,
+in a process that does nothing else and from which every worker is then forked. Elsewhere each worker is started afresh
+and imports for itself: a GPU cannot be used after a fork, nor can the libraries of other systems.
 """
 
 from __future__ import annotations
@@ -21,28 +21,28 @@ from pathlib import Path
 from harness.planning.run_file import Run
 
 GPU_FILES = ("nvidia*", "nvhost*", "nvgpu*", "dxg", "kfd")
-"""What a machine with a GPU that torch can use has in /dev: NVIDIA's, its boards', Windows' own, AMD's."""
+"""Files in /dev that tell of a GPU which torch may use: NVIDIA's, its Jetson boards', WSL's, AMD's."""
 IMPORTED = "harness.execute.preload"
-"""The module whose import is all that the process to fork from does."""
+"""The module that the process to fork from imports, and does nothing else."""
 WITH_VLLM = "harness.execute.preload_vllm"
-"""A second one, for runs that vLLM may score."""
-_vllm_fails = False  # it brought that process down
+"""A second such module, for runs that vLLM may score."""
+_vllm_fails = False  # whether importing vLLM brought that process down
 _one_at_a_time = threading.Lock()
 
 
 def count(run: Run) -> int:
     """Return how many models are computed side by side.
 
-    Nano models on CPU are too small to use several cores alone: one thread each, and more of them than cores while the
-    last ones run would leave cores idle.
+    A nano model on CPU is too small to use several cores, so each gets one thread; up to two per core, so that no core
+    is idle while the last ones finish.
     """
     return min(len(run.models), 2 * (os.cpu_count() or 1)) if run.preset == "nano" and not _has_gpu() else 1
 
 
 def context(*, vllm: bool = False) -> ForkServerContext | SpawnContext:
-    """Return what starts a worker on this machine; where workers share their imports, those begin now, or have begun.
+    """Return what starts a worker on this machine. Where workers share their imports, these begin now at the latest.
 
-    `vllm`: with vLLM among them.
+    `vllm`: vLLM is among the imports.
     """
     if sys.platform != "linux" or _may_have_gpu():
         return multiprocessing.get_context("spawn")
@@ -51,13 +51,13 @@ def context(*, vllm: bool = False) -> ForkServerContext | SpawnContext:
         with _one_at_a_time, _same_imports():
             forking.set_forkserver_preload([IMPORTED, *([WITH_VLLM] if vllm and not _vllm_fails else [])])
             forkserver.ensure_running()
-    except OSError:  # no place for its socket: a path too long, a folder that cannot be written
+    except OSError:  # its socket cannot be made: the path is too long, or the folder cannot be written
         return multiprocessing.get_context("spawn")
     return forking
 
 
 def ask(question: Callable[[], str | None]) -> str | None:
-    """Return what `question` answers in a worker, where vLLM is imported; asked here where there is no such worker."""
+    """Return the answer to `question`, asked in a worker that has imported vLLM, or here where none can be had."""
     global _vllm_fails
     starting = context(vllm=True)
     if isinstance(starting, SpawnContext):
@@ -86,9 +86,9 @@ def _answer(question: Callable[[], str | None], environment: dict[str, str], con
 
 @contextmanager
 def _same_imports() -> Iterator[None]:
-    """A Python started inside imports from where this one does; by itself it would look into the current folder first.
+    """Let a Python started inside import from where this one does, instead of from the current folder first.
 
-    A worker gets its run's environment back (see `local`).
+    The variables set here are for that process alone: workers get the environment of their run (see `local`).
     """
     path = os.pathsep.join(entry or os.getcwd() for entry in sys.path)
     kept = {name: os.environ.get(name) for name in ("PYTHONSAFEPATH", "PYTHONPATH")}
@@ -103,7 +103,7 @@ def _same_imports() -> Iterator[None]:
 
 
 def _may_have_gpu() -> bool:
-    """Return whether there may be a GPU; known without torch, whose import takes longer than all the rest of a plan."""
+    """Return whether there may be a GPU, without asking torch, whose import takes longer than all of a plan."""
     return os.environ.get("CUDA_VISIBLE_DEVICES") != "" and any(any(Path("/dev").glob(name)) for name in GPU_FILES)
 
 

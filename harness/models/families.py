@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from transformers import PretrainedConfig
 
 SLIDING_WINDOW = 64
-"""Tokens; far below the length of a pair, so that a scorer that forgets the window shows."""
+"""Tokens; far below the length of a pair, so that a scorer without the window is found out."""
 MAX_POSITIONS = 32_768
 """Longest sequence a nano config admits; rotary positions have no weights, so it costs nothing."""
 
@@ -43,7 +43,7 @@ MISTRAL_INST = (
 
 @dataclass(frozen=True, kw_only=True)
 class Family:
-    """What the harness knows of a model family beyond what its checkpoints say themselves."""
+    """What the harness knows of a model family that its checkpoints do not say themselves."""
 
     name: str
     """The name on the command line and on the board."""
@@ -55,7 +55,7 @@ class Family:
     """Jinja; used for nano models and for checkpoints whose tokenizer has none."""
     pad: str
     eos: str
-    """What ends a text; for Gemma and Qwen a turn ends with a token of its own."""
+    """Ends a text; a turn of Gemma or Qwen ends with another token."""
     bos: str | None
     """None: the family starts no text with a token."""
     turn_tokens: tuple[str, ...]
@@ -73,7 +73,7 @@ def _sizes(vocabulary: int) -> dict[str, object]:
     return {
         "vocab_size": vocabulary,
         "hidden_size": 128,
-        "num_attention_heads": 4,  # of 32 each: the smallest head vLLM's CPU attention takes
+        "num_attention_heads": 4,  # 32 wide: the smallest head that vLLM's attention takes on a CPU
         "num_key_value_heads": 2,
         "max_position_embeddings": MAX_POSITIONS,
         "initializer_range": 0.06,  # the usual 0.02 suits widths of thousands
@@ -87,7 +87,7 @@ def _qwen(vocabulary: int) -> PretrainedConfig:
     return Qwen2Config(
         **_sizes(vocabulary), num_hidden_layers=3, intermediate_size=384, tie_word_embeddings=True,
         pad_token_id=0, eos_token_id=0, bos_token_id=None,
-    )  # fmt: skip  # one option a line would hide what differs
+    )  # fmt: skip  # with one option per line the differences would not show
 
 
 def _gemma(vocabulary: int) -> PretrainedConfig:

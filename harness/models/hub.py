@@ -1,4 +1,4 @@
-"""Checkpoints as files: fetched from the hub or found in a folder, and what their configs tell."""
+"""Checkpoints as files: fetched from the hub or taken from a folder, and what their configs say."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def fetch(name: str, trust_remote_code: bool, progress: Callable[[str], None]) -
             f"got model '{name}', which the hub does not have or does not show, expected {', '.join(FAMILIES)}, or a "
             "hub id or a local folder; check the spelling, or set HF_TOKEN for a private one"
         ) from None
-    except Exception as error:  # every way a network can fail, each with a type of its own
+    except Exception as error:  # a network fails in many ways, each with its own type
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise HarnessError(
             f"model '{name}' could not be fetched from the hub ({reason}); check the network, fetch it elsewhere with "

@@ -35,7 +35,7 @@ class NanoRecipe:
     """How a nano model is made."""
 
     vocabulary: int = VOCABULARY
-    """Rows of the embedding; a small text fills fewer of them."""
+    """Rows of the embedding; little text fills fewer of them."""
     sft: Recipe = field(
         default_factory=lambda: Recipe(
             sequences=SFT_SEQUENCES, learning_rate=SFT_LEARNING_RATE, batch_size=SFT_BATCH_SIZE, weight_decay=0.01
@@ -72,7 +72,7 @@ def make_nano(family: Family, request: StartRequest, recipe: NanoRecipe | None =
             (row.prompt_ids, row.response_ids)
             for row in encode_many(tokenizer, examples[: recipe.sft.sequences or None], limits)
         ]
-        visited = min(recipe.sft.sequences, MOST_EPOCHS * len(sequences))  # a trial on few pairs is a short one
+        visited = min(recipe.sft.sequences, MOST_EPOCHS * len(sequences))  # on few pairs, stop early
         report = fine_tune(model, sequences, replace(recipe.sft, sequences=visited), seed, request.progress)
         request.progress(
             f"nano {family.name}: {report.sequences} sequences, {report.tokens} tokens in {report.seconds:.1f} s, "

@@ -29,11 +29,11 @@ class Recipe:
     """How a model is fine-tuned. The defaults are those of SimPO's SFT stage (Meng et al. 2024, section 3)."""
 
     sequences: int = 0
-    """Sequences visited; more than there are means further epochs, 0 means each once."""
+    """Sequences to visit; more than there are means further epochs, 0 means every sequence once."""
     learning_rate: float = 2e-5
     """Peak of a cosine that ends at 0."""
     batch_size: int = 128
-    """Sequences a step."""
+    """Sequences per step."""
     micro_tokens: int = 16_384
     """Padded tokens that go through the model at once; bounds memory, changes no result beyond rounding."""
     warmup: float = 0.1
@@ -45,13 +45,13 @@ class Recipe:
 
 @dataclass(frozen=True, kw_only=True)
 class Report:
-    """What a fine-tuning cost and reached."""
+    """What fine-tuning cost, and the loss it reached."""
 
     sequences: int
     tokens: int
     """Prompt and response tokens seen."""
     first_loss: float
-    """Mean negative log-prob of a response token over the first tenth of the steps, nats."""
+    """Mean negative log-prob per response token over the first tenth of the steps, nats."""
     last_loss: float
     """The same over the last tenth."""
     seconds: float
@@ -83,7 +83,7 @@ def fine_tune(
     try:
         losses = _train(model, [[sequences[index] for index in batch] for batch in batches], recipe, progress)
     finally:
-        model.set_attn_implementation(own_attention)  # what is saved and used from here on is the model as it came
+        model.set_attn_implementation(own_attention)  # the model is saved with the attention it came with
     tenth = max(1, len(losses) // 10)
     return Report(
         sequences=sum(map(len, batches)),
@@ -113,7 +113,7 @@ def _train(
             loss = _response_nll(model, micro) / labels
             loss.backward()  # type: ignore[no-untyped-call]  # torch's own stub
             total += float(loss.detach())
-            del loss  # with it goes what its graph holds, before the next forward
+            del loss  # frees what its graph holds before the next forward
         if not math.isfinite(total):
             raise HarnessError(
                 f"fine-tuning: got loss {total} at step {step + 1} of {len(batches)}, expected a finite number; "

@@ -90,13 +90,13 @@ def cached(
         account = {name: value for name, value in asdict(start).items() if name != "folder"}
         (draft / ACCOUNT).write_text(json.dumps(account, indent=1) + "\n", encoding="utf-8")
         if folder.exists() and not (folder / ACCOUNT).is_file():
-            shutil.rmtree(folder)  # left by something else: a complete one has its account
+            shutil.rmtree(folder)  # incomplete: a complete one has its account
         try:
             os.replace(draft, folder)
         except OSError:
             if not (folder / ACCOUNT).is_file():
                 raise
-            # another process made the same content first: its folder stands
+            # another process made the same content first: its folder is kept
     return start
 
 

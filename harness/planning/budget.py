@@ -63,15 +63,16 @@ def pair_flops(
     coupled: bool,
     mismatched: Sequence[int] | None = None,
 ) -> list[float]:
-    """Return the FLOPs of one visit of each pair: 6 N a token for forward and backward (Kaplan et al. 2020, sec. 2.1).
+    """Return the FLOPs of one visit of each pair: 6 N per token, forward and backward (Kaplan et al. 2020, sec. 2.1).
 
-    A reference pass adds 2 N a token, the extra forward of a batch-coupled loss another 2 N. `mismatched` counts the
-    tokens of prompt + mismatched response of each pair, for a loss that wants them: 2 N a token under the policy and
-    2 N under the reference. Attention's own products are left out, as there: the same for every loss.
+    N is the number of parameters. A reference pass adds 2 N per token, the extra forward of a batch-coupled loss
+    another 2 N. `mismatched` counts the tokens of prompt + mismatched response of each pair, for losses that need them:
+    2 N per token under the policy and 2 N under the reference. The products inside attention are left out, as in the
+    paper; they are the same for every loss.
     """
-    a_token = parameters * (6 + 2 * reference + 2 * coupled)
+    per_token = parameters * (6 + 2 * reference + 2 * coupled)
     beside = [0] * len(tokens) if mismatched is None else mismatched
-    return [float(a_token * count + 4 * parameters * other) for count, other in zip(tokens, beside, strict=True)]
+    return [float(per_token * count + 4 * parameters * other) for count, other in zip(tokens, beside, strict=True)]
 
 
 def uses_reference(loss: Loss) -> bool:
@@ -85,7 +86,7 @@ def loss_flops(
     """Return what visits of pairs with so many tokens cost under `loss`, reference and extra passes included.
 
     `in_parts`: an optimiser step is computed in several micro-batches, for which a batch-coupled loss needs its extra
-    forward; `mismatched` as in `pair_flops`, read only for a loss that wants them.
+    forward; `mismatched` as in `pair_flops`, used only for a loss that needs them.
     """
     return pair_flops(
         tokens,
@@ -98,11 +99,11 @@ def loss_flops(
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """Which pairs each optimiser step visits. The same for every loss unless the currency charges them differently."""
+    """Which pairs each optimiser step visits: the same for every loss, unless the budget is in FLOPs or seconds."""
 
     batch_pairs: int
     n_pairs: int
-    """Training pairs there are."""
+    """Number of training pairs."""
     seed: int
     steps: int | None
     """Optimiser steps until the budget is spent; None where only the clock can tell."""
@@ -125,12 +126,12 @@ class Plan:
 
     @property
     def epochs(self) -> float | None:
-        """How often the data are seen."""
+        """How often each pair is seen, on average; None where only the clock can tell."""
         return None if self.steps is None else self.steps * self.batch_pairs / self.n_pairs
 
 
 def visit_order(n_pairs: int, seed: int, first_epoch: int = 0) -> Iterator[int]:
-    """Yield pair indices without end: a fresh seeded permutation an epoch, the same for every loss."""
+    """Yield pair indices without end: a fresh seeded permutation per epoch, the same for every loss."""
     epoch = first_epoch
     while True:
         yield from np.random.default_rng([seed, epoch]).permutation(n_pairs).tolist()
@@ -138,9 +139,9 @@ def visit_order(n_pairs: int, seed: int, first_epoch: int = 0) -> Iterator[int]:
 
 
 def plan(budget: Budget, *, batch_pairs: int, seed: int, cost: Cost) -> Plan:
-    """Return how a budget is spent. A step is never begun that the budget cannot pay; at least one is made.
+    """Return how a budget is spent. No step is begun that the budget cannot pay for.
 
-    Raises `HarnessError` where the data cannot fill one optimiser step.
+    Raises `HarnessError` where the data cannot fill one optimiser step, or the budget cannot pay for one.
     """
     n_pairs = len(cost.tokens)
     if n_pairs < batch_pairs:
@@ -166,10 +167,10 @@ def plan(budget: Budget, *, batch_pairs: int, seed: int, cost: Cost) -> Plan:
 
 
 def _steps_for(amount: float, price: np.ndarray, batch_pairs: int, seed: int) -> int:
-    an_epoch = float(price.sum())
-    epochs = int(amount // an_epoch)
+    epoch_price = float(price.sum())
+    epochs = int(amount // epoch_price)
     visits = epochs * len(price)
-    spent = epochs * an_epoch
+    spent = epochs * epoch_price
     for index in visit_order(len(price), seed, first_epoch=epochs):
         spent += float(price[index])
         if spent > amount:

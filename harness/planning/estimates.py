@@ -33,7 +33,7 @@ class Estimate:
 
 
 def visits(data: Dataset) -> Visits:
-    """Return the estimated tokens of the training pairs, from `CHARACTERS_PER_TOKEN` and the template's own."""
+    """Return the estimated tokens of the training pairs: by their characters, and a few for the chat template."""
     prompts = [sum(len(turn.content) for turn in pair.context) for pair in data.train]
     answers = [len(pair.chosen) + len(pair.rejected) for pair in data.train]
     mean = sum(answers) / max(2 * len(answers), 1)
@@ -46,13 +46,13 @@ def visits(data: Dataset) -> Visits:
 
 
 def estimates(run: Run, tokens: Visits, cells: Iterable[tuple[Cell, int]]) -> list[Estimate]:
-    """Return the estimate of each of the cells, each given with the parameters of its model.
+    """Return the estimate of each cell; cells are given with the number of parameters of their model.
 
     Raises `HarnessError` where the budget cannot pay one optimiser step, or the data cannot fill it.
     """
     budget, settings = Budget.parse(run.settings.budget), run.settings
     known: dict[tuple[str, int, int], Estimate] = {}  # models of one size cost the same
-    found = []
+    costs = []
     for cell, parameters in cells:
         key = (cell.system.label, parameters, cell.seed)
         if key not in known:
@@ -71,5 +71,5 @@ def estimates(run: Run, tokens: Visits, cells: Iterable[tuple[Cell, int]]) -> li
                 tokens=int(visited * sum(cost.tokens) / len(cost.tokens)),
                 flops=visited * sum(flops) / len(flops),
             )
-        found.append(known[key])
-    return found
+        costs.append(known[key])
+    return costs

@@ -1,4 +1,4 @@
-"""What happens in a run, as values: told by a worker to the command that started it, and there to the progress bar.
+"""What happens in a run, as values: a worker tells the command that started it, which tells the progress bar.
 
 They are defined here, below both sides: the pipeline (`harness.cell`) makes them and must not know who runs it, and
 `harness.execute` receives them. A worker's events are pickled on their way through a pipe.
@@ -50,33 +50,33 @@ class CellTrained:
 
 @dataclass(frozen=True, kw_only=True)
 class SharedWork:
-    """What the cells of a model had once for all of them, and what it would have cost each alone.
+    """What was done once for all cells of a model, and what it would have cost each cell alone.
 
-    Of this sitting: a run that was resumed counts the cells and the seconds since.
+    A run that was resumed counts cells and seconds since then.
     """
 
     cells: int
     """Cells that have been trained."""
     start_seconds: float
-    """Making or finding the start checkpoint."""
+    """Time to make or find the start checkpoint."""
     token_seconds: float
-    """Turning all text into ids."""
+    """Time to turn all text into ids."""
     engine_seconds: float
-    """Starting the scoring engine."""
+    """Time to start the scoring engine."""
     reference_cells: int
     """Cells whose loss asks for reference log-probs."""
     reference_seconds: float
-    """Computing those; what came from the cache is not in it."""
+    """Time to compute those; what came from the cache is not in it."""
     saved_seconds: float
-    """The first three for every cell but one, and the reference passes that came from the cache."""
+    """Start, ids and engine for every cell but one, and the reference passes that came from the cache."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ScoringBegins:
-    """The scorer turns to a cell, or to the start checkpoint."""
+    """The scorer begins with a cell, or with the start checkpoint."""
 
     key: str | None
-    """None: the start checkpoint, whose rows all cells are compared with."""
+    """None: the start checkpoint, which every cell is compared with."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -65,7 +65,7 @@ def learning_rate(job: Job, system: System) -> float:
 
 def board_key(job: Job) -> BoardKey:
     """Return what must be the same for two records to stand in one table."""
-    return BoardKey.of(job.run.decisive() | {"scorer": job.scorer.name})
+    return job.run.decisive().model_copy(update={"scorer": job.scorer.name})
 
 
 def unscored_record(job: Job, cell: Cell, status: Literal["diverged", "failed"], reason: str) -> Record:

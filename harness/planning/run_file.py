@@ -22,9 +22,10 @@ from pydantic import (
 )
 
 from harness.api import HarnessError
+from harness.run_folder.facts import BoardKey
 
 PROTOCOL = 1
-"""The rules under which numbers may stand in one table. Raised whenever a change of ours changes what is measured."""
+"""Version of the rules of measuring: a table takes records of one only. Raise it when what is measured changes."""
 PLAIN_PATH_KEY = "reference_path"
 """The first name of `plain_path`: its key in run files, manifests, records and hashes."""
 RATE_FACTOR = 4.0
@@ -33,7 +34,7 @@ RATE_FACTOR = 4.0
 
 @dataclass(frozen=True, kw_only=True)
 class Preset:
-    """What a preset settles unless the run says otherwise; the same for every loss."""
+    """The settings of a preset, for what the run leaves open; the same for every loss."""
 
     name: str
     budget: str
@@ -100,7 +101,7 @@ class Run(BaseModel):
     seeds: tuple[Annotated[int, Field(ge=0)], ...] = (0,)
     """Each seed is another order of pairs from the same start checkpoint."""
     scorer: str = "auto"
-    """`auto` (vllm where it imports, else transformers), or the name of one."""
+    """`auto` (vllm where it can run, else transformers), or the name of a scorer."""
     adapter: Literal["full", "lora"] = "full"
     start: str | None = None
     """A tuned checkpoint to start from, instead of the SFT stage."""
@@ -113,9 +114,9 @@ class Run(BaseModel):
     evaluate_on: Literal["test", "dev"] = "test"
     """The split that is scored; `dev` is for choosing settings."""
     trials: int = Field(default=0, ge=0)
-    """Configurations tried for every loss on every model, chosen from on dev and trained anew; 0: no tuning."""
+    """Configurations tried per loss and model; the best on dev is trained anew. 0: no tuning."""
     control: Literal["none", "shuffled-labels"] = "none"
-    """`shuffled-labels` swaps chosen and rejected of half of the visited training pairs: nothing is left to learn."""
+    """`shuffled-labels` swaps chosen and rejected in half of the visited training pairs: nothing can be learned."""
     plain_path: bool = Field(
         default=False,
         validation_alias=AliasChoices("plain_path", PLAIN_PATH_KEY),
@@ -127,9 +128,9 @@ class Run(BaseModel):
     """
     lenient: bool = False
     limit: int | None = Field(default=None, ge=1)
-    """At most this many training pairs and this many held-out pairs a split; for trying things out."""
+    """At most this many training pairs, and this many held-out pairs per split; for trying things out."""
     data_seed: int = Field(default=0, ge=0)
-    """Seed of the simulator and of derived splits."""
+    """Seed of the simulator and of the splits we draw."""
     trust_remote_code: bool = False
     cell_timeout: float | None = Field(default=None, gt=0)
     ranked_by: str = "pairwise_accuracy"
@@ -162,7 +163,7 @@ class Run(BaseModel):
 
     @property
     def settings(self) -> Preset:
-        """The preset with this run's own choices in their places."""
+        """The settings of the preset, replaced where the run has its own."""
         preset = PRESETS[self.preset]
         rate = preset.lora_learning_rate if self.adapter == "lora" else preset.learning_rate
         batch = self.batch_pairs or preset.batch_pairs
@@ -187,40 +188,40 @@ class Run(BaseModel):
         shared = self.settings.learning_rate
         return shared / RATE_FACTOR, shared * RATE_FACTOR
 
-    def decisive(self) -> dict[str, Any]:
-        """Return what decides a result, resolved, JSON-ready: the board's key besides losses, models and seeds.
+    def decisive(self) -> BoardKey:
+        """Return all settings that decide a result: the board's key, with the scorer as it was asked for.
 
-        `trials` is not in it: they add boards to a run and change nothing about its default board.
+        `trials` is not among them: they add boards to a run and leave its default board as it is.
         """
         settings = self.settings
-        return {
-            "protocol": PROTOCOL,
-            "dataset": self.dataset,
-            "preset": self.preset,
-            "budget": settings.budget,
-            "adapter": self.adapter,
-            "start": self.start,
-            "learning_rate": settings.learning_rate,
-            "batch_pairs": settings.batch_pairs,
-            "max_length": settings.max_length,
-            "max_prompt": settings.max_prompt,
-            "dtype": settings.dtype,
-            "scorer": self.scorer,
-            "evaluated_on": self.evaluate_on,
-            "control": self.control,
-            PLAIN_PATH_KEY: self.plain_path,
-            "lenient": self.lenient,
-            "limit": self.limit,
-            "data_seed": self.data_seed,
-        }
+        return BoardKey(
+            protocol=PROTOCOL,
+            dataset=self.dataset,
+            preset=self.preset,
+            budget=settings.budget,
+            adapter=self.adapter,
+            start=self.start,
+            learning_rate=settings.learning_rate,
+            batch_pairs=settings.batch_pairs,
+            max_length=settings.max_length,
+            max_prompt=settings.max_prompt,
+            dtype=settings.dtype,
+            scorer=self.scorer,
+            evaluated_on=self.evaluate_on,
+            control=self.control,
+            reference_path=self.plain_path,
+            lenient=self.lenient,
+            limit=self.limit,
+            data_seed=self.data_seed,
+        )
 
     def as_json(self) -> dict[str, Any]:
         """Return every field under its key in files, JSON-ready: for the manifest."""
         return self.model_dump(mode="json", by_alias=True)
 
     def short_hash(self) -> str:
-        """Return 10 hex digits over all that decides the run's content."""
-        content = {**self.decisive(), "plugins": self.plugins, "models": self.models, "seeds": self.seeds}
+        """Return 10 hex digits over everything that decides the content of the run."""
+        content = {**self.decisive().as_json(), "plugins": self.plugins, "models": self.models, "seeds": self.seeds}
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:10]
 
     def as_toml(self) -> str:
@@ -240,8 +241,8 @@ class TrialRun(Run):
         """Return the run of the trials of `run`."""
         return cls(**run.model_dump() | {"evaluate_on": "dev", "seeds": run.seeds[:1], "trials": 0})
 
-    def decisive(self) -> dict[str, Any]:
-        """Return the run's, with the range of the learning rates and the seed in place of the shared rate."""
+    def decisive(self) -> BoardKey:
+        """Return the settings of the run, with the range of learning rates and the seed in place of the shared rate."""
         return _searched(super().decisive(), self)
 
 
@@ -253,18 +254,19 @@ class TunedRun(Run):
         """Return the run of what is chosen from the trials of `run`."""
         return cls(**run.model_dump())
 
-    def decisive(self) -> dict[str, Any]:
-        """Return the run's, with the trials and the metric that chose in place of the shared learning rate."""
-        return _searched(super().decisive(), self) | {"trials": self.trials, "tuned_by": self.ranked_by}
+    def decisive(self) -> BoardKey:
+        """Return the settings of the run, with the trials and what chose among them in place of the shared rate."""
+        chosen = {"trials": self.trials, "tuned_by": self.ranked_by}
+        return _searched(super().decisive(), self).model_copy(update=chosen)
 
 
-def _searched(decisive: dict[str, Any], run: Run) -> dict[str, Any]:
-    kept = {name: value for name, value in decisive.items() if name != "learning_rate"}
-    return kept | {"trial_learning_rates": list(run.trial_learning_rates), "tuning_seed": run.seeds[0]}
+def _searched(settings: BoardKey, run: Run) -> BoardKey:
+    shared = {name: value for name, value in settings.as_json().items() if name != "learning_rate"}
+    return BoardKey.of(shared | {"trial_learning_rates": run.trial_learning_rates, "tuning_seed": run.seeds[0]})
 
 
 def make_run(values: dict[str, Any]) -> Run:
-    """Return the run with these values. Raises `HarnessError`, one line, for the first one that is off."""
+    """Return the run with these values. Raises `HarnessError`, one line, for the first one that is wrong."""
     try:
         return Run(**values)
     except ValidationError as error:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from functools import cached_property
 from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, PlainValidator
@@ -233,7 +232,7 @@ class BoardKey(Facts):
         """Return the key of these settings, JSON-ready."""
         return cls.model_validate_json(json.dumps(settings))
 
-    @cached_property
+    @property
     def canonical(self) -> str:
         """The settings as text: equal where they are, and what boards are sorted by."""
         return json.dumps(self.as_json(), sort_keys=True)

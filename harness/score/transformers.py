@@ -25,7 +25,7 @@ from harness.score.checkpoint import (
 from harness.torchvision_guard import hide_broken_torchvision
 
 TOKENS_PER_BATCH = 4096
-"""Tokens a forward, each response counted with its prompt and as long as the longest: bounds its memory."""
+"""Tokens per forward, every response counted with its prompt and as long as the longest: bounds the memory."""
 
 
 def sequence_log_probs(model: Any, requests: Sequence[ScoreRequest]) -> np.ndarray:
@@ -49,7 +49,7 @@ def sequence_log_probs(model: Any, requests: Sequence[ScoreRequest]) -> np.ndarr
 
 
 def _batches(requests: Sequence[ScoreRequest]) -> Iterator[list[list[int]]]:
-    """Yield one forward at a time: a row a prompt, of indices into `requests`; all rows of a batch equally long.
+    """Yield one forward at a time: per prompt a row of indices into `requests`; all rows of a batch equally long.
 
     Longest first, as many at a time as the token budget allows, which may split the responses to a prompt.
     """

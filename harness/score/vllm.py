@@ -27,7 +27,7 @@ TOKENS_PER_STEP = 2048
 """The V1 runner makes logits of a whole step, twice, and profiling does not see them: 2,048 x 262k is 4.3 GB."""
 SEQUENCES_PER_STEP = 64
 KV_BLOCK = 32
-"""Tokens a block on CPU, the fewest that vLLM's attention takes there: only whole blocks of a prompt are shared."""
+"""Tokens per block on a CPU, the fewest vLLM's attention takes there: only whole blocks of a prompt are shared."""
 
 
 @dataclass(kw_only=True)
@@ -40,7 +40,7 @@ class VllmScorer:
     max_length: int
     engine: Any
     settings: Mapping[str, str] = field(default_factory=dict)
-    """What of the engine's set-up a record should keep."""
+    """What a record should keep of the set-up of the engine."""
 
     def load(self, checkpoint: Path) -> None:
         """Swap in the weights of `checkpoint`; see `OpenScorer.load`."""
@@ -57,7 +57,7 @@ class VllmScorer:
     def score(self, requests: Sequence[ScoreRequest]) -> np.ndarray:
         """Return the summed log-prob of each response in nats, (len(requests),) float64, in the order asked."""
         require_scorable(requests, self.max_length, self.opened)
-        # those of a prompt side by side: the second finds the prompt in the cache
+        # responses to one prompt stand side by side: the second finds the prompt in the cache
         distinct = sorted(set(requests), key=lambda request: (request.prompt, request.response))
         self._forget()
         sums = self._sums(distinct, share_prompts=True)

@@ -1,4 +1,4 @@
-"""Whether vLLM is installed and imports here, found out without carrying it where a run is only planned."""
+"""Whether vLLM is installed and can be imported, asked without importing it where a run is only planned."""
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ def _prepare_environment() -> None:
 def why_not() -> str | None:
     """Return why vLLM cannot run here, or None.
 
-    Asked in a process of its own, so that whoever only plans a run does not carry vLLM, unless this one does: some
-    seven seconds the first time; that it imports is remembered in the cache folder until vLLM or torch changes.
+    Where this process has not imported vLLM, another one tries, so that planning a run does not load it. The first try
+    takes about seven seconds; success is remembered in the cache folder until vLLM or torch changes.
     """
     spec = importlib.util.find_spec("vllm")
     if spec is None or spec.origin is None:
@@ -54,18 +54,20 @@ def why_not() -> str | None:
         return trouble
     if remembered.exists():
         return None
-    # from where this process imports, not from the current folder first, as -c has it
+    # with this process's import path: -c would look into the current folder first
     code = (
         f"import sys; sys.path[:] = {sys.path!r}; from harness.score.vllm_installed import import_trouble; "
         "print('\\n' + (import_trouble() or 'it imports'))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    said = done.stdout.strip().rpartition("\n")[2] or (
+    answer = done.stdout.strip().rpartition("\n")[2] or (
         done.stderr.strip().rpartition("\n")[2] or f"exit code {done.returncode}"
     )
-    if said != "it imports":
+    if answer != "it imports":
         return (
-            said if done.returncode == 0 else f"vLLM is installed but does not import: {said[:300]}; install it again"
+            answer
+            if done.returncode == 0
+            else f"vLLM is installed but does not import: {answer[:300]}; install it again"
         )
     _remember(remembered)
     return None
@@ -96,7 +98,7 @@ def import_trouble() -> str | None:
     _prepare_environment()
     hide_broken_torchvision()
     collecting = gc.isenabled()
-    gc.disable()  # modules stay: looking for garbage among them is a second of ten
+    gc.disable()  # modules stay: collecting garbage among them takes one second in ten
     try:
         from vllm import LLM  # noqa: F401  # vllm itself imports lazily: this is what fails
     except Exception as error:  # a mismatched build fails in its own way

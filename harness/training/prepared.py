@@ -39,13 +39,13 @@ class Prepared:
     tokens: TokenisedPairs
     held_out: HeldOut
     start_seconds: float = 0.0
-    """Making or finding the start checkpoint."""
+    """Time to make or find the start checkpoint."""
     token_seconds: float = 0.0
-    """Turning all text into ids."""
+    """Time to turn all text into ids."""
 
     @cached_property
     def mismatched(self) -> tuple[tuple[int, ...], ...]:
-        """A mismatched response of each training pair, as ids; drawn when the first loss asks, the same for all."""
+        """A mismatched response of each training pair, as ids; drawn when the first loss needs it, the same for all."""
         run = self.job.run
         names = [pair.prompt_id for pair in self.pairs]
         return mismatched(self.tokens.pairs, names, run.settings.max_length, run.data_seed)
@@ -112,7 +112,7 @@ def mismatched_tokens(prepared: Prepared) -> list[int]:
 
 
 def reference_logps(prepared: Prepared, loss: Loss, model: Any, visited: np.ndarray) -> Reference | None:
-    """Return what `loss` asks of the start checkpoint, `model`, for the visited training pairs; None for nothing."""
+    """Return the log-probs that `loss` needs of the start checkpoint, `model`, on the visited pairs, or None."""
     if not uses_reference(loss):
         return None
     groups = [(pair.prompt_ids, (pair.chosen_ids, pair.rejected_ids)) for pair in prepared.tokens.pairs]
@@ -127,9 +127,13 @@ def reference_logps(prepared: Prepared, loss: Loss, model: Any, visited: np.ndar
     if not loss.needs_kl:
         return reference
     others = [(pair.prompt_ids, (ids,)) for pair, ids in zip(prepared.tokens.pairs, prepared.mismatched, strict=True)]
-    one = _cached_pass(prepared, model, others, visited, name=f"-mismatched-{fingerprint(prepared.mismatched)}")
+    name = f"-mismatched-{fingerprint(prepared.mismatched)}"
+    mismatches = _cached_pass(prepared, model, others, visited, name=name)
     return replace(
-        reference, mismatched=one.sums[0], seconds=both.seconds + one.seconds, cached=both.cached and one.cached
+        reference,
+        mismatched=mismatches.sums[0],
+        seconds=both.seconds + mismatches.seconds,
+        cached=both.cached and mismatches.cached,
     )
 
 
@@ -150,7 +154,7 @@ def _cached_pass(
         with torch.no_grad(), torch.autocast(weight.device.type, torch.bfloat16, enabled=dtype == "bfloat16"):
             logps = (plain_logps if plain else response_logps)(model, batch)
         rows = zip(logps.token.cpu().numpy(), logps.mask.cpu().numpy(), strict=True)
-        responses = [token[mask] for token, mask in rows]  # all first ones, then all second ones
+        responses = [token[mask] for token, mask in rows]  # the first response of every pair, then the second
         return [responses[start : start + len(indices)] for start in range(0, len(responses), len(indices))]
 
     weights = str(weight.dtype).removeprefix("torch.")

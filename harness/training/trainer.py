@@ -43,21 +43,21 @@ class DivergedError(Exception):
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """What every loss shares; nothing here can be set for one loss alone."""
+    """How to train, the same for every loss but for a tuned learning rate."""
 
     learning_rate: float
     micro_pairs: int
-    """Pairs of one forward and backward pass; a whole fraction of the pairs of a step."""
+    """Pairs of one forward and backward pass; divides the pairs of a step."""
     seed: int
     dtype: str
     """`float32` or `bfloat16`: of the forward pass, by autocast; log-probs, losses and the optimiser are fp32."""
     plain: bool = False
-    """Padded rows and full logits instead of the fast path: the same numbers up to rounding."""
+    """Use padded rows and full logits instead of the fast path: the same numbers up to rounding."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Trained:
-    """What came of a training run."""
+    """The outcome of one training run."""
 
     status: Literal["ok", "diverged"]
     reason: str
@@ -71,7 +71,7 @@ class Trained:
     """Training alone; the reference pass is added where the record is written."""
     peak_memory_bytes: int
     log: pd.DataFrame
-    """One row an optimiser step, TRL's metric names."""
+    """One row per optimiser step, with TRL's metric names."""
 
 
 def train(
@@ -169,7 +169,7 @@ class PreferenceTrainer(Trainer):
         self._account(inputs, pairs, per_pair.detach())
         if share is None:
             return loss
-        surrogate = share.surrogate(pairs)  # the value is known: only the gradient is passed on
+        surrogate = share.surrogate(pairs)  # the value is known already: only its gradient is passed on
         return surrogate - surrogate.detach() + loss
 
     def _couple(self, batches: list[dict[str, Tensor]]) -> None:
@@ -219,7 +219,7 @@ class PreferenceTrainer(Trainer):
             self._sums[name] = self._sums.get(name, 0.0) + float(value.double().sum())
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Keep one row an optimiser step."""
+        """Keep one row per optimiser step."""
         if "loss" not in logs:  # Trainer's closing summary
             return
         if not math.isfinite(logs.get("grad_norm", 0.0)):
@@ -244,7 +244,7 @@ class _Visits(IterableDataset[np.ndarray]):
 
 
 class _Budget(TrainerCallback):
-    """Reports each step and stops a budget in seconds."""
+    """Reports each step, and stops when a budget in seconds is used up."""
 
     def __init__(self, trainer: PreferenceTrainer, on_step: Callable[[int], None]) -> None:
         self.trainer, self.on_step = trainer, on_step
@@ -264,7 +264,7 @@ def schedule(fraction: float) -> float:
 
 
 def _arguments(plan: Plan, recipe: Recipe, scratch: Path) -> TrainingArguments:
-    assert plan.batch_pairs % recipe.micro_pairs == 0, "a run whose micro-batches do not fill a step is refused"
+    assert plan.batch_pairs % recipe.micro_pairs == 0, "`Run` refuses micro-batches that do not divide a step"
     arguments = TrainingArguments(
         output_dir=str(scratch),
         max_steps=plan.steps if plan.steps is not None else 10**9,
@@ -284,5 +284,7 @@ def _arguments(plan: Plan, recipe: Recipe, scratch: Path) -> TrainingArguments:
         use_cpu=not torch.cuda.is_available(),
         dataloader_pin_memory=False,
     )
-    arguments._n_gpu = min(1, arguments.n_gpu)  # one device a worker; Trainer would wrap DataParallel
+    arguments._n_gpu = min(
+        1, arguments.n_gpu
+    )  # one device per worker: with more, Trainer would wrap the model in DataParallel
     return arguments

@@ -120,8 +120,8 @@ def test_trials_are_of_dev_with_one_seed_and_the_tuned_of_test_with_all() -> Non
     tried, tuned = TrialRun.of(run), TunedRun.of(run)
     assert (tried.evaluate_on, tried.seeds, tried.settings) == ("dev", (3,), run.settings)
     assert (tuned.evaluate_on, tuned.seeds, tuned.settings) == ("test", (3, 4), run.settings)
-    assert "learning_rate" not in tuned.decisive()
-    assert tuned.decisive()["trials"] == 4
+    assert "learning_rate" not in tuned.decisive().as_json()
+    assert tuned.decisive().trials == 4
     assert run.decisive() == make_run({"seeds": (3, 4)}).decisive()  # the default board is what it was
 
 

@@ -34,7 +34,7 @@ def test_the_plain_path_keeps_its_first_name_in_files_and_hashes() -> None:
     run = make_run({"plain_path": True})
     assert "reference-path = true\n" in run.as_toml()
     assert "plain-path" not in run.as_toml()
-    assert (run.as_json()["reference_path"], run.decisive()["reference_path"]) == (True, True)
+    assert (run.as_json()["reference_path"], run.decisive().reference_path) == (True, True)
     assert run.short_hash() == "b2d669e11a"
     assert make_run({}).short_hash() == "e8fe85a0c3"
 

@@ -233,7 +233,7 @@ def test_the_command_of_a_row_gives_the_settings_of_its_board_back() -> None:
     flags = cli.commands["run"].make_context("run", words[2:]).params
     not_of_the_run = ("run_file", "output_dir", "keep_checkpoints", "dry_run", "no_pictures", "quiet")
     run = run_values(None, {name: value for name, value in flags.items() if name not in not_of_the_run})
-    assert run.decisive() == settings
+    assert run.decisive().as_json() == settings
     assert (run.plugins, run.models, run.seeds) == ("loss1:beta=2.5", ("qwen", "gemma"), (0,))
 
 
