@@ -10,7 +10,7 @@ import pytest
 
 from harness.leaderboard.decide.estimates import Estimate
 from harness.leaderboard.decide.wording import MEASURES, NANO
-from harness.leaderboard.pictures.data import PictureData
+from harness.leaderboard.pictures.points import PictureData
 from harness.leaderboard.table import Board, Row, Table
 from harness.run_folder.facts import BoardKey, ScorerFacts
 from harness.statistics.metrics import METRICS

@@ -9,8 +9,8 @@ from html import escape
 from typing import Any
 
 from harness.leaderboard.page.board_table import families
+from harness.leaderboard.pictures.drawing import Picture, picture_disclaimers
 from harness.leaderboard.pictures.styles import Style
-from harness.leaderboard.pictures.vega import Picture, picture_disclaimers
 from harness.leaderboard.table import Board
 
 DRAWN_AT_FIRST, MANY = 8, 12

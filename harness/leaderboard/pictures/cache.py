@@ -17,9 +17,9 @@ from pathlib import Path
 
 from harness.leaderboard import formatting
 from harness.leaderboard.decide import wording
-from harness.leaderboard.pictures import files, styles, vega
-from harness.leaderboard.pictures.data import PictureData
-from harness.leaderboard.pictures.vega import Picture
+from harness.leaderboard.pictures import drawing, files, styles, vega
+from harness.leaderboard.pictures.drawing import Picture
+from harness.leaderboard.pictures.points import PictureData
 from harness.leaderboard.table import Table
 from harness.run_folder.paths import cache_folder
 from harness.run_folder.store import file_hash, write_atomically
@@ -29,7 +29,7 @@ SPECS = "pictures.json"
 
 def hash_of_sources(table: Table, data: Sequence[PictureData]) -> str:
     """Return the hash of all that pictures are drawn from: table, data, the drawing code and its libraries."""
-    code = [inspect.getsource(module) for module in (vega, styles, files, formatting, wording)]
+    code = [inspect.getsource(module) for module in (vega, drawing, styles, files, formatting, wording)]
     versions = [importlib.metadata.version(package) for package in files.PACKAGES.values()]
     return hashlib.sha256("\0".join([*code, *versions, repr(table), repr(list(data))]).encode()).hexdigest()
 

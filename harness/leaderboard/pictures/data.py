@@ -9,12 +9,22 @@ import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NotRequired, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
 
 from harness.leaderboard.formatting import Measured, significant
+from harness.leaderboard.pictures.points import (
+    CurvePoint,
+    Interval,
+    Number,
+    PairDifference,
+    PictureData,
+    QuartilePoint,
+    ReliabilityPoint,
+    ScorePoint,
+    SpendPoint,
+)
 from harness.leaderboard.table import Board, Row, Table
 from harness.run_folder.paths import RESPONSES
 from harness.run_folder.record import Record
@@ -30,101 +40,6 @@ STRETCHES = 40
 """Most points of one training curve: the steps are averaged in so many stretches."""
 LOSS, MARGIN, CHOSEN = "loss", "rewards/margins", "logps/chosen"
 """The columns of the step log that are drawn."""
-
-Number = float | None
-"""None where it is missing, as JSON has it."""
-
-
-class Interval(TypedDict):
-    """A number with its 95 % interval."""
-
-    value: Number
-    low: Number
-    high: Number
-
-
-class QuartilePoint(Interval):
-    """The accuracy of a loss in one quartile of the score gap."""
-
-    loss: str
-    quartile: int
-    """1 to 4, the last with the widest gaps."""
-    gap: str
-    """The gaps of the quartile in words."""
-    n: int
-    """Pairs."""
-
-
-class ScorePoint(TypedDict):
-    """The responses of a loss in one tenth of the annotation scores."""
-
-    loss: str
-    score: Number
-    """Mean annotation score."""
-    percentile: Number
-    """Mean place of their rewards among all rewards of the cell, 0 to 100."""
-    n: int
-    """Responses."""
-
-
-class ReliabilityPoint(TypedDict):
-    """The pairs of a loss whose margins claim about the same confidence."""
-
-    loss: str
-    confidence: Number
-    """Mean of sigmoid(|margin|)."""
-    accuracy: Number
-    """Share of right ones, with its interval in `low` and `high`."""
-    low: Number
-    high: Number
-    n: int
-    """Pairs."""
-
-
-class CurvePoint(TypedDict):
-    """A stretch of training steps of a loss, mean over its cells; without the columns that its step log lacks."""
-
-    loss: str
-    step: Number
-    relative: NotRequired[Number]
-    """Loss over its first value."""
-    margin: NotRequired[Number]
-    chosen: NotRequired[Number]
-    """Log-prob of the chosen responses, nats."""
-    raw: NotRequired[Number]
-    """The loss itself."""
-
-
-class SpendPoint(Interval):
-    """The ranked metric of a loss, and what training one cell cost."""
-
-    loss: str
-    seconds: Number
-    flops: Number
-
-
-class PairDifference(TypedDict):
-    """The difference of two losses in the ranked metric; each pair of losses stands in both directions."""
-
-    loss: str
-    other: str
-    difference: Number
-    """`loss` minus `other`."""
-    p: Number
-    """Adjusted for all pairs."""
-    significant: bool
-
-
-@dataclass(frozen=True, kw_only=True)
-class PictureData:
-    """What the pictures of one board show; a picture without data is not drawn."""
-
-    quartiles: Sequence[QuartilePoint]
-    scores: Sequence[ScorePoint]
-    reliability: Sequence[ReliabilityPoint]
-    curves: Sequence[CurvePoint]
-    spend: Sequence[SpendPoint]
-    differences: Sequence[PairDifference]
 
 
 def picture_data(records: Sequence[Record], table: Table) -> tuple[PictureData, ...]:

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from harness.leaderboard.pictures.vega import Picture
+from harness.leaderboard.pictures.drawing import Picture
 from harness.leaderboard.table import Table
 from harness.run_folder.store import write_atomically
 

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import importlib
-import textwrap
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Literal
 
-from harness.leaderboard.decide.wording import MEASURES, NANO
-from harness.leaderboard.formatting import spoken_name
-from harness.leaderboard.pictures.data import PictureData
+from harness.leaderboard.pictures.drawing import Drawing, Picture, line_at, tooltip, y_axis
+from harness.leaderboard.pictures.points import PictureData
 from harness.leaderboard.pictures.styles import Style
 from harness.leaderboard.table import Board
 
@@ -20,25 +17,11 @@ WIDTH = 640
 """Of a panel, px."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Picture:
-    """One chart of one board."""
-
-    name: str
-    """Of its files and of its place in the page."""
-    title: str
-    summary: str
-    """What is drawn and how to read it, in a few sentences."""
-    spec: Mapping[str, Any]
-    """Vega-Lite; its parameter `shown`, where `selectable`, is the list of losses to draw, all of them when empty."""
-    selectable: bool
-
-
 def pictures(board: Board, data: PictureData, styles: Mapping[str, Style], ranked_by: str) -> tuple[Picture, ...]:
     """Return the pictures of a board; one that has no data is left out."""
     alt: Any = importlib.import_module("altair")
-    drawing = _Drawing(alt=alt, board=board, data=data, styles=styles, ranked_by=ranked_by)
-    makers: tuple[tuple[Callable[[_Drawing], Picture], Sequence[object]], ...] = (
+    drawing = Drawing(alt=alt, board=board, data=data, styles=styles, ranked_by=ranked_by)
+    makers: tuple[tuple[Callable[[Drawing], Picture], Sequence[object]], ...] = (
         (_quartiles, data.quartiles),
         (_scores, data.scores),
         (_reliability, data.reliability),
@@ -47,122 +30,41 @@ def pictures(board: Board, data: PictureData, styles: Mapping[str, Style], ranke
         (_differences, data.differences),
     )
     schema: Any = importlib.import_module("altair.utils.schemapi")
-    with schema.debug_mode(False):  # parts are not checked against the schema either, see `_Drawing.picture`
+    with schema.debug_mode(False):  # parts are not checked against the schema either, see `Drawing.picture`
         return tuple(make(drawing) for make, points in makers if points)
 
 
-def picture_disclaimers(board: Board) -> list[str]:
-    """Return the disclaimers that stand by every picture of a board."""
-    return [MEASURES, *([NANO] if NANO in board.disclaimers else [])]
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Drawing:
-    """What the pictures of a board share."""
-
-    alt: Any
-    board: Board
-    data: PictureData
-    styles: Mapping[str, Style]
-    ranked_by: str
-
-    @property
-    def labels(self) -> list[str]:
-        """The losses that are drawn, in the board's order."""
-        return [row.label for row in self.board.rows if row.kind == "loss" and row.status == "ok"]
-
-    @property
-    def metric(self) -> str:
-        """The metric that the board is ranked by, as it is read."""
-        return spoken_name(self.ranked_by)
-
-    def colour(self) -> Any:
-        """Return the encoding of a loss by its colour, with a legend that lists all losses."""
-        scale = self.alt.Scale(domain=self.labels, range=[self.styles[label].colour for label in self.labels])
-        columns = 1 + (len(self.labels) - 1) // 24
-        return self.alt.Color(
-            "loss:N",
-            scale=scale,
-            title="loss",
-            legend=self.alt.Legend(symbolLimit=0, columns=columns, labelLimit=180, symbolOpacity=1),
-        )
-
-    def dash(self) -> Any:
-        """Return the encoding of a loss by its dashes."""
-        dashes = [list(self.styles[label].dash) for label in self.labels]
-        return self.alt.StrokeDash("loss:N", scale=self.alt.Scale(domain=self.labels, range=dashes), legend=None)
-
-    def chart(self, name: str) -> Any:
-        """Return a chart over the losses that the parameter `shown` asks for."""
-        return self.alt.Chart(self.alt.NamedData(name=name)).transform_filter(
-            "!length(shown) || indexof(shown, datum.loss) >= 0"
-        )
-
-    def picture(
-        self,
-        name: str,
-        title: str,
-        summary: str,
-        chart: Any,
-        points: Sequence[Mapping[str, object]],
-        selectable: bool = True,
-    ) -> Picture:
-        """Return a chart as a picture: with its title, the disclaimers under it, and its points."""
-        lines = textwrap.wrap(self.board.title, 122) + textwrap.wrap(" ".join(picture_disclaimers(self.board)), 122)
-        spec = chart.to_dict(validate=False)  # the tests check against the schema; here it doubles the time
-        spec["title"] = {
-            "text": title,
-            "subtitle": lines,
-            "anchor": "start",
-            "frame": "group",
-            "offset": 12,
-            "fontSize": 15,
-            "subtitleFontSize": 11,
-        }
-        spec["description"] = f"{title}. {summary}"
-        spec.setdefault("datasets", {})[name] = points
-        if selectable:
-            spec["params"] = [{"name": "shown", "value": []}, *spec.get("params", [])]
-        return Picture(name=name, title=title, summary=summary, spec=spec, selectable=selectable)
-
-
-def _y_axis(alt: Any, field: str, title: str) -> Any:
-    return alt.Y(f"{field}:Q", title=title, scale=alt.Scale(zero=False))
-
-
-def _quartiles(draw: _Drawing) -> Picture:
+def _quartiles(draw: Drawing) -> Picture:
     alt = draw.alt
     place = {
         "x": alt.X("quartile:O", title="quartile of the score gap (4: the easiest pairs)", axis=alt.Axis(labelAngle=0)),
         "xOffset": alt.XOffset("loss:N", sort=draw.labels),
         "color": draw.colour(),
     }
-    tips = _tooltip(
+    tips = tooltip(
         alt, "loss:N", "quartile:O", "gap:N", "value:Q", "low:Q", "high:Q", alt.Tooltip("n:Q", title="pairs")
     )
     base = draw.chart("quartiles").encode(**place, tooltip=tips)
-    rules = base.mark_rule(strokeWidth=2, opacity=0.6).encode(
-        _y_axis(alt, "low", "pairwise accuracy"), alt.Y2("high:Q")
-    )
-    points = base.mark_point(filled=True, size=45, opacity=1).encode(_y_axis(alt, "value", "pairwise accuracy"))
+    rules = base.mark_rule(strokeWidth=2, opacity=0.6).encode(y_axis(alt, "low", "pairwise accuracy"), alt.Y2("high:Q"))
+    points = base.mark_point(filled=True, size=45, opacity=1).encode(y_axis(alt, "value", "pairwise accuracy"))
     return draw.picture(
         "quartiles",
         "Accuracy by score gap",
         "Pairwise accuracy of each loss in each quartile of the annotation-score gap, with 95 % intervals. "
         "0.5 is chance.",
-        alt.layer(_line_at(alt, 0.5), rules, points).properties(width=WIDTH, height=320),
+        alt.layer(line_at(alt, 0.5), rules, points).properties(width=WIDTH, height=320),
         draw.data.quartiles,
     )
 
 
-def _scores(draw: _Drawing) -> Picture:
+def _scores(draw: Drawing) -> Picture:
     alt = draw.alt
     lines = draw.chart("scores").mark_line(point=alt.OverlayMarkDef(size=35), strokeWidth=2).encode(
         alt.X("score:Q", title="annotation score (mean of a tenth of the responses)", scale=alt.Scale(zero=False)),
-        _y_axis(alt, "percentile", "mean percentile of the reward"),
+        y_axis(alt, "percentile", "mean percentile of the reward"),
         draw.colour(),
         draw.dash(),
-        tooltip=_tooltip(alt, "loss:N", "score:Q", "percentile:Q", alt.Tooltip("n:Q", title="responses")),
+        tooltip=tooltip(alt, "loss:N", "score:Q", "percentile:Q", alt.Tooltip("n:Q", title="responses")),
     )  # fmt: skip
     return draw.picture(
         "scores",
@@ -170,19 +72,19 @@ def _scores(draw: _Drawing) -> Picture:
         "Held-out responses in tenths by annotation score, and how high their rewards stand among all responses of "
         "the cell, from 0 to 100. A reward that follows the score rises; one that knows nothing of it stays at "
         "50. A reward relative to a reference is comparable within a prompt only.",
-        alt.layer(_line_at(alt, 50), lines).properties(width=WIDTH, height=320),
+        alt.layer(line_at(alt, 50), lines).properties(width=WIDTH, height=320),
         draw.data.scores,
     )
 
 
-def _reliability(draw: _Drawing) -> Picture:
+def _reliability(draw: Drawing) -> Picture:
     alt = draw.alt
     lines = draw.chart("reliability").mark_line(point=alt.OverlayMarkDef(size=35), strokeWidth=2).encode(
         alt.X("confidence:Q", title="confidence: sigmoid(|margin|)", scale=alt.Scale(domain=[0.5, 1])),
-        _y_axis(alt, "accuracy", "share of pairs that are right"),
+        y_axis(alt, "accuracy", "share of pairs that are right"),
         draw.colour(),
         draw.dash(),
-        tooltip=_tooltip(
+        tooltip=tooltip(
             alt, "loss:N", "confidence:Q", "accuracy:Q", "low:Q", "high:Q", alt.Tooltip("n:Q", title="pairs")
         ),
     )  # fmt: skip
@@ -190,7 +92,7 @@ def _reliability(draw: _Drawing) -> Picture:
         draw.chart("reliability")
         .mark_rule(opacity=0.3)
         .encode(
-            alt.X("confidence:Q"), _y_axis(alt, "low", "share of pairs that are right"), alt.Y2("high:Q"), draw.colour()
+            alt.X("confidence:Q"), y_axis(alt, "low", "share of pairs that are right"), alt.Y2("high:Q"), draw.colour()
         )
     )
     ends = alt.Data(values=[{"x": 0.5, "y": 0.5}, {"x": 1, "y": 1}])
@@ -207,14 +109,14 @@ def _reliability(draw: _Drawing) -> Picture:
     )
 
 
-def _curves(draw: _Drawing) -> Picture:
+def _curves(draw: Drawing) -> Picture:
     alt = draw.alt
     titles = {
         "relative": "loss / its first value",
         "margin": "reward margin, own scale",
         "chosen": "log-prob of chosen, nats",
     }
-    tips = _tooltip(alt, "loss:N", "step:Q", alt.Tooltip("raw:Q", title="loss value"), "margin:Q", "chosen:Q")
+    tips = tooltip(alt, "loss:N", "step:Q", alt.Tooltip("raw:Q", title="loss value"), "margin:Q", "chosen:Q")
     panels = [
         draw.chart("curves")
         .mark_line(strokeWidth=1.8, point=alt.OverlayMarkDef(size=14))
@@ -222,7 +124,7 @@ def _curves(draw: _Drawing) -> Picture:
             alt.X(
                 "step:Q", title="optimiser step" if name == "chosen" else None, scale=alt.Scale(zero=False, nice=False)
             ),
-            _y_axis(alt, name, title),
+            y_axis(alt, name, title),
             draw.colour(),
             draw.dash(),
             tooltip=tips,
@@ -243,9 +145,9 @@ def _curves(draw: _Drawing) -> Picture:
     )
 
 
-def _spend(draw: _Drawing) -> Picture:
+def _spend(draw: Drawing) -> Picture:
     alt = draw.alt
-    tips = _tooltip(alt, "loss:N", "value:Q", "low:Q", "high:Q", "seconds:Q", alt.Tooltip("flops:Q", format=".4~s"))
+    tips = tooltip(alt, "loss:N", "value:Q", "low:Q", "high:Q", "seconds:Q", alt.Tooltip("flops:Q", format=".4~s"))
     panels = []
     axes: Mapping[Literal["seconds", "flops"], str] = {
         "seconds": "seconds of training (wall-clock)",
@@ -257,8 +159,8 @@ def _spend(draw: _Drawing) -> Picture:
             draw.colour(),
             tooltip=tips,
         )
-        rules = base.mark_rule(strokeWidth=1.5, opacity=0.45).encode(_y_axis(alt, "low", draw.metric), alt.Y2("high:Q"))
-        points = base.mark_point(filled=True, size=70, opacity=1).encode(_y_axis(alt, "value", draw.metric))
+        rules = base.mark_rule(strokeWidth=1.5, opacity=0.45).encode(y_axis(alt, "low", draw.metric), alt.Y2("high:Q"))
+        points = base.mark_point(filled=True, size=70, opacity=1).encode(y_axis(alt, "value", draw.metric))
         if any(point[field] is not None for point in draw.data.spend):
             panels.append(alt.layer(rules, points).properties(width=WIDTH, height=230))
     return draw.picture(
@@ -271,7 +173,7 @@ def _spend(draw: _Drawing) -> Picture:
     )
 
 
-def _differences(draw: _Drawing) -> Picture:
+def _differences(draw: Drawing) -> Picture:
     alt, losses = draw.alt, draw.labels
     few = len(losses) <= WITH_NUMBERS
     largest = max(abs(pair["difference"] or 0.0) for pair in draw.data.differences) or 1.0
@@ -279,7 +181,7 @@ def _differences(draw: _Drawing) -> Picture:
     base = alt.Chart(alt.NamedData(name="differences")).encode(
         x=alt.X("other:N", sort=losses, title="column", axis=alt.Axis(labelAngle=-90, **axis)),
         y=alt.Y("loss:N", sort=losses, title="row", axis=alt.Axis(**axis)),
-        tooltip=_tooltip(
+        tooltip=tooltip(
             alt, "loss:N", "other:N", "difference:Q", alt.Tooltip("p:Q", title="adjusted p"), "significant:N"
         ),
     )
@@ -303,13 +205,3 @@ def _differences(draw: _Drawing) -> Picture:
         draw.data.differences,
         selectable=False,
     )
-
-
-def _tooltip(alt: Any, *fields: Any) -> list[Any]:
-    """Return the channels of a tooltip; no bare strings, for which Altair searches its whole schema."""
-    return [alt.Tooltip(field) if isinstance(field, str) else field for field in fields]
-
-
-def _line_at(alt: Any, value: float) -> Any:
-    rule = alt.Chart(alt.Data(values=[{"at": value}])).mark_rule(color="#888", strokeDash=[4, 4])
-    return rule.encode(alt.Y("at:Q"))

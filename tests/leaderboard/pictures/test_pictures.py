@@ -24,8 +24,9 @@ from harness.leaderboard.page.manifest_facts import ManifestFacts
 from harness.leaderboard.page.picture_section import PagePictures
 from harness.leaderboard.pictures import files
 from harness.leaderboard.pictures.data import STRETCHES, picture_data, short
+from harness.leaderboard.pictures.drawing import Picture
 from harness.leaderboard.pictures.styles import styles
-from harness.leaderboard.pictures.vega import Picture, pictures
+from harness.leaderboard.pictures.vega import pictures
 from harness.run_folder.store import read_records
 from harness.statistics.calibration import Bin
 

@@ -1,0 +1,102 @@
+"""What the pictures of a board show: the points of each, as JSON and Vega-Lite take them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NotRequired, TypedDict
+
+Number = float | None
+"""None where it is missing, as JSON has it."""
+
+
+class Interval(TypedDict):
+    """A number with its 95 % interval."""
+
+    value: Number
+    low: Number
+    high: Number
+
+
+class QuartilePoint(Interval):
+    """The accuracy of a loss in one quartile of the score gap."""
+
+    loss: str
+    quartile: int
+    """1 to 4, the last with the widest gaps."""
+    gap: str
+    """The gaps of the quartile in words."""
+    n: int
+    """Pairs."""
+
+
+class ScorePoint(TypedDict):
+    """The responses of a loss in one tenth of the annotation scores."""
+
+    loss: str
+    score: Number
+    """Mean annotation score."""
+    percentile: Number
+    """Mean place of their rewards among all rewards of the cell, 0 to 100."""
+    n: int
+    """Responses."""
+
+
+class ReliabilityPoint(TypedDict):
+    """The pairs of a loss whose margins claim about the same confidence."""
+
+    loss: str
+    confidence: Number
+    """Mean of sigmoid(|margin|)."""
+    accuracy: Number
+    """Share of right ones, with its interval in `low` and `high`."""
+    low: Number
+    high: Number
+    n: int
+    """Pairs."""
+
+
+class CurvePoint(TypedDict):
+    """A stretch of training steps of a loss, mean over its cells; without the columns that its step log lacks."""
+
+    loss: str
+    step: Number
+    relative: NotRequired[Number]
+    """Loss over its first value."""
+    margin: NotRequired[Number]
+    chosen: NotRequired[Number]
+    """Log-prob of the chosen responses, nats."""
+    raw: NotRequired[Number]
+    """The loss itself."""
+
+
+class SpendPoint(Interval):
+    """The ranked metric of a loss, and what training one cell cost."""
+
+    loss: str
+    seconds: Number
+    flops: Number
+
+
+class PairDifference(TypedDict):
+    """The difference of two losses in the ranked metric; each pair of losses stands in both directions."""
+
+    loss: str
+    other: str
+    difference: Number
+    """`loss` minus `other`."""
+    p: Number
+    """Adjusted for all pairs."""
+    significant: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class PictureData:
+    """What the pictures of one board show; a picture without data is not drawn."""
+
+    quartiles: Sequence[QuartilePoint]
+    scores: Sequence[ScorePoint]
+    reliability: Sequence[ReliabilityPoint]
+    curves: Sequence[CurvePoint]
+    spend: Sequence[SpendPoint]
+    differences: Sequence[PairDifference]
