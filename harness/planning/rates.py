@@ -41,5 +41,5 @@ def remember_rate(cache: Path, preset: str, flops_per_second: float) -> None:
     try:
         known = json.loads(path.read_text()) if path.exists() else {}
         write_atomically(path, json.dumps(known | {preset: flops_per_second}))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, TypeError) as error:
         print(f"{FILE} was not written: {error}")
