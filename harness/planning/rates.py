@@ -44,5 +44,5 @@ def remember_rate(cache: Path, preset: str, spend: Spend) -> None:
     try:
         known = json.loads(path.read_text()) if path.exists() else {}
         write_atomically(path, json.dumps(known | {preset: spend.flops / spend.seconds}))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, TypeError) as error:
         print(f"{FILE} was not written: {error}")
