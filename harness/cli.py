@@ -1,4 +1,4 @@
-"""The `harness` command: verbs that parse, call and print. Over 300 lines, because every flag stands here once.  # long: one verb after the other
+"""The `harness` command: verbs that parse, call and print. Over 300 lines, because every flag stands here once.
 
 Heavy imports are inside the verbs.
 """

@@ -12,8 +12,8 @@ from harness.execute.progress import clock
 from harness.execute.tuning import Tuning, Unfinished
 from harness.planning.estimates import CHARACTERS_PER_TOKEN, estimates, visits
 from harness.planning.grid import Cell
+from harness.planning.presets import PRESETS
 from harness.planning.rates import read_rate
-from harness.planning.run_file import PRESETS
 from harness.run_folder.paths import cache_folder
 
 NANO_PARAMETERS = 1_000_000

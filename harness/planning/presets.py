@@ -1,0 +1,57 @@
+"""The presets of a run: what is settled unless the run says otherwise, the same for every loss."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, kw_only=True)
+class Preset:
+    """The settings of a preset, for what the run leaves open; the same for every loss."""
+
+    name: str
+    budget: str
+    batch_pairs: int
+    """Pairs of one optimiser step."""
+    micro_pairs: int
+    """Pairs of one forward and backward pass."""
+    learning_rate: float
+    lora_learning_rate: float
+    max_length: int
+    """Longest prompt + response, tokens."""
+    max_prompt: int
+    """Longest prompt, tokens."""
+    dtype: str
+    cell_timeout: float
+    """Seconds a cell may take before it counts as hung."""
+    note: str
+
+
+PRESETS = {
+    "nano": Preset(
+        name="nano",
+        budget="pairs=384",
+        batch_pairs=16,
+        micro_pairs=8,
+        learning_rate=1e-3,
+        lora_learning_rate=2e-3,
+        max_length=384,
+        max_prompt=128,
+        dtype="float32",
+        cell_timeout=1800.0,
+        note="about 1M parameters, made and fine-tuned on the spot: tests the harness and ranks no method",
+    ),
+    "paper": Preset(
+        name="paper",
+        budget="pairs=60000",
+        batch_pairs=128,
+        micro_pairs=2,
+        learning_rate=5e-7,
+        lora_learning_rate=5e-6,
+        max_length=2048,
+        max_prompt=1024,
+        dtype="bfloat16",
+        cell_timeout=48 * 3600.0,
+        note="the base checkpoints of the papers in bf16, with our own SFT stage",
+    ),
+}
