@@ -60,9 +60,7 @@ def execute(job: Job, report: Report, stop: threading.Event) -> None:
     """
     todo = read_unfinished(job.folder, job.cells)
     for cell in job.cells:
-        if (
-            cell not in todo and not job.keep_checkpoints
-        ):  # left by a run that was killed right after the record was written
+        if cell not in todo and not job.keep_checkpoints:  # left by a run that was killed after it wrote the record
             shutil.rmtree(cell_folder(job, cell.key) / WEIGHTS, ignore_errors=True)
     for cell in todo:  # a failed cell is tried again from the start
         (cell_folder(job, cell.key) / RECORD).unlink(missing_ok=True)

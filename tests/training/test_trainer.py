@@ -121,6 +121,20 @@ def test_micro_batches_do_not_change_the_step(name: str, options: dict[str, Any]
     np.testing.assert_allclose(whole.log["grad_norm"], parts.log["grad_norm"], rtol=1e-4)
 
 
+def test_a_step_through_onednn_is_the_step_through_torchs_own_products(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    logs = []
+    for onednn in (False, True):
+        monkeypatch.setattr("harness.logps.cpu_matmul.by_onednn", lambda onednn=onednn: onednn)
+        logs.append(run(RESOLVE("simpo", {}), tmp_path, steps=2, packed=True)[0].log)
+    torchs, ours = logs
+    assert not ours.equals(torchs)  # other products were taken
+    for name in ("loss", "logps/chosen", "rewards/margins"):
+        np.testing.assert_allclose(ours[name], torchs[name], rtol=1e-5)
+    np.testing.assert_allclose(ours["grad_norm"], torchs["grad_norm"], rtol=1e-4)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Broken(Loss):
     """A loss that misbehaves as told."""
