@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from harness.planning.grid import Cell
 from harness.run_folder.paths import CELLS, RECORD
+from harness.run_folder.store import read_record
 
 FINISHED = ("ok", "diverged")
 """Statuses that stand. A failed cell has no result: the next run tries it again."""
@@ -28,8 +28,8 @@ class RunStatus:
 
 def read_cell_status(run: Path, key: str) -> str | None:
     """Return the status in the record of a cell, None where it has no record."""
-    path = run / CELLS / key / RECORD
-    return str(json.loads(path.read_text(encoding="utf-8"))["status"]) if path.exists() else None
+    folder = run / CELLS / key
+    return read_record(folder).status if (folder / RECORD).exists() else None
 
 
 def read_status(run: Path, cells: Iterable[Cell]) -> RunStatus:
