@@ -97,16 +97,6 @@ class Sample:
     n_prompts: int
 
 
-def sample(
-    values: Values, labels: Sequence[str], models: Sequence[str], seeds: Sequence[int], resampling: Resampling
-) -> Sample:
-    """Return a metric for those of the systems `labels` that have it for every model and seed.
-
-    A value is the mean over models, each weighing the same. Reference systems stand for every seed.
-    """
-    return samples({"it": values}, labels, models, seeds, resampling)["it"]
-
-
 def samples(
     metrics: Mapping[str, Values],
     labels: Sequence[str],
@@ -114,7 +104,11 @@ def samples(
     seeds: Sequence[int],
     resampling: Resampling,
 ) -> dict[str, Sample]:
-    """Return the sample of each metric; those with as many prompts are resampled together, in one matrix product."""
+    """Return the sample of each metric, by name: of those systems of `labels` that have it for every model and seed.
+
+    A value is the mean over models, each weighing the same. Baseline rows stand for every seed. Metrics with as many
+    prompts are resampled together, in one matrix product.
+    """
     found = {name: _unresampled(values, labels, models, seeds) for name, values in metrics.items()}
     for n_prompts in sorted({one.n_prompts for one in found.values() if one.labels}):
         names = [name for name, one in found.items() if one.labels and one.n_prompts == n_prompts]
