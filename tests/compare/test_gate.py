@@ -14,7 +14,9 @@ from scipy import stats as scipy_stats
 
 from harness.__main__ import main
 from harness.api import HarnessError
-from harness.compare import Status, compare, gate, run_gate
+from harness.compare import run_gate
+from harness.compare.comparison import compare
+from harness.compare.verdict import Status, gate
 
 Write = Callable[..., None]
 RNG = np.random.default_rng
