@@ -17,8 +17,8 @@ from harness.api.errors import HarnessError
 from harness.compare.sides import LossOnModel, Side
 from harness.leaderboard.formatting import rounded
 from harness.run_folder.facts import BoardKey
+from harness.run_folder.paths import NOISE_FLOOR
 
-FILE = "gate.json"
 SCHEMA = 1
 SHARE = 0.95
 """The share of gates between two runs of the same code that pass at the smallest margin."""
@@ -89,7 +89,7 @@ def render_noise(noise: NoiseFloor) -> str:
 
 def read_noise(folder: Path) -> NoiseFloor | None:
     """Return the noise floor that lies beside a baseline; None where there is none."""
-    path = folder / FILE
+    path = folder / NOISE_FLOOR
     if not path.is_file():
         return None
     try:

@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from harness.api.errors import HarnessError
 from harness.run_folder.facts import BoardKey
 from harness.run_folder.manifest import known_manifest
-from harness.run_folder.paths import CELLS, RECORD
 from harness.run_folder.record import Record, only
 from harness.run_folder.store import read_records
 from harness.run_folder.tables import PAIR_KEYS, RESPONSE_COLUMNS, RESPONSE_KEYS
@@ -59,11 +58,6 @@ class Side:
     """Without which a paired comparison means nothing, by name; None where it is not known."""
     checkpoints: Mapping[str, str]
     """The start checkpoint's fingerprint, by model."""
-
-
-def has_records(folder: Path) -> bool:
-    """Return whether the folder holds any finished cell."""
-    return next(folder.glob(f"{CELLS}/*/{RECORD}"), None) is not None
 
 
 def read_side(folder: Path) -> Side:

@@ -121,8 +121,8 @@ def _front_matter(name: str, size: int) -> list[str]:
         *(f"- {tag}" for tag in ("preference-optimization", "leaderboard", "preference-harness")),
         f"size_categories:\n- {next((category for bound, category in SIZES if size < bound), 'n>10M')}",
         "configs:",
-        "- config_name: rows\n  default: true\n  data_files: data/rows.parquet",
-        "- config_name: responses\n  data_files: data/responses.parquet",
+        f"- config_name: rows\n  default: true\n  data_files: data/{ROWS}",
+        f"- config_name: responses\n  data_files: data/{RESPONSES}",
         "---",
     ]
 

@@ -16,14 +16,9 @@ from harness.exchange.verify import FAILED, PASSED, Verdict, verify
 from harness.leaderboard import write
 from harness.planning.run_file import make_run
 from harness.run_folder.manifest import Manifest, read_manifest, write_manifest
-from harness.run_folder.paths import CELLS, RECORD, RESPONSES, ROWS, TUNED, check_new, new_folder, runs_inside
+from harness.run_folder.paths import CELL_FILES, CELLS, RUN_FILE, TRIALS, TUNED, check_new, new_folder, runs_inside
 from harness.run_folder.record import Record
 from harness.run_folder.store import read_records, write_atomically
-
-TRIALS = "trials.csv"
-"""The list of a run's trials, beside their cells."""
-FILES = (ROWS, RESPONSES, "train.parquet", RECORD)
-"""What is copied of a cell."""
 
 
 class UnverifiedError(HarnessError):
@@ -180,13 +175,13 @@ def _write(folder: Path, part: _Part) -> None:
     """Write one folder of the merged run. Raises `HarnessError` where its cells are not of the same pairs."""
     for key, record in part.kept.items():
         (folder / CELLS / key).mkdir(parents=True)
-        for name in (name for name in FILES if (record.folder / name).is_file()):
+        for name in (name for name in CELL_FILES if (record.folder / name).is_file()):
             shutil.copyfile(record.folder / name, folder / CELLS / key / name)
     check = check_pairs(find_cells(folder).whole)
     if check.problems:
         raise HarnessError(f"the runs cannot be merged: {check.problems[0]}")
     write_manifest(folder, part.manifest)
     if part.manifest.run:
-        write_atomically(folder / "run.toml", make_run(part.manifest.run).as_toml())
+        write_atomically(folder / RUN_FILE, make_run(part.manifest.run).as_toml())
     if part.trials:
         write_atomically(folder / TRIALS, part.trials)

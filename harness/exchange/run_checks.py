@@ -12,14 +12,13 @@ from harness.exchange.cell_checks import Check, differing
 from harness.exchange.untrusted import UntrustedCell, WholeCell
 from harness.leaderboard import renders, table_of
 from harness.run_folder.manifest import known_manifest
-from harness.run_folder.paths import CELLS, MANIFEST, RECORD, RESPONSES, ROWS, TUNING
+from harness.run_folder.paths import BOARD_JSON, BOARDS, MANIFEST, RECORD, RESPONSES, ROWS, TUNING, is_run
 from harness.run_folder.record import shared_facts
 from harness.run_folder.tables import PAIR_KEYS, RESPONSE_KEYS
 
 if TYPE_CHECKING:
     import pandas as pd
 
-BOARDS = ("leaderboard.json", "leaderboard.md", "leaderboard.csv")
 OF_A_PAIR = (
     *("chosen_response_id", "rejected_response_id", "score_chosen", "score_rejected", "gap"),
     *("chosen_characters", "rejected_characters", "true_chosen", "true_rejected"),
@@ -96,10 +95,10 @@ def check_fingerprints(run: Path, cells: Sequence[UntrustedCell]) -> Check:
 def check_board(run: Path) -> Check:
     """The leaderboards in the folder are, byte for byte, what its records give."""
     there = [name for name in BOARDS if (run / name).is_file()]
-    if not there and run.name == TUNING and (run.parent / CELLS).is_dir():
+    if not there and run.name == TUNING and is_run(run.parent):
         return Check(said="trials have no leaderboard: one is chosen for each loss, and ranked elsewhere")
     try:
-        main = run / "leaderboard.json"
+        main = run / BOARD_JSON
         ranked_by = json.loads(main.read_text("utf-8")).get("ranked_by") if main.is_file() else None
         made = renders(table_of(run, ranked_by)[0])
     except HarnessError as error:

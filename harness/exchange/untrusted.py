@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from harness.api.errors import HarnessError
 from harness.planning.run_file import PROTOCOL
-from harness.run_folder.paths import CELLS, RECORD, RESPONSES, ROWS
+from harness.run_folder.paths import CELLS, RECORD, RESPONSES, ROWS, check_run
 from harness.run_folder.record import Record, RecordError
 from harness.run_folder.store import read_record
 from harness.run_folder.tables import RESPONSE_COLUMNS, ROW_COLUMNS
@@ -68,8 +68,7 @@ class RunContents:
 
 def find_cells(run: Path) -> RunContents:
     """Return the cells of a run folder. Raises `HarnessError` for a folder that is none."""
-    if not (run / CELLS).is_dir():
-        raise HarnessError(f"got {run}, expected a run folder (one with cells/ in it); name the output folder of a run")
+    check_run(run)
     folders = sorted(path for path in (run / CELLS).iterdir() if path.is_dir())
     done = [path for path in folders if (path / RECORD).exists()]
     cells, problems, table_problems = [], [], []

@@ -12,13 +12,13 @@ from pathlib import Path
 from harness.exchange.cell_checks import Check, check_hashes, check_metrics, check_records, check_tables
 from harness.exchange.run_checks import check_board, check_fingerprints, check_pairs
 from harness.exchange.untrusted import find_cells
-from harness.run_folder.paths import CELLS
+from harness.run_folder.paths import PAGE, PLOTS, is_run
 
 PASSED, FAILED = 0, 3
 """Exit codes; 2 is for a folder that is no run at all, as everywhere."""
 NOT_CHECKED = (
     "Not checked: that the log-probs come from the training that the records tell of, and that the rewards are the "
-    "loss's own; run a cell again to see. leaderboard.html and plots/ are drawn anew by harness leaderboard."
+    f"loss's own; run a cell again to see. {PAGE} and {PLOTS}/ are drawn anew by harness leaderboard."
 )
 
 
@@ -58,7 +58,7 @@ def verify(run: Path) -> Verdict:
     only where every record and table is sound.
     """
     found = find_cells(run)
-    inside = sorted(path.parent.relative_to(run) for path in run.glob(f"*/{CELLS}") if path.parent.is_dir())
+    inside = sorted(folder.name for folder in run.iterdir() if is_run(folder))
     records, tables = check_records(found), check_tables(found)
     sound = not records.problems and not tables.problems
     checks = [
@@ -71,7 +71,7 @@ def verify(run: Path) -> Verdict:
         check_board(run) if sound else Check(said="leaderboard", notes=("not derived: first the cells must be sound",)),
     ]
     if inside:
-        names = ", ".join(map(str, inside))
+        names = ", ".join(inside)
         checks.append(Check(said=f"{names}: not looked into, each a run folder of its own; verify it by itself"))
     return Verdict(run=run, checks=tuple(checks))
 

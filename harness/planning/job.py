@@ -12,6 +12,7 @@ from harness.manager import Owner
 from harness.planning.grid import Cell, System
 from harness.planning.run_file import PROTOCOL, Run
 from harness.run_folder.facts import BoardKey, DataFacts, LossFacts, ModelFacts, ScorerFacts, Spend, TuningFacts
+from harness.run_folder.paths import CELLS
 from harness.run_folder.record import Record
 from harness.run_folder.store import write_record
 
@@ -42,7 +43,7 @@ class Job:
 
 def cell_folder(job: Job, key: str) -> Path:
     """Return the folder of a cell."""
-    return job.folder / "cells" / key
+    return job.folder / CELLS / key
 
 
 def loss_facts(job: Job, loss: Loss) -> LossFacts:
