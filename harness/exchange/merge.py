@@ -22,7 +22,7 @@ from harness.run_folder.store import read_records, write_atomically
 
 
 class UnverifiedError(HarnessError):
-    """A run that does not hold what it says; `verdicts` has one a run."""
+    """A run with problems, which is not merged; `verdicts` has one per run."""
 
     def __init__(self, verdicts: Sequence[Verdict]) -> None:
         self.verdicts = tuple(verdicts)
@@ -39,7 +39,7 @@ class Merged:
     taken: Mapping[str, tuple[str, ...]]
     """The keys of the cells that each run brought, by the run's name."""
     doubled: Mapping[str, tuple[str, ...]]
-    """The keys of the cells that each run had too, and of which an earlier run's were kept."""
+    """The keys of the cells that each run had too, where those of an earlier run were kept."""
     apart: float
     """Largest difference in nats between two runs' scores of the same start checkpoint."""
     inner: tuple[Merged, ...] = ()
@@ -51,9 +51,9 @@ class Merged:
         for name, keys in self.taken.items():
             also = len(self.doubled[name])
             lines.append(f"  {name}: {len(keys)} cells" + (f", and {also} that an earlier run has too" if also else ""))
-        for one in self.inner:
-            lines.append(f"  {one.into.name}: {one._cells()} from {', '.join(one.taken)}")
-        apart = max(self.apart, *(one.apart for one in self.inner), 0.0)
+        for part in self.inner:
+            lines.append(f"  {part.into.name}: {part._cells()} from {', '.join(part.taken)}")
+        apart = max(self.apart, *(part.apart for part in self.inner), 0.0)
         if apart:
             lines.append(f"  the runs' scores of the start checkpoint lie up to {apart:.2g} nats apart")
         return "\n".join(lines)
@@ -78,8 +78,9 @@ def merge(runs: Sequence[Path], into: Path) -> Merged:
 
     Tuned boards and their trials, runs inside the run, are merged each for itself. A cell that two runs have is kept
     once, the first given, where its results are the same; what the machine decides (seconds, memory, versions) may
-    differ. Scores of the reference rows, which every run brings, may differ by `agreement.NEARLY`. Nothing is written
-    unless all is well.
+    differ. Scores of the baseline rows, which every run brings, may differ by `merge_conflicts.NEARLY`. Nothing is
+    written unless all is well.
+
     Raises `UnverifiedError`, and `HarnessError` for runs that cannot stand in one folder and for results that disagree.
     """
     if len(runs) < 2:
@@ -111,9 +112,9 @@ def _check_trials(inner: Mapping[str, Sequence[str]]) -> None:
     first = next(iter(known), "")
     for name, places in known.items():
         if places != known[first]:
-            numbers = [", ".join(place.removeprefix(TUNED) for place in each) for each in (places, known[first])]
+            numbers = [", ".join(place.removeprefix(TUNED) for place in of_run) for of_run in (places, known[first])]
             raise HarnessError(
-                f"the runs cannot be merged: got {numbers[0]} trials a loss in {name} and {numbers[1]} in {first}; "
+                f"the runs cannot be merged: got {numbers[0]} trials per loss in {name} and {numbers[1]} in {first}; "
                 f"expected the same, because tuning must be equal; run {name} again with --trials {numbers[1]}"
             )
 
@@ -126,8 +127,8 @@ def _joined(folders: Mapping[str, Path], into: Path) -> _Part:
     taken: dict[str, list[str]] = {name: [] for name in folders}
     doubled: dict[str, list[str]] = {name: [] for name in folders}
     apart = 0.0
-    for name, found in records.items():
-        for record in found:
+    for name, of_run in records.items():
+        for record in of_run:
             key = record.key
             if key in kept:
                 apart = max(apart, check_same_result(kept[key], record))

@@ -203,7 +203,7 @@ def test_cells_that_came_to_nothing_in_new_decide_before_all_else(runs: tuple[Pa
     write_cell(runs[1], "two", status="diverged", reason="loss became NaN at step 7")
     text, code = run_gate(*runs, 0.01)
     assert code == 6
-    assert text.startswith("Failed cells: 1 of NEW came to nothing. simpo on qwen regressed.")
+    assert text.startswith("Failed cells: 1 of NEW without a complete result. simpo on qwen regressed.")
     assert "two on qwen, seed 0: diverged: loss became NaN at step 7" in text
 
 

@@ -111,7 +111,7 @@ def test_with_a_noise_floor_the_interval_covers_reruns(tmp_path: Path, write_cel
         ({"metric": "spearman"}, "it was measured for spearman"),
         ({"dataset_fingerprint": "else"}, "it was measured on other data"),
         ({"settings": {"budget": "pairs=1"}}, "it was measured with another budget"),
-        ({"seeds": 3}, "it was measured with 3 seeds a run, here are 1"),
+        ({"seeds": 3}, "it was measured with 3 seeds per run, but here are 1"),
     ],
 )
 def test_a_noise_floor_of_other_runs_is_not_used_and_told(
