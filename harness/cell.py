@@ -58,7 +58,7 @@ from harness.training.training_data import training_data
 
 
 def run_model(job: Job, tell: Tell) -> None:
-    """Train and score the cells of a model that have no record yet, and its reference rows."""
+    """Train and score the cells of a model that have no record yet, and its baseline rows."""
     tell(Phase(text="start checkpoint"))
     prepared = prepare(job, tell)
     for cell in job.cells:

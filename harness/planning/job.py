@@ -1,4 +1,4 @@
-"""What a worker process is given, and the record of a cell that came to nothing. Imports no torch."""
+"""What a worker process is given, and the record of a cell that failed or diverged. Imports no torch."""
 
 from __future__ import annotations
 
