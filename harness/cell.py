@@ -32,9 +32,9 @@ from harness.planning.events import (
 from harness.planning.grid import Cell
 from harness.planning.job import Job, cell_folder, learning_rate, record_failure
 from harness.planning.rates import remember_rate
+from harness.run_folder.paths import SCRATCH, TRAIN_LOG, WEIGHTS
 from harness.run_folder.store import write_record
 from harness.run_folder.trained import (
-    WEIGHTS,
     TrainedCell,
     read_trained,
     remove_trained,
@@ -58,7 +58,7 @@ from harness.training.training_data import training_data
 
 
 def run_model(job: Job, tell: Tell) -> None:
-    """Train and score the cells of a model that have no record yet, and its reference rows."""
+    """Train and score the cells of a model that have no record yet, and its baseline rows."""
     tell(Phase(text="start checkpoint"))
     prepared = prepare(job, tell)
     for cell in job.cells:
@@ -97,9 +97,9 @@ def train_cell(prepared: Prepared, cell: Cell, tell: Tell) -> None:
     def on_step(step: int) -> None:
         tell(StepTaken(key=cell.key, step=step, steps=plan.steps))
 
-    trained = train(model, loss, data, plan, recipe, folder / "scratch", on_step)
-    shutil.rmtree(folder / "scratch", ignore_errors=True)
-    trained.log.to_parquet(folder / "train.parquet", index=False, compression="zstd")
+    trained = train(model, loss, data, plan, recipe, folder / SCRATCH, on_step)
+    shutil.rmtree(folder / SCRATCH, ignore_errors=True)
+    trained.log.to_parquet(folder / TRAIN_LOG, index=False, compression="zstd")
     if trained.status == "ok":
         save_merged(model, folder / WEIGHTS)
     left = TrainedCell(

@@ -109,6 +109,7 @@ def run(
     from harness.execute.tuning import carry_out_all, read_all_unfinished, tuning_of
     from harness.leaderboard import write
     from harness.leaderboard.terminal import render
+    from harness.run_folder.paths import CELLS, PAGE
 
     console = _console()
     resolved = resolve(run_values(run_file, flags), output_dir, keep_checkpoints)
@@ -127,8 +128,7 @@ def run(
     click.echo(printable(render(table, width=console.width)))
     if not quiet:
         click.echo(
-            f"Written: {campaign.folder / 'leaderboard.html'}, .md, .json, .csv; "
-            f"records and rows in {campaign.folder / 'cells'}"
+            f"Written: {campaign.folder / PAGE}, .md, .json, .csv; records and rows in {campaign.folder / CELLS}"
         )
     for line in trouble:
         click.echo(f"Error: {printable(line)}", err=True)

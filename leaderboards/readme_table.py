@@ -43,7 +43,7 @@ def section(leaderboard: Mapping[str, Any]) -> str:
         *markdown_table(HEADING, [_cells(row, leaderboard["ranked_by"]) for row in board["rows"]]),
         "",
         f"{board['n_pairs']} held-out pairs of {board['n_prompts']} prompts. In brackets: the ranks that the data "
-        "leave open, 95 % intervals. accuracy: by the loss's own reward; accuracy@mean: by the log-prob a token, for "
+        "leave open, 95 % intervals. accuracy: by the loss's own reward; accuracy@mean: by the log-prob per token, for "
         "all alike; over base: the gain in it over the untrained checkpoint. "
         f"{smallest_difference(board['minimum_detectable_difference'])}.",
     ]

@@ -78,7 +78,7 @@ def row(place: int, label: str, number: int) -> Row:
 
 
 def table(labels: list[str], models: tuple[str, ...] = ("qwen", "gemma")) -> Table:
-    """Return a board per model and one over all, each with the losses, a reference row and one loss that diverged."""
+    """Return a board per model and one over all, each with the losses, a baseline row and one loss that diverged."""
     rows = [row(place, label, len(labels)) for place, label in enumerate(labels)]
     nothing = {name: Estimate() for name in METRICS}
     base = replace(

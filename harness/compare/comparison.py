@@ -16,7 +16,7 @@ from harness.statistics.metrics import METRICS
 
 @dataclass(frozen=True, kw_only=True)
 class Unmatched:
-    """A cell that one side lacks, or that differs in more than the run."""
+    """A cell that cannot be paired: one side lacks it, or it has other options or seeds there."""
 
     cell: LossOnModel
     reason: str
@@ -26,7 +26,7 @@ class Unmatched:
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """Everything that two runs, side by side, say about a metric."""
+    """Everything that two runs, side by side, tell about one metric."""
 
     base: str
     new: str
@@ -40,7 +40,7 @@ class Comparison:
     """Every model weighs the same, and within a model every loss. None without a compared cell or with unlike seeds."""
     unmatched: tuple[Unmatched, ...]
     troubles: tuple[Trouble, ...]
-    """What came to nothing in NEW."""
+    """The cells of NEW that failed, diverged or are missing."""
     settings: Mapping[str, tuple[Any, Any]]
     """The settings that differ, with the values of BASE and NEW."""
     noise: NoiseFloor | None
@@ -60,8 +60,8 @@ def compare(
     """Return NEW - BASE of every cell that both run folders have, paired on the same held-out pairs.
 
     `noise`: by default the noise floor that lies beside BASE. With one seed its variance is part of the intervals;
-    several seeds have their own. Raises `HarnessError` where the runs cannot be paired: other protocol, data, tokens,
-    preset, split or pairs, or no cell in common. Differing settings such as the budget are told, not refused.
+    several seeds bring their own. Raises `HarnessError` where the runs cannot be paired: other protocol, data, tokens,
+    preset, split or pairs, or no cell in common. Differing settings, such as the budget, are reported, not refused.
     """
     if metric not in METRICS:
         raise HarnessError(f"got --metric {metric}, expected one of {', '.join(METRICS)}; name one of them")
@@ -73,7 +73,7 @@ def compare(
     unfit = known.unfit_for(sides[0], metric, counts.pop() if len(counts) == 1 else None) if known else ""
     fit = known if not unfit else None
     cells, overall = differences(pairs, fit, resamples, seed)
-    if cells and not any(one.n or one.lost for one in cells):
+    if cells and not any(difference.n or difference.lost for difference in cells):
         raise HarnessError(
             f"got --metric {metric}, which has no value in any cell of {base} and {new}; expected one that both runs "
             "have; name another"
@@ -129,14 +129,14 @@ def _match(base: Side, new: Side) -> tuple[dict[LossOnModel, tuple[int, ...]], l
             matched[cell] = seeds
         elif not before:
             reasons = "; ".join(trouble.reason for trouble in base.troubles if trouble.cell == cell)
-            unmatched.append(Unmatched(cell=cell, reason=f"came to nothing in BASE: {reasons}"))
+            unmatched.append(Unmatched(cell=cell, reason=f"failed or diverged in BASE: {reasons}"))
         elif after:
             unmatched.append(
                 Unmatched(cell=cell, reason=f"no seed in common: {_listed(before)} in BASE, {_listed(after)} in NEW")
             )
     both = [cell for cell in base.options if cell in new.options]
     if not matched and not new.troubles and base.records and new.options:
-        why = "; ".join(f"{one.cell.label} on {one.cell.model}: {one.reason}" for one in unmatched)
+        why = "; ".join(f"{entry.cell.label} on {entry.cell.model}: {entry.reason}" for entry in unmatched)
         what = "the same options and a seed in common" if both else "a loss and a model that both have"
         raise HarnessError(f"{base.folder} and {new.folder} have no cell in common: got {why}; expected {what}; run "
                            "NEW as BASE was run")  # fmt: skip
@@ -144,9 +144,9 @@ def _match(base: Side, new: Side) -> tuple[dict[LossOnModel, tuple[int, ...]], l
 
 
 def _paired(base: Side, new: Side, cell: LossOnModel, seeds: tuple[int, ...], metric: str) -> Paired:
-    one = read_values([base.records[cell][seed] for seed in seeds], metric)
-    other = read_values([new.records[cell][seed] for seed in seeds], metric)
-    return pair(one, other, seeds, f"{base.folder}, {cell.label}", f"{new.folder}, {cell.label}")
+    base_values = read_values([base.records[cell][seed] for seed in seeds], metric)
+    new_values = read_values([new.records[cell][seed] for seed in seeds], metric)
+    return pair(base_values, new_values, seeds, f"{base.folder}, {cell.label}", f"{new.folder}, {cell.label}")
 
 
 def _notes(
@@ -157,8 +157,8 @@ def _notes(
     overall: Difference | None,
     unfit: str,
 ) -> list[str]:
-    """Return what a reader must know, a sentence each."""
-    said = [
+    """Return what a reader must know, one sentence per item."""
+    notes = [
         f"{model} starts from another checkpoint than in BASE: {base.checkpoints[model]}, now {now}."
         for model, now in sorted(new.checkpoints.items())
         if base.checkpoints.get(model, now) != now
@@ -166,17 +166,18 @@ def _notes(
     for cell, seeds in matched.items():
         extra = sorted({*base.records[cell], *new.records[cell]} - set(seeds))
         if extra:
-            said.append(f"{cell.label} on {cell.model}: seed {_listed(extra)} is on one side only and left out.")
-    said += [
-        f"{one.cell.label} on {one.cell.model}: {one.lost} examples have a value in BASE and none in NEW."
-        for one in cells
-        if one.lost
+            notes.append(f"{cell.label} on {cell.model}: seed {_listed(extra)} is on one side only and left out.")
+    notes += [
+        f"{difference.cell.label} on {difference.cell.model}: {difference.lost} examples have a value in BASE and "
+        "none in NEW."
+        for difference in cells
+        if difference.lost
     ]
     if cells and overall is None:
-        said.append("Nothing is said over all cells: they have unlike seeds.")
+        notes.append("Nothing is said over all cells: they have unlike seeds.")
     if unfit:
-        said.append(f"The noise floor beside BASE is not used: {unfit}.")
-    return said
+        notes.append(f"The noise floor beside BASE is not used: {unfit}.")
+    return notes
 
 
 def _listed(seeds: Any) -> str:

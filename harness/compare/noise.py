@@ -17,8 +17,8 @@ from harness.api.errors import HarnessError
 from harness.compare.sides import LossOnModel, Side
 from harness.leaderboard.formatting import rounded
 from harness.run_folder.facts import BoardKey
+from harness.run_folder.paths import NOISE_FLOOR
 
-FILE = "gate.json"
 SCHEMA = 1
 SHARE = 0.95
 """The share of gates between two runs of the same code that pass at the smallest margin."""
@@ -29,7 +29,7 @@ class Spread:
     """How far repeated runs lie apart."""
 
     sd: float
-    """Standard deviation of one run's value; the average over cells where the own one is smaller."""
+    """Standard deviation of one run's value; the average over all cells where that is larger."""
     freedom: float
     """Its degrees of freedom."""
     largest: float
@@ -38,7 +38,7 @@ class Spread:
 
 @dataclass(frozen=True, kw_only=True)
 class NoiseFloor:
-    """What a gate between two runs of the same code has to put up with."""
+    """What repeated runs of the same code differ by, and what a gate must allow for it."""
 
     protocol: int
     metric: str
@@ -53,7 +53,7 @@ class NoiseFloor:
     """Gates between two runs of the same code pass with this margin in `SHARE` of cases."""
 
     def unfit_for(self, side: Side, metric: str, seeds: int | None) -> str:
-        """Return why it says nothing about a comparison with this baseline; empty where it does."""
+        """Return why it cannot be used in a comparison with this baseline; empty where it can."""
         if metric != self.metric:
             return f"it was measured for {self.metric}"
         if side.must_match["dataset fingerprint"] != self.dataset_fingerprint:
@@ -61,15 +61,15 @@ class NoiseFloor:
         if other := sorted(self.settings.differing(side.board)):
             return f"it was measured with another {', '.join(other)}"
         if seeds is not None and seeds != self.seeds:
-            return f"it was measured with {self.seeds} seeds a run, here are {seeds}"
+            return f"it was measured with {self.seeds} seeds per run, but here are {seeds}"
         return ""
 
 
 def render_noise(noise: NoiseFloor) -> str:
     """Return the text of gate.json."""
 
-    def spread(one: Spread) -> dict[str, float]:
-        return {"sd": one.sd, "freedom": one.freedom, "largest_difference": one.largest}
+    def as_json(spread: Spread) -> dict[str, float]:
+        return {"sd": spread.sd, "freedom": spread.freedom, "largest_difference": spread.largest}
 
     content = {
         "schema": SCHEMA,
@@ -81,15 +81,15 @@ def render_noise(noise: NoiseFloor) -> str:
         "seeds": noise.seeds,
         "smallest_margin": noise.smallest_margin,
         "share": SHARE,
-        "cells": [{"model": cell.model, "label": cell.label} | spread(one) for cell, one in noise.cells.items()],
-        "overall": spread(noise.overall),
+        "cells": [{"model": cell.model, "label": cell.label} | as_json(spread) for cell, spread in noise.cells.items()],
+        "overall": as_json(noise.overall),
     }
     return json.dumps(rounded(content), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def read_noise(folder: Path) -> NoiseFloor | None:
     """Return the noise floor that lies beside a baseline; None where there is none."""
-    path = folder / FILE
+    path = folder / NOISE_FLOOR
     if not path.is_file():
         return None
     try:
@@ -103,7 +103,7 @@ def read_noise(folder: Path) -> NoiseFloor | None:
             settings=BoardKey.of(content["settings"]),
             runs=int(content["runs"]),
             seeds=int(content["seeds"]),
-            cells={LossOnModel(str(one["model"]), str(one["label"])): _spread(one) for one in content["cells"]},
+            cells={LossOnModel(str(cell["model"]), str(cell["label"])): _spread(cell) for cell in content["cells"]},
             overall=_spread(content["overall"]),
             smallest_margin=float(content["smallest_margin"]),
         )
@@ -114,5 +114,5 @@ def read_noise(folder: Path) -> NoiseFloor | None:
         ) from None
 
 
-def _spread(one: Mapping[str, Any]) -> Spread:
-    return Spread(sd=float(one["sd"]), freedom=float(one["freedom"]), largest=float(one["largest_difference"]))
+def _spread(fields: Mapping[str, Any]) -> Spread:
+    return Spread(sd=float(fields["sd"]), freedom=float(fields["freedom"]), largest=float(fields["largest_difference"]))

@@ -1,11 +1,11 @@
-"""Both sides of cells, example by example -> differences NEW - BASE with intervals, a cell and over all cells.
+"""Both sides of cells, example by example -> differences NEW - BASE with intervals, per cell and over all cells.
 
 Legend of shapes: C cells, K columns (the cells, then the overall), S seeds, R resamples, P prompts, n examples.
 
-The same resampled prompts serve both sides, all seeds and all cells. Two intervals a column, both 95 %: one of its own,
-and one that holds for all columns together (single-step max-t over the same resamples, each tail 2.5 %), which a
-search through many cells needs. The first is the one a leaderboard has of a difference: BCa with expanded tails for one
-seed, Student's t for several. A cell is a model and a loss with its options; its seeds are matched.
+The same resampled prompts serve both sides, all seeds and all cells. Each column has two 95 % intervals: one of its
+own, and one that holds for all columns together (single-step max-t over the same resamples, each tail 2.5 %), which a
+search through many cells needs. The first is the interval that a leaderboard gives of a difference: BCa with expanded
+tails for one seed, Student's t for several. A cell is a model and a loss with its options; its seeds are matched.
 """
 
 from __future__ import annotations
@@ -109,19 +109,19 @@ def differences(
         bare[OVERALL] = _over_all([bare[cell] for cell in having], weight, len(names))
     spreads = [None if noise is None or bare[cell].identical else _spread_of(noise, cell) for cell in columns]
     ends = _intervals(per_seed, resampled, left_out, spreads, len(having), seed)
-    low, high, family_low, family_high = ([float(end) for end in each] for each in ends)
-    found = {
+    low, high, family_low, family_high = ([float(end) for end in column_ends] for column_ends in ends)
+    complete = {
         cell: replace(bare[cell], low=low[k], high=high[k], family_low=family_low[k], family_high=family_high[k])
         for k, cell in enumerate(columns)
     }
-    return tuple(found.get(cell, bare[cell]) for cell in pairs), found.get(OVERALL)
+    return tuple(complete.get(cell, bare[cell]) for cell in pairs), complete.get(OVERALL)
 
 
 def _spread_of(noise: NoiseFloor, cell: LossOnModel) -> Spread:
-    """Return what runs vary by; a loss that was not calibrated counts as the noisiest that was."""
+    """Return how far repeated runs of a cell lie apart; a cell not calibrated counts as the noisiest that was."""
     if cell == OVERALL:
         return noise.overall
-    return noise.cells.get(cell) or max(noise.cells.values(), key=lambda one: one.sd)
+    return noise.cells.get(cell) or max(noise.cells.values(), key=lambda spread: spread.sd)
 
 
 def _intervals(
@@ -134,15 +134,15 @@ def _intervals(
 ) -> tuple[Floats, Floats, Floats, Floats]:
     """Return low, high, family low and family high of each column, (K,).
 
-    `per_seed`: (S,) each; `resampled` (R, K); `left_out` (K, P).
+    `per_seed`: (S,) for each column; `resampled` (R, K); `left_out` (K, P).
     """
-    value, n_prompts = np.array([each.mean() for each in per_seed]), left_out.shape[1]
+    value, n_prompts = np.array([column.mean() for column in per_seed]), left_out.shape[1]
     if n_prompts < 2:
         nothing = np.full(value.shape, NAN)
         return nothing, nothing, nothing, nothing
     variance = np.nanvar(resampled, axis=0)
     low, high = t_interval(value, *_errors(per_seed, variance, n_prompts, spreads, cells, pooled=False), 1 - 2 * TAIL)
-    bare = np.array([len(each) == 1 and spread is None for each, spread in zip(per_seed, spreads, strict=True)])
+    bare = np.array([len(column) == 1 and spread is None for column, spread in zip(per_seed, spreads, strict=True)])
     if bare.any():
         low[bare], high[bare] = one_seed_interval(resampled[:, bare], value[bare], left_out[bare], 1 - 2 * TAIL)
     errors, freedom = _errors(per_seed, variance, n_prompts, spreads, cells, pooled=True)
@@ -166,14 +166,14 @@ def _errors(
 ) -> tuple[Floats, Floats]:
     """Return the standard error and the degrees of freedom of each column, (K,) each.
 
-    One seed: prompts, and what reruns vary by where that is known. Several: prompts and seeds; `pooled` takes what
-    seeds vary by from all cells together where the own estimate is smaller: by chance some of many are tiny among few
-    seeds. The overall column, from `cells` on, is not pooled with its own parts.
+    With one seed they count prompts, and reruns where their spread is known; with several, prompts and seeds. `pooled`
+    takes the variance between seeds from all cells together where a cell's own estimate is smaller: with few seeds
+    some of many such estimates are tiny by chance. The overall column, from `cells` on, is not pooled with its parts.
     """
     errors, freedom = np.empty(len(per_seed)), np.empty(len(per_seed))
-    kinds = [(len(each), k < cells) for k, each in enumerate(per_seed)]
+    kinds = [(len(column), k < cells) for k, column in enumerate(per_seed)]
     for kind in sorted(set(kinds)):
-        group = [k for k, its in enumerate(kinds) if its == kind]
+        group = [k for k, own_kind in enumerate(kinds) if own_kind == kind]
         pool = len(group) if pooled else 1
         errors[group], freedom[group] = standard_errors(
             np.array([per_seed[k] for k in group]).T, variance[group], n_prompts, pool
@@ -186,15 +186,15 @@ def _errors(
     return errors, freedom
 
 
-def pair(one: Values, other: Values, seeds: tuple[int, ...], first: str, second: str) -> Paired:
+def pair(base: Values, new: Values, seeds: tuple[int, ...], base_name: str, new_name: str) -> Paired:
     """Return two sides of a cell as one. Raises `HarnessError` where they are not of the same pairs."""
-    check_same_keys(one, other, first, second)
+    check_same_keys(base, new, base_name, new_name)
     return Paired(
         seeds=seeds,
-        prompt=one.prompt,
-        base=one.value,
-        new=other.value,
-        identical=np.array_equal(one.scores, other.scores, equal_nan=True),
+        prompt=base.prompt,
+        base=base.value,
+        new=new.value,
+        identical=np.array_equal(base.scores, new.scores, equal_nan=True),
     )
 
 
@@ -223,18 +223,18 @@ def _over_all(cells: Sequence[Difference], weight: Floats, n_prompts: int) -> Di
     return Difference(
         cell=OVERALL,
         seeds=cells[0].seeds,
-        base=float(weight @ [one.base for one in cells]),
-        new=float(weight @ [one.new for one in cells]),
-        value=float(weight @ [one.value for one in cells]),
+        base=float(weight @ [cell.base for cell in cells]),
+        new=float(weight @ [cell.new for cell in cells]),
+        value=float(weight @ [cell.value for cell in cells]),
         low=NAN,
         high=NAN,
         family_low=NAN,
         family_high=NAN,
-        n=sum(one.n for one in cells),
+        n=sum(cell.n for cell in cells),
         n_prompts=n_prompts,
-        identical=all(one.identical for one in cells),
-        changed=sum(one.changed for one in cells),
-        lost=sum(one.lost for one in cells),
+        identical=all(cell.identical for cell in cells),
+        changed=sum(cell.changed for cell in cells),
+        lost=sum(cell.lost for cell in cells),
     )
 
 

@@ -14,7 +14,7 @@ from harness.api.errors import HarnessError
 from harness.compare.noise import SHARE, NoiseFloor, Spread
 from harness.compare.paired import OVERALL, Difference, cell_weights, differences, pair
 from harness.compare.sides import LossOnModel, Side, Values, check_pairable, read_side, read_values
-from harness.compare.verdict import gain, metric_of_use
+from harness.compare.verdict import check_metric, gain
 from harness.statistics.intervals import Floats
 
 
@@ -24,34 +24,34 @@ def calibrate(
     """Return what runs of the same code differ by, and the smallest margin at which gates between them pass.
 
     `runs`: at least two run folders made by the same code with the same settings, with other seeds, or the same seeds
-    again; the noise is that of whatever was repeated. Five or more give a floor that is not needlessly high.
+    again; the noise is that of whatever was repeated. Five or more runs give a floor that is not needlessly high.
     """
-    metric_of_use(metric)
+    check_metric(metric)
     sides = [read_side(run) for run in runs]
     cells, seeds = _same_grid(sides)
     values = [{cell: read_values(list(side.records[cell].values()), metric) for cell in cells} for side in sides]
     floor = _measured(sides[0], metric, len(runs), seeds, _means(values, cells))
-    together = [
+    neighbours = [
         {
-            cell: pair(one[cell], other[cell], tuple(range(seeds)), str(before.folder), str(after.folder))
+            cell: pair(base_values[cell], new_values[cell], tuple(range(seeds)), str(base.folder), str(new.folder))
             for cell in cells
         }
-        for (before, after), (one, other) in zip(pairwise(sides), pairwise(values), strict=True)
+        for (base, new), (base_values, new_values) in zip(pairwise(sides), pairwise(values), strict=True)
     ]
-    found = [differences(each, floor, resamples, seed) for each in together]
+    gates = [_columns(*differences(pairs, floor, resamples, seed)) for pairs in neighbours]
     reaches = {
-        cell: float(np.mean([_reach(one, metric) for one in each]))
-        for cell, each in zip([*cells, OVERALL], zip(*(_columns(*each) for each in found), strict=True), strict=True)
+        cell: float(np.mean([_reach(difference, metric) for difference in column]))
+        for cell, column in zip([*cells, OVERALL], zip(*gates, strict=True), strict=True)
     }
     return _with_margin(floor, reaches)
 
 
 def smallest_margin(sd: Floats, freedom: Floats, reach: Floats) -> float:
-    """Return the margin at which `SHARE` of same-code gates pass. All (K,), one a column.
+    """Return the margin at which `SHARE` of same-code gates pass. All arguments are (K,), one number per column.
 
     Such a gate passes where difference - reach > -margin in every column. The difference has mean 0 and standard
-    deviation sqrt(2) sd, with `freedom` from which sd was estimated; columns are taken as independent, which errs on
-    the high side where they go together.
+    deviation sqrt(2) sd, with `freedom` from which sd was estimated; columns are taken as independent, which gives too
+    high a margin where they go together.
     """
     scale = np.sqrt(2) * sd
     if not scale.any():
@@ -66,9 +66,9 @@ def smallest_margin(sd: Floats, freedom: Floats, reach: Floats) -> float:
     return high
 
 
-def _reach(one: Difference, metric: str) -> float:
+def _reach(difference: Difference, metric: str) -> float:
     """Return how far the gain's interval reaches down; 0 where nothing differs."""
-    value, low, _ = gain(one, metric)
+    value, low, _ = gain(difference, metric)
     return value - low
 
 
@@ -85,10 +85,10 @@ def _same_grid(sides: Sequence[Side]) -> tuple[list[LossOnModel], int]:
     for side in sides:
         check_pairable(first, side)
         if settings := first.board.differing(side.board):
-            said = ", ".join(f"{name} {one!r} and {other!r}" for name, (one, other) in settings.items())
+            changes = ", ".join(f"{name} {before!r} and {after!r}" for name, (before, after) in settings.items())
             raise HarnessError(
-                f"{first.folder} and {side.folder} are no repeats: got {said}; expected the same settings; calibrate "
-                "with repeats of one run"
+                f"{first.folder} and {side.folder} are no repeats: got {changes}; expected the same settings; "
+                "calibrate with repeats of one run"
             )
         if side.troubles:
             lost = side.troubles[0]
@@ -123,7 +123,7 @@ def _means(values: Sequence[Mapping[LossOnModel, Values]], cells: Sequence[LossO
 
 
 def _measured(first: Side, metric: str, runs: int, seeds: int, means_RC: Floats) -> NoiseFloor:
-    """Return the floor without its margin; spreads of cells are pooled from below, as those of seeds are."""
+    """Return the floor without its margin; no cell's spread is below the average of all, as with seeds."""
     variance = means_RC.var(0, ddof=1)
     cells = len(variance)
     overall = means_RC @ cell_weights(list(first.records))
@@ -154,7 +154,7 @@ def _measured(first: Side, metric: str, runs: int, seeds: int, means_RC: Floats)
 
 def _with_margin(floor: NoiseFloor, reaches: Mapping[LossOnModel, float]) -> NoiseFloor:
     columns = list(floor.cells.items())
-    if len(columns) > 1:  # of one cell the overall is the same number
+    if len(columns) > 1:  # with one cell the overall difference is the same number
         columns.append((OVERALL, floor.overall))
     return replace(
         floor,

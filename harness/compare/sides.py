@@ -1,4 +1,4 @@
-"""One side of a comparison: the scored cells of a run folder, what came to nothing, and what must be equal."""
+"""One side of a comparison: the scored cells of a run folder, those without a result, and what must be equal."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from harness.api.errors import HarnessError
 from harness.run_folder.facts import BoardKey
 from harness.run_folder.manifest import known_manifest
-from harness.run_folder.paths import CELLS, RECORD
 from harness.run_folder.record import Record, only
 from harness.run_folder.store import read_records
 from harness.run_folder.tables import PAIR_KEYS, RESPONSE_COLUMNS, RESPONSE_KEYS
@@ -23,7 +22,7 @@ from harness.statistics.metrics import examples
 PAIR_SCORES = ("reward_chosen", "reward_rejected", "chosen_sum_logp", "rejected_sum_logp")
 RESPONSE_SCORES = ("reward", "sum_logp")
 SHOWN = 3
-"""Ids named in an error; the rest is counted."""
+"""How many ids an error names; the others are counted."""
 
 
 class LossOnModel(NamedTuple):
@@ -35,7 +34,7 @@ class LossOnModel(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Trouble:
-    """A cell that came to nothing."""
+    """A cell without a result."""
 
     cell: LossOnModel
     seed: int
@@ -46,30 +45,25 @@ class Trouble:
 
 @dataclass(frozen=True, kw_only=True)
 class Side:
-    """The losses of a run folder; reference rows are left out."""
+    """The losses of a run folder; baseline rows are left out."""
 
     folder: Path
     records: Mapping[LossOnModel, Mapping[int, Record]]
     """The scored cells, by seed."""
     troubles: tuple[Trouble, ...]
     options: Mapping[LossOnModel, Mapping[str, Any]]
-    """The loss's options; of every cell with a record."""
+    """The loss's options; for every cell with a record."""
     board: BoardKey
     must_match: Mapping[str, str | int | None]
-    """Without which a paired comparison means nothing, by name; None where it is not known."""
+    """What a paired comparison needs to be equal on both sides, by name; None where it is not known."""
     checkpoints: Mapping[str, str]
     """The start checkpoint's fingerprint, by model."""
-
-
-def has_records(folder: Path) -> bool:
-    """Return whether the folder holds any finished cell."""
-    return next(folder.glob(f"{CELLS}/*/{RECORD}"), None) is not None
 
 
 def read_side(folder: Path) -> Side:
     """Return the losses of a run folder.
 
-    Raises `HarnessError` for a folder that is no run, and for records that may not stand together.
+    Raises `HarnessError` for a folder that is no run, and for records that may not stand in one table.
     """
     records = [record for record in read_records(folder) if record.kind != "reference"]
     scored: dict[LossOnModel, dict[int, Record]] = {}
@@ -108,9 +102,9 @@ def read_side(folder: Path) -> Side:
 def check_pairable(base: Side, new: Side) -> None:
     """Raise `HarnessError` naming everything that keeps the two sides from being paired."""
     differing = [
-        f"{name} {one!r} in {base.folder} and {other!r} in {new.folder}"
-        for name, one in base.must_match.items()
-        if None not in (one, other := new.must_match.get(name)) and one != other
+        f"{name} {base_value!r} in {base.folder} and {new_value!r} in {new.folder}"
+        for name, base_value in base.must_match.items()
+        if None not in (base_value, new_value := new.must_match.get(name)) and base_value != new_value
     ]
     if differing:
         raise HarnessError(
@@ -121,7 +115,7 @@ def check_pairable(base: Side, new: Side) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class Values:
-    """One metric of one cell: the values whose mean it is, in an order that depends on the keys alone."""
+    """One metric of one cell: the values whose mean it is, in an order that only the keys decide."""
 
     keys: NDArray[np.object_]
     """(rows,) what the values were read from: pairs, or pairs and responses."""
@@ -138,7 +132,7 @@ def read_values(records: Sequence[Record], metric: str) -> Values:
     import pandas as pd
 
     on_responses = metric.startswith(("spearman", "kendall"))
-    found: list[Values] = []
+    per_seed: list[Values] = []
     for record in records:
         rows, keys = _sorted(record, record.rows(), PAIR_KEYS)
         scores = _numbers(rows, PAIR_SCORES)
@@ -146,26 +140,31 @@ def read_values(records: Sequence[Record], metric: str) -> Values:
         if on_responses:
             responses, keys = _sorted(record, record.responses(), ("split", *RESPONSE_KEYS))
             scores = _numbers(responses, RESPONSE_SCORES)
-        one = examples(rows, responses)[metric]
-        found.append(
-            Values(keys=keys, prompt=one.prompt.astype(str).astype(object), value=one.value[None], scores=scores[None])
+        of_metric = examples(rows, responses)[metric]
+        per_seed.append(
+            Values(
+                keys=keys,
+                prompt=of_metric.prompt.astype(str).astype(object),
+                value=of_metric.value[None],
+                scores=scores[None],
+            )
         )
-        check_same_keys(found[0], found[-1], str(records[0].folder), str(record.folder))
+        check_same_keys(per_seed[0], per_seed[-1], str(records[0].folder), str(record.folder))
     return Values(
-        keys=found[0].keys,
-        prompt=found[0].prompt,
-        value=np.concatenate([each.value for each in found]),
-        scores=np.concatenate([each.scores for each in found]),
+        keys=per_seed[0].keys,
+        prompt=per_seed[0].prompt,
+        value=np.concatenate([values.value for values in per_seed]),
+        scores=np.concatenate([values.scores for values in per_seed]),
     )
 
 
-def check_same_keys(one: Values, other: Values, first: str, second: str) -> None:
+def check_same_keys(values: Values, others: Values, name: str, other_name: str) -> None:
     """Raise `HarnessError` naming pairs that only one of two cells has."""
-    if np.array_equal(one.keys, other.keys) and np.array_equal(one.prompt, other.prompt):
+    if np.array_equal(values.keys, others.keys) and np.array_equal(values.prompt, others.prompt):
         return
-    left, right = set(one.keys), set(other.keys)
-    only = [f"{len(extra)} only in {where} ({_some(extra)})" for extra, where in ((left - right, first),
-            (right - left, second)) if extra]  # fmt: skip
+    left, right = set(values.keys), set(others.keys)
+    only = [f"{len(extra)} only in {where} ({_some(extra)})" for extra, where in ((left - right, name),
+            (right - left, other_name)) if extra]  # fmt: skip
     raise HarnessError(
         f"the runs cannot be paired: got {' and '.join(only) or 'other prompts'} of {len(left | right)} held-out rows; "
         "expected the same pairs on both sides; repeat one of the runs on the data of the other"

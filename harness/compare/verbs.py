@@ -9,10 +9,11 @@ from typing import NamedTuple
 from harness.api.errors import HarnessError
 from harness.compare import json, junit, markdown, text
 from harness.compare.comparison import compare
-from harness.compare.noise import FILE, render_noise
+from harness.compare.noise import render_noise
 from harness.compare.repeats import calibrate
-from harness.compare.sides import has_records, read_side
+from harness.compare.sides import read_side
 from harness.compare.verdict import Verdict, check_margin, gate, no_baseline, not_comparable
+from harness.run_folder.paths import NOISE_FLOOR, has_records
 from harness.run_folder.store import write_atomically
 
 
@@ -62,7 +63,7 @@ def run_gate(
 def run_calibrate(runs: Sequence[Path], metric: str = "pairwise_accuracy", out: Path | None = None) -> Result:
     """Measure the noise floor of repeated runs and write it beside the first one, or to `out`; exit code 0."""
     noise = calibrate(runs, metric)
-    path = out or runs[0] / FILE
+    path = out or runs[0] / NOISE_FLOOR
     write_atomically(path, render_noise(noise))
     return Result(text.render_calibration(noise, str(path)), 0)
 

@@ -3,8 +3,9 @@
 In terms of the gain, NEW - BASE of a metric that is better when higher (the other way round otherwise), with 95 %
 intervals, of which each end is missed 2.5 % of the time:
 
-- a cell passes where the lower end of its own interval lies above -margin (non-inferiority); of a share of which fewer
-  than 20 examples changed, the exact (Poisson) bound must too: what never happened in few examples may still be likely;
+- a cell passes where the lower end of its own interval lies above -margin (non-inferiority); for a share of which
+  fewer than 20 examples changed, the exact (Poisson) bound must too: what did not happen in a few examples may still
+  be likely;
 - it regresses where the upper end of the interval that holds for all cells together lies below -margin;
 - else it is inconclusive: more prompts or seeds, or a wider margin, would tell.
 
@@ -12,8 +13,8 @@ The gate passes where every cell and the overall difference pass. For that no ad
 by the margin or more, the gate passes with at most 2.5 % whatever the others are (intersection-union test, Berger
 1982). It says regression where any regresses: if none is worse by more than the margin, at most 2.5 % of gates say so,
 however many cells there are (simultaneous intervals). What is promised is over prompts; over training seeds too where
-there are several seeds; and over reruns with one seed where the noise floor was measured. docs/gate.md has it with
-simulations.
+there are several seeds; and over reruns with one seed where the noise floor was measured. docs/gate.md explains it and
+shows simulations.
 """
 
 from __future__ import annotations
@@ -32,11 +33,11 @@ from harness.statistics.intervals import FEWEST_CLUSTERS, MIN_PROMPTS
 from harness.statistics.metrics import METRICS
 
 RARE = 20
-"""With fewer changed examples the bootstrap of a share is too sure."""
+"""With fewer changed examples the bootstrap interval of a share is too narrow."""
 
 
 class Status(Enum):
-    """What a gate, or one line of it, comes to."""
+    """The outcome of a gate, or of one line of it."""
 
     PASS = "pass"
     NOT_COMPARABLE = "not comparable"
@@ -66,7 +67,7 @@ class Judged:
     status: Status
     """`PASS`, `REGRESSION` or `INCONCLUSIVE`."""
     reason: str
-    """One sentence without the cell's name."""
+    """One sentence, without the cell's name."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,7 +83,7 @@ class Verdict:
     cells: tuple[Judged, ...] = ()
     overall: Judged | None = None
     troubles: tuple[Trouble, ...] = ()
-    """What came to nothing in NEW, examples that lost their value included."""
+    """The cells of NEW that failed, diverged, are missing, or lost values of examples."""
     smallest_margin: float = math.nan
     """Any margin above it would have passed; NaN where none would."""
     notes: tuple[str, ...] = ()
@@ -96,13 +97,13 @@ class Verdict:
 def gate(comparison: Comparison, margin: float) -> Verdict:
     """Return the verdict on NEW: it must not be worse than BASE by `margin` or more, in any cell and overall.
 
-    Cells that came to nothing in NEW decide before all else. Raises `HarnessError` for a margin that is none, for a
-    metric of which neither way is better, and for runs with other settings or with other options of a loss.
+    Cells of NEW without a result decide before all else. Raises `HarnessError` for a margin that no gate can have, for
+    a metric that is better neither when higher nor when lower, and for runs that differ in settings or options.
     """
     check_margin(margin, comparison.metric)
     _check_same(comparison)
     troubles = (*comparison.troubles, *_lost(comparison))
-    cells = tuple(_judge(one, margin, comparison.metric) for one in comparison.cells)
+    cells = tuple(_judge(difference, margin, comparison.metric) for difference in comparison.cells)
     overall = None if comparison.overall is None else _judge(comparison.overall, margin, comparison.metric)
     lines = [*cells, *([overall] if overall else [])]
     if troubles:
@@ -140,33 +141,37 @@ def not_comparable(margin: float, reason: str) -> Verdict:
 
 def check_margin(margin: float, metric: str) -> None:
     """Raise `HarnessError` for a margin that no gate can have, and for a metric that no gate can judge."""
-    metric_of_use(metric)
+    check_metric(metric)
     bounded = METRICS[metric].unit in ("share", "correlation")
     if not (0 < margin < (1 if bounded else math.inf)):
         hint = f"below 1 (the {METRICS[metric].unit} itself, not percent), such as 0.01" if bounded else "such as 0.01"
         raise HarnessError(f"got --margin {margin:g}, expected a number above 0 and {hint}; give another margin")
 
 
-def _judge(one: Difference, margin: float, metric: str) -> Judged:
-    _, low, family_high = gain(one, metric)
-    if not one.n:
-        return Judged(difference=one, status=Status.INCONCLUSIVE, reason="No example of it has a value.")
-    if family_high < -margin and one.n_prompts >= FEWEST_CLUSTERS:
-        return Judged(difference=one, status=Status.REGRESSION, reason=f"Worse by more than the margin {margin:g}.")
-    if one.identical:
-        return Judged(difference=one, status=Status.PASS, reason="Identical to the last bit.")
-    if one.n_prompts < MIN_PROMPTS:
-        reason = f"{one.n_prompts} prompts; fewer than {MIN_PROMPTS} do not show that nothing was lost."
-        return Judged(difference=one, status=Status.INCONCLUSIVE, reason=reason)
+def _judge(difference: Difference, margin: float, metric: str) -> Judged:
+    _, low, family_high = gain(difference, metric)
+    if not difference.n:
+        return Judged(difference=difference, status=Status.INCONCLUSIVE, reason="No example of it has a value.")
+    if family_high < -margin and difference.n_prompts >= FEWEST_CLUSTERS:
+        return Judged(
+            difference=difference, status=Status.REGRESSION, reason=f"Worse by more than the margin {margin:g}."
+        )
+    if difference.identical:
+        return Judged(difference=difference, status=Status.PASS, reason="Identical to the last bit.")
+    if difference.n_prompts < MIN_PROMPTS:
+        reason = f"{difference.n_prompts} prompts; fewer than {MIN_PROMPTS} do not show that nothing was lost."
+        return Judged(difference=difference, status=Status.INCONCLUSIVE, reason=reason)
     if low > -margin:
-        return Judged(difference=one, status=Status.PASS, reason=f"Not worse by the margin {margin:g}.")
+        return Judged(difference=difference, status=Status.PASS, reason=f"Not worse by the margin {margin:g}.")
     reason = f"The interval reaches the margin; it would pass from a margin of {-low:.4g} on."
-    return Judged(difference=one, status=Status.INCONCLUSIVE, reason=reason)
+    return Judged(difference=difference, status=Status.INCONCLUSIVE, reason=reason)
 
 
 def _check_same(comparison: Comparison) -> None:
-    changed = [f"{name} {one!r} and {other!r}" for name, (one, other) in comparison.settings.items()]
-    changed += [f"{one.cell.label} on {one.cell.model} ({one.reason})" for one in comparison.unmatched if one.changed]
+    changed = [f"{name} {base!r} and {new!r}" for name, (base, new) in comparison.settings.items()]
+    changed += [
+        f"{entry.cell.label} on {entry.cell.model} ({entry.reason})" for entry in comparison.unmatched if entry.changed
+    ]
     if changed:
         raise HarnessError(
             f"{comparison.base} and {comparison.new} cannot be gated: got {'; '.join(changed)}; expected the same "
@@ -177,13 +182,13 @@ def _check_same(comparison: Comparison) -> None:
 def _lost(comparison: Comparison) -> list[Trouble]:
     return [
         Trouble(
-            cell=one.cell,
-            seed=one.seeds[0],
+            cell=difference.cell,
+            seed=difference.seeds[0],
             status="unscored",
-            reason=f"{one.lost} examples have a value in BASE and none in NEW",
+            reason=f"{difference.lost} examples have a value in BASE and none in NEW",
         )
-        for one in comparison.cells
-        if one.lost
+        for difference in comparison.cells
+        if difference.lost
     ]
 
 
@@ -205,8 +210,8 @@ def _headline(
     more = f" and {len(bad) - 3} more" if len(bad) > 3 else ""
     if status is Status.FAILED:
         also = f" {names}{more} regressed." if bad else ""
-        count = len({(one.cell, one.seed) for one in troubles})
-        return f"Failed cells: {count} of NEW came to nothing.{also}"
+        count = len({(trouble.cell, trouble.seed) for trouble in troubles})
+        return f"Failed cells: {count} of NEW without a complete result.{also}"
     if status is Status.NO_BASELINE:
         return "No baseline: BASE has a scored cell for none of those in NEW."
     if status is Status.REGRESSION:
@@ -218,38 +223,40 @@ def _headline(
 
 
 def _notes(comparison: Comparison, margin: float) -> list[str]:
-    said = []
+    notes = []
     noise = comparison.noise
     if noise and margin < noise.smallest_margin:
-        said.append(
+        notes.append(
             f"The margin {margin:g} is below the noise floor {noise.smallest_margin:.4g}: two runs of the same code "
             f"pass less often than 95 % (measured from {noise.runs} runs)."
         )
-    alone = any(len(one.seeds) == 1 and not one.identical for one in comparison.cells)
+    alone = any(len(difference.seeds) == 1 and not difference.identical for difference in comparison.cells)
     if noise is None and alone:
-        said.append(
-            "One seed and no measured noise floor: the intervals know the choice of prompts, not what another run of "
-            "the same code would change; `harness gate --calibrate` measures that."
+        notes.append(
+            "One seed and no measured noise floor: the intervals account for the choice of prompts, not for what "
+            "another run of the same code would change; `harness gate --calibrate` measures that."
         )
-    return said + list(comparison.notes)
+    return notes + list(comparison.notes)
 
 
-def gain(one: Difference, metric: str) -> tuple[float, float, float]:
+def gain(difference: Difference, metric: str) -> tuple[float, float, float]:
     """Return the gain of NEW over BASE, its lower end, and the upper end that holds for all cells together.
 
     Of n values that each may fall by 1, of which `changed` did change, no more than the Poisson bound would have been
     expected to (97.5 %); the bootstrap does not know that.
     """
     sign = 1 if METRICS[metric].direction == "higher" else -1
-    low, family_high = (one.low, one.family_high) if sign == 1 else (-one.high, -one.family_low)
-    if METRICS[metric].unit == "share" and one.changed < RARE and not one.identical:
-        unseen = float(gammaincinv(one.changed + 1, 1 - TAIL)) - one.changed
-        low = min(low, sign * one.value - unseen / max(one.n, 1))
-    return sign * one.value, low, family_high
+    low, family_high = (
+        (difference.low, difference.family_high) if sign == 1 else (-difference.high, -difference.family_low)
+    )
+    if METRICS[metric].unit == "share" and difference.changed < RARE and not difference.identical:
+        unseen = float(gammaincinv(difference.changed + 1, 1 - TAIL)) - difference.changed
+        low = min(low, sign * difference.value - unseen / max(difference.n, 1))
+    return sign * difference.value, low, family_high
 
 
-def metric_of_use(metric: str) -> None:
-    """Raise `HarnessError` for a metric of which neither way is better."""
-    judged = [name for name, one in METRICS.items() if one.direction != "none"]
+def check_metric(metric: str) -> None:
+    """Raise `HarnessError` for a metric that is better neither when higher nor when lower."""
+    judged = [name for name, known in METRICS.items() if known.direction != "none"]
     if metric not in judged:
         raise HarnessError(f"got --metric {metric}, expected one of {', '.join(judged)}; name one of them")

@@ -41,12 +41,12 @@ def settings_line(comparison: Comparison) -> str:
 
 
 def not_compared(comparison: Comparison) -> list[str]:
-    """Return what is not compared, a line each."""
+    """Return what is not compared, one line per cell."""
     return [f"{name(unmatched.cell)}: not compared, {unmatched.reason}" for unmatched in comparison.unmatched]
 
 
 def troubles(verdict: Verdict) -> list[str]:
-    """Return the cells of NEW that failed, diverged or lost values, a line each."""
+    """Return the cells of NEW that failed, diverged or lost values, one line per cell."""
     return [
         f"{name(trouble.cell)}, seed {trouble.seed}: {trouble.status}: {trouble.reason}" for trouble in verdict.troubles
     ]

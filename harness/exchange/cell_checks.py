@@ -1,4 +1,4 @@
-"""What is checked of each cell of a run folder: each function returns what it looked at, counted, and what is wrong."""
+"""What is checked of each cell of a run folder: each function returns what it checked, how much, and what is wrong."""
 
 from __future__ import annotations
 
@@ -20,37 +20,38 @@ if TYPE_CHECKING:
     import pandas as pd
 
 TOLERANCE = 1e-9
-"""Of a recomputed metric, absolute and relative: other versions of numpy and scipy sum in another order."""
+"""How far a recomputed metric may be off, absolute and relative: other versions of numpy sum in another order."""
 SCORES = ("sum_logp", "tokens", "ref_sum_logp", "reward", "characters")
-"""Columns of responses.parquet that stand in rows.parquet too, once a side."""
+"""Columns of responses.parquet that rows.parquet has too, once per side."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Check:
-    """One thing that was looked at."""
+    """One thing that was checked."""
 
-    said: str
-    """What, and how much of it."""
+    summary: str
+    """What was checked, and how much of it."""
     problems: tuple[str, ...] = ()
-    """Each as file, got, expected, do."""
+    """What is wrong, each as file, got, expected, do."""
     notes: tuple[str, ...] = ()
     """What could not be checked, and why that is no problem."""
 
 
-def check_records(found: RunContents) -> Check:
+def check_records(contents: RunContents) -> Check:
     """Every record.json is JSON, of this protocol, complete, and in the folder of its name."""
-    number = len(found.cells)
-    notes = [f"{found.unfinished} cell folders without {RECORD} are not done and count for nothing"]
-    scored = sum(cell.record.scored for cell in found.cells)
+    number = len(contents.cells)
+    notes = [f"{contents.unfinished} cell folders without {RECORD} are not done and do not count"]
+    scored = sum(cell.record.scored for cell in contents.cells)
     return Check(
-        said=f"{number} records are of this protocol and complete, {scored} of them of scored cells",
-        problems=found.problems or (() if number else ("cells: got no finished cell, expected one; finish the run",)),
-        notes=tuple(notes if found.unfinished else ()),
+        summary=f"{number} records are of this protocol and complete, {scored} of them of scored cells",
+        problems=contents.problems
+        or (() if number else ("cells: got no finished cell, expected one; finish the run",)),
+        notes=tuple(notes if contents.unfinished else ()),
     )
 
 
 def check_hashes(cells: Sequence[UntrustedCell]) -> Check:
-    """Every table has the sha256 that its record has. Finds damage; whoever means to deceive can write a new hash."""
+    """Every table has the sha256 that its record has. Finds damage, not deceit: a new hash is soon written."""
     problems, without, checked = [], [], 0
     for cell in cells:
         files, folder = cell.record.files, cell.record.folder
@@ -67,53 +68,53 @@ def check_hashes(cells: Sequence[UntrustedCell]) -> Check:
                     f"{cell.file(name)}: got {got}, expected {wanted or 'no such file'} as {RECORD} says; copy the "
                     "cell's folder anew"
                 )
-    said = f"{checked} files of {len(cells) - len(without)} cells have the sha256 that their record has"
+    summary = f"{checked} files of {len(cells) - len(without)} cells have the sha256 that their record has"
     if len(without) == len(cells):
-        said = "no hashes to compare"
+        summary = "no hashes to compare"
     unhashed = f"{len(without)} records have no hashes (written before they had any): {some(without)}"
-    return Check(said=said, problems=tuple(problems), notes=(unhashed,) if without else ())
+    return Check(summary=summary, problems=tuple(problems), notes=(unhashed,) if without else ())
 
 
-def check_tables(found: RunContents) -> Check:
-    """Both tables have their columns and say the same of every response."""
-    problems = list(found.table_problems)
-    for cell in found.whole:
+def check_tables(contents: RunContents) -> Check:
+    """Both tables have their columns and agree on every response."""
+    problems = list(contents.table_problems)
+    for cell in contents.whole:
         problems += [f"{cell.file(ROWS)}: {problem}" for problem in _row_problems(cell, cell.rows)]
         problems += [f"{cell.file(RESPONSES)}: {problem}" for problem in _response_problems(cell.rows, cell.responses)]
-    pairs = sum(len(cell.rows) for cell in found.whole)
-    responses = sum(len(cell.responses) for cell in found.whole)
-    said = f"{ROWS} ({pairs:,} rows) and {RESPONSES} ({responses:,} rows) of {len(found.whole)} cells agree"
-    return Check(said=said, problems=tuple(problems))
+    pairs = sum(len(cell.rows) for cell in contents.whole)
+    responses = sum(len(cell.responses) for cell in contents.whole)
+    summary = f"{ROWS} ({pairs:,} rows) and {RESPONSES} ({responses:,} rows) of {len(contents.whole)} cells agree"
+    return Check(summary=summary, problems=tuple(problems))
 
 
 def _row_problems(cell: UntrustedCell, rows: pd.DataFrame) -> list[str]:
-    found = _sane(rows, PAIR_KEYS)
+    problems = _sane(rows, PAIR_KEYS)
     main = rows[rows["split"] != LENBALANCED]
     splits, evaluated = sorted(set(main["split"])), cell.record.board.evaluated_on
     if evaluated is not None and splits != [evaluated]:
-        found.append(f"got pairs of {', '.join(splits) or 'no split'}, expected {evaluated}; run the cell again")
+        problems.append(f"got pairs of {', '.join(splits) or 'no split'}, expected {evaluated}; run the cell again")
     pairs = cell.record.dataset.test_pairs
     if len(main) != pairs:
-        found.append(f"got {len(main)} pairs, expected {pairs} as {RECORD} says; copy the cell's folder anew")
+        problems.append(f"got {len(main)} pairs, expected {pairs} as {RECORD} says; copy the cell's folder anew")
     gap = rows["score_chosen"].to_numpy(np.float64) - rows["score_rejected"].to_numpy(np.float64)
     off = differing(rows["gap"], gap)
     if off.any():
-        found.append(f"got {off.sum()} gaps that are not score_chosen - score_rejected; run the cell again")
-    return found
+        problems.append(f"got {off.sum()} gaps that are not score_chosen - score_rejected; run the cell again")
+    return problems
 
 
 def _response_problems(rows: pd.DataFrame, responses: pd.DataFrame) -> list[str]:
     import pandas as pd
 
-    found = _sane(responses, RESPONSE_KEYS)
-    if found:
-        return found
+    problems = _sane(responses, RESPONSE_KEYS)
+    if problems:
+        return problems
     known = responses.set_index(list(RESPONSE_KEYS))
     for side in ("chosen", "rejected"):
         places = known.index.get_indexer(pd.MultiIndex.from_frame(rows[["prompt_id", f"{side}_response_id"]]))
         if (places < 0).any():
             lost = rows["pair_id"][places < 0]
-            found.append(
+            problems.append(
                 f"got no {side} response of {len(lost)} pairs ({some(lost)}), expected all; run the cell again"
             )
             continue
@@ -121,11 +122,11 @@ def _response_problems(rows: pd.DataFrame, responses: pd.DataFrame) -> list[str]
             own = _of_side(side, name)
             off = differing(rows[own], known[name].to_numpy(np.float64, na_value=np.nan)[places])
             if off.any():
-                found.append(
+                problems.append(
                     f"got another {name} than {own} in {ROWS} for {off.sum()} pairs ({some(rows['pair_id'][off])}), "
                     "expected the same; copy the cell's folder anew"
                 )
-    return found
+    return problems
 
 
 def _of_side(side: str, name: str) -> str:
@@ -136,18 +137,18 @@ def _of_side(side: str, name: str) -> str:
 def _sane(table: pd.DataFrame, keys: tuple[str, ...]) -> list[str]:
     """Return what is wrong with a table by itself."""
     twice = table[keys[-1]][table.duplicated(list(keys))]
-    found = (
-        [f"got {len(twice)} rows twice ({some(twice)}), expected one each; run the cell again"] if len(twice) else []
+    problems = (
+        [f"got {len(twice)} rows twice ({some(twice)}), expected each once; run the cell again"] if len(twice) else []
     )
     for name in (column for column in table.columns if column in NUMBERS):
         values = table[name].to_numpy(np.float64, na_value=np.nan)
         if np.isinf(values).any():
-            found.append(f"got an infinite {name}, expected a number or NaN; run the cell again")
+            problems.append(f"got an infinite {name}, expected a number or NaN; run the cell again")
         if name.endswith("sum_logp") and (values > 0).any():
-            found.append(f"got {name} = {np.nanmax(values):.6g}, expected a log-prob, at most 0; run the cell again")
+            problems.append(f"got {name} = {np.nanmax(values):.6g}, expected a log-prob, at most 0; run the cell again")
         if name.endswith("tokens") and not (values >= 1).all():
-            found.append(f"got a {name} that is not 1 or more, expected a count; run the cell again")
-    return found
+            problems.append(f"got a {name} that is not 1 or more, expected a count; run the cell again")
+    return problems
 
 
 def check_metrics(cells: Sequence[WholeCell]) -> Check:
@@ -173,16 +174,16 @@ def check_metrics(cells: Sequence[WholeCell]) -> Check:
     notes = [f"records have metrics this harness does not know: {some(sorted(unknown))}"] if unknown else []
     notes += [f"records lack metrics this harness has, of which the board is made: {some(sorted(new))}"] if new else []
     return Check(
-        said=f"{compared:,} metrics of {len(cells)} cells are what their rows give (tolerance {TOLERANCE:g}, absolute "
-        "or relative)",
+        summary=f"{compared:,} metrics of {len(cells)} cells are what their rows give (tolerance {TOLERANCE:g}, "
+        "absolute or relative)",
         problems=tuple(problems),
         notes=tuple(notes),
     )
 
 
-def differing(one: Any, other: Any) -> NDArray[np.bool_]:
+def differing(column: Any, wanted: Any) -> NDArray[np.bool_]:
     """Return where two columns differ, (n,) bool; NaN equals NaN."""
-    left, right = np.asarray(one), np.asarray(other)
+    left, right = np.asarray(column), np.asarray(wanted)
     if left.dtype.kind in "biuf" and right.dtype.kind in "biuf":
         both_missing = np.isnan(left.astype(np.float64)) & np.isnan(right.astype(np.float64))
         return np.asarray(~((left == right) | both_missing), dtype=np.bool_)
@@ -190,5 +191,6 @@ def differing(one: Any, other: Any) -> NDArray[np.bool_]:
 
 
 def some(names: Any) -> str:
+    """Return the first three names, for a message."""
     names = list(map(str, names))
     return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")

@@ -40,25 +40,27 @@ def run_export(run: Path, format: str, output: Path) -> tuple[str, int]:
     records = ranked_records(run)
     scored = [record for record in records if record.scored]
     if not scored:
-        raise HarnessError(f"got {run} with {len(records)} cells, none scored; expected one; finish the run first")
+        raise HarnessError(
+            f"got {run} with {len(records)} cells, none scored; expected at least one scored; finish the run first"
+        )
     lost = len(records) - len(scored)
     if format == "csv":
         if output.is_dir():
             raise HarnessError(f"--output got the folder {output}, expected a file; name one, such as {output}/run.csv")
         text = as_csv(table_of(run)[0])
         write_atomically(output, text)
-        return f"{output}: {text.count(chr(10)) - 1:,} lines, one a board, loss and metric", 0
+        return f"{output}: {text.count(chr(10)) - 1:,} lines, one per board, loss and metric", 0
     check_new(output)  # before the work
     if format == "lm-eval":
         with new_folder(output) as folder:
             _fill(folder, {lm_eval.file_name(record): lm_eval.render(record) for record in scored})
-        said = f"{output}: {len(scored)} files, one a cell, as lm-evaluation-harness writes results"
-        return said + (f"; {lost} cells that came to nothing have no file" if lost else ""), 0
+        summary = f"{output}: {len(scored)} files, one per cell, as lm-evaluation-harness writes results"
+        return summary + (f"; {lost} cells that failed or diverged have no file" if lost else ""), 0
     return _export_hub(run, records, output), 0
 
 
 def as_csv(table: Table) -> str:
-    """Return a tidy table with a heading: a line a board, loss and metric, that says by itself what it is of."""
+    """Return a tidy table with a heading: one line per board, loss and metric, each complete in itself."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(COLUMNS)
@@ -68,11 +70,11 @@ def as_csv(table: Table) -> str:
         for row in board.rows:
             settings = [board.settings.budget, _rate(board, row), board.settings.evaluated_on]
             chosen = {model: asdict(choice) for model, choice in row.tuned.items()}
-            options, tuned = (json.dumps(rounded(each), sort_keys=True) for each in (row.options, chosen))
+            options, tuned = (json.dumps(rounded(values), sort_keys=True) for values in (row.options, chosen))
             who = [trials, row.label, row.loss, row.kind, options, tuned if row.tuned else ""]
             who += [" ".join(map(str, row.seeds)), row.status, row.reason]
-            for name, one in row.metrics.items():
-                numbers = [*rounded([one.value, one.low, one.high]), one.n]
+            for name, estimate in row.metrics.items():
+                numbers = [*rounded([estimate.value, estimate.low, estimate.high]), estimate.n]
                 metric = METRICS[name]
                 what = [name, metric.unit, metric.direction, *numbers, row.metric_reasons.get(name, "")]
                 writer.writerow([*where, *settings, table.protocol, *who, *what])

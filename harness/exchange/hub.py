@@ -1,7 +1,7 @@
 """A run folder -> a data set folder for the Hugging Face hub: card, rows and responses of all cells, leaderboards.
 
 Its README's front matter declares two configurations, so `datasets.load_dataset(FOLDER, "responses")` finds them; the
-leaderboards are files beside them, because a data set's configurations must all be of one file format.
+leaderboards are files beside them, because all configurations of a data set must have the same file format.
 Imports no torch, and not `datasets` either.
 """
 
@@ -28,13 +28,13 @@ OF_THE_CELL: Mapping[str, str] = {
     "cell": "the cell's key: loss with options, model and seed",
     "model": "short name of the model",
     "model_id": "the start checkpoint",
-    "loss": "name of the loss, or of a reference row (`base`, `longer-wins`)",
+    "loss": "name of the loss, or of a baseline row (`base`, `longer-wins`)",
     "label": "the loss with the options that were given",
     "options": "all options of the loss, JSON",
-    "learning_rate": "of the training; missing for reference rows",
+    "learning_rate": "of the training; missing for baseline rows",
     "trials": "from how many trials on the development split options and learning rate were chosen; 0: not tuned",
     "kind": "`loss` or `reference`",
-    "seed": "seed of the order of pairs; missing for reference rows",
+    "seed": "seed of the order of pairs; missing for baseline rows",
 }
 """Columns put before those of the tables, with their meaning."""
 MEANING: Mapping[str, str] = {
@@ -121,8 +121,8 @@ def _front_matter(name: str, size: int) -> list[str]:
         *(f"- {tag}" for tag in ("preference-optimization", "leaderboard", "preference-harness")),
         f"size_categories:\n- {next((category for bound, category in SIZES if size < bound), 'n>10M')}",
         "configs:",
-        "- config_name: rows\n  default: true\n  data_files: data/rows.parquet",
-        "- config_name: responses\n  data_files: data/responses.parquet",
+        f"- config_name: rows\n  default: true\n  data_files: data/{ROWS}",
+        f"- config_name: responses\n  data_files: data/{RESPONSES}",
         "---",
     ]
 

@@ -1,9 +1,9 @@
-"""A scored cell -> results as lm-evaluation-harness writes them, one file a cell. Imports no torch.
+"""A scored cell -> results as lm-evaluation-harness writes them, one file per cell. Imports no torch.
 
 The shape is `EvalResults` of lm_eval/result_schema.py and the file's place that of
 lm_eval/loggers/evaluation_tracker.py (`save_results_aggregated`), both as of lm-evaluation-harness 0.4.13:
 <folder>/<model>/results_<date>.json with "<metric>,<filter>" and "<metric>_stderr,<filter>" for each task. Here the
-date is the seed, because a record has none and a second export is to give the same bytes.
+date is the seed, because a record has no date and a second export must give the same bytes.
 
 A task is a set of examples: pairs, pairs of a score-gap quartile, length-balanced pairs, responses, listwise prompts.
 A filter is how the reward is read: `none` by the loss's own rule, else by the yardstick `sum`, `mean` or `ratio`.
@@ -43,10 +43,10 @@ def render(record: Record) -> str:
     rows, responses = record.rows(), record.responses()
     prefix = re.sub(r"\W", "_", f"preference_{record.dataset.name}")
     tasks: dict[str, dict[str, tuple[str, Examples]]] = {}
-    for name, found in examples(rows, responses).items():
+    for name, per_example in examples(rows, responses).items():
         task, metric = _place(name)
-        if np.isfinite(found.value).any():
-            tasks.setdefault(prefix + task, {})[metric] = (name, found)
+        if np.isfinite(per_example.value).any():
+            tasks.setdefault(prefix + task, {})[metric] = (name, per_example)
     content: dict[str, Any] = {
         "results": {task: _results(task, metrics) for task, metrics in tasks.items()},
         "group_subtasks": {task: [] for task in tasks},
@@ -61,17 +61,17 @@ def render(record: Record) -> str:
     return json.dumps(rounded(content), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
-def standard_error(found: Examples) -> float | None:
+def standard_error(per_example: Examples) -> float | None:
     """Return the standard error of the mean of the finite values, clustered by prompt; None below two prompts.
 
     The linearised variance of a ratio of cluster totals (Cochran 1977, sec. 11.9 without the finite population factor).
-    With one example a prompt it is the sample standard deviation over sqrt(n).
+    With one example per prompt it is the sample standard deviation over sqrt(n).
     """
-    kept = np.isfinite(found.value)
-    names, prompt = np.unique(found.prompt[kept].astype(str), return_inverse=True)
+    kept = np.isfinite(per_example.value)
+    names, prompt = np.unique(per_example.prompt[kept].astype(str), return_inverse=True)
     if len(names) < 2:
         return None
-    value = found.value[kept]
+    value = per_example.value[kept]
     sums, _ = cluster_sums(prompt.astype(np.int64), value - value.mean(), len(names))
     return float(np.sqrt(len(names) / (len(names) - 1) * (sums**2).sum()) / len(value))
 
@@ -90,18 +90,18 @@ def _place(name: str) -> tuple[str, str]:
 
 def _results(task: str, metrics: Mapping[str, tuple[str, Examples]]) -> dict[str, Any]:
     values: dict[str, Any] = {"name": task, "alias": task, "sample_len": _counts(metrics)["effective"]}
-    for key, (_, found) in metrics.items():
+    for key, (_, per_example) in metrics.items():
         metric, _, how = key.partition(",")
-        error = standard_error(found)
-        values[key] = float(found.value[np.isfinite(found.value)].mean())
+        error = standard_error(per_example)
+        values[key] = float(per_example.value[np.isfinite(per_example.value)].mean())
         values[f"{metric}_stderr,{how}"] = "N/A" if error is None else error
     return values
 
 
 def _counts(metrics: Mapping[str, tuple[str, Examples]]) -> dict[str, int]:
     return {
-        "original": max(len(found.value) for _, found in metrics.values()),
-        "effective": max(int(np.isfinite(found.value).sum()) for _, found in metrics.values()),
+        "original": max(len(per_example.value) for _, per_example in metrics.values()),
+        "effective": max(int(np.isfinite(per_example.value).sum()) for _, per_example in metrics.values()),
     }
 
 
@@ -176,5 +176,5 @@ def _tuned(record: Record, before: str) -> str:
 
 def _hash(metrics: Mapping[str, tuple[str, Examples]]) -> str:
     """Return the sha256 of the prompts of a task's examples, in order: equal where two cells answer the same."""
-    prompts = next(found.prompt.astype(str).tolist() for _, found in metrics.values())
+    prompts = next(per_example.prompt.astype(str).tolist() for _, per_example in metrics.values())
     return hashlib.sha256(json.dumps(prompts).encode()).hexdigest()

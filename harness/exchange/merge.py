@@ -16,18 +16,13 @@ from harness.exchange.verify import FAILED, PASSED, Verdict, verify
 from harness.leaderboard import write
 from harness.planning.run_file import make_run
 from harness.run_folder.manifest import Manifest, read_manifest, write_manifest
-from harness.run_folder.paths import CELLS, RECORD, RESPONSES, ROWS, TUNED, check_new, new_folder, runs_inside
+from harness.run_folder.paths import CELL_FILES, CELLS, RUN_FILE, TRIALS, TUNED, check_new, new_folder, runs_inside
 from harness.run_folder.record import Record
 from harness.run_folder.store import read_records, write_atomically
 
-TRIALS = "trials.csv"
-"""The list of a run's trials, beside their cells."""
-FILES = (ROWS, RESPONSES, "train.parquet", RECORD)
-"""What is copied of a cell."""
-
 
 class UnverifiedError(HarnessError):
-    """A run that does not hold what it says; `verdicts` has one a run."""
+    """A run with problems, which is not merged; `verdicts` has one per run."""
 
     def __init__(self, verdicts: Sequence[Verdict]) -> None:
         self.verdicts = tuple(verdicts)
@@ -44,7 +39,7 @@ class Merged:
     taken: Mapping[str, tuple[str, ...]]
     """The keys of the cells that each run brought, by the run's name."""
     doubled: Mapping[str, tuple[str, ...]]
-    """The keys of the cells that each run had too, and of which an earlier run's were kept."""
+    """The keys of the cells that each run had too, where those of an earlier run were kept."""
     apart: float
     """Largest difference in nats between two runs' scores of the same start checkpoint."""
     inner: tuple[Merged, ...] = ()
@@ -56,9 +51,9 @@ class Merged:
         for name, keys in self.taken.items():
             also = len(self.doubled[name])
             lines.append(f"  {name}: {len(keys)} cells" + (f", and {also} that an earlier run has too" if also else ""))
-        for one in self.inner:
-            lines.append(f"  {one.into.name}: {one._cells()} from {', '.join(one.taken)}")
-        apart = max(self.apart, *(one.apart for one in self.inner), 0.0)
+        for part in self.inner:
+            lines.append(f"  {part.into.name}: {part._cells()} from {', '.join(part.taken)}")
+        apart = max(self.apart, *(part.apart for part in self.inner), 0.0)
         if apart:
             lines.append(f"  the runs' scores of the start checkpoint lie up to {apart:.2g} nats apart")
         return "\n".join(lines)
@@ -83,8 +78,9 @@ def merge(runs: Sequence[Path], into: Path) -> Merged:
 
     Tuned boards and their trials, runs inside the run, are merged each for itself. A cell that two runs have is kept
     once, the first given, where its results are the same; what the machine decides (seconds, memory, versions) may
-    differ. Scores of the reference rows, which every run brings, may differ by `agreement.NEARLY`. Nothing is written
-    unless all is well.
+    differ. Scores of the baseline rows, which every run brings, may differ by `merge_conflicts.NEARLY`. Nothing is
+    written unless all is well.
+
     Raises `UnverifiedError`, and `HarnessError` for runs that cannot stand in one folder and for results that disagree.
     """
     if len(runs) < 2:
@@ -116,9 +112,9 @@ def _check_trials(inner: Mapping[str, Sequence[str]]) -> None:
     first = next(iter(known), "")
     for name, places in known.items():
         if places != known[first]:
-            numbers = [", ".join(place.removeprefix(TUNED) for place in each) for each in (places, known[first])]
+            numbers = [", ".join(place.removeprefix(TUNED) for place in of_run) for of_run in (places, known[first])]
             raise HarnessError(
-                f"the runs cannot be merged: got {numbers[0]} trials a loss in {name} and {numbers[1]} in {first}; "
+                f"the runs cannot be merged: got {numbers[0]} trials per loss in {name} and {numbers[1]} in {first}; "
                 f"expected the same, because tuning must be equal; run {name} again with --trials {numbers[1]}"
             )
 
@@ -131,8 +127,8 @@ def _joined(folders: Mapping[str, Path], into: Path) -> _Part:
     taken: dict[str, list[str]] = {name: [] for name in folders}
     doubled: dict[str, list[str]] = {name: [] for name in folders}
     apart = 0.0
-    for name, found in records.items():
-        for record in found:
+    for name, of_run in records.items():
+        for record in of_run:
             key = record.key
             if key in kept:
                 apart = max(apart, check_same_result(kept[key], record))
@@ -180,13 +176,13 @@ def _write(folder: Path, part: _Part) -> None:
     """Write one folder of the merged run. Raises `HarnessError` where its cells are not of the same pairs."""
     for key, record in part.kept.items():
         (folder / CELLS / key).mkdir(parents=True)
-        for name in (name for name in FILES if (record.folder / name).is_file()):
+        for name in (name for name in CELL_FILES if (record.folder / name).is_file()):
             shutil.copyfile(record.folder / name, folder / CELLS / key / name)
     check = check_pairs(find_cells(folder).whole)
     if check.problems:
         raise HarnessError(f"the runs cannot be merged: {check.problems[0]}")
     write_manifest(folder, part.manifest)
     if part.manifest.run:
-        write_atomically(folder / "run.toml", make_run(part.manifest.run).as_toml())
+        write_atomically(folder / RUN_FILE, make_run(part.manifest.run).as_toml())
     if part.trials:
         write_atomically(folder / TRIALS, part.trials)

@@ -16,11 +16,11 @@ OF_THE_MACHINE: Mapping[str, tuple[str, ...]] = {
     "spend": ("seconds", "peak_memory_bytes", "reference_seconds", "reference_cached"),
     "scorer": ("version", "seconds", "parity_max_abs_nats", "note"),
 }
-"""Parts of a record in which two machines may differ; also `environment`, and what follows from the tables."""
+"""Parts of a record in which two machines may differ; so may `environment`, and what follows from the tables."""
 FOLLOWS = ("environment", "files", "metrics", "metric_reasons")
 NEARLY = {"float32": (1e-3, 1e-6)}
 """How far two machines' scores of the same start checkpoint may lie apart, in nats and in parts of the sum: in float32
-what the canary allows two scorers, else half a percent."""
+as far as the canary allows two scorers, else half a percent."""
 NEARLY_OTHERWISE = (0.1, 5e-3)
 
 
@@ -51,17 +51,17 @@ def check_alike(records: Mapping[str, Sequence[Record]]) -> None:
 
 def check_same_result(kept: Record, other: Record) -> float:
     """Raise `HarnessError` where two runs' results of a cell differ; return how far the start's scores lie apart."""
-    apart_in = [f"{name} {one!r:.80} / {two!r:.80}" for name, one, two in _facts_apart(kept, other)]
+    apart_in = [f"{fact} {kept_value!r:.80} / {value!r:.80}" for fact, kept_value, value in _facts_apart(kept, other)]
     apart = 0.0
     if not apart_in and kept.scored:
         absolute, relative = (0.0, 0.0)
         if kept.kind == "reference":
             absolute, relative = NEARLY.get(str(kept.board.dtype), NEARLY_OTHERWISE)
-        one, two = (each.responses().set_index(list(RESPONSE_KEYS)).sort_index() for each in (kept, other))
-        if not one.index.equals(two.index):
+        kept_table, table = (record.responses().set_index(list(RESPONSE_KEYS)).sort_index() for record in (kept, other))
+        if not kept_table.index.equals(table.index):
             apart_in.append("other held-out responses")
         for column in () if apart_in else ("sum_logp", "ref_sum_logp", "reward"):
-            left, right = one[column].to_numpy(np.float64), two[column].to_numpy(np.float64)
+            left, right = kept_table[column].to_numpy(np.float64), table[column].to_numpy(np.float64)
             gap = np.where(np.isnan(left) & np.isnan(right), 0.0, np.abs(left - right))
             apart = max(apart, float(gap.max(initial=0.0)))
             off = ~(gap <= absolute + relative * np.nan_to_num(np.abs(left)))
@@ -70,7 +70,7 @@ def check_same_result(kept: Record, other: Record) -> float:
     if apart_in:
         raise HarnessError(
             f"got two results of one cell that differ: {kept.folder} / {other.folder}: {'; '.join(apart_in)}; "
-            "expected the same; delete the folder of the one that shall not count"
+            "expected the same; delete the folder of the one that should not count"
         )
     return apart
 

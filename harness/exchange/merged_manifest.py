@@ -12,7 +12,7 @@ from harness.run_folder.manifest import Manifest
 
 MACHINE_FACTS = ("harness", "versions", "python", "platform", "cpus", "environment", "broken_plugins")
 TRIAL = re.compile(r" trial \d+$")
-"""The end of the label that a trial of a system has."""
+"""How the label of a system's trial ends."""
 
 
 def manifest(
@@ -83,9 +83,9 @@ def _search(every: Sequence[Manifest]) -> dict[str, Any]:
 
 
 def trials(texts: Sequence[str]) -> str:
-    """Return several runs' trials.csv as one, in the order of one run's: a line a trial, that of the first that has it.
+    """Return several runs' trials.csv as one, in the order that a single run has.
 
-    Options of which a run knows nothing are empty in its lines.
+    One line per trial, from the first run that has it. Options that a run does not have are empty in its lines.
     """
     tables = [list(csv.DictReader(io.StringIO(text))) for text in texts]
     lines = {(line["model"], line["loss"], int(line["trial"])): line for table in reversed(tables) for line in table}

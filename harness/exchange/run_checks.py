@@ -1,4 +1,4 @@
-"""What is checked between the cells of a run folder, and of the leaderboards that they give."""
+"""What is checked between the cells of a run folder, and of the leaderboards made from them."""
 
 from __future__ import annotations
 
@@ -12,14 +12,13 @@ from harness.exchange.cell_checks import Check, differing
 from harness.exchange.untrusted import UntrustedCell, WholeCell
 from harness.leaderboard import renders, table_of
 from harness.run_folder.manifest import known_manifest
-from harness.run_folder.paths import CELLS, MANIFEST, RECORD, RESPONSES, ROWS, TUNING
+from harness.run_folder.paths import BOARD_JSON, BOARDS, MANIFEST, RECORD, RESPONSES, ROWS, TUNING, is_run
 from harness.run_folder.record import shared_facts
 from harness.run_folder.tables import PAIR_KEYS, RESPONSE_KEYS
 
 if TYPE_CHECKING:
     import pandas as pd
 
-BOARDS = ("leaderboard.json", "leaderboard.md", "leaderboard.csv")
 OF_A_PAIR = (
     *("chosen_response_id", "rejected_response_id", "score_chosen", "score_rejected", "gap"),
     *("chosen_characters", "rejected_characters", "true_chosen", "true_rejected"),
@@ -29,7 +28,7 @@ OF_A_RESPONSE = ("split", "score", "true_quality", "characters", "listwise")
 
 
 def check_pairs(cells: Sequence[WholeCell]) -> Check:
-    """Cells of the same data have the same held-out pairs and responses; those of a model the same token counts."""
+    """Cells of the same data have the same held-out pairs and responses; those of one model the same token counts."""
     problems: list[str] = []
     first: dict[tuple[str, ...], WholeCell] = {}
     for cell in cells:
@@ -40,21 +39,21 @@ def check_pairs(cells: Sequence[WholeCell]) -> Check:
             other = first.setdefault(key, cell)
             problems += _differences(cell, other, tokens) if other is not cell else []
     pairs = sorted({len(cell.rows) for cell in cells})
-    said = f"the held-out pairs ({', '.join(f'{n:,}' for n in pairs) or 'none'}) are the same in {len(cells)} cells"
-    return Check(said=said, problems=tuple(dict.fromkeys(problems)))
+    summary = f"the held-out pairs ({', '.join(f'{n:,}' for n in pairs) or 'none'}) are the same in {len(cells)} cells"
+    return Check(summary=summary, problems=tuple(dict.fromkeys(problems)))
 
 
 def _differences(cell: WholeCell, other: WholeCell, tokens: bool) -> list[str]:
     """Return how the data of a cell, or its counts of `tokens`, differ from those of another."""
-    found = []
+    problems = []
     for name, keys, columns in (
         (ROWS, PAIR_KEYS, ("chosen_tokens", "rejected_tokens") if tokens else OF_A_PAIR),
         (RESPONSES, RESPONSE_KEYS, ("tokens",) if tokens else OF_A_RESPONSE),
     ):
-        own, theirs = (_indexed(each, name, keys) for each in (cell, other))
+        own, theirs = (_indexed(of_cell, name, keys) for of_cell in (cell, other))
         if not own.index.equals(theirs.index):
             more, less = len(own.index.difference(theirs.index)), len(theirs.index.difference(own.index))
-            found.append(
+            problems.append(
                 f"{cell.file(name)}: got {more} rows more and {less} fewer than in {other.name}, expected the same "
                 "ones; run the cell again on the same data"
             )
@@ -62,11 +61,11 @@ def _differences(cell: WholeCell, other: WholeCell, tokens: bool) -> list[str]:
         for column in columns:
             off = differing(own[column], theirs[column])
             if off.any():
-                found.append(
+                problems.append(
                     f"{cell.file(name)}: got another {column} in {off.sum()} rows than in {other.name}, expected the "
                     "same; run the cell again on the same data"
                 )
-    return found
+    return problems
 
 
 def _indexed(cell: WholeCell, name: str, keys: tuple[str, ...]) -> pd.DataFrame:
@@ -89,39 +88,39 @@ def check_fingerprints(run: Path, cells: Sequence[UntrustedCell]) -> Check:
                     "other data, tokens or checkpoints in a folder of their own"
                 )
     models, boards = {cell.record.model.name for cell in cells}, {cell.record.board for cell in cells}
-    said = f"data, tokens and start checkpoints are the same within {len(boards)} settings of {len(models)} models"
-    return Check(said=said, problems=tuple(dict.fromkeys(problems)))
+    summary = f"data, tokens and start checkpoints are the same within {len(boards)} settings of {len(models)} models"
+    return Check(summary=summary, problems=tuple(dict.fromkeys(problems)))
 
 
 def check_board(run: Path) -> Check:
     """The leaderboards in the folder are, byte for byte, what its records give."""
     there = [name for name in BOARDS if (run / name).is_file()]
-    if not there and run.name == TUNING and (run.parent / CELLS).is_dir():
-        return Check(said="trials have no leaderboard: one is chosen for each loss, and ranked elsewhere")
+    if not there and run.name == TUNING and is_run(run.parent):
+        return Check(summary="trials have no leaderboard: one is chosen for each loss, and ranked elsewhere")
     try:
-        main = run / "leaderboard.json"
+        main = run / BOARD_JSON
         ranked_by = json.loads(main.read_text("utf-8")).get("ranked_by") if main.is_file() else None
         made = renders(table_of(run, ranked_by)[0])
     except HarnessError as error:
-        return Check(said="no leaderboard can be made of the records", problems=(str(error),))
+        return Check(summary="no leaderboard can be made of the records", problems=(str(error),))
     except (AttributeError, KeyError, TypeError, ValueError) as error:  # records are somebody else's: any of these
         problem = f"leaderboard: got {type(error).__name__}: {error}, expected sound records; run the cells again"
-        return Check(said="no leaderboard can be made of the records", problems=(problem,))
+        return Check(summary="no leaderboard can be made of the records", problems=(problem,))
     problems = [
         f"{name}: got other bytes than the records give ({_where((run / name).read_bytes(), made[name])}), expected "
         f"the same; rebuild it: harness leaderboard {run}"
         for name in there
         if (run / name).read_bytes() != made[name].encode()
     ]
-    said = f"{', '.join(there) or 'no leaderboard'} as the records give, byte for byte"
+    summary = f"{', '.join(there) or 'no leaderboard'} as the records give, byte for byte"
     return Check(
-        said=said, problems=tuple(problems), notes=() if there else ("the folder has no leaderboard to compare",)
+        summary=summary, problems=tuple(problems), notes=() if there else ("the folder has no leaderboard to compare",)
     )
 
 
 def _where(got: bytes, wanted: str) -> str:
     lines, expected = got.decode("utf-8", "replace").splitlines(), wanted.splitlines()
-    for number, (one, other) in enumerate(zip(lines, expected, strict=False), start=1):
-        if one != other:
-            return f"line {number}: {one.strip():.60} instead of {other.strip():.60}"
+    for number, (line, wanted_line) in enumerate(zip(lines, expected, strict=False), start=1):
+        if line != wanted_line:
+            return f"line {number}: {line.strip():.60} instead of {wanted_line.strip():.60}"
     return f"{len(lines)} lines instead of {len(expected)}"

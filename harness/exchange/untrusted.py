@@ -1,4 +1,4 @@
-"""The cells of a run folder that somebody else made, read with nothing taken for granted."""
+"""The cells of a run folder that somebody else made, read without taking anything for granted."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from harness.api.errors import HarnessError
 from harness.planning.run_file import PROTOCOL
-from harness.run_folder.paths import CELLS, RECORD, RESPONSES, ROWS
+from harness.run_folder.paths import CELLS, RECORD, RESPONSES, ROWS, check_run
 from harness.run_folder.record import Record, RecordError
 from harness.run_folder.store import read_record
 from harness.run_folder.tables import RESPONSE_COLUMNS, ROW_COLUMNS
@@ -67,9 +67,8 @@ class RunContents:
 
 
 def find_cells(run: Path) -> RunContents:
-    """Return the cells of a run folder. Raises `HarnessError` for a folder that is none."""
-    if not (run / CELLS).is_dir():
-        raise HarnessError(f"got {run}, expected a run folder (one with cells/ in it); name the output folder of a run")
+    """Return the cells of a run folder. Raises `HarnessError` for a folder that is no run."""
+    check_run(run)
     folders = sorted(path for path in (run / CELLS).iterdir() if path.is_dir())
     done = [path for path in folders if (path / RECORD).exists()]
     cells, problems, table_problems = [], [], []
@@ -107,7 +106,7 @@ def _read(folder: Path) -> tuple[Record | None, Sequence[str]]:
 
 
 def _protocol(folder: Path) -> object:
-    """Return the protocol of a record that may be none."""
+    """Return the protocol that record.json names; None where the file is no record."""
     try:
         content = json.loads((folder / RECORD).read_text(encoding="utf-8"))
     except (OSError, ValueError):  # reading it as a record says what is wrong

@@ -1,7 +1,7 @@
-"""Whether a run folder that somebody hands in is what it says: hashes, tables, metrics, data, board. Imports no torch.
+"""Whether a run folder that somebody hands in is sound: hashes, tables, metrics, data, board. Imports no torch.
 
 What this cannot find: log-probs that were made up. Rows, metrics and board would agree; only running the cell again
-tells.
+would tell.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ from pathlib import Path
 from harness.exchange.cell_checks import Check, check_hashes, check_metrics, check_records, check_tables
 from harness.exchange.run_checks import check_board, check_fingerprints, check_pairs
 from harness.exchange.untrusted import find_cells
-from harness.run_folder.paths import CELLS
+from harness.run_folder.paths import PAGE, PLOTS, is_run
 
 PASSED, FAILED = 0, 3
 """Exit codes; 2 is for a folder that is no run at all, as everywhere."""
 NOT_CHECKED = (
-    "Not checked: that the log-probs come from the training that the records tell of, and that the rewards are the "
-    "loss's own; run a cell again to see. leaderboard.html and plots/ are drawn anew by harness leaderboard."
+    "Not checked: that the log-probs come from the training that the records describe, and that the rewards are the "
+    f"loss's own; run a cell again to see. {PAGE} and {PLOTS}/ are drawn anew by harness leaderboard."
 )
 
 
@@ -45,34 +45,36 @@ class Verdict:
         head = f"{self.run}: {f'{number} problem' + 's' * (number != 1) if number else 'verified'}"
         lines = [head]
         for check in self.checks:
-            lines.append(f"  {'FAILED' if check.problems else 'ok    '}  {check.said}")
+            lines.append(f"  {'FAILED' if check.problems else 'ok    '}  {check.summary}")
             lines += [f"          - {problem}" for problem in check.problems]
             lines += [f"          note: {note}" for note in check.notes]
         return "\n".join([*lines, f"  {NOT_CHECKED}"])
 
 
 def verify(run: Path) -> Verdict:
-    """Return the verdict on a run folder; it is read, never written. Raises `HarnessError` for a folder that is none.
+    """Return the verdict on a run folder; it is read, never written. Raises `HarnessError` for what is no run.
 
-    Whatever the folder holds, a problem with a cell does not keep the others from being checked. The board is derived
+    Whatever the folder holds, a problem with a cell does not keep the others from being checked. The board is rebuilt
     only where every record and table is sound.
     """
-    found = find_cells(run)
-    inside = sorted(path.parent.relative_to(run) for path in run.glob(f"*/{CELLS}") if path.parent.is_dir())
-    records, tables = check_records(found), check_tables(found)
+    contents = find_cells(run)
+    inside = sorted(folder.name for folder in run.iterdir() if is_run(folder))
+    records, tables = check_records(contents), check_tables(contents)
     sound = not records.problems and not tables.problems
     checks = [
         records,
-        check_hashes(found.cells),
+        check_hashes(contents.cells),
         tables,
-        check_metrics(found.whole),
-        check_pairs(found.whole),
-        check_fingerprints(run, found.cells),
-        check_board(run) if sound else Check(said="leaderboard", notes=("not derived: first the cells must be sound",)),
+        check_metrics(contents.whole),
+        check_pairs(contents.whole),
+        check_fingerprints(run, contents.cells),
+        check_board(run)
+        if sound
+        else Check(summary="leaderboard", notes=("not rebuilt: first the cells must be sound",)),
     ]
     if inside:
-        names = ", ".join(map(str, inside))
-        checks.append(Check(said=f"{names}: not looked into, each a run folder of its own; verify it by itself"))
+        names = ", ".join(inside)
+        checks.append(Check(summary=f"{names}: not looked into, each a run folder of its own; verify it by itself"))
     return Verdict(run=run, checks=tuple(checks))
 
 

@@ -29,7 +29,7 @@ from harness.planning.job import Job
 from harness.planning.run_file import PROTOCOL, Run
 from harness.run_folder.facts import DataFacts
 from harness.run_folder.manifest import Manifest, known_manifest, write_manifest
-from harness.run_folder.paths import cache_folder
+from harness.run_folder.paths import LOCK, RUN_FILE, cache_folder
 from harness.run_folder.store import write_atomically
 
 
@@ -100,7 +100,7 @@ def carry_out(campaign: Campaign, report: Report) -> list[str]:
     trouble: list[str] = []
     with _locked(campaign.folder):
         write_manifest(campaign.folder, manifest(campaign))
-        write_atomically(campaign.folder / "run.toml", campaign.run.as_toml())
+        write_atomically(campaign.folder / RUN_FILE, campaign.run.as_toml())
         one_at_a_time, stop = threading.Lock(), threading.Event()
 
         def tell(model: str, event: RunEvent) -> None:
@@ -177,7 +177,7 @@ def _version(name: str) -> str | None:
 @contextmanager
 def _locked(folder: Path) -> Iterator[None]:
     folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / ".lock", "w") as file:
+    with open(folder / LOCK, "w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:

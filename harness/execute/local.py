@@ -35,8 +35,7 @@ from harness.planning.events import (
     WorkerFailed,
 )
 from harness.planning.job import Job, cell_folder, record_failure
-from harness.run_folder.paths import RECORD
-from harness.run_folder.trained import WEIGHTS
+from harness.run_folder.paths import LOGS, RECORD, WEIGHTS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,7 +86,7 @@ def execute(job: Job, report: Report, stop: threading.Event) -> None:
 
 def log_path(job: Job) -> Path:
     """Return where the worker's own output goes."""
-    return job.folder / "logs" / f"{job.model.rstrip('/').rpartition('/')[2]}.log"
+    return job.folder / LOGS / f"{job.model.rstrip('/').rpartition('/')[2]}.log"
 
 
 def _watch(job: Job, report: Report, stop: threading.Event) -> _Trouble | None:

@@ -11,6 +11,7 @@ from harness.models.families import FAMILIES
 from harness.planning.run_file import Run
 from harness.run_folder.facts import BoardKey
 from harness.run_folder.manifest import read_manifest
+from harness.run_folder.paths import MANIFEST
 
 
 def check_model(model: str) -> None:
@@ -42,7 +43,7 @@ def check_folder(folder: Path, run: Run, data: Dataset, scorer: str) -> None:
     if not probe.is_dir() or not os.access(probe, os.W_OK | os.X_OK):
         what = "not writable" if probe.is_dir() else "not a folder"
         raise HarnessError(f"--output-dir got {folder}, but {probe} is {what}; name a folder that can be written")
-    if not (folder / "manifest.json").exists():
+    if not (folder / MANIFEST).exists():
         return
     before = read_manifest(folder)
     settings = run.decisive().differing(before.decisive or BoardKey())

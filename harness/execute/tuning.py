@@ -21,10 +21,8 @@ from harness.planning.events import Report
 from harness.planning.grid import Cell, System, cells
 from harness.planning.run_file import TrialRun, TunedRun
 from harness.planning.trials import Outcome, chosen, described, outcomes, trials_csv, trials_of
-from harness.run_folder.paths import CELLS, RECORD, TUNED, TUNING
+from harness.run_folder.paths import TRIALS, TUNED, TUNING, has_records, is_run
 from harness.run_folder.store import read_records, write_atomically
-
-TRIALS = "trials.csv"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +39,7 @@ class Tuning:
         A system none of whose trials has a value is represented by its first one.
         """
         asked, folder = self.run.run, self.trials.folder
-        best = chosen(self._read_outcomes(), asked.trials) if any(folder.glob(f"{CELLS}/*/{RECORD}")) else {}
+        best = chosen(self._read_outcomes(), asked.trials) if has_records(folder) else {}
         grid = [cell for model in asked.models for cell in cells([model], self._chosen(model, best), asked.seeds)]
         resolved = replace(
             self.run.resolved,
@@ -160,7 +158,7 @@ def drop_superseded(campaign: Campaign) -> None:
         (cell.model, cell.system.label, cell.seed): cell.key for cell in campaign.cells
     }
     folder = campaign.folder
-    for record in read_records(folder) if (folder / "cells").is_dir() else []:
+    for record in read_records(folder) if is_run(folder) else []:
         key = asked.get((record.model.name, record.label, record.seed))
         if key is not None and key != record.key:
             shutil.rmtree(record.folder)

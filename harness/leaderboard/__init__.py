@@ -10,11 +10,11 @@ from harness.leaderboard import csv, json, markdown
 from harness.leaderboard.page.write import write_page
 from harness.leaderboard.table import Table, build
 from harness.run_folder.manifest import known_manifest, read_manifest
-from harness.run_folder.paths import tuned_runs
+from harness.run_folder.paths import BOARD_CSV, BOARD_JSON, BOARD_MARKDOWN, tuned_runs
 from harness.run_folder.record import Record, only
 from harness.run_folder.store import read_records, write_atomically
 
-__all__ = ["Table", "build", "ranked_records", "renders", "table_of", "write"]
+__all__ = ["ranked_records", "renders", "table_of", "write"]
 
 
 def write(
@@ -39,9 +39,9 @@ def write(
 def renders(table: Table) -> Mapping[str, str]:
     """Return leaderboard.json, .md and .csv by their file names."""
     return {
-        "leaderboard.json": json.render(table),
-        "leaderboard.md": markdown.render(table),
-        "leaderboard.csv": csv.render(table),
+        BOARD_JSON: json.render(table),
+        BOARD_MARKDOWN: markdown.render(table),
+        BOARD_CSV: csv.render(table),
     }
 
 

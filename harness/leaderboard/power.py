@@ -1,4 +1,4 @@
-"""How many pairs and seeds a difference takes, from the variances of a finished run. Imports no torch.
+"""How many pairs and seeds it takes to find a difference, from the variances of a finished run. Imports no torch.
 
 Legend of shapes: K losses, D = K (K - 1) / 2 comparisons, S seeds, P prompts.
 
@@ -8,7 +8,7 @@ The estimated difference of two losses over S seeds and P prompts varies by
 
 A: what prompts add whatever the seed, B: what seeds add whatever the prompt, C: what a seed changes about single
 prompts, all three of the paired difference (crossed random effects: Searle, Casella & McCulloch 1992, ch. 4). Boards
-test with the error of `stats.standard_errors`, which counts C twice and errs on the wide side:
+test with the error of `intervals.standard_errors`, which counts C twice and is rather too wide than too narrow:
 
     E(P, S)^2 = (A + C / S) / P + (B + C / P) / S
 
@@ -37,14 +37,14 @@ from harness.statistics.intervals import FEWEST_CLUSTERS, Floats, cluster_sums
 from harness.statistics.metrics import METRICS
 
 SEEDS = (3, 5, 10)
-"""Rows of the page, beside the run's own number of seeds."""
+"""Numbers of seeds that the page has a row for, beside the run's own."""
 MOST_PROMPTS, MOST_SEEDS = 10_000_000, 100
-"""More are called out of reach."""
+"""Where more are needed, the page says out of reach."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Variances:
-    """What the paired differences of a run vary by, a comparison each, (D,)."""
+    """What the paired differences of a run vary by, one number per comparison, (D,)."""
 
     prompts: Floats
     """A; with one seed A + C, which cannot be told apart."""
@@ -62,7 +62,7 @@ def power_page(
     """Return a page of text: what it takes to find `difference` in the ranked metric with `power`, `alpha` two-sided.
 
     `run`: a finished run folder with two losses or more; `ranked_by`: by default the run's own. Raises `HarnessError`
-    for a difference that is not above 0, a metric that does not rank, and a run that has nothing to compare.
+    for a difference that is not above 0, a metric that does not rank, and a run without two losses to compare.
     """
     if not difference > 0:
         raise HarnessError(f"got --difference {difference:g}, expected a number above 0, such as 0.02; give another")
@@ -70,7 +70,7 @@ def power_page(
     manifest = known_manifest(run)
     metric = ranked_by or manifest.ranked_by
     if metric not in METRICS or METRICS[metric].direction != "higher":
-        ranking = [name for name, one in METRICS.items() if one.direction == "higher"]
+        ranking = [name for name, known in METRICS.items() if known.direction == "higher"]
         raise HarnessError(f"got --ranked-by {metric}, expected one of {', '.join(ranking)}; name one of them")
     parts = [
         f"What a difference of {difference:g} in {metric} takes: {power:.0%} power, {alpha:.0%} two-sided, "
@@ -151,23 +151,25 @@ def needed_prompts(of: Variances, difference: float, seeds: int, power: float = 
 
 def needed_seeds(of: Variances, difference: float, prompts: int, power: float = 0.8, alpha: float = 0.05) -> Floats:
     """Return the fewest seeds, from 2 on, with which each comparison finds `difference` over `prompts`, (D,)."""
-    found = np.full(of.prompts.shape, np.inf)
+    fewest = np.full(of.prompts.shape, np.inf)
     for seeds in range(MOST_SEEDS, 1, -1):
         enough = detectable(of, np.full(of.prompts.shape, float(prompts)), seeds, power, alpha) <= difference
-        found = np.where(enough, float(seeds), found)
-    return found
+        fewest = np.where(enough, float(seeds), fewest)
+    return fewest
 
 
 def _section(group: Group, models: Sequence[str], difference: float, power: float, alpha: float) -> str:
     """Return the part of one model, or of all; empty where there is nothing to compare."""
     values = group.evidence.values.get(group.ranked_by)
     labels = [label for label in group.labels if not group.trouble(label, models)]
-    found = _per_seed(values, labels, models, group.seeds) if values else {}
-    if values is None or len(found) < 2 or values.n_prompts < 2:
+    per_loss = _per_seed(values, labels, models, group.seeds) if values else {}
+    if values is None or len(per_loss) < 2 or values.n_prompts < 2:
         return ""
-    value_KSn = np.array(list(found.values()))
+    value_KSn = np.array(list(per_loss.values()))
     of = variances(
-        np.array([[influence(values.prompt, one, values.n_prompts) for one in each] for each in value_KSn]),
+        np.array(
+            [[influence(values.prompt, value_n, values.n_prompts) for value_n in value_Sn] for value_Sn in value_KSn]
+        ),
         value_KSn.mean(2),
     )
     number, n_seeds, n_prompts = len(of.prompts), len(group.seeds), values.n_prompts
@@ -175,7 +177,7 @@ def _section(group: Group, models: Sequence[str], difference: float, power: floa
     now = detectable(of, np.full(number, float(n_prompts)), n_seeds, power, alpha)
     lines = [
         f"{models[0] if len(models) == 1 else 'all of ' + ', '.join(models)}: {group.evidence.n_pairs} pairs of "
-        f"{group.evidence.n_prompts} prompts, {len(found)} losses, {number} comparison{'s'[: number > 1]}, "
+        f"{group.evidence.n_prompts} prompts, {len(per_loss)} losses, {number} comparison{'s'[: number > 1]}, "
         f"seed{'s'[: n_seeds > 1]} {', '.join(map(str, group.seeds))}",
         f"  standard deviation of a paired difference: {_spread(of)}",
         f"  this run could have detected {np.median(now):.3g} (median comparison), {now.max():.3g} (noisiest)",
@@ -196,38 +198,38 @@ def _per_seed(
     values: Values, labels: Sequence[str], models: Sequence[str], seeds: Sequence[int]
 ) -> Mapping[str, Floats]:
     """Return the values of each loss that has all seeds and models, (S, n), mean over models."""
-    found = {}
+    per_loss = {}
     for label in labels:
         cells = [[values.units.get(Unit(label, model, seed)) for model in models] for seed in seeds]
         if all(cell is not None for row in cells for cell in row):
-            found[label] = np.array(cells, dtype=np.float64).mean(1)
-    return found
+            per_loss[label] = np.array(cells, dtype=np.float64).mean(1)
+    return per_loss
 
 
 def _spread(of: Variances) -> str:
-    prompts, seeds, both = (float(np.sqrt(np.median(each))) for each in (of.prompts, of.seeds, of.both))
+    prompts, seeds, both = (float(np.sqrt(np.median(variance))) for variance in (of.prompts, of.seeds, of.both))
     if np.isnan(seeds):
         return f"{prompts:.3g} over prompts; over seeds unknown"
     return f"{prompts:.3g} over prompts, {seeds:.3g} over seeds, {both:.3g} of a seed on a prompt (median comparison)"
 
 
 def _remarks(of: Variances, difference: float, n_seeds: int, n_prompts: int, power: float, alpha: float) -> list[str]:
-    said = [
+    lines = [
         "  All together: at Bonferroni's bar; the step-down test of the board asks for no more than about that.",
-        "  Another pair of the same prompt adds less than one of a new prompt: the counts keep the pairs a prompt.",
+        "  Another pair of the same prompt adds less than one of a new prompt: the counts keep the pairs per prompt.",
     ]
     if n_seeds == 1:
         return [
-            *said,
+            *lines,
             "  One seed: what seeds add is not known. These pairs tell two trained models apart, not two losses; run",
             "  three seeds or more to learn what those take.",
         ]
     seeds = float(np.median(needed_seeds(of, difference, n_prompts, power, alpha)))
     more = f"{seeds:.0f} seeds" if np.isfinite(seeds) else f"not even {MOST_SEEDS} seeds"
-    said.append(f"  With the pairs of this run: {more} for one planned comparison (median).")
+    lines.append(f"  With the pairs of this run: {more} for one planned comparison (median).")
     if n_seeds < SEEDS[1]:
-        said.append(f"  {n_seeds} seeds tell little about what seeds add: read the seed figures as rough.")
-    return said
+        lines.append(f"  {n_seeds} seeds tell little about what seeds add: read the seed figures as rough.")
+    return lines
 
 
 def _pairs(number: float) -> str:

@@ -16,8 +16,7 @@ from typing import Any
 from urllib.parse import quote, unquote, urlsplit
 
 from harness.api.errors import HarnessError
-from harness.leaderboard.page.write import PAGE, PLOTS
-from harness.run_folder.paths import CELLS
+from harness.run_folder.paths import BOARD_JSON, BOARDS, CELLS, PAGE, PLOTS, is_run
 
 HOST = "127.0.0.1"
 LEVELS = 4
@@ -58,7 +57,7 @@ def find_runs(folder: Path) -> list[IndexEntry]:
     entries = [_entry(folder, run) for run in _runs_below(folder, LEVELS)]
     if not entries:
         raise HarnessError(
-            f"got {folder}, expected a run folder (one with cells/ in it) or a folder of them; name one of those"
+            f"got {folder}, expected a run folder (one with {CELLS}/ in it) or a folder of them; name one of those"
         )
     return sorted(entries, key=lambda entry: entry.path)
 
@@ -163,12 +162,12 @@ def _may_be_served(folder: Path, file: Path) -> bool:
         return False
     real = file.resolve()
     run = real.parent.parent if real.parent.name == PLOTS else real.parent
-    is_render = real.parent.name == PLOTS or real.name.startswith("leaderboard.")
-    return is_render and real.is_relative_to(folder) and (run / CELLS).is_dir()
+    is_render = real.parent.name == PLOTS or real.name in (*BOARDS, PAGE)
+    return is_render and real.is_relative_to(folder) and is_run(run)
 
 
 def _runs_below(folder: Path, levels: int) -> list[Path]:
-    if (folder / CELLS).is_dir():
+    if is_run(folder):
         return [folder]
     if not levels:
         return []
@@ -181,7 +180,7 @@ def _entry(folder: Path, run: Path) -> IndexEntry:
     if not (run / PAGE).is_file():
         return IndexEntry(path=path, titles=(), note=f"no {PAGE} yet: harness leaderboard {run} makes it")
     try:
-        boards = json.loads((run / "leaderboard.json").read_text(encoding="utf-8"))["boards"]
+        boards = json.loads((run / BOARD_JSON).read_text(encoding="utf-8"))["boards"]
         titles = tuple(str(board["title"]) for board in boards)
     except (OSError, ValueError, KeyError, TypeError):
         titles = ()  # its page can be opened all the same

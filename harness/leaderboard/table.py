@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from harness.api.errors import HarnessError
-from harness.leaderboard.decide.comparable import REFERENCES, Group, group_of
+from harness.leaderboard.decide.comparable import BASELINES, Group, group_of
 from harness.leaderboard.decide.estimates import (
     Estimate,
     Resampling,
@@ -29,13 +29,13 @@ from harness.statistics.metrics import METRICS
 from harness.statistics.pairwise_tests import PairwiseTests, rank_ranges, tiers
 from harness.statistics.yardsticks import YARDSTICKS
 
-BASE = REFERENCES[0]
+BASE = BASELINES[0]
 VS_BASE = ("pairwise_accuracy@mean", "pairwise_accuracy@sum")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Standing:
-    """The place of a system; reference systems have none."""
+    """The place of a system; baseline rows have none."""
 
     rank: int | None = None
     """1 + systems with a higher value; failed ones come last on a model's board and have none over all models."""
@@ -44,7 +44,7 @@ class Standing:
     """The ranks that the comparisons leave open, low being best."""
     tier: int | None = None
     p_best: float | None = None
-    """How often it is the best of the ranked systems over the resamples; None for those that came to nothing."""
+    """How often it is the best of the ranked systems over the resamples; None for those that failed or diverged."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,7 +89,7 @@ class Board:
     """The three score gaps that part the quartiles of the gap metrics; empty where no gap is known."""
     rows: tuple[Row, ...]
     p_values: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
-    """Of each pair of ranked losses, adjusted for all pairs; the tests behind ranks and tiers."""
+    """For each pair of ranked losses, adjusted for all pairs; from the tests behind ranks and tiers."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,7 +109,7 @@ def build(
     models: Sequence[str] = (),
     asked: Sequence[tuple[str, int]] = (),
 ) -> Table:
-    """Return the table of a run's records: a board a model, in the order of `models`, and one over all of them.
+    """Return the table of a run's records: one board per model, in the order of `models`, and one over all of them.
 
     `asked`: (label, seed) of every system the run was started with; one without a record is shown as missing.
     Raises `HarnessError` for a metric that does not rank, for no records, and for records that may not stand together.
@@ -132,9 +132,9 @@ def build(
 
 def _board(group: Group, models: tuple[str, ...]) -> Board:
     """Return the board of these models: one, or all."""
-    trouble = {label: found for label in group.labels if (found := group.trouble(label, models))}
+    trouble = {label: lost for label in group.labels if (lost := group.trouble(label, models))}
     sound = [label for label in group.labels if label not in trouble]
-    drawn = samples(group.evidence.values, [*sound, *group.references], models, group.seeds or (0,), group.resampling)
+    drawn = samples(group.evidence.values, [*sound, *group.baselines], models, group.seeds or (0,), group.resampling)
     measured = {name: estimates(sample) for name, sample in drawn.items()}
     against = {name: differences(drawn[name], BASE) for name in VS_BASE if name in drawn}
     values = {label: estimate.value for label, estimate in measured.get(group.ranked_by, {}).items() if label in sound}
@@ -157,7 +157,7 @@ def _board(group: Group, models: tuple[str, ...]) -> Board:
             vs_leader=leader.get(label, Estimate()),
             reliability=() if label in trouble else _reliability(group, label, models),
         )
-        for label in [*order, *(label for label in sound if label not in values), *group.references, *trouble]
+        for label in [*order, *(label for label in sound if label not in values), *group.baselines, *trouble]
     ]
     mine = [record for unit, record in group.records.items() if unit.model in models]
     first = mine[0]
@@ -205,7 +205,7 @@ def _standings(
 
 
 def _last(labels: Sequence[str], ranked: int) -> dict[str, Standing]:
-    """Return the places of systems that came to nothing: behind all others, in no order among themselves."""
+    """Return the places of systems without a result: behind all others, in no order among themselves."""
     return {
         label: Standing(rank=ranked + place, rank_low=ranked + 1, rank_high=ranked + len(labels))
         for place, label in enumerate(labels, start=1)
@@ -240,7 +240,7 @@ def _reliability(group: Group, label: str, models: Sequence[str]) -> tuple[Bin, 
 def _missing(
     group: Group, label: str, models: Sequence[str], measured: Mapping[str, Mapping[str, Estimate]]
 ) -> dict[str, str]:
-    """Return why the metrics that the system lacks are missing, as its records say."""
+    """Return why metrics of the system are missing, as its records say."""
     reasons: dict[str, str] = {}
     for unit, record in group.records.items():
         if unit.label == label and unit.model in models:

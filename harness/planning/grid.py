@@ -76,7 +76,7 @@ def select(text: str, known: Sequence[str], resolve: Callable[[str, Mapping[str,
         elif name.startswith("-"):
             removed.append(_known(name[1:], known))
         elif item in ("all", "core"):
-            chosen.extend((each, {}) for each in (known if item == "all" else CORE))
+            chosen.extend((loss, {}) for loss in (known if item == "all" else CORE))
         else:
             chosen.append((name, {}))
             if colon:
@@ -94,7 +94,7 @@ def select(text: str, known: Sequence[str], resolve: Callable[[str, Mapping[str,
     seen: dict[str, str] = {}
     for system in systems:
         same = seen.setdefault(_exact(system.loss), system.label)
-        if same != system.label or [each.label for each in systems].count(system.label) > 1:
+        if same != system.label or [other.label for other in systems].count(system.label) > 1:
             raise HarnessError(
                 f"--plugins got '{text}', in which '{same}' and '{system.label}' are the same; name it once"
             )

@@ -1,4 +1,4 @@
-"""What a worker process is given, and the record of a cell that came to nothing. Imports no torch."""
+"""What a worker process is given, and the record of a cell that failed or diverged. Imports no torch."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from harness.manager import Owner
 from harness.planning.grid import Cell, System
 from harness.planning.run_file import PROTOCOL, Run
 from harness.run_folder.facts import BoardKey, DataFacts, LossFacts, ModelFacts, ScorerFacts, Spend, TuningFacts
+from harness.run_folder.paths import CELLS
 from harness.run_folder.record import Record
 from harness.run_folder.store import write_record
 
@@ -42,7 +43,7 @@ class Job:
 
 def cell_folder(job: Job, key: str) -> Path:
     """Return the folder of a cell."""
-    return job.folder / "cells" / key
+    return job.folder / CELLS / key
 
 
 def loss_facts(job: Job, loss: Loss) -> LossFacts:

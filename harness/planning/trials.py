@@ -1,8 +1,8 @@
 """What trials are: configurations sampled alike for every loss, and the choice among their values on the dev split.
 
 Pure; the sampler is Optuna's quasi-random one (scrambled Sobol points), which looks at no value, so the trials of a
-loss can be computed in any order and on any machine. The published defaults are no trial: they stand on a board of
-their own, and would be a better start for the losses whose authors tuned on like data.
+loss can be computed in any order and on any machine. The published defaults are no trial: they have a board of their
+own, and as a trial they would favour the losses whose authors tuned on similar data.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ Resolve = Callable[[str, Mapping[str, Any]], Loss]
 def space(system: System, rates: tuple[float, float]) -> dict[str, Range]:
     """Return what the trials of a system vary: the learning rate and its loss's space, less the options given."""
     low, high = rates
-    found = {RATE: Range(low=low, high=high, log=True)}
+    spreads = {RATE: Range(low=low, high=high, log=True)}
     for option, spread in system.loss.tuning_space().items():
         if option not in system.given:
-            found[f"{OPTION}{option}"] = spread
-    return found
+            spreads[f"{OPTION}{option}"] = spread
+    return spreads
 
 
 def sampled(spreads: Mapping[str, Range], number: int, seed: int) -> list[dict[str, float]]:
@@ -62,12 +62,12 @@ def sampled(spreads: Mapping[str, Range], number: int, seed: int) -> list[dict[s
         }
 
         class Known(optuna.samplers.QMCSampler):
-            """The space is known before the first trial, which would otherwise be drawn independently."""
+            """Knows the space before the first trial, which would otherwise be drawn independently."""
 
             def infer_relative_search_space(self, study: Any, trial: Any) -> dict[str, Any]:
                 return dict(distributions)
 
-        with warnings.catch_warnings():  # its interface may change, says the sampler
+        with warnings.catch_warnings():  # the sampler warns that its interface may change
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             study = optuna.create_study(sampler=Known(scramble=True, seed=seed))
         trials = [study.ask(distributions).params for _ in range(number)]
@@ -82,10 +82,10 @@ def _typed(value: float, spread: Range) -> float:
 
 def trials_of(system: System, run: Run, resolve: Resolve) -> list[System]:
     """Return the trials of a system: as many for every loss, seeded by the run's first seed."""
-    found = []
+    trials = []
     for number, values in enumerate(sampled(space(system, run.trial_learning_rates), run.trials, run.seeds[0])):
         options = {name.removeprefix(OPTION): value for name, value in values.items() if name.startswith(OPTION)}
-        found.append(
+        trials.append(
             replace(
                 system,
                 loss=resolve(system.loss.name, {**system.loss.options(), **options}),
@@ -94,7 +94,7 @@ def trials_of(system: System, run: Run, resolve: Resolve) -> list[System]:
                 trial=Trial(system=system.label, number=number, options=options),
             )
         )
-    return found
+    return trials
 
 
 def described(run: Run, systems: Sequence[System]) -> dict[str, Any]:
@@ -107,8 +107,8 @@ def described(run: Run, systems: Sequence[System]) -> dict[str, Any]:
         "budget": run.settings.budget,
         "space": {
             label: {
-                name.removeprefix(OPTION): [each.low, each.high, "log" if each.log else "linear"]
-                for name, each in spreads.items()
+                name.removeprefix(OPTION): [spread.low, spread.high, "log" if spread.log else "linear"]
+                for name, spread in spreads.items()
             }
             for label, spreads in sorted(spaces.items())
         },
@@ -124,7 +124,7 @@ def _optuna() -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """What came of one trial on one model."""
+    """The outcome of one trial on one model."""
 
     model: str
     system: str
@@ -141,12 +141,12 @@ class Outcome:
 
 def outcomes(records: Sequence[Record], metric: str) -> list[Outcome]:
     """Return the outcomes that records of trials hold, by model, system and number."""
-    found = []
+    tried = []
     for record in records:
         if record.tuning is None:  # a baseline row
             continue
         assert record.learning_rate is not None, "a trial has the learning rate it was trained with"
-        found.append(
+        tried.append(
             Outcome(
                 model=record.model.name,
                 system=record.tuning.system,
@@ -158,40 +158,40 @@ def outcomes(records: Sequence[Record], metric: str) -> list[Outcome]:
                 reason=record.reason,
             )
         )
-    return sorted(found, key=lambda each: (each.model, each.system, each.number))
+    return sorted(tried, key=lambda outcome: (outcome.model, outcome.system, outcome.number))
 
 
-def chosen(found: Sequence[Outcome], trials: int) -> dict[tuple[str, str], Outcome]:
+def chosen(tried: Sequence[Outcome], trials: int) -> dict[tuple[str, str], Outcome]:
     """Return the best of the first `trials` of each (model, system): the highest value, of equal ones the lower number.
 
     A trial without a value loses to every other. Where none has one it is the first: its row then says what went wrong.
     """
     best: dict[tuple[str, str], Outcome] = {}
-    for each in found:
-        if each.number >= trials:
+    for outcome in tried:
+        if outcome.number >= trials:
             continue
-        place = (each.model, each.system)
-        if place not in best or _order(each) > _order(best[place]):
-            best[place] = each
+        place = (outcome.model, outcome.system)
+        if place not in best or _order(outcome) > _order(best[place]):
+            best[place] = outcome
     return best
 
 
-def _order(one: Outcome) -> tuple[float, int]:
-    return (-math.inf if one.value is None else one.value), -one.number
+def _order(outcome: Outcome) -> tuple[float, int]:
+    return (-math.inf if outcome.value is None else outcome.value), -outcome.number
 
 
-def trials_csv(found: Sequence[Outcome], best: Mapping[tuple[str, str], Outcome], metric: str) -> str:
-    """Return one line a trial with a heading: its options, its value on the dev split, whether it was chosen."""
-    options = sorted({option for each in found for option in each.options})
+def trials_csv(tried: Sequence[Outcome], best: Mapping[tuple[str, str], Outcome], metric: str) -> str:
+    """Return one line per trial with a heading: its options, its value on the dev split, whether it was chosen."""
+    options = sorted({option for outcome in tried for option in outcome.options})
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     heading = [*(f"{OPTION}{name}" for name in options), RATE, f"dev_{metric}", "status", "reason", "chosen"]
     writer.writerow(["model", "loss", "trial", *heading])
-    for each in found:
-        picked = best.get((each.model, each.system)) == each
+    for outcome in tried:
+        picked = best.get((outcome.model, outcome.system)) == outcome
         writer.writerow(
-            [each.model, each.system, each.number]
-            + ["none" if (value := each.options.get(name, "")) is None else value for name in options]
-            + [each.learning_rate, each.value, each.status, each.reason, "yes" if picked else "no"]
+            [outcome.model, outcome.system, outcome.number]
+            + ["none" if (value := outcome.options.get(name, "")) is None else value for name in options]
+            + [outcome.learning_rate, outcome.value, outcome.status, outcome.reason, "yes" if picked else "no"]
         )
     return text.getvalue()

@@ -16,12 +16,12 @@ from pydantic_core import PydanticCustomError
 
 
 def _whole(value: Any) -> Any:
-    """Return a number of numpy's as Python's."""
+    """Return a number of numpy as Python's own; anything else as it is."""
     return value.item() if type(value).__module__ == "numpy" else value
 
 
 def _number(value: Any) -> float | None:
-    """Return a number as it is given, and None for one that is not finite: JSON has no other sign for it."""
+    """Return a number as it is given, and None for one that is not finite, which JSON cannot say."""
     value = _whole(value)
     if value is not None and type(value) not in (int, float):
         raise PydanticCustomError("number", "expected a number or null")
@@ -248,7 +248,7 @@ class BoardKey(Facts):
         return differing(self.as_json(), other.as_json())
 
 
-def differing(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+def differing(left: Mapping[str, Any], right: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
     """Return the names under which two mappings differ, each with both values; a missing one counts as None."""
-    pairs = {name: (one.get(name), other.get(name)) for name in {**one, **other}}
+    pairs = {name: (left.get(name), right.get(name)) for name in {**left, **right}}
     return {name: values for name, values in pairs.items() if values[0] != values[1]}

@@ -69,7 +69,7 @@ def write_manifest(run: Path, manifest: Manifest) -> None:
 
 
 def read_manifest(run: Path) -> Manifest:
-    """Return the manifest of a run folder. Raises `HarnessError` for a folder without one, and for what is none."""
+    """Return the manifest of a run folder. Raises `HarnessError` where there is none, or the file is no manifest."""
     path = run / MANIFEST
     if not path.is_file():
         raise HarnessError(f"got {run}, expected a run folder (one with {MANIFEST}); name the output folder of a run")

@@ -10,9 +10,29 @@ from pathlib import Path
 
 from harness.api.errors import HarnessError
 
-RECORD, ROWS, RESPONSES, MANIFEST, CELLS = "record.json", "rows.parquet", "responses.parquet", "manifest.json", "cells"
+RUN_FILE, MANIFEST, LOCK = "run.toml", "manifest.json", ".lock"
+"""Files of a run: its options, what it ran on, and what keeps a second process from computing it."""
+CELLS, LOGS, PLOTS = "cells", "logs", "plots"
+"""Folders of a run: a folder per cell, the output of its workers, the pictures of its page."""
+BOARD_JSON, BOARD_MARKDOWN, BOARD_CSV, PAGE = (
+    *("leaderboard.json", "leaderboard.md", "leaderboard.csv"),
+    "leaderboard.html",
+)
+BOARDS = (BOARD_JSON, BOARD_MARKDOWN, BOARD_CSV)
+"""The leaderboards that the records decide byte for byte; the page has pictures too, which libraries draw."""
+PICTURE_SPECS = "pictures.json"
+"""In `PLOTS`: the pictures as Vega-Lite has them, from which their files are drawn."""
+NOISE_FLOOR = "gate.json"
+"""Beside the baseline of a gate: what repeated runs of the same code differ by."""
+RECORD, ROWS, RESPONSES, TRAIN_LOG = "record.json", "rows.parquet", "responses.parquet", "train.parquet"
+CELL_FILES = (ROWS, RESPONSES, TRAIN_LOG, RECORD)
+"""What a finished cell consists of; the record is written last."""
+TRAINED, WEIGHTS, SCRATCH = "trained.json", "weights", "scratch"
+"""What a cell has besides while it is trained and not scored yet."""
 TUNING, TUNED = "tuning", "tuned-"
 """Folders inside a run, each a run folder of its own: the trials, and `tuned-<trials>`, what was chosen from them."""
+TRIALS = "trials.csv"
+"""In `TUNING`: the list of the trials."""
 
 
 def cache_folder() -> Path:
@@ -23,10 +43,33 @@ def cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "preference-harness"
 
 
+def is_run(folder: Path) -> bool:
+    """Return whether this is a run folder: one with `cells/` in it."""
+    return (folder / CELLS).is_dir()
+
+
+def check_run(folder: Path) -> None:
+    """Raise `HarnessError` for a folder that is no run folder."""
+    if not is_run(folder):
+        raise HarnessError(
+            f"got {folder}, expected a run folder (one with {CELLS}/ in it); name the output folder of a run"
+        )
+
+
+def record_files(run: Path) -> Iterator[Path]:
+    """Yield the record.json of every finished cell, in no order; none for a folder that is no run."""
+    yield from run.glob(f"{CELLS}/*/{RECORD}")
+
+
+def has_records(run: Path) -> bool:
+    """Return whether the folder holds any finished cell."""
+    return any(record_files(run))
+
+
 def runs_inside(run: Path) -> list[Path]:
     """Return the folders of a run's trials and of what was chosen from them, fewest trials first."""
-    found = [folder for folder in (run / TUNING, *run.glob(f"{TUNED}*")) if any(folder.glob(f"{CELLS}/*/{RECORD}"))]
-    return sorted(found, key=lambda folder: (folder.name != TUNING, len(folder.name), folder.name))
+    inner = [folder for folder in (run / TUNING, *run.glob(f"{TUNED}*")) if has_records(folder)]
+    return sorted(inner, key=lambda folder: (folder.name != TUNING, len(folder.name), folder.name))
 
 
 def tuned_runs(run: Path) -> list[Path]:

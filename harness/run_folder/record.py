@@ -99,7 +99,7 @@ class Record(Facts):
 
 
 class RecordError(HarnessError):
-    """A record.json that is none; `problems` has what is wrong, each as got, expected, do."""
+    """A record.json that is no record; `problems` says what is wrong, each as got, expected, do."""
 
     def __init__(self, path: Path, problems: Sequence[str]) -> None:
         self.problems = tuple(problems)

@@ -14,8 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.api.errors import HarnessError
-from harness.run_folder.paths import CELLS, RECORD, RESPONSES, ROWS
+from harness.run_folder.paths import RECORD, RESPONSES, ROWS, check_run, record_files
 from harness.run_folder.record import Record, RecordError, parse_record
 from harness.run_folder.tables import RESPONSE_COLUMNS, ROW_COLUMNS, check_columns
 
@@ -81,10 +80,8 @@ def read_record(folder: Path) -> Record:
 
 def read_records(run: Path) -> list[Record]:
     """Return the finished cells of a run folder, sorted by key; a cell folder without record.json is not done."""
-    cells = run / CELLS
-    if not cells.is_dir():
-        raise HarnessError(f"got {run}, expected a run folder (one with cells/ in it); name the output folder of a run")
-    records = [read_record(path.parent) for path in cells.glob(f"*/{RECORD}")]
+    check_run(run)
+    records = [read_record(path.parent) for path in record_files(run)]
     return sorted(records, key=lambda record: (record.key, record.folder.name))
 
 

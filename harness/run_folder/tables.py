@@ -46,7 +46,7 @@ KINDS: Mapping[str, type] = {
 
 
 def read_frame(path: Path, expected: tuple[str, ...]) -> pd.DataFrame:
-    """Return a table with all `expected` columns. Raises `HarnessError` where it is no table or lacks one."""
+    """Return a table with all `expected` columns. Raises `HarnessError` where it is no table or lacks a column."""
     import pandas as pd
 
     try:
@@ -58,7 +58,7 @@ def read_frame(path: Path, expected: tuple[str, ...]) -> pd.DataFrame:
 
 
 def read_columns(path: Path, names: Iterable[str]) -> Columns:
-    """Return columns of a cell's table as arrays. Imports no pandas, which takes thrice the time.
+    """Return columns of a cell's table as arrays. Imports no pandas, which takes three times as long.
 
     Of rows.parquet and responses.parquet every column must be there; of another file those that are there are returned.
     """
@@ -76,7 +76,7 @@ def read_columns(path: Path, names: Iterable[str]) -> Columns:
 
 
 def columns_of(table: pd.DataFrame | Columns, names: Iterable[str]) -> Columns:
-    """Return columns of a DataFrame as arrays; what is `Columns` already is given back."""
+    """Return columns of a DataFrame as arrays; `Columns` are returned as they are."""
     if isinstance(table, Mapping):
         return table
     return {

@@ -12,9 +12,8 @@ from typing import Literal
 
 from harness.api.errors import HarnessError
 from harness.run_folder.facts import Facts, Number, Spend
+from harness.run_folder.paths import TRAINED, WEIGHTS
 from harness.run_folder.store import write_atomically
-
-TRAINED, WEIGHTS = "trained.json", "weights"
 
 
 class TrainedCell(Facts):

@@ -83,7 +83,7 @@ def own_rewards(loss: Loss, sums: np.ndarray, lengths: np.ndarray, base: np.ndar
     """Return the loss's own reward of each response, (responses,) float64.
 
     The loss gets copies: whatever it writes into them, the log-probs of this cell and of the base stay as they are.
-    Raises `HarnessError` where the reward is not one finite number a response.
+    Raises `HarnessError` where the reward is not one finite number per response.
     """
     with torch.no_grad():
         reward = loss.reward(
@@ -95,13 +95,13 @@ def own_rewards(loss: Loss, sums: np.ndarray, lengths: np.ndarray, base: np.ndar
         )
     if not isinstance(reward, torch.Tensor) or reward.shape != sums.shape:
         got = f"shape {tuple(reward.shape)}" if isinstance(reward, torch.Tensor) else f"a {type(reward).__name__}"
-        raise HarnessError(f"loss '{loss.name}': reward gave {got}, expected one number a response {sums.shape}")
+        raise HarnessError(f"loss '{loss.name}': reward gave {got}, expected one number per response {sums.shape}")
     values = reward.double().numpy()
     lost = int((np.isfinite(sums) & ~np.isfinite(values)).sum())
     if lost:
         raise HarnessError(
             f"loss '{loss.name}': reward is not finite for {lost} of {len(values)} responses, expected a number for "
-            "each: a pair without one would be left out of the accuracy; mend reward"
+            "each: a pair without one would be left out of the accuracy; correct reward"
         )
     return values
 

@@ -26,6 +26,7 @@ from harness.planning.events import Phase, Tell
 from harness.planning.grid import Cell
 from harness.planning.job import Job
 from harness.planning.run_file import PROTOCOL
+from harness.run_folder.paths import record_files
 from harness.training.reference_cache import BLOCKS, Pass, Ragged, Reference, reference_pass
 
 
@@ -85,7 +86,7 @@ def prepare(job: Job, tell: Tell) -> Prepared:
 
 def require_same_start(job: Job, start: StartCheckpoint) -> None:
     """Raise `HarnessError` where the folder holds results of this model from another start checkpoint."""
-    for path in sorted(job.folder.glob("cells/*/record.json")):
+    for path in sorted(record_files(job.folder)):
         fields = json.loads(path.read_text(encoding="utf-8"))
         before = fields["model"].get("fingerprint")
         if (

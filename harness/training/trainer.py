@@ -244,7 +244,7 @@ class _Visits(IterableDataset[np.ndarray]):
 
 
 class _Budget(TrainerCallback):
-    """Reports each step, and stops when a budget in seconds is used up."""
+    """Reports each step, and ends training when a budget in seconds is used up."""
 
     def __init__(self, trainer: PreferenceTrainer, on_step: Callable[[int], None]) -> None:
         self.trainer, self.on_step = trainer, on_step
@@ -284,7 +284,6 @@ def _arguments(plan: Plan, recipe: Recipe, scratch: Path) -> TrainingArguments:
         use_cpu=not torch.cuda.is_available(),
         dataloader_pin_memory=False,
     )
-    arguments._n_gpu = min(
-        1, arguments.n_gpu
-    )  # one device per worker: with more, Trainer would wrap the model in DataParallel
+    # one device per worker: with more, Trainer would wrap the model in DataParallel
+    arguments._n_gpu = min(1, arguments.n_gpu)
     return arguments

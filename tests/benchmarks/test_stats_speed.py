@@ -7,7 +7,7 @@ import time
 import numpy as np
 import pytest
 
-from harness.leaderboard.decide.estimates import Resampling, Unit, Values, chances, comparison, estimates, sample
+from harness.leaderboard.decide.estimates import Resampling, Unit, Values, chances, comparison, estimates, samples
 from harness.statistics.calibration import brier_examples, ece_examples, wins
 from harness.statistics.rank_correlations import spearman_examples
 
@@ -18,7 +18,7 @@ SYSTEMS, PAIRS, PROMPTS, RESAMPLES = 40, 2000, 2000, 10_000
 def test_forty_systems_over_two_thousand_pairs_take_less_than_five_seconds() -> None:
     """Accuracy, margin, Brier, ECE and pooled Spearman with intervals, all pairs compared, P(best): processor time.
 
-    A prompt a pair, which is the most prompts there can be; nothing is computed before the clock starts.
+    Every pair has its own prompt, which is the most prompts there can be; nothing is computed before the clock starts.
     """
     rng = np.random.default_rng(0)
     quality = rng.normal(size=2 * PAIRS)
@@ -37,30 +37,25 @@ def test_forty_systems_over_two_thousand_pairs_take_less_than_five_seconds() -> 
         "spearman": [spearman_examples(reward, score) for reward in rewards],
     }
     resampling = Resampling(resamples=RESAMPLES, seed=0)
-    samples = {
-        name: sample(
-            Values(
-                prompt=of_response if name == "spearman" else of_pair,
-                n_prompts=PROMPTS,
-                units=dict(zip(units, found, strict=True)),
-            ),
-            labels,
-            ("qwen",),
-            (0,),
-            resampling,
+    metrics = {
+        name: Values(
+            prompt=of_response if name == "spearman" else of_pair,
+            n_prompts=PROMPTS,
+            units=dict(zip(units, per_system, strict=True)),
         )
-        for name, found in values.items()
+        for name, per_system in values.items()
     }
-    measured = {name: estimates(one) for name, one in samples.items()}
-    compared = comparison(samples["pairwise_accuracy"], resampling)
-    chance = chances(samples["pairwise_accuracy"], resampling)
+    drawn = samples(metrics, labels, ("qwen",), (0,), resampling)
+    measured = {name: estimates(sample) for name, sample in drawn.items()}
+    compared = comparison(drawn["pairwise_accuracy"], resampling)
+    chance = chances(drawn["pairwise_accuracy"], resampling)
     spent, wall = time.process_time() - began, time.perf_counter() - began_wall
     print(
         f"\n{RESAMPLES:,} resamples x {SYSTEMS} systems x {PAIRS:,} pairs: {spent:.2f} s of processor time, "
         f"{wall:.2f} s on the clock",
         end="",
     )
-    assert all(np.isfinite(one.high) for found in measured.values() for one in found.values())
+    assert all(np.isfinite(estimate.high) for by_label in measured.values() for estimate in by_label.values())
     assert compared.p.shape == (SYSTEMS, SYSTEMS)
     assert sum(chance.values()) == pytest.approx(1)
     assert spent < 5  # all threads together: the time on two free cores is no more

@@ -86,7 +86,7 @@ def rows_of(margins: np.ndarray, per_prompt: int) -> pd.DataFrame:
 
 
 def responses_of(margins: np.ndarray, per_prompt: int) -> pd.DataFrame:
-    """One response a pair, its reward the margin and its score the pair's number."""
+    """One response per pair: its reward is the margin, its score the pair's number."""
     n = len(margins)
     return pd.DataFrame(
         {

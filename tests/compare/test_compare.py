@@ -14,10 +14,11 @@ from made_records import made_manifest
 from scipy import stats as scipy_stats
 
 from harness.api import HarnessError
-from harness.compare import Difference, compare, run_compare
-from harness.compare.paired import Paired, differences
+from harness.compare import run_compare
+from harness.compare.comparison import compare
+from harness.compare.paired import Difference, Paired, differences
 from harness.compare.sides import LossOnModel
-from harness.leaderboard import build
+from harness.leaderboard.table import build
 from harness.run_folder.manifest import write_manifest
 from harness.run_folder.store import read_records
 

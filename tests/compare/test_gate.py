@@ -14,7 +14,9 @@ from scipy import stats as scipy_stats
 
 from harness.__main__ import main
 from harness.api import HarnessError
-from harness.compare import Status, compare, gate, run_gate
+from harness.compare import run_gate
+from harness.compare.comparison import compare
+from harness.compare.verdict import Status, gate
 
 Write = Callable[..., None]
 RNG = np.random.default_rng
@@ -201,7 +203,7 @@ def test_cells_that_came_to_nothing_in_new_decide_before_all_else(runs: tuple[Pa
     write_cell(runs[1], "two", status="diverged", reason="loss became NaN at step 7")
     text, code = run_gate(*runs, 0.01)
     assert code == 6
-    assert text.startswith("Failed cells: 1 of NEW came to nothing. simpo on qwen regressed.")
+    assert text.startswith("Failed cells: 1 of NEW without a complete result. simpo on qwen regressed.")
     assert "two on qwen, seed 0: diverged: loss became NaN at step 7" in text
 
 

@@ -12,11 +12,14 @@ from scipy import stats as scipy_stats
 
 from harness.__main__ import main
 from harness.api import HarnessError
-from harness.compare import NoiseFloor, calibrate, compare, gate, read_noise, run_calibrate, run_gate
-from harness.compare.noise import FILE, Spread
+from harness.compare import run_calibrate, run_gate
+from harness.compare.comparison import compare
+from harness.compare.noise import NoiseFloor, Spread, read_noise
 from harness.compare.paired import Paired, differences
-from harness.compare.repeats import smallest_margin
+from harness.compare.repeats import calibrate, smallest_margin
 from harness.compare.sides import LossOnModel
+from harness.compare.verdict import gate
+from harness.run_folder.paths import NOISE_FLOOR
 
 Write = Callable[..., None]
 RNG = np.random.default_rng
@@ -108,7 +111,7 @@ def test_with_a_noise_floor_the_interval_covers_reruns(tmp_path: Path, write_cel
         ({"metric": "spearman"}, "it was measured for spearman"),
         ({"dataset_fingerprint": "else"}, "it was measured on other data"),
         ({"settings": {"budget": "pairs=1"}}, "it was measured with another budget"),
-        ({"seeds": 3}, "it was measured with 3 seeds a run, here are 1"),
+        ({"seeds": 3}, "it was measured with 3 seeds per run, but here are 1"),
     ],
 )
 def test_a_noise_floor_of_other_runs_is_not_used_and_told(
@@ -116,7 +119,7 @@ def test_a_noise_floor_of_other_runs_is_not_used_and_told(
 ) -> None:
     folders = write_runs(tmp_path, write_cell, noisy_runs(RNG(0), 2, 1, n=100))
     run_calibrate(folders)
-    path = folders[0] / FILE
+    path = folders[0] / NOISE_FLOOR
     path.write_text(json.dumps(json.loads(path.read_text()) | changed))
     text, _ = run_gate(folders[0], folders[0], 0.01)
     assert f"The noise floor beside BASE is not used: {why}" in text.replace("budget, ", "budget")[:10_000]
@@ -124,7 +127,7 @@ def test_a_noise_floor_of_other_runs_is_not_used_and_told(
 
 def test_a_broken_noise_floor_and_runs_that_are_no_repeats_are_refused(tmp_path: Path, write_cell: Write) -> None:
     folders = write_runs(tmp_path, write_cell, noisy_runs(RNG(0), 2, 2, n=100))
-    (folders[0] / FILE).write_text('{"schema": 9}')
+    (folders[0] / NOISE_FLOOR).write_text('{"schema": 9}')
     with pytest.raises(HarnessError, match="schema 9, expected what `harness gate --calibrate` writes"):
         run_gate(folders[0], folders[0], 0.01)
     with pytest.raises(HarnessError, match="got 1 run to calibrate with"):

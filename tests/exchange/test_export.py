@@ -165,8 +165,8 @@ def test_cells_that_came_to_nothing_are_said_to_have_no_file(
     run = make_run(tmp_path / "run", "simpo", board=False)
     add_cell(run, "ipo", None)
     text, _ = run_export(run, "lm-eval", tmp_path / "lm")
-    assert "1 files, one a cell" in text
-    assert text.endswith("1 cells that came to nothing have no file")
+    assert "1 files, one per cell" in text
+    assert text.endswith("1 cells that failed or diverged have no file")
 
 
 def test_what_cannot_be_written_is_refused(whole_run: Path, exported: dict[str, Path], tmp_path: Path) -> None:
@@ -178,7 +178,7 @@ def test_what_cannot_be_written_is_refused(whole_run: Path, exported: dict[str, 
     with pytest.raises(HarnessError, match="expected a file"):
         run_export(whole_run, "csv", tmp_path)
     (tmp_path / "cells").mkdir()
-    with pytest.raises(HarnessError, match="none scored; expected one"):
+    with pytest.raises(HarnessError, match="none scored; expected at least one"):
         run_export(tmp_path, "csv", tmp_path / "x.csv")
 
 

@@ -71,7 +71,7 @@ def test_the_same_runs_merge_to_the_same_bytes(whole_run: Path, other_run: Path,
         for name in ("a", "b")
     )
     assert first == second
-    assert len(first) == 4 * 3 + 2  # record and two tables a cell, manifest and run file
+    assert len(first) == 4 * 3 + 2  # a record and two tables per cell, manifest and run file
 
 
 @pytest.mark.usefixtures("trusting")
@@ -86,7 +86,7 @@ def test_results_that_differ_are_refused_with_both_named_and_nothing_is_written(
     assert str(caught.value).startswith(
         f"got two results of one cell that differ: {runs[0]}/cells/{IPO} / {runs[1]}/cells/{IPO}: reward of 48 of 48"
     )
-    assert "expected the same; delete the folder of the one that shall not count" in str(caught.value)
+    assert "expected the same; delete the folder of the one that should not count" in str(caught.value)
     assert not (tmp_path / "into").exists()
     add_cell(runs[1], "ipo", (rows, responses), loss={"name": "ipo", "options": {"beta": 0.3}})
     with pytest.raises(HarnessError, match=r"loss \{.*0\.2.*\} / \{.*0\.3"):
@@ -211,7 +211,7 @@ def test_a_run_without_trials_may_join_and_other_numbers_of_trials_may_not(
     assert [one.into.name for one in merged.inner] == ["tuning", "tuned-2"]
     assert read_run(tmp_path / "into" / "run.toml")["trials"] == 2
     three = add_tuned(plain, "ipo", trials=3)
-    with pytest.raises(HarnessError, match="got 2 trials a loss in two and 3 in plain; expected the same") as caught:
+    with pytest.raises(HarnessError, match="got 2 trials per loss in two and 3 in plain; expected the same") as caught:
         merge([three, two], tmp_path / "other")
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "other").exists()

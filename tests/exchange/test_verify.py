@@ -22,7 +22,7 @@ SIMPO, BASE = "qwen--simpo--abc123--seed0", "qwen--base--abc123"
 @pytest.fixture
 def boardless(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leave out the leaderboards, the slow part, where the test is about something else."""
-    monkeypatch.setattr("harness.exchange.verify.check_board", lambda run: Check(said="leaderboard"))
+    monkeypatch.setattr("harness.exchange.verify.check_board", lambda run: Check(summary="leaderboard"))
 
 
 def only_problem(run: Path) -> str:
@@ -46,7 +46,7 @@ def test_a_sound_run_is_verified_and_what_was_checked_is_counted(whole_run: Path
     text, code = run_verify(whole_run)
     assert code == 0, text
     assert "3 records are of this protocol and complete, 3 of them of scored cells" in text
-    assert "6 files of 3 cells have the sha256 that their record has" in text  # two tables a cell
+    assert "6 files of 3 cells have the sha256 that their record has" in text  # two tables per cell
     assert "rows.parquet (72 rows) and responses.parquet (144 rows) of 3 cells agree" in text  # 3 * 24, 3 * 48
     assert "leaderboard.json, leaderboard.md, leaderboard.csv as the records give, byte for byte" in text
     assert "Not checked: that the log-probs come from the training" in text
@@ -68,7 +68,7 @@ def test_a_flipped_byte_is_found_by_its_hash(run: Path) -> None:
     text, code = run_verify(run)
     assert code == 3
     assert f"cells/{SIMPO}/rows.parquet: got sha256:" in text
-    assert "not derived: first the cells must be sound" in text
+    assert "not rebuilt: first the cells must be sound" in text
 
 
 @pytest.mark.usefixtures("boardless")

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 SMALL = ("--models", "qwen", "--limit", "48", "--budget", "pairs=32", "--scorer", "transformers")
-"""A run of seconds: two steps a cell."""
+"""A run of seconds: two steps per cell."""
 
 
 @pytest.fixture(scope="session")

@@ -151,7 +151,7 @@ def test_a_killed_run_goes_on_where_it_was_and_gives_the_same_board(
     folder = tmp_path / "run"
     command = ("run", "--plugins", TRIO, *SMALL, "--output-dir", str(folder))
     run = subprocess.Popen([sys.executable, "-m", "harness", *command], env=environment, stdout=subprocess.DEVNULL)
-    wanted = 1 if moment == "trained.json" else 3  # two reference rows come first
+    wanted = 1 if moment == "trained.json" else 3  # two baseline rows come first
     until(lambda: len(list(folder.glob(f"cells/*/{moment}"))) >= wanted or run.poll() is not None, moment)
     os.kill(run.pid, signal.SIGKILL)
     run.wait()

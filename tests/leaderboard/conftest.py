@@ -94,7 +94,7 @@ def add_cell(
     prompts: int = 40,
     **changed: Any,
 ) -> None:
-    """Write one cell; without margins it is one that came to nothing. `changed` overrides fields of the record."""
+    """Write one cell; without margins it is one that failed or diverged. `changed` overrides fields of the record."""
     reference = label in ("base", "longer-wins")
     key = f"{model}--{label}" + ("" if reference else f"--seed{seed}")
     fields = {

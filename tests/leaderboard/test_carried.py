@@ -13,7 +13,7 @@ import pytest
 from scipy import stats as scipy_stats
 
 from harness.leaderboard import write
-from harness.leaderboard.decide.estimates import Resampling, Unit, Values, differences, estimates, sample
+from harness.leaderboard.decide.estimates import Resampling, Unit, Values, differences, estimates, samples
 from harness.leaderboard.table import Row, build
 from harness.run_folder.paths import RECORD
 from harness.run_folder.store import read_records
@@ -108,8 +108,9 @@ def test_the_interval_of_a_difference_is_that_of_the_differences() -> None:
     one, other = rng.exponential(size=90), rng.normal(size=90)
     units = {Unit("one", "m", 0): one, Unit("other", "m", 0): other, Unit("apart", "m", 0): one - other}
     values = Values(prompt=np.arange(90) % 30, n_prompts=30, units=units)
-    found = sample(values, ("one", "other", "apart"), ("m",), (0,), Resampling(resamples=2000, seed=0))
-    apart, direct = differences(found, "other")["one"], estimates(found)["apart"]
+    resampling = Resampling(resamples=2000, seed=0)
+    metric = samples({"metric": values}, ("one", "other", "apart"), ("m",), (0,), resampling)["metric"]
+    apart, direct = differences(metric, "other")["one"], estimates(metric)["apart"]
     assert (apart.value, apart.low, apart.high) == pytest.approx((direct.value, direct.low, direct.high), abs=1e-9)
 
 

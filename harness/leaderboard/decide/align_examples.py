@@ -10,11 +10,20 @@ from numpy.typing import NDArray
 from harness.leaderboard.decide.estimates import Evidence, Unit, Values
 from harness.run_folder.paths import RESPONSES, ROWS
 from harness.run_folder.record import Record
-from harness.run_folder.tables import Columns
+from harness.run_folder.tables import PAIR_KEYS, RESPONSE_KEYS, Columns
 from harness.statistics.intervals import numbered
 from harness.statistics.metrics import LENBALANCED, METRICS, PAIRS_READ, RESPONSES_READ, Examples, examples, gap_edges
 
-PAIR_KEYS, RESPONSE_KEYS = ("split", "pair_id"), ("split", "prompt_id", "response_id")
+
+def _sorted_by(first: tuple[str, ...], identity: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the columns to sort by: `first`, then the rest of those that identify a row."""
+    return (*first, *(name for name in identity if name not in first))
+
+
+# What identifies an example is the tables' business; its place among the others is decided here. Sums of floats depend
+# on the order of their terms, so in another order estimates and bootstrap intervals would have other last digits.
+PAIR_ORDER = _sorted_by(("split", "pair_id"), PAIR_KEYS)
+RESPONSE_ORDER = _sorted_by(("split",), RESPONSE_KEYS)
 
 
 def gather(records: Mapping[Unit, Record]) -> Evidence:
@@ -22,22 +31,22 @@ def gather(records: Mapping[Unit, Record]) -> Evidence:
     if not records:
         return Evidence(values={}, n_pairs=0, n_prompts=0, pairs=0, left_out={})
     rows, lost_rows = _in_common(
-        [record.columns(ROWS, {*PAIRS_READ, *PAIR_KEYS}) for record in records.values()],
-        PAIR_KEYS,
+        [record.columns(ROWS, {*PAIRS_READ, *PAIR_ORDER}) for record in records.values()],
+        PAIR_ORDER,
         (("reward_chosen", "reward_rejected"), ("chosen_sum_logp", "rejected_sum_logp")),
     )
     responses, lost_responses = _in_common(
-        [record.columns(RESPONSES, {*RESPONSES_READ, *RESPONSE_KEYS}) for record in records.values()],
-        RESPONSE_KEYS,
+        [record.columns(RESPONSES, {*RESPONSES_READ, *RESPONSE_ORDER}) for record in records.values()],
+        RESPONSE_ORDER,
         (("reward",), ("sum_logp",)),
     )
-    edges = gap_edges(rows[0])
-    found = [examples(*tables, edges) for tables in zip(rows, responses, strict=True)]
+    edges = gap_edges(rows[0])  # the same for every cell: gaps come from the data, and all have the same rows by now
+    per_cell = [examples(*tables, edges) for tables in zip(rows, responses, strict=True)]
     main = rows[0]["split"] != LENBALANCED
     balanced = lost_rows.count(LENBALANCED)
     left_out = {"pairs": len(lost_rows) - balanced, "length-balanced pairs": balanced, "responses": len(lost_responses)}
     return Evidence(
-        values={name: _shared(list(records), [each[name] for each in found]) for name in METRICS},
+        values={name: _shared(list(records), [metrics[name] for metrics in per_cell]) for name in METRICS},
         n_pairs=int(main.sum()),
         n_prompts=len(set(rows[0]["prompt_id"][main].tolist())),
         pairs=int(main.sum()) + left_out["pairs"],
@@ -47,28 +56,31 @@ def gather(records: Mapping[Unit, Record]) -> Evidence:
 
 
 def _in_common(
-    tables: Sequence[Columns], keys: tuple[str, ...], scores: Sequence[tuple[str, ...]]
+    tables: Sequence[Columns], order: tuple[str, ...], scores: Sequence[tuple[str, ...]]
 ) -> tuple[list[Columns], list[str]]:
-    """Return the tables cut to the keys that are scored in all, in one order, and the split of each key left out.
+    """Return the tables cut to the rows that are scored in all, in one order, and the split of each row left out.
 
-    A table that has none of a kind of score (the untrained base has no reward of its own) is not asked for it. The
-    first of `keys` is the split.
+    `order`: the columns to sort by, which identify a row too; the first is the split. `scores`: kinds of score, each
+    the columns that must all be finite for a row to be scored.
     """
-    names = [list(zip(*(table[key].tolist() for key in keys), strict=True)) for table in tables]
-    union = sorted(set(names[0]).union(*(each for each in names if each != names[0])))
+    keys_of = [list(zip(*(table[name].tolist() for name in order), strict=True)) for table in tables]
+    # most tables have the same rows in the same order; skipping those spares a set of all keys for each of them
+    union = sorted(set(keys_of[0]).union(*(keys for keys in keys_of if keys != keys_of[0])))
     common = np.ones(len(union), bool)
     aligned: list[tuple[Columns, NDArray[np.int64]]] = []
-    for k, (table, name) in enumerate(zip(tables, names, strict=True)):
-        if k and name == names[k - 1]:
+    for k, (table, keys) in enumerate(zip(tables, keys_of, strict=True)):
+        if k and keys == keys_of[k - 1]:  # and here a dictionary of all keys
             places = aligned[-1][1]
         else:
-            index = {key: place for place, key in enumerate(name)}
-            places = np.array([index.get(key, -1) for key in union], dtype=np.int64)
+            place_of = {key: place for place, key in enumerate(keys)}
+            places = np.array([place_of.get(key, -1) for key in union], dtype=np.int64)  # -1: not in this table
         common &= places >= 0
         for columns in scores:
             scored = np.all([np.isfinite(table[column]) for column in columns], axis=0)
+            # a table with no score of a kind is not asked for it, or no row would be left: the untrained base has no
+            # reward of its own, and longer-wins has no log-probs
             if scored.any():
-                common &= scored[places]
+                common &= scored[places]  # -1 reads the last row here, where `common` is False already
         aligned.append((table, places))
     return (
         [{name: values[places[common]] for name, values in table.items()} for table, places in aligned],
@@ -76,16 +88,18 @@ def _in_common(
     )
 
 
-def _shared(units: Sequence[Unit], found: Sequence[Examples]) -> Values:
+def _shared(units: Sequence[Unit], per_unit: Sequence[Examples]) -> Values:
     """Return the values of the units that have the metric, over the examples that count in all of those."""
-    finite = np.array([np.isfinite(each.value) for each in found])
+    finite = np.array([np.isfinite(metric.value) for metric in per_unit])
     having: NDArray[np.bool_] = np.asarray(finite.any(1))
-    kept = finite[having].all(0) & having.any()
-    names, prompt = numbered(found[0].prompt[kept])
+    kept = finite[having].all(0) & having.any()  # `all` over no unit is True: where none has the metric, keep nothing
+    names, prompt = numbered(per_unit[0].prompt[kept])
     return Values(
         prompt=prompt,
         n_prompts=len(names),
         units={
-            unit: each.value[kept] for unit, each, has in zip(units, found, having, strict=True) if has and kept.any()
+            unit: metric.value[kept]
+            for unit, metric, has in zip(units, per_unit, having, strict=True)
+            if has and kept.any()
         },
     )

@@ -10,7 +10,7 @@ from harness.leaderboard.decide.align_examples import gather
 from harness.leaderboard.decide.estimates import Evidence, Resampling, Unit
 from harness.run_folder.record import Record, only
 
-REFERENCES = ("base", "longer-wins")
+BASELINES = ("base", "longer-wins")
 """Baseline rows, in the order of the board."""
 
 
@@ -23,7 +23,7 @@ class Group:
     seeds: tuple[int, ...]
     labels: tuple[str, ...]
     """Loss systems, in alphabetical order."""
-    references: tuple[str, ...]
+    baselines: tuple[str, ...]
     evidence: Evidence
     ranked_by: str
     resampling: Resampling
@@ -31,7 +31,7 @@ class Group:
     def trouble(self, label: str, models: Sequence[str]) -> tuple[str, str] | None:
         """Return (status, reason) of a system that cannot be ranked: a cell of it failed, diverged or is not there."""
         several = len(models) * len(self.seeds) > 1
-        found: dict[str, list[str]] = {}
+        reasons: dict[str, list[str]] = {}
         for model in models:
             for seed in self.seeds:
                 record = self.records.get(Unit(label, model, seed))
@@ -39,10 +39,10 @@ class Group:
                 if status == "ok":
                     continue
                 reason = "not done" if record is None else record.reason or "no reason given"
-                found.setdefault(status, []).append(f"{model}, seed {seed}: {reason}" if several else reason)
-        for status in ("failed", "diverged", *found):
-            if status in found:
-                return status, "; ".join(reason for reasons in found.values() for reason in reasons)
+                reasons.setdefault(status, []).append(f"{model}, seed {seed}: {reason}" if several else reason)
+        for status in ("failed", "diverged", *reasons):
+            if status in reasons:
+                return status, "; ".join(reason for of_status in reasons.values() for reason in of_status)
         return None
 
 
@@ -64,21 +64,21 @@ def group_of(
                 f"{record.folder}, expected one; delete the one that is stale"
             )
         by_unit[unit] = record
-    found = sorted({unit.model for unit in by_unit})
-    models = [model for model in order if model in found] + [model for model in found if model not in order]
+    names = sorted({unit.model for unit in by_unit})
+    models = [model for model in order if model in names] + [model for model in names if model not in order]
     for model in models:
         mine = [record for unit, record in by_unit.items() if unit.model == model and record.scored]
         only(mine, "tokens_fingerprint", lambda record: record.tokens_fingerprint)
         only(mine, "model.fingerprint", lambda record: record.model.fingerprint)
     labels = sorted({unit.label for unit in by_unit if unit.seed is not None} | {label for label, _ in asked})
     seeds = {unit.seed for unit in by_unit if unit.seed is not None} | {seed for _, seed in asked}
-    references = {unit.label for unit in by_unit if unit.seed is None}
+    baselines = {unit.label for unit in by_unit if unit.seed is None}
     return Group(
         records=by_unit,
         models=tuple(models),
         seeds=tuple(sorted(seeds)),
         labels=tuple(labels),
-        references=tuple(sorted(references, key=lambda name: (name not in REFERENCES, name))),
+        baselines=tuple(sorted(baselines, key=lambda name: (name not in BASELINES, name))),
         evidence=gather({unit: record for unit, record in by_unit.items() if record.scored}),
         ranked_by=ranked_by,
         resampling=resampling,

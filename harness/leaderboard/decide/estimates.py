@@ -28,7 +28,7 @@ NAN = float("nan")
 
 
 class Unit(NamedTuple):
-    """One scored cell; `seed` is None for a reference system, which has none and stands for every seed."""
+    """One scored cell; `seed` is None for a baseline row, which has none and stands for every seed."""
 
     label: str
     model: str
@@ -53,7 +53,7 @@ class Values:
     """(n,) the prompt of each example, counted from 0."""
     n_prompts: int
     units: Mapping[Unit, Floats]
-    """(n,) each."""
+    """(n,) for each unit."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,16 +97,6 @@ class Sample:
     n_prompts: int
 
 
-def sample(
-    values: Values, labels: Sequence[str], models: Sequence[str], seeds: Sequence[int], resampling: Resampling
-) -> Sample:
-    """Return a metric for those of the systems `labels` that have it for every model and seed.
-
-    A value is the mean over models, each weighing the same. Reference systems stand for every seed.
-    """
-    return samples({"it": values}, labels, models, seeds, resampling)["it"]
-
-
 def samples(
     metrics: Mapping[str, Values],
     labels: Sequence[str],
@@ -114,37 +104,42 @@ def samples(
     seeds: Sequence[int],
     resampling: Resampling,
 ) -> dict[str, Sample]:
-    """Return the sample of each metric; those with as many prompts are resampled together, in one matrix product."""
-    found = {name: _unresampled(values, labels, models, seeds) for name, values in metrics.items()}
-    for n_prompts in sorted({one.n_prompts for one in found.values() if one.labels}):
-        names = [name for name, one in found.items() if one.labels and one.n_prompts == n_prompts]
+    """Return the sample of each metric, by name: of those systems of `labels` that have it for every model and seed.
+
+    A value is the mean over models, each weighing the same. Baseline rows stand for every seed. Metrics with as many
+    prompts are resampled together, in one matrix product.
+    """
+    by_metric = {name: _unresampled(values, labels, models, seeds) for name, values in metrics.items()}
+    for n_prompts in sorted({sample.n_prompts for sample in by_metric.values() if sample.labels}):
+        names = [name for name, sample in by_metric.items() if sample.labels and sample.n_prompts == n_prompts]
         drawn = resampled_means(
             resample_counts(n_prompts, resampling.resamples, resampling.seed),
-            np.concatenate([found[name].sums for name in names]),
-            np.concatenate([found[name].sizes for name in names]),
+            np.concatenate([by_metric[name].sums for name in names]),
+            np.concatenate([by_metric[name].sizes for name in names]),
         )
         start = 0
         for name in names:
-            end = start + len(found[name].labels)
-            found[name] = replace(found[name], resampled=drawn[:, start:end])
+            end = start + len(by_metric[name].labels)
+            by_metric[name] = replace(by_metric[name], resampled=drawn[:, start:end])
             start = end
-    return found
+    return by_metric
 
 
 def _unresampled(values: Values, labels: Sequence[str], models: Sequence[str], seeds: Sequence[int]) -> Sample:
-    found = {label: _of_system(values, label, models, seeds) for label in labels}
-    had = {label: each.mean(1) for label, each in found.items() if each is not None}  # (S, n)
-    if not had:
+    """Return the sample of a metric before its prompts are resampled."""
+    per_label = {label: _of_system(values, label, models, seeds) for label in labels}
+    having = {label: own.mean(1) for label, own in per_label.items() if own is not None}  # (S, n)
+    if not having:
         none = np.empty((0, 0))
         return Sample(
             labels=(), per_seed=np.empty((len(seeds), 0)), resampled=none, sums=none, sizes=none, n=0, n_prompts=0
         )
-    per_seed_KSn = np.array(list(had.values()))
+    per_seed_KSn = np.array(list(having.values()))
     sums, sizes = cluster_sums(values.prompt, per_seed_KSn.mean(1), values.n_prompts)
     return Sample(
-        labels=tuple(had),
+        labels=tuple(having),
         per_seed=per_seed_KSn.mean(-1).T,
-        resampled=np.empty((0, len(had))),
+        resampled=np.empty((0, len(having))),
         sums=sums,
         sizes=sizes,
         n=len(values.prompt),
@@ -152,71 +147,75 @@ def _unresampled(values: Values, labels: Sequence[str], models: Sequence[str], s
     )
 
 
-def estimates(one: Sample) -> dict[str, Estimate]:
+def estimates(sample: Sample) -> dict[str, Estimate]:
     """Return the estimate of each system: BCa interval for one seed, Student's t for several.
 
-    To 10 significant digits: the rest depends on the chip, and every rendering is to round the same number.
+    To 10 significant digits: the rest depends on the chip, and every rendering must round the same number.
     """
-    value, low, high = ([float(f"{number:.10g}") for number in numbers] for numbers in _intervals(one))
-    return {label: Estimate(value=value[k], low=low[k], high=high[k], n=one.n) for k, label in enumerate(one.labels)}
+    value, low, high = ([float(f"{number:.10g}") for number in numbers] for numbers in _intervals(sample))
+    return {
+        label: Estimate(value=value[k], low=low[k], high=high[k], n=sample.n) for k, label in enumerate(sample.labels)
+    }
 
 
-def differences(one: Sample, to: str) -> dict[str, Estimate]:
-    """Return each system's paired difference to the system `to`; empty where that one lacks the metric."""
-    if to not in one.labels:
+def differences(sample: Sample, to: str) -> dict[str, Estimate]:
+    """Return each system's paired difference to the system `to`; empty where `to` lacks the metric."""
+    if to not in sample.labels:
         return {}
-    base = [one.labels.index(to)]
+    base = [sample.labels.index(to)]
     return estimates(
         replace(
-            one,
-            per_seed=one.per_seed - one.per_seed[:, base],
-            resampled=one.resampled - one.resampled[:, base],
-            sums=one.sums - one.sums[base],
+            sample,
+            per_seed=sample.per_seed - sample.per_seed[:, base],
+            resampled=sample.resampled - sample.resampled[:, base],
+            sums=sample.sums - sample.sums[base],
         )
     )
 
 
-def only_systems(one: Sample, labels: Sequence[str]) -> Sample:
+def only_systems(sample: Sample, labels: Sequence[str]) -> Sample:
     """Return the sample of these systems, in this order."""
-    columns = [one.labels.index(label) for label in labels]
+    columns = [sample.labels.index(label) for label in labels]
     return replace(
-        one,
+        sample,
         labels=tuple(labels),
-        per_seed=one.per_seed[:, columns],
-        resampled=one.resampled.T[columns].T,
-        sums=one.sums[columns],
-        sizes=one.sizes[columns],
+        per_seed=sample.per_seed[:, columns],
+        resampled=sample.resampled.T[columns].T,
+        sums=sample.sums[columns],
+        sizes=sample.sizes[columns],
     )
 
 
-def comparison(one: Sample, resampling: Resampling) -> PairwiseTests:
+def comparison(sample: Sample, resampling: Resampling) -> PairwiseTests:
     """Return every pair of systems compared on the metric."""
-    return compare(one.per_seed, one.resampled, one.n_prompts, resampling.seed)
+    return compare(sample.per_seed, sample.resampled, sample.n_prompts, resampling.seed)
 
 
-def chances(one: Sample, resampling: Resampling) -> dict[str, float]:
+def chances(sample: Sample, resampling: Resampling) -> dict[str, float]:
     """Return how often each of the systems is the best of them over the resamples."""
-    shares = p_best(one.per_seed, one.resampled, one.n_prompts, resampling.seed)
-    return dict(zip(one.labels, shares.tolist(), strict=True))
+    shares = p_best(sample.per_seed, sample.resampled, sample.n_prompts, resampling.seed)
+    return dict(zip(sample.labels, shares.tolist(), strict=True))
 
 
 def reliability_of(margins: Values, label: str, models: Sequence[str], seeds: Sequence[int]) -> tuple[Bin, ...]:
     """Return a system's reliability bins over all its seeds and models; none where it lacks the `margin` in one."""
-    found = _of_system(margins, label, models, seeds)
-    if found is None:
+    margins_SMn = _of_system(margins, label, models, seeds)
+    if margins_SMn is None:
         return ()
-    return reliability(np.tile(margins.prompt, found.shape[0] * found.shape[1]), found.ravel(), margins.n_prompts)
+    return reliability(
+        np.tile(margins.prompt, margins_SMn.shape[0] * margins_SMn.shape[1]), margins_SMn.ravel(), margins.n_prompts
+    )
 
 
 def _of_system(values: Values, label: str, models: Sequence[str], seeds: Sequence[int]) -> Floats | None:
-    """Return a system's values, (S, models, n), reference systems repeated for every seed; None where one lacks."""
-    found = [
+    """Return a system's values, (S, models, n), baseline rows repeated for every seed; None where a cell lacks them."""
+    per_seed = [
         [values.units.get(Unit(label, model, seed), values.units.get(Unit(label, model, None))) for model in models]
         for seed in seeds
     ]
-    if any(value is None for of_seed in found for value in of_seed):
+    if any(value is None for of_seed in per_seed for value in of_seed):
         return None
-    return np.array(found, dtype=np.float64)
+    return np.array(per_seed, dtype=np.float64)
 
 
 def yardstick(metric: str, name: str) -> str:
@@ -226,10 +225,10 @@ def yardstick(metric: str, name: str) -> str:
     return f"{stem}@{name}" if f"{stem}@{name}" in METRICS else f"pairwise_accuracy@{name}"
 
 
-def _intervals(one: Sample) -> tuple[Floats, Floats, Floats]:
-    value = one.per_seed.mean(0)
-    if one.n_prompts < 2 or not len(value):  # one prompt has no spread to read an interval from
+def _intervals(sample: Sample) -> tuple[Floats, Floats, Floats]:
+    value = sample.per_seed.mean(0)
+    if sample.n_prompts < 2 or not len(value):  # one prompt has no spread to read an interval from
         return value, np.full(value.shape, np.nan), np.full(value.shape, np.nan)
-    if len(one.per_seed) > 1:
-        return value, *t_interval(value, *standard_errors(one.per_seed, one.resampled.var(0), one.n_prompts))
-    return value, *one_seed_interval(one.resampled, value, means_left_out(one.sums, one.sizes))
+    if len(sample.per_seed) > 1:
+        return value, *t_interval(value, *standard_errors(sample.per_seed, sample.resampled.var(0), sample.n_prompts))
+    return value, *one_seed_interval(sample.resampled, value, means_left_out(sample.sums, sample.sizes))

@@ -32,7 +32,7 @@ class RowFacts:
     label: str
     loss: str
     kind: str
-    """`loss` or `reference`."""
+    """`loss`, or `reference` for a baseline row."""
     options: Mapping[str, Any]
     """Those that are the same on all models of the board."""
     tuned: Mapping[str, Choice] = field(default_factory=dict)
@@ -54,14 +54,14 @@ class RowFacts:
 
 
 def row_facts(group: Group, label: str, models: Sequence[str]) -> RowFacts:
-    """Return what a row says besides its numbers; of a system that was not begun, what its label tells."""
+    """Return what a row says besides its numbers; of a system without a record, what its label tells."""
     everywhere = [record for unit, record in group.records.items() if unit.label == label]
     mine = [record for record in everywhere if record.model.name in models]
     loss = (mine or everywhere)[0].loss if everywhere else LossFacts(name=label.partition("(")[0], options={})
     return RowFacts(
         label=label,
         loss=loss.name,
-        kind="reference" if label in group.references else "loss",
+        kind="reference" if label in group.baselines else "loss",
         options=_shared([record.loss.options for record in mine] or [loss.options]),
         tuned={record.model.name: choice for record in mine if (choice := _choice(record))},
         reference_based=loss.needs_reference,
@@ -75,7 +75,7 @@ def row_facts(group: Group, label: str, models: Sequence[str]) -> RowFacts:
 
 def _shared(options: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Return the options that all cells have alike: tuned ones may differ between models."""
-    return {name: value for name, value in options[0].items() if all(each.get(name) == value for each in options)}
+    return {name: value for name, value in options[0].items() if all(of_cell.get(name) == value for of_cell in options)}
 
 
 def _choice(record: Record) -> Choice | None:

@@ -34,7 +34,7 @@ def title(first: Record, models: Sequence[str], seeds: Sequence[int]) -> str:
 def disclaimers(
     records: Sequence[Record], seeds: Sequence[int], evidence: Evidence, unranked: Sequence[str]
 ) -> tuple[str, ...]:
-    """Return what a reader must know before believing the board, a sentence each."""
+    """Return what a reader must know before believing the board, one sentence per item."""
     settings = records[0].board
     sentences = [MEASURES]
     if (settings.preset or records[0].model.preset) == "nano":

@@ -18,8 +18,9 @@ from harness.leaderboard.page.manifest_facts import ManifestFacts
 from harness.leaderboard.page.notes import PROTOCOL, facts, how_to_read, reproduce
 from harness.leaderboard.page.picture_section import PagePictures
 from harness.leaderboard.table import Board, Table
+from harness.run_folder.paths import BOARDS
 
-DOWNLOADS = ("leaderboard.csv", "leaderboard.json", "leaderboard.md")
+DOWNLOADS = sorted(BOARDS)
 
 
 def render(table: Table, *, manifest: ManifestFacts, pictures: PagePictures | None = None, note: str = "") -> str:

@@ -14,11 +14,10 @@ from harness.leaderboard.pictures.styles import styles
 from harness.leaderboard.pictures.vega import pictures
 from harness.leaderboard.table import Table
 from harness.run_folder.manifest import Manifest
-from harness.run_folder.paths import cache_folder
+from harness.run_folder.paths import PAGE, PLOTS, cache_folder
 from harness.run_folder.record import Record
 from harness.run_folder.store import write_atomically
 
-PAGE, PLOTS = "leaderboard.html", "plots"
 LEFT_OUT = "No pictures: this page was made without them."
 
 

@@ -21,10 +21,8 @@ from harness.leaderboard.pictures import drawing, files, styles, vega
 from harness.leaderboard.pictures.drawing import Picture
 from harness.leaderboard.pictures.points import PictureData
 from harness.leaderboard.table import Table
-from harness.run_folder.paths import cache_folder
+from harness.run_folder.paths import PICTURE_SPECS, cache_folder
 from harness.run_folder.store import file_hash, write_atomically
-
-SPECS = "pictures.json"
 
 
 def hash_of_sources(table: Table, data: Sequence[PictureData]) -> str:
@@ -40,7 +38,7 @@ def drawn_before(folder: Path, sources: str) -> list[list[Picture]] | None:
         hashes = json.loads(_seal(sources).read_text(encoding="utf-8"))
         if any(file_hash(folder / name) != known for name, known in hashes.items()):
             return None
-        boards = json.loads((folder / SPECS).read_text(encoding="utf-8"))
+        boards = json.loads((folder / PICTURE_SPECS).read_text(encoding="utf-8"))
         return [[Picture(**picture) for picture in board] for board in boards]
     except (OSError, ValueError):  # never drawn, or a file is gone or broken
         return None
@@ -49,8 +47,8 @@ def drawn_before(folder: Path, sources: str) -> list[list[Picture]] | None:
 def remember(folder: Path, sources: str, boards: Sequence[Sequence[Picture]], written: Sequence[Path]) -> None:
     """Remember that the pictures of the boards and the files `written` in `folder` were drawn from `sources`."""
     specs = json.dumps([[asdict(picture) for picture in board] for board in boards], ensure_ascii=False)
-    write_atomically(folder / SPECS, specs + "\n")
-    hashes = {path.name: file_hash(path) for path in (folder / SPECS, *written)}
+    write_atomically(folder / PICTURE_SPECS, specs + "\n")
+    hashes = {path.name: file_hash(path) for path in (folder / PICTURE_SPECS, *written)}
     write_atomically(_seal(sources), json.dumps(hashes, indent=1) + "\n")
 
 

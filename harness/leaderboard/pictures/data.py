@@ -26,14 +26,12 @@ from harness.leaderboard.pictures.points import (
     SpendPoint,
 )
 from harness.leaderboard.table import Board, Row, Table
-from harness.run_folder.paths import RESPONSES
+from harness.run_folder.paths import RESPONSES, TRAIN_LOG
 from harness.run_folder.record import Record
 from harness.run_folder.tables import Columns
 from harness.statistics.intervals import Floats
 from harness.statistics.metrics import LENBALANCED
 
-TRAIN = "train.parquet"
-"""The step log of a cell, with TRL's metric names."""
 SCORE_BINS = 10
 """Most points of one line of reward against score."""
 STRETCHES = 40
@@ -74,7 +72,7 @@ def _stands_on(record: Record, board: Board) -> bool:
 
 
 def _read(record: Record) -> _Cell:
-    log = record.columns(TRAIN, ("step", LOSS, MARGIN, CHOSEN)) if (record.folder / TRAIN).is_file() else {}
+    log = record.columns(TRAIN_LOG, ("step", LOSS, MARGIN, CHOSEN)) if (record.folder / TRAIN_LOG).is_file() else {}
     return _Cell(
         label=record.label,
         scores=_score_bins(record.columns(RESPONSES, ("split", "score", "reward"))),

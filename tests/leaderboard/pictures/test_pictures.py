@@ -17,7 +17,7 @@ import pytest
 from page_examples import HOSTILE, needed, table
 from page_examples import picture_data as example_data
 
-from harness.leaderboard import build, write
+from harness.leaderboard import write
 from harness.leaderboard.page import html
 from harness.leaderboard.page import write as page_write
 from harness.leaderboard.page.manifest_facts import ManifestFacts
@@ -27,6 +27,7 @@ from harness.leaderboard.pictures.data import STRETCHES, picture_data, short
 from harness.leaderboard.pictures.drawing import Picture
 from harness.leaderboard.pictures.styles import styles
 from harness.leaderboard.pictures.vega import pictures
+from harness.leaderboard.table import build
 from harness.run_folder.store import read_records
 from harness.statistics.calibration import Bin
 
