@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -27,6 +26,7 @@ from harness.planning.grid import Cell
 from harness.planning.job import Job
 from harness.planning.run_file import PROTOCOL
 from harness.run_folder.paths import record_files
+from harness.run_folder.store import read_record
 from harness.training.reference_cache import BLOCKS, Pass, Ragged, Reference, reference_pass
 
 
@@ -87,15 +87,11 @@ def prepare(job: Job, tell: Tell) -> Prepared:
 def require_same_start(job: Job, start: StartCheckpoint) -> None:
     """Raise `HarnessError` where the folder holds results of this model from another start checkpoint."""
     for path in sorted(record_files(job.folder)):
-        fields = json.loads(path.read_text(encoding="utf-8"))
-        before = fields["model"].get("fingerprint")
-        if (
-            fields["model"]["name"] == job.model
-            and fields["kind"] == "loss"
-            and before not in (None, start.fingerprint)
-        ):
+        record = read_record(path.parent)
+        before = record.model.fingerprint
+        if record.model.name == job.model and record.kind == "loss" and before not in (None, start.fingerprint):
             raise HarnessError(
-                f"{path.parent} was trained from another start checkpoint ({before}, now {start.fingerprint}: the "
+                f"{record.folder} was trained from another start checkpoint ({before}, now {start.fingerprint}: the "
                 "checkpoint or a library has changed); name another --output-dir"
             )
 
