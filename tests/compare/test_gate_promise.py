@@ -43,7 +43,7 @@ def halves(rng: np.random.Generator, *shape: int) -> np.ndarray:
 def runs_of_the_same_code(
     rng: np.random.Generator, runs: int = 2, *, cells: int = len(CELLS), seeds: int = 1, shift: float = 0.0
 ) -> np.ndarray:
-    """Return reward margins (runs, cells, seeds, pairs). `shift`: sd of what a run moves all margins of a cell by."""
+    """Return reward margins (runs, cells, seeds, pairs). `shift`: sd of a run's shift of all margins of a cell."""
     truth = 0.6 + halves(rng, cells, 1)
     return truth + 0.5 * halves(rng, runs, cells, seeds) + shift * rng.normal(size=(runs, cells, seeds, 1))
 

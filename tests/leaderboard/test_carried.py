@@ -1,4 +1,4 @@
-"""What boards carry beside estimates: the chance of being best, reliability, prepared columns, records of old."""
+"""What boards carry beside estimates: the chance of being best, reliability, prepared columns, older records."""
 
 from __future__ import annotations
 

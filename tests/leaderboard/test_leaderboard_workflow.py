@@ -40,7 +40,7 @@ def resolved(text: str, given: dict[str, str]) -> str:
 
 
 class Ran:
-    """The job's steps, run one after the other until one fails."""
+    """The job's steps, run one after the other, until one fails."""
 
     def __init__(self, folder: Path, *, run_code: int = 0, gate_code: int = 0, **given: str) -> None:
         binaries, self.calls_file = folder / "bin", folder / "calls"

@@ -96,7 +96,9 @@ def test_every_render_says_what_was_chosen_or_that_it_was(run: Path) -> None:
     write(run)
     text = (run / "leaderboard.md").read_text()
     assert "- good: beta = 4, learning rate 0.002 (trial 3, 0.750 on dev)" in text
-    assert text.count("Chosen on the development split") == 2  # a model each; the board over both has them in the JSON
+    assert (
+        text.count("Chosen on the development split") == 2
+    )  # once per model; the board over both has them in the JSON
     rows = json.loads((run / "leaderboard.json").read_text())["boards"][5]["rows"]
     assert rows[0]["tuned"]["gemma"]["learning_rate"] == 0.002
     lines = list(csv.DictReader(io.StringIO((run / "leaderboard.csv").read_text())))
