@@ -17,7 +17,7 @@ from harness.run_folder.record import Record, only
 from harness.run_folder.store import read_records
 from harness.run_folder.tables import PAIR_KEYS, RESPONSE_COLUMNS, RESPONSE_KEYS
 from harness.statistics.intervals import Floats
-from harness.statistics.metrics import examples
+from harness.statistics.metrics import examples, is_of_responses
 
 PAIR_SCORES = ("reward_chosen", "reward_rejected", "chosen_sum_logp", "rejected_sum_logp")
 RESPONSE_SCORES = ("reward", "sum_logp")
@@ -131,13 +131,12 @@ def read_values(records: Sequence[Record], metric: str) -> Values:
     """Return the values of a metric from the records of a cell's seeds, which must be of the same pairs."""
     import pandas as pd
 
-    on_responses = metric.startswith(("spearman", "kendall"))
     per_seed: list[Values] = []
     for record in records:
         rows, keys = _sorted(record, record.rows(), PAIR_KEYS)
         scores = _numbers(rows, PAIR_SCORES)
         responses = pd.DataFrame(columns=list(RESPONSE_COLUMNS))
-        if on_responses:
+        if is_of_responses(metric):
             responses, keys = _sorted(record, record.responses(), ("split", *RESPONSE_KEYS))
             scores = _numbers(responses, RESPONSE_SCORES)
         of_metric = examples(rows, responses)[metric]

@@ -23,11 +23,10 @@ from harness.leaderboard.formatting import rounded
 from harness.run_folder.paths import TUNED
 from harness.run_folder.record import Record
 from harness.statistics.intervals import cluster_sums
-from harness.statistics.metrics import LISTWISE, METRICS, Examples, examples
+from harness.statistics.metrics import LISTWISE, METRICS, POOLED, Examples, examples
 
 RENAMED = {"pairwise_accuracy": "acc", "pairwise_accuracy_true": "acc_true"}
 LENBALANCED, QUARTILE = "pairwise_accuracy_lenbalanced", "pairwise_accuracy_gap_q"
-ON_RESPONSES = ("spearman", "kendall", "spearman_true")
 STDERR = "clustered by prompt: sqrt(P / (P - 1) * sum over prompts (sum over its examples (x - mean))^2) / n"
 
 
@@ -84,7 +83,7 @@ def _place(name: str) -> tuple[str, str]:
         return f"_gap_q{stem.removeprefix(QUARTILE)}", f"acc,{how}"
     if stem == LENBALANCED:
         return "_lenbalanced", f"acc,{how}"
-    task = "_listwise" if stem in LISTWISE else "_responses" if stem in ON_RESPONSES else ""
+    task = "_listwise" if stem in LISTWISE else "_responses" if stem in POOLED else ""
     return task, f"{RENAMED.get(stem, stem)},{how}"
 
 

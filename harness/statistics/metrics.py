@@ -35,6 +35,8 @@ RESPONSES_READ = (
 """The columns that the metrics read from a cell's two tables."""
 LISTWISE = ("spearman_within_prompt", "kendall_within_prompt", "ndcg", "best_of_n")
 """Metrics with one value per prompt of the listwise data."""
+POOLED = ("spearman", "kendall", "spearman_true")
+"""Metrics over all responses, whatever their prompt."""
 ON_REFERENCE = ("chosen_logp_drift", "rejected_logp_drift", "likelihood_displacement")
 """Metrics that need the log-probs of the reference model."""
 
@@ -141,6 +143,11 @@ def _registry() -> dict[str, Metric]:
 
 METRICS: Mapping[str, Metric] = _registry()
 """Every metric by name, in the order of the board."""
+
+
+def is_of_responses(metric: str) -> bool:
+    """Return whether a metric is read from responses.parquet; all others are read from rows.parquet."""
+    return metric.partition("@")[0] in (*LISTWISE, *POOLED)
 
 
 def gap_edges(rows: pd.DataFrame | Columns) -> Floats:
