@@ -52,6 +52,7 @@ from harness.training.cell_record import (
     spend,
     write_baseline_rows,
 )
+from harness.training.peak_memory import leave_out_what_is_held
 from harness.training.prepared import Prepared, cell_plan, prepare
 from harness.training.trainer import Recipe, train
 from harness.training.training_data import training_data
@@ -77,6 +78,7 @@ def train_cell(prepared: Prepared, cell: Cell, tell: Tell) -> None:
     folder = cell_folder(job, cell.key)
     folder.mkdir(parents=True, exist_ok=True)
     remove_trained(folder)
+    leave_out_what_is_held()
     plan = cell_plan(prepared, cell)
     visited = plan.visited()
     # full training keeps fp32 weights under bf16 autocast: at the field's learning rates bf16 updates round to nothing

@@ -24,7 +24,9 @@ def until(holds: Callable[[], Any], what: str) -> Any:
 
 
 def has_no_writer(folder: Path) -> bool:
-    """Return whether no process holds a file below `folder` open, as far as Linux's /proc tells."""
+    """Return whether no process holds a file below `folder` open; without Linux's /proc after a second's wait."""
+    if not Path("/proc").is_dir():
+        time.sleep(1.0)
     for link in Path("/proc").glob("[0-9]*/fd/*"):
         try:
             if link.readlink().is_relative_to(folder):

@@ -192,10 +192,8 @@ def _work(packed: bytes, environment: dict[str, str], connection: Connection, lo
         from transformers.utils.logging import disable_progress_bar
 
         from harness.cell import run_model
-        from harness.training.peak_memory import leave_out_libraries
 
         disable_progress_bar()
-        leave_out_libraries()
         run_model(job, connection.send)
         connection.send(WorkerDone())
     except BrokenPipeError:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, PlainValidator
@@ -39,8 +40,10 @@ class Facts(BaseModel):
     model_config = ConfigDict(frozen=True, extra="allow", strict=True, protected_namespaces=())
 
     def as_json(self) -> dict[str, Any]:
-        """Return what was given, unknown keys too, as JSON has it."""
-        return self.model_dump(mode="json", exclude_unset=True)
+        """Return what was given, unknown keys too, as JSON has it and in the order of the fields."""
+        fields = type(self).model_fields
+        keys = [name for name, field in fields.items() if not field.exclude] + list(self.model_extra or {})
+        return {name: plain(getattr(self, name)) for name in keys if name in self.model_fields_set}
 
     def given(self) -> dict[str, object]:
         """Return the values that were given, by name, unknown keys too."""
@@ -140,7 +143,7 @@ class Spend(Facts):
     seconds: Number = None
     """Wall-clock seconds of training, the reference pass included even where it was cached."""
     peak_memory_bytes: Count = None
-    """Highest memory during training: the accelerator's, or the process's without its libraries."""
+    """Highest memory during training: the accelerator's, or what the process held more than before the cell."""
     epochs: Number = None
     """Pairs visited / training pairs."""
     reference_seconds: Number = None
@@ -252,3 +255,18 @@ def differing(left: Mapping[str, Any], right: Mapping[str, Any]) -> dict[str, tu
     """Return the names under which two mappings differ, each with both values; a missing one counts as None."""
     pairs = {name: (left.get(name), right.get(name)) for name in {**left, **right}}
     return {name: values for name, values in pairs.items() if values[0] != values[1]}
+
+
+def plain(value: Any) -> Any:
+    """Return `value` as JSON has it: numpy scalars and arrays as Python's, numbers that are not finite as None."""
+    if isinstance(value, Facts):
+        return value.as_json()
+    if isinstance(value, Mapping):
+        return {str(key): plain(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(inner) for inner in value]
+    if type(value).__module__ == "numpy":
+        return plain(value.tolist())
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return str(value) if isinstance(value, Path) else value

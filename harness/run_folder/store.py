@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import os
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from harness.run_folder.facts import plain
 from harness.run_folder.paths import RECORD, RESPONSES, ROWS, check_run, record_files
 from harness.run_folder.record import Record, RecordError, parse_record
 from harness.run_folder.tables import RESPONSE_COLUMNS, ROW_COLUMNS, check_columns
@@ -87,17 +87,4 @@ def read_records(run: Path) -> list[Record]:
 
 def as_text(value: Mapping[str, Any]) -> str:
     """Return JSON as the files of a run have it; numbers that are not finite are null."""
-    return json.dumps(_plain(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-
-
-def _plain(value: Any) -> Any:
-    """Return `value` as JSON has it: numpy scalars and arrays as Python's, numbers that are not finite as None."""
-    if isinstance(value, Mapping):
-        return {str(key): _plain(inner) for key, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(inner) for inner in value]
-    if type(value).__module__ == "numpy":
-        return _plain(value.tolist())
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    return str(value) if isinstance(value, Path) else value
+    return json.dumps(plain(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n"

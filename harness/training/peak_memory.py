@@ -1,4 +1,4 @@
-"""Peak memory of a cell: of the process without its libraries on a CPU, of the accelerator where there is one."""
+"""Peak memory of a cell: on a CPU what the process holds beyond what it held before, else the GPU's count."""
 
 from __future__ import annotations
 
@@ -9,42 +9,46 @@ from pathlib import Path
 
 import torch
 
-_libraries = 0  # resident bytes that are subtracted from every peak
+_before = 0  # resident bytes that are subtracted from every peak
 
 
-def leave_out_libraries() -> None:
-    """Subtract what is resident now from all later peaks; called when the libraries are loaded and no model is.
+def leave_out_what_is_held() -> None:
+    """Subtract what is resident now from all later peaks; called before a cell loads its model.
 
-    Which libraries are imported depends on the scorer and says nothing about the loss or the model.
+    None of it is the cell's: the libraries, which differ with the scorer; the data that all cells share; kernels that a
+    library keeps; what making the start checkpoint, or an earlier cell, left behind.
     """
-    global _libraries
-    _libraries = _resident("VmRSS:")
+    global _before
+    _return_freed()
+    _before = _resident("VmRSS:")
 
 
 def peak_memory() -> int:
-    """Return the highest memory since the last reset, in bytes, without that of the libraries.
+    """Return the highest memory since the last reset, in bytes, without what was held before the cell.
 
     On a CPU resident memory, as the operating system counts it; on an accelerator its own count of allocated memory.
     """
     if torch.cuda.is_available():
         return int(torch.cuda.max_memory_allocated())
-    return max(0, _resident("VmHWM:") - _libraries)
+    return max(0, _resident("VmHWM:") - _before)
 
 
 def reset_peak_memory() -> None:
-    """Reset the peak, so that it is that of the cell that follows; where the system cannot, the old peak stays.
-
-    Freed memory is first returned to the system: glibc keeps it, and it would count as the cell's.
-    """
+    """Reset the peak, so that it is that of the training that follows; where the system cannot, the old peak stays."""
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
-    if sys.platform == "linux":
-        with contextlib.suppress(AttributeError, OSError):  # another C library
-            ctypes.CDLL(None).malloc_trim(0)
+    _return_freed()
     try:
         Path("/proc/self/clear_refs").write_text("5")
     except OSError:
         return
+
+
+def _return_freed() -> None:
+    """Return freed memory to the system: glibc keeps it, and it would count as the cell's."""
+    if sys.platform == "linux":
+        with contextlib.suppress(AttributeError, OSError):  # another C library
+            ctypes.CDLL(None).malloc_trim(0)
 
 
 def _resident(name: str) -> int:

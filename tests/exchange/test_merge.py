@@ -49,7 +49,7 @@ def test_runs_of_two_machines_become_one_run_that_is_verified_and_says_what_came
     assert manifest.cells == (("dpo(beta=0.2)", "qwen", 0), ("ipo", "qwen", 0), ("simpo", "qwen", 0))
     assert manifest.sources is not None
     assert {name: one["cpus"] for name, one in manifest.sources.items()} == {"run": 2, "run-2": 64}
-    assert manifest.cpus is None  # the machines differ
+    assert "cpus" not in manifest.as_json()  # the machines differ
     assert (manifest.sources["run-2"]["cells"], manifest.sources["run-2"]["cells_of_an_earlier_source"]) == (
         [IPO],
         [BASE],

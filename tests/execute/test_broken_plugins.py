@@ -1,7 +1,7 @@
 """Losses that are broken, each in its way: each costs its own cell, or its own plugin, and is named with the reason.
 
-What raises, hangs, leaves or detaches in `terms` of a plain loss is in test_run.py; what fails at import in
-test_manager.py.
+What raises, leaves or detaches in `terms` of a plain loss is in test_run.py, what hangs in test_workers.py; what fails
+at import is in test_manager.py.
 """
 
 from __future__ import annotations

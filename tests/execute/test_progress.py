@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import io
-import json
 import pickle
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+from made_records import made_record
 from rich.console import Console
 
 from harness.execute.progress import RunProgress
@@ -70,8 +70,7 @@ def test_a_quiet_run_prints_failures_alone() -> None:
 def test_a_cell_without_a_record_or_with_a_failed_one_is_unfinished(tmp_path: Path) -> None:
     assert read_unfinished(tmp_path, CELLS) == CELLS
     for key, status in ((FIRST, "diverged"), (SECOND, "failed")):
-        (tmp_path / "cells" / key).mkdir(parents=True)
-        (tmp_path / "cells" / key / "record.json").write_text(json.dumps({"status": status}))
+        write_record(tmp_path / "cells" / key, made_record({"key": key, "status": status}))
     assert read_unfinished(tmp_path, CELLS) == CELLS[1:]
     before = read_status(tmp_path, CELLS)
     (tmp_path / "cells" / SECOND / "record.json").unlink()

@@ -149,7 +149,9 @@ def test_the_order_of_rows_in_a_cell_changes_nothing(small_run: Path) -> None:
 
 def test_records_of_two_protocols_are_refused(small_run: Path, add_cell: Add) -> None:
     add_cell(small_run, "old", np.ones(120), protocol=0)
-    with pytest.raises(HarnessError, match=r"got records whose protocol differs .*1 in .*0 in .*qwen--old--seed0"):
+    with pytest.raises(
+        HarnessError, match=r"got records whose protocol differs .*1 in .*0 in .*cells/qwen--old--seed0"
+    ):
         board_of(small_run)
 
 

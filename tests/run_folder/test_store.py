@@ -12,6 +12,7 @@ import pytest
 from made_records import made_manifest, made_record
 
 from harness.api import HarnessError
+from harness.run_folder.facts import LossFacts
 from harness.run_folder.manifest import read_manifest, write_manifest
 from harness.run_folder.store import read_records, write_atomically, write_record
 from harness.run_folder.tables import RESPONSE_COLUMNS, ROW_COLUMNS, read_columns
@@ -70,10 +71,15 @@ def test_a_record_has_the_hash_of_every_table_in_its_folder(tmp_path: Path) -> N
 
 
 def test_numbers_that_are_not_finite_are_written_as_null(tmp_path: Path) -> None:
-    fields = {"key": "a", "metrics": {"x": float("nan"), "y": np.float64("inf"), "z": np.float32(1.5)}}
-    record = write_record(tmp_path, made_record(fields), ROWS, RESPONSES)
-    assert "NaN" not in (tmp_path / "record.json").read_text()
-    assert record.metrics == {"x": None, "y": None, "z": 1.5}
+    loss = LossFacts(name="simpo", options={"weights": [np.float32("nan"), 1.5]})
+    metrics = {"x": float("nan"), "y": np.float64("inf"), "z": np.float32(1.5)}
+    record = made_record({"key": "a"}).model_copy(update={"loss": loss, "metrics": metrics})
+    written = write_record(tmp_path, record, ROWS, RESPONSES)
+    text = (tmp_path / "record.json").read_text()
+    assert "NaN" not in text
+    assert "Infinity" not in text
+    assert written.metrics == {"x": None, "y": None, "z": 1.5}
+    assert written.loss.options == {"weights": [None, 1.5]}
 
 
 def test_a_cell_without_a_record_is_not_done(tmp_path: Path) -> None:

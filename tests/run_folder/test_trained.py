@@ -24,6 +24,12 @@ def test_the_file_is_what_it_was_before_it_had_a_type(tmp_path: Path) -> None:
     assert (tmp_path / "trained.json").read_text() == json.dumps(FACTS, indent=1)
 
 
+def test_a_number_that_is_not_finite_is_written_as_null(tmp_path: Path) -> None:
+    facts = FACTS | {"prepared": {"gap": {"mean": float("nan"), "n_eff": 1.0}}}
+    write_trained(tmp_path, TrainedCell(**facts))  # type: ignore[arg-type]  # as above
+    assert json.loads((tmp_path / "trained.json").read_text())["prepared"] == {"gap": {"mean": None, "n_eff": 1.0}}
+
+
 def test_unknown_keys_are_kept_and_written_back(tmp_path: Path) -> None:
     text = json.dumps(FACTS | {"later": [1, 2]}, indent=1)
     (tmp_path / "trained.json").write_text(text)
