@@ -21,8 +21,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from harness.api import Loss, PairLogps, Range, ResponseLogps, Terms, hookimpl, require
-from harness.api.declarations import ComparisonKind
+from harness.api import ComparisonKind, Loss, PairLogps, Range, ResponseLogps, Terms, hookimpl, require
 
 if TYPE_CHECKING:
     from torch import Tensor

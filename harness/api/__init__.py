@@ -1,7 +1,7 @@
 """All that a plugin may import. Importing it loads no torch."""
 
 from harness.api.data import Dataset, DatasetSource, Listwise, LoadOptions, Message, Pair, Response
-from harness.api.declarations import Domain, Limit, Range
+from harness.api.declarations import ComparisonKind, Domain, Limit, Range
 from harness.api.errors import HarnessError
 from harness.api.gradients import stop_gradient
 from harness.api.hookspecs import hookimpl
@@ -11,6 +11,7 @@ from harness.api.scores import OpenScorer, ScoreRequest, ScorerOptions, ScorerSo
 from harness.api.wrapper import Wrapper
 
 __all__ = [
+    "ComparisonKind",
     "Dataset",
     "DatasetSource",
     "Domain",

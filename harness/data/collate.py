@@ -60,9 +60,8 @@ def collate(groups: Sequence[Group]) -> Batch:
     for n, row in enumerate(rows):
         row_ns[n, : len(row)] = row
     home = np.empty(len(ids), dtype=np.int64)
-    filled = np.flatnonzero(row_ns.ravel() >= 0)[
-        ::-1
-    ]  # backwards: of the rows that hold a prompt token, the first one is assigned last
+    # backwards: of the rows that hold a prompt token, the first one is assigned last
+    filled = np.flatnonzero(row_ns.ravel() >= 0)[::-1]
     home[row_ns.ravel()[filled]] = filled
     arrays = {
         "ids_L": ids,

@@ -148,12 +148,14 @@ def manifest(campaign: Campaign) -> Manifest:
         search=dict(campaign.search) or earlier.search,
         models=tuple(dict.fromkeys([*earlier.models, *campaign.run.models])),
         cells=tuple(sorted({*earlier.cells, *asked})),
-        dataset=DataFacts(
-            name=data.name,
-            source=data.source,
-            fingerprint=data.fingerprint,
-            skipped=dict(data.skipped),
-            notes=tuple(data.notes),
+        dataset=DataFacts.of(
+            {
+                "name": data.name,
+                "source": data.source,
+                "fingerprint": data.fingerprint,
+                "skipped": dict(data.skipped),
+                "notes": tuple(data.notes),
+            }
         ),
         plugins={name: (owner.distribution, owner.version) for name, owner in campaign.jobs[0].owners.items()},
         broken_plugins=dict(campaign.resolved.manager.broken),

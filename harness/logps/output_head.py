@@ -92,7 +92,7 @@ class _Head(torch.autograd.Function):
             total_R = torch.full_like(token_R, float("-inf"))
             square_R = torch.full_like(token_R, float("-inf") if log_sum_sq else 0.0)
             kept = None
-            for rows, columns in _blocks(len(hidden_RD), len(weight_VD)):
+            for rows, columns in _blocks(len(weight_VD), hidden_RD):
                 logits_RC = head.logits(hidden_RD[rows], columns)
                 # the log-sum-exp so far and that of this block: after the last block, that of the whole vocabulary
                 total_R[rows] = torch.logaddexp(total_R[rows], logits_RC.logsumexp(-1))
@@ -123,7 +123,7 @@ class _Head(torch.autograd.Function):
             weight_grad = torch.zeros_like(weight_VD) if to_weight else None
             bias_grad = torch.zeros_like(bias_V) if to_bias and bias_V is not None else None
             kept, ctx.kept = ctx.kept, None  # overwritten below: a second backward pass computes the logits again
-            for rows, columns in _blocks(len(hidden_RD), len(weight_VD)):
+            for rows, columns in _blocks(len(weight_VD), hidden_RD):
                 logits_RC = head.logits(hidden_RD[rows], columns) if kept is None else kept
                 grad_RC = _logit_gradients(
                     logits_RC, total_R[rows], *_places(label_R[rows], columns), gradients[0][rows], ctx.softcap
@@ -145,13 +145,15 @@ def _typed(hidden_RD: Tensor, weight_VD: Tensor, bias_V: Tensor | None, softcap:
     return Head(weight_VD.to(dtype), None if bias_V is None else bias_V.to(dtype), softcap)
 
 
-def _blocks(rows: int, vocabulary: int) -> Iterator[tuple[slice, slice]]:
+def _blocks(vocabulary: int, hidden_RD: Tensor) -> Iterator[tuple[slice, slice]]:
     """Yield the blocks of the logits as (rows, columns), the columns of the same rows one after another."""
+    rows = len(hidden_RD)
     if rows * vocabulary <= KEPT:
         yield slice(0, rows), slice(0, vocabulary)
         return
     height = min(rows, BLOCK // NARROWEST)
-    width = BLOCK // (height + -height % cpu_matmul.STEP)  # many heights, but few different widths: see there
+    few = -height % cpu_matmul.STEP if cpu_matmul.applies(hidden_RD) else 0  # few widths for many heights: see `STEP`
+    width = BLOCK // (height + few)
     for row in range(0, rows, height):
         for column in range(0, vocabulary, width):
             yield slice(row, row + height), slice(column, column + width)

@@ -1,11 +1,10 @@
-"""What a worker process is given, and the record of a cell that failed or diverged. Imports no torch."""
+"""What a worker process is given, and the record of a cell that failed. Imports no torch."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal
 
 from harness.api import Dataset, Loss, ScorerSource
 from harness.manager import Owner
@@ -50,10 +49,10 @@ def loss_facts(job: Job, loss: Loss) -> LossFacts:
     """Return who the loss is and who brought it."""
     owner = job.owners[loss.name]
     return LossFacts(
-        name=loss.name,
+        name=str(loss.name),
         options=loss.options(),
-        needs_reference=loss.needs_reference,
-        tags=(loss.comparison, "averaged" if loss.length_normalised else "summed"),
+        needs_reference=bool(loss.needs_reference),
+        tags=(str(loss.comparison), "averaged" if loss.length_normalised else "summed"),
         plugin=owner.distribution,
         version=owner.version,
     )
@@ -69,11 +68,11 @@ def board_key(job: Job) -> BoardKey:
     return job.run.decisive().model_copy(update={"scorer": job.scorer.name})
 
 
-def unscored_record(job: Job, cell: Cell, status: Literal["diverged", "failed"], reason: str) -> Record:
+def failed_record(job: Job, cell: Cell, reason: str) -> Record:
     """Return the record of a cell without scores, as far as it is known before its model is loaded."""
     record = Record(
         protocol=PROTOCOL,
-        status=status,
+        status="failed",
         reason=reason,
         kind="loss",
         key=cell.key,
@@ -81,7 +80,7 @@ def unscored_record(job: Job, cell: Cell, status: Literal["diverged", "failed"],
         loss=loss_facts(job, cell.system.loss),
         learning_rate=learning_rate(job, cell.system),
         model=ModelFacts(name=job.model, preset=job.run.preset),
-        dataset=DataFacts(name=job.dataset.name, fingerprint=job.dataset.fingerprint),
+        dataset=DataFacts(name=str(job.dataset.name), fingerprint=str(job.dataset.fingerprint)),
         seed=cell.seed,
         board=board_key(job),
         spend=Spend(),
@@ -94,4 +93,4 @@ def unscored_record(job: Job, cell: Cell, status: Literal["diverged", "failed"],
 
 def record_failure(job: Job, cell: Cell, reason: str) -> None:
     """Write the record of a cell that failed. Needs nothing but the job, so that the parent can write it too."""
-    write_record(cell_folder(job, cell.key), unscored_record(job, cell, "failed", reason))
+    write_record(cell_folder(job, cell.key), failed_record(job, cell, reason))

@@ -240,7 +240,11 @@ def read_run(path: Path) -> dict[str, Any]:
     except tomllib.TOMLDecodeError as error:
         raise HarnessError(f"run file {path}: not valid TOML ({error})") from None
     fields = {name.replace("-", "_"): value for name, value in values.items()}
-    if PLAIN_PATH_KEY in fields and "plain_path" not in fields:
+    if PLAIN_PATH_KEY in fields:
+        if "plain_path" in fields:
+            raise HarnessError(
+                f"run file {path}: got plain-path and reference-path, which are the same setting; expected one of them"
+            )
         fields["plain_path"] = fields.pop(PLAIN_PATH_KEY)  # so that a flag can win over it
     return fields
 

@@ -1,4 +1,4 @@
-"""The parts of a record and of a manifest as frozen types: read from JSON once, then attributes. Imports no torch.
+"""The parts of a record and of a manifest as frozen types. Imports no torch.
 
 A key that this version does not know is kept and written back; a value of another kind is refused. Field names are the
 keys of the files. `python -m harness.run_folder.record_table` prints the documentation of `record.json` made from here.
@@ -7,54 +7,12 @@ keys of the files. `python -m harness.run_folder.record_table` prints the docume
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping
-from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, PlainValidator
-from pydantic_core import PydanticCustomError
+from pydantic import Field
 
-
-def _whole(value: Any) -> Any:
-    """Return a number of numpy as Python's own; anything else as it is."""
-    return value.item() if type(value).__module__ == "numpy" else value
-
-
-def _number(value: Any) -> float | None:
-    """Return a number as it is given, and None for one that is not finite, which JSON cannot say."""
-    value = _whole(value)
-    if value is not None and type(value) not in (int, float):
-        raise PydanticCustomError("number", "expected a number or null")
-    return value if value is not None and math.isfinite(value) else None
-
-
-Number = Annotated[int | float | None, PlainValidator(_number)]
-"""null stands for a number that is missing."""
-Count = Annotated[int | None, BeforeValidator(_whole)]
-
-
-class Facts(BaseModel):
-    """Named values of a file, in the order of its keys."""
-
-    model_config = ConfigDict(frozen=True, extra="allow", strict=True, protected_namespaces=())
-
-    def as_json(self) -> dict[str, Any]:
-        """Return what was given, unknown keys too, as JSON has it and in the order of the fields."""
-        fields = type(self).model_fields
-        keys = [name for name, field in fields.items() if not field.exclude] + list(self.model_extra or {})
-        return {name: plain(getattr(self, name)) for name in keys if name in self.model_fields_set}
-
-    def given(self) -> dict[str, object]:
-        """Return the values that were given, by name, unknown keys too."""
-        return {name: getattr(self, name) for name in self.model_fields_set}
-
-    def numbers(self) -> dict[str, float]:
-        """Return the values that are numbers, unknown keys too; yes and no are none."""
-        given = self.given()
-        names = [name for name in (*type(self).model_fields, *(self.model_extra or {})) if name in given]
-        numbers = {name: value for name in names if isinstance(value := given[name], int | float)}
-        return {name: value for name, value in numbers.items() if not isinstance(value, bool)}
+from harness.run_folder.json_types import Count, Facts, Number
 
 
 class LossFacts(Facts):
@@ -123,7 +81,7 @@ class DataFacts(Facts):
     """Training pairs that were cut to the longest length."""
     truncated_test_pairs: Count = None
     """Held-out pairs that were cut to the longest length."""
-    skipped: dict[str, int] = {}
+    skipped: dict[str, int] = Field(default_factory=dict)
     """Rows that were left out, by reason."""
     notes: tuple[str, ...] = ()
     """What a reader of results must know of the data."""
@@ -230,15 +188,13 @@ class BoardKey(Facts):
     tuned_by: str | None = None
     """Of tuned boards: the metric that chose."""
 
-    @classmethod
-    def of(cls, settings: Mapping[str, Any]) -> BoardKey:
-        """Return the key of these settings, JSON-ready."""
-        return cls.model_validate_json(json.dumps(settings))
-
     @property
     def canonical(self) -> str:
         """The settings as text: equal where they are, and what boards are sorted by."""
         return json.dumps(self.as_json(), sort_keys=True)
+
+    def __repr__(self) -> str:
+        return self.canonical
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, BoardKey) and self.canonical == other.canonical
@@ -255,18 +211,3 @@ def differing(left: Mapping[str, Any], right: Mapping[str, Any]) -> dict[str, tu
     """Return the names under which two mappings differ, each with both values; a missing one counts as None."""
     pairs = {name: (left.get(name), right.get(name)) for name in {**left, **right}}
     return {name: values for name, values in pairs.items() if values[0] != values[1]}
-
-
-def plain(value: Any) -> Any:
-    """Return `value` as JSON has it: numpy scalars and arrays as Python's, numbers that are not finite as None."""
-    if isinstance(value, Facts):
-        return value.as_json()
-    if isinstance(value, Mapping):
-        return {str(key): plain(inner) for key, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [plain(inner) for inner in value]
-    if type(value).__module__ == "numpy":
-        return plain(value.tolist())
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    return str(value) if isinstance(value, Path) else value

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
 from pathlib import Path
 from typing import Any
 
 from pydantic import Field, ValidationError
 
 from harness.api.errors import HarnessError
-from harness.run_folder.facts import BoardKey, Count, DataFacts, Facts
+from harness.run_folder.facts import BoardKey, DataFacts
+from harness.run_folder.json_types import Facts
 from harness.run_folder.paths import MANIFEST
 from harness.run_folder.store import as_text, write_atomically
 
@@ -37,20 +38,15 @@ class Manifest(Facts):
     cells: tuple[tuple[str, str, int], ...] = ()
     """(label, model, seed) of every cell asked for."""
     dataset: DataFacts | None = None
-    plugins: dict[str, tuple[str, str]] = Field(default_factory=dict)
+    plugins: dict[str, Any] = Field(default_factory=dict)
     """Distribution and version that brought each loss."""
-    broken_plugins: dict[str, str] = Field(default_factory=dict)
-    versions: dict[str, str | None] = Field(default_factory=dict)
-    python: str | None = None
-    platform: str | None = None
-    cpus: Count = None
-    environment: dict[str, str] = Field(default_factory=dict)
+    broken_plugins: dict[str, Any] = Field(default_factory=dict)
+    versions: dict[str, Any] = Field(default_factory=dict)
+    python: Any = None
+    platform: Any = None
+    cpus: Any = None
+    environment: dict[str, Any] = Field(default_factory=dict)
     """The environment variables that change a run."""
-
-    @classmethod
-    def of(cls, content: Mapping[str, Any]) -> Manifest:
-        """Return the manifest with this content, as JSON has it."""
-        return cls.model_validate_json(as_text(content))
 
     @property
     def ranked_by(self) -> str:
@@ -74,16 +70,16 @@ def read_manifest(run: Path) -> Manifest:
     if not path.is_file():
         raise HarnessError(f"got {run}, expected a run folder (one with {MANIFEST}); name the output folder of a run")
     try:
-        return Manifest.model_validate_json(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise HarnessError(f"{path}: got {error}, expected JSON; delete the file and run again") from None
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(content, dict):
+            raise ValueError(f"a {type(content).__name__}")
+        return Manifest.of(content)
     except ValidationError as error:
         first = error.errors()[0]
-        name = ".".join(map(str, first["loc"])) or "the file"
-        raise HarnessError(
-            f"{path}: got {name} = {first['input']!r:.60} ({first['msg']}), expected the manifest of a run; delete the "
-            "file and run again"
-        ) from None
+        got = f"{'.'.join(map(str, first['loc']))} = {first['input']!r:.60} ({first['msg']})"
+    except (OSError, ValueError) as error:
+        got = str(error)
+    raise HarnessError(f"{path}: got {got}, expected the manifest of a run; correct it, or run into another folder")
 
 
 def known_manifest(run: Path) -> Manifest:

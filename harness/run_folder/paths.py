@@ -28,7 +28,7 @@ RECORD, ROWS, RESPONSES, TRAIN_LOG = "record.json", "rows.parquet", "responses.p
 CELL_FILES = (ROWS, RESPONSES, TRAIN_LOG, RECORD)
 """What a finished cell consists of; the record is written last."""
 TRAINED, WEIGHTS, SCRATCH = "trained.json", "weights", "scratch"
-"""What a cell has besides while it is trained and not scored yet."""
+"""What training leaves for scoring, and its scratch space; the facts of training stay."""
 TUNING, TUNED = "tuning", "tuned-"
 """Folders inside a run, each a run folder of its own: the trials, and `tuned-<trials>`, what was chosen from them."""
 TRIALS = "trials.csv"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar
@@ -13,14 +14,13 @@ from harness.run_folder.facts import (
     BoardKey,
     DataFacts,
     EnvironmentFacts,
-    Facts,
     LossFacts,
     ModelFacts,
-    Number,
     ScorerFacts,
     Spend,
     TuningFacts,
 )
+from harness.run_folder.json_types import Facts, Number
 from harness.run_folder.paths import RECORD, RESPONSES, ROWS
 from harness.run_folder.tables import RESPONSE_COLUMNS, ROW_COLUMNS, Columns, read_columns, read_frame
 
@@ -108,10 +108,18 @@ class RecordError(HarnessError):
 
 def parse_record(folder: Path, text: str) -> Record:
     """Return the record that record.json of `folder` holds. Raises `RecordError` for what is no record."""
+    path = folder / RECORD
     try:
-        record = Record.model_validate_json(text)
+        content = json.loads(text)
+    except ValueError as error:
+        raise RecordError(path, [f"got {error}, expected JSON; delete the file and run again"]) from None
+    if not isinstance(content, dict):
+        got = type(content).__name__
+        raise RecordError(path, [f"got a {got}, expected a JSON object; delete the file and run again"])
+    try:
+        record = Record.of(content)
     except ValidationError as error:
-        raise RecordError(folder / RECORD, [_problem(detail) for detail in error.errors()]) from None
+        raise RecordError(path, [_problem(detail) for detail in error.errors()]) from None
     return record.model_copy(update={"folder": folder})
 
 
@@ -130,8 +138,6 @@ EXPECTED = {
 def _problem(detail: Any) -> str:
     """Return one error of pydantic's as got, expected, do."""
     name, kind = ".".join(str(part) for part in detail["loc"]), detail["type"]
-    if kind == "json_invalid":
-        return f"got {detail['ctx']['error']}, expected JSON; delete the file and run again"
     if kind == "missing":
         return f"got no {name}, expected one; run the cell again"
     if kind == "value_error":
@@ -139,8 +145,7 @@ def _problem(detail: Any) -> str:
     if kind == "literal_error":
         known = detail["ctx"]["expected"].replace("'", "").replace(" or ", ", ")
         return f"got {name} = {detail['input']!r:.60}, expected one of {known}; run the cell again"
-    where = name or "the file"
-    return f"got {where} = {detail['input']!r:.60}, expected {EXPECTED.get(kind, detail['msg'])}; run the cell again"
+    return f"got {name} = {detail['input']!r:.60}, expected {EXPECTED.get(kind, detail['msg'])}; run the cell again"
 
 
 def only(records: Sequence[Record], name: str, read: Callable[[Record], T]) -> T | None:

@@ -7,7 +7,7 @@ import typing
 from collections.abc import Iterator
 
 from harness.api.option_notes import option_notes
-from harness.run_folder.facts import Facts
+from harness.run_folder.json_types import Facts
 from harness.run_folder.record import Record
 
 WORDS = {str: "text", int: "whole number", float: "number", bool: "yes or no", list: "list", tuple: "list"}
@@ -30,7 +30,8 @@ def _keys(facts: type[Facts], prefix: str) -> Iterator[tuple[str, str, str]]:
         inner = kinds[0] if isinstance(kinds[0], type) and issubclass(kinds[0], Facts) else None
         described = " ".join((inner.__doc__ or "").split()) if inner else f"What `--{name.replace('_', '-')}` settled."
         meaning = notes.get(name) or described
-        yield f"{prefix}{name}", "object" if inner else _word(kinds), meaning
+        kind = "object" if inner else _word(kinds)
+        yield f"{prefix}{name}", kind if field.is_required() else f"{kind} (may be missing)", meaning
         if inner:
             yield from _keys(inner, f"{prefix}{name}.")
 

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.run_folder.facts import plain
+from harness.run_folder.json_types import plain
 from harness.run_folder.paths import RECORD, RESPONSES, ROWS, check_run, record_files
 from harness.run_folder.record import Record, RecordError, parse_record
 from harness.run_folder.tables import RESPONSE_COLUMNS, ROW_COLUMNS, check_columns

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Literal
 
 from harness.api.errors import HarnessError
-from harness.run_folder.facts import Facts, Number, Spend
+from harness.run_folder.facts import Spend
+from harness.run_folder.json_types import Facts, Number
 from harness.run_folder.paths import TRAINED, WEIGHTS
 from harness.run_folder.store import write_atomically
 

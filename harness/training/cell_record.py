@@ -19,16 +19,8 @@ from harness.planning.events import SharedWork
 from harness.planning.grid import Cell, cell_key
 from harness.planning.job import Job, board_key, cell_folder, learning_rate, loss_facts
 from harness.planning.run_file import PROTOCOL
-from harness.run_folder.facts import (
-    DataFacts,
-    EnvironmentFacts,
-    LossFacts,
-    ModelFacts,
-    Number,
-    ScorerFacts,
-    Spend,
-    TuningFacts,
-)
+from harness.run_folder.facts import DataFacts, EnvironmentFacts, LossFacts, ModelFacts, ScorerFacts, Spend, TuningFacts
+from harness.run_folder.json_types import Number
 from harness.run_folder.record import Record
 from harness.run_folder.store import write_record
 from harness.run_folder.trained import TrainedCell, read_trained
@@ -173,16 +165,18 @@ def _record(prepared: Prepared, key: str, label: str, loss: LossFacts, seed: int
             parameters=start.parameters,
             fingerprint=start.fingerprint,
         ),
-        dataset=DataFacts(
-            name=job.dataset.name,
-            source=job.dataset.source,
-            fingerprint=job.dataset.fingerprint,
-            train_pairs=len(prepared.pairs),
-            test_pairs=int((prepared.held_out.pairs["split"] == job.run.evaluate_on).sum()),
-            truncated_pairs=prepared.tokens.truncated,
-            truncated_test_pairs=prepared.held_out.truncated_pairs,
-            skipped=dict(job.dataset.skipped),
-            notes=tuple(job.dataset.notes),
+        dataset=DataFacts.of(
+            {
+                "name": job.dataset.name,
+                "source": job.dataset.source,
+                "fingerprint": job.dataset.fingerprint,
+                "train_pairs": len(prepared.pairs),
+                "test_pairs": int((prepared.held_out.pairs["split"] == job.run.evaluate_on).sum()),
+                "truncated_pairs": prepared.tokens.truncated,
+                "truncated_test_pairs": prepared.held_out.truncated_pairs,
+                "skipped": dict(job.dataset.skipped),
+                "notes": tuple(job.dataset.notes),
+            }
         ),
         tokens_fingerprint=f"{prepared.tokens.fingerprint}-{prepared.held_out.fingerprint}",
         seed=seed,

@@ -155,7 +155,8 @@ def _cached_pass(
         return [responses[start : start + len(indices)] for start in range(0, len(responses), len(indices))]
 
     weights = str(weight.dtype).removeprefix("torch.")
-    kind = f"{dtype}-{weights}-{weight.device.type}-{cpu_matmul.library()}{'-plain' * plain}"
+    products = f"onednn{cpu_matmul.STEP}" if cpu_matmul.by_onednn() else cpu_matmul.library()
+    kind = f"{dtype}-{weights}-{weight.device.type}-{products}{'-plain' * plain}"
     return reference_pass(
         prepared.job.cache / "reference",
         f"{prepared.start.fingerprint}-{prepared.tokens.fingerprint}-{kind}-protocol{PROTOCOL}{name}",

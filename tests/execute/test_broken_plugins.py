@@ -28,7 +28,7 @@ def make(kind):
     @dataclass(frozen=True, kw_only=True)
     class Bad(Loss):
         name: ClassVar[str] = "bad-" + kind
-        needs_reference = kind == "writes-reward"
+        needs_reference = int(kind == "writes-reward")  # truthy and no bool: a record can be written all the same
         batch_coupled = kind in ("step", "detached", "writes-leaf")
         stateful = kind == "step"
 

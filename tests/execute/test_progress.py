@@ -17,6 +17,7 @@ from harness.execute.tuning import Unfinished
 from harness.manager import losses, plugin_manager, resolver
 from harness.planning import events
 from harness.planning.grid import cells, select
+from harness.run_folder.store import write_record
 
 MANAGER = plugin_manager()
 CELLS = cells(["qwen"], select("simpo,dpo", list(losses(MANAGER)), resolver(MANAGER)), [0])

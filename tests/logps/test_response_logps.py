@@ -13,7 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import AutoModelForCausalLM
 
 from harness.data.collate import Group, collate
-from harness.logps import cpu_matmul, packed_attention
+from harness.logps import cpu_matmul, output_head, packed_attention
 from harness.logps.packed_attention import use_packed_attention
 from harness.logps.response_logps import plain_logps, recompute_activations, response_logps
 from harness.models.families import FAMILIES
@@ -268,3 +268,20 @@ print((resident() - before) // 1024)
         pytest.skip("resident memory is read from Linux's /proc")
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert int(done.stdout) < 64, "MiB of 600 products; a kernel for each of them would take 400"
+
+
+@pytest.mark.parametrize(("onednn", "widths"), [(False, {160, 128}), (True, {128})])
+def test_blocks_of_the_vocabulary_are_narrowed_where_products_are_padded_and_nowhere_else(
+    onednn: bool, widths: set[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("harness.logps.cpu_matmul.by_onednn", lambda: onednn)
+    monkeypatch.setattr("harness.logps.output_head.BLOCK", 2**13)
+    monkeypatch.setattr("harness.logps.output_head.KEPT", 0)
+    monkeypatch.setattr("harness.logps.output_head.NARROWEST", 16)
+    found = set()
+    for rows in (51, 64):  # two micro-batches, of which one is no multiple of 64
+        blocks = list(output_head._blocks(160 * 4, torch.zeros(rows, 8)))
+        found.add(blocks[0][1].stop)
+        covered = [column for _, columns in blocks for column in range(columns.start, min(columns.stop, 640))]
+        assert covered == list(range(640))  # each part of the vocabulary once
+    assert found == widths

@@ -30,6 +30,12 @@ def test_the_plain_path_has_two_names_in_a_run_file(key: str, tmp_path: Path) ->
     assert make_run(read_run(tmp_path / "run.toml")).plain_path
 
 
+def test_both_names_of_the_plain_path_in_one_run_file_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "run.toml").write_text("plain-path = true\nreference-path = false\n")
+    with pytest.raises(HarnessError, match="plain-path and reference-path, which are the same setting"):
+        read_run(tmp_path / "run.toml")
+
+
 def test_the_plain_path_keeps_its_first_name_in_files_and_hashes() -> None:
     run = make_run({"plain_path": True})
     assert "reference-path = true\n" in run.as_toml()

@@ -6,11 +6,12 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from made_records import PLAIN, made_record
 
 from harness.api import HarnessError
-from harness.run_folder.facts import BoardKey
+from harness.run_folder.facts import BoardKey, DataFacts
 from harness.run_folder.record import parse_record
 from harness.run_folder.record_table import record_table
 
@@ -51,6 +52,31 @@ def test_what_this_version_does_not_know_is_kept_at_every_level() -> None:
     record = made_record(more)
     assert {name: record.as_json()[name] for name in more} == more
     assert record.as_json() == {**PLAIN, **more}  # nothing is added either
+
+
+def test_null_stands_for_the_default_of_a_key_that_may_be_missing() -> None:
+    nulls = {"reason": None, "metric_reasons": None, "prepared": None, "environment": None}
+    inner = {"scorer": {"note": None}, "loss": {"name": "simpo", "options": {}, "tags": None}}
+    data = {"dataset": {"fingerprint": "data", "test_pairs": 1, "notes": None, "skipped": None}}
+    record = made_record({**nulls, **inner, **data})
+    assert (record.reason, record.metric_reasons, record.prepared, record.scorer.note) == ("", {}, {}, "")
+    assert (record.loss.tags, record.dataset.notes, record.dataset.skipped) == ((), (), {})
+    assert record.environment.models_side_by_side == 1
+    assert made_record({"learning_rate": None}).as_json()["learning_rate"] is None  # null is its default
+
+
+def test_a_count_may_be_written_as_a_whole_float() -> None:
+    record = made_record({"spend": {"tokens": 123.0}})
+    assert (record.spend.tokens, type(record.spend.tokens)) == (123, int)
+
+
+def test_facts_of_a_plugin_are_taken_as_json_would_have_them() -> None:
+    counted = {"skipped": {"empty": np.int64(3)}, "notes": ["one"], "train_pairs": np.int64(5)}
+    facts = DataFacts.of({"name": "mine", "source": Path("/data"), "fingerprint": "f", **counted})
+    assert facts.as_json() == {
+        "name": "mine", "source": "/data", "fingerprint": "f", "train_pairs": 5, "skipped": {"empty": 3},
+        "notes": ["one"],
+    }  # fmt: skip
 
 
 def test_the_committed_records_are_written_back_as_they_are() -> None:

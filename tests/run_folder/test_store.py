@@ -162,6 +162,12 @@ def test_a_manifest_is_read_back(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "manifest.json").read_text()) == content  # what this version does not know is kept
 
 
+def test_facts_of_a_manifest_that_are_only_shown_may_be_anything(tmp_path: Path) -> None:
+    (tmp_path / "manifest.json").write_text('{"cpus": "8", "plugins": {"simpo": ["x", null]}, "run": null}')
+    manifest = read_manifest(tmp_path)
+    assert (manifest.cpus, manifest.plugins, manifest.run) == ("8", {"simpo": ["x", None]}, {})
+
+
 def test_a_manifest_that_cannot_be_is_named(tmp_path: Path) -> None:
     (tmp_path / "manifest.json").write_text('{"models": "qwen"}')
     with pytest.raises(HarnessError, match=r"manifest\.json: got models = 'qwen' .*expected the manifest of a run"):

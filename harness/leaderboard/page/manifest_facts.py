@@ -40,7 +40,7 @@ def manifest_facts(manifest: Manifest) -> ManifestFacts:
     nested = {name: value for name, value in sorted(content.items()) if isinstance(value, Mapping) and value}
     return ManifestFacts(
         harness=manifest.harness or "",
-        owners={loss: " ".join(owner) for loss, owner in manifest.plugins.items()},
+        owners={loss: " ".join(map(str, owner)) for loss, owner in manifest.plugins.items() if owner},
         lists=(_list("run", plain), *(_list(name.replace("_", " "), values) for name, values in nested.items())),
     )
 
