@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 TOLERANCE = 1e-9
 """How far a recomputed metric may be off, absolute and relative: other versions of numpy sum in another order."""
+SHOWN = 60
+"""Characters of a line that a message shows."""
 SCORES = ("sum_logp", "tokens", "ref_sum_logp", "reward", "characters")
 """Columns of responses.parquet that rows.parquet has too, once per side."""
 
@@ -194,3 +196,16 @@ def some(names: Any) -> str:
     """Return the first three names, for a message."""
     names = list(map(str, names))
     return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
+
+
+def first_difference(got: str, wanted: str) -> str:
+    """Return where two texts differ first, for a message: the line, with what it has from there on."""
+    lines, expected = got.splitlines(), wanted.splitlines()
+    for number, (line, wanted_line) in enumerate(zip(lines, expected, strict=False), start=1):
+        if line != wanted_line:
+            line, wanted_line = line.strip(), wanted_line.strip()
+            pairs = enumerate(zip(line, wanted_line, strict=False))
+            apart = next((place for place, (left, right) in pairs if left != right), 0)
+            start = max(0, apart - SHOWN // 2)
+            return f"line {number}: {line[start : start + SHOWN]} instead of {wanted_line[start : start + SHOWN]}"
+    return f"{len(lines)} lines instead of {len(expected)}"

@@ -15,7 +15,7 @@ from harness.exchange.identity_checks import check_keys, check_labels
 from harness.exchange.installed_losses import InstalledLosses
 from harness.exchange.logp_checks import check_base, check_baselines, check_holes
 from harness.exchange.reward_checks import check_rewards
-from harness.exchange.run_checks import check_board, check_fingerprints, check_pairs
+from harness.exchange.run_checks import check_boards, check_fingerprints, check_pairs
 from harness.exchange.setting_checks import check_settings, check_starts
 from harness.exchange.spend_checks import check_spend
 from harness.exchange.untrusted import RunContents, find_cells
@@ -24,6 +24,7 @@ from harness.run_folder.paths import PLOTS, is_run
 
 PASSED, FAILED = 0, 3
 """Exit codes; 2 is for a folder that is no run at all, as everywhere."""
+NOT_REBUILT = "not rebuilt: first the cells must be sound"
 NOT_CHECKED = (
     "Not checked: that the log-probs come from the training that the records describe; run a cell again to see. "
     f"The files in {PLOTS}/ are drawn anew by harness leaderboard."
@@ -75,9 +76,7 @@ def verify(run: Path) -> Verdict:
         tables,
         check_metrics(contents.whole),
         *_cross_checks(run, contents),
-        check_board(run)
-        if sound
-        else Check(summary="leaderboard", notes=("not rebuilt: first the cells must be sound",)),
+        *(check_boards(run) if sound else [Check(summary="leaderboard", notes=(NOT_REBUILT,))]),
     ]
     if inside:
         names = ", ".join(inside)

@@ -450,3 +450,71 @@ def test_a_hole_that_every_system_has_is_no_problem(run: Path, tables: Tables) -
     text, code = run_verify(run)
     assert code == 0, text
     assert "3 log-probs are missing, each from every system of its model" in text
+
+
+# -- the page --
+def test_a_page_that_was_edited_is_named_by_the_line(run: Path) -> None:
+    page = run / "leaderboard.html"
+    text = page.read_text()
+    page.write_text(text.replace("<td", '<td style="color:red"', 1))
+    (problem,) = verify(run).problems
+    assert problem.startswith("leaderboard.html: got another page than the records give (line ")
+    assert 'style="color:red"' in problem
+    assert f"rebuild it: harness leaderboard {run}" in problem
+    page.write_text(text.replace("No pictures: this page was made without them.", "No pictures: DPO won."))
+    assert said(list(verify(run).problems), "leaderboard.html: got another page")
+    page.unlink()
+    assert "note: the folder has no leaderboard.html to compare" in run_verify(run)[0]
+    write(run)
+    assert verify(run).problems == ()
+
+
+def test_a_page_that_says_why_it_has_no_pictures_is_compared(run: Path) -> None:
+    page = run / "leaderboard.html"
+    text, left_out = page.read_text(), "No pictures: this page was made without them."
+    lacking = "altair and vl-convert-python are not installed; pip install &#x27;preference-harness[plots]&#x27; and "
+    page.write_text(text.replace(left_out, f"No pictures: {lacking}rebuild the leaderboard."))
+    assert "leaderboard.html as the records give it, byte for byte" in run_verify(run)[0]
+    page.write_text(text.replace(left_out, "No pictures: drawing them failed, ValueError: no colour"))
+    verdict, code = run_verify(run)
+    assert code == 0, verdict
+    assert "note: not checked: its line on why it has no pictures" in verdict
+
+
+def test_a_page_of_another_version_is_said_to_be_not_checked(run: Path) -> None:
+    page = run / "leaderboard.html"
+    page.write_text(page.read_text().replace("<style>\n", "<style>\n.of-another-version { color: red }\n"))
+    text, code = run_verify(run)
+    assert code == 0, text
+    assert "note: not checked: another version of the harness wrote it" in text
+
+
+def test_a_page_with_pictures_is_compared_and_its_pictures_where_what_draws_them_is_here(
+    run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("altair", reason="the extra plots is not installed")
+    pytest.importorskip("vl_convert", reason="the extra plots is not installed")
+    assert write(run, draw=True)
+    page, plots = run / "leaderboard.html", run / "plots"
+    assert verify(run).problems == ()
+    assert "not checked: it" not in run_verify(run)[0]
+    whole, specs = page.read_text(), (plots / "pictures.json").read_text()
+    assert "Pairwise accuracy" in specs
+    (plots / "pictures.json").write_text(specs.replace("Pairwise accuracy", "Accuracy of the best"))
+    page.write_text(whole.replace("Pairwise accuracy", "Accuracy of the best"))
+    assert said(list(verify(run).problems), "leaderboard.html: got another page than the records give")
+    page.write_text(whole)
+    monkeypatch.setattr("harness.exchange.page_check._drawn", lambda table, records: None)
+    (plots / "pictures.json").write_text(specs)
+    text, code = run_verify(run)
+    assert code == 0, text
+    assert "note: not checked: its pictures and what is said of them: what draws them is not installed here" in text
+    page.write_text(whole.replace("<td", '<td style="color:red"', 1))
+    assert said(list(verify(run).problems), "leaderboard.html: got another page than the records give", "color:red")
+    page.write_text(whole)
+    shutil.rmtree(plots)
+    assert "not checked: it has pictures, and neither plots/pictures.json nor the extra" in run_verify(run)[0]
+    monkeypatch.undo()
+    assert "leaderboard.html as the records give it, byte for byte" in run_verify(run)[0]
+    page.write_text(whole.replace("<td", '<td style="color:red"', 1))
+    assert "note: not checked: without plots/pictures.json nobody can tell" in run_verify(run)[0]
