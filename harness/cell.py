@@ -46,12 +46,12 @@ from harness.training.cell_record import (
     cell_record,
     column_summaries,
     finish,
-    own_rewards,
     scored_record,
     shared_work,
     spend,
     write_baseline_rows,
 )
+from harness.training.own_rewards import own_rewards
 from harness.training.peak_memory import leave_out_what_is_held
 from harness.training.prepared import Prepared, cell_plan, prepare
 from harness.training.trainer import Recipe, train

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from harness.exchange.untrusted import NUMBERS, RunContents, UntrustedCell, WholeCell
 from harness.run_folder.paths import RECORD, RESPONSES, ROWS
 from harness.run_folder.store import file_hash
-from harness.run_folder.tables import PAIR_KEYS, RESPONSE_KEYS
+from harness.run_folder.tables import OWNER, PAIR_KEYS, RESPONSE_KEYS
 from harness.statistics.metrics import LENBALANCED, METRICS, summarise
 
 if TYPE_CHECKING:
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 TOLERANCE = 1e-9
 """How far a recomputed metric may be off, absolute and relative: other versions of numpy sum in another order."""
+SHOWN = 60
+"""Characters of a line that a message shows."""
 SCORES = ("sum_logp", "tokens", "ref_sum_logp", "reward", "characters")
 """Columns of responses.parquet that rows.parquet has too, once per side."""
 
@@ -151,6 +153,26 @@ def _sane(table: pd.DataFrame, keys: tuple[str, ...]) -> list[str]:
     return problems
 
 
+def check_owners(cells: Sequence[WholeCell]) -> Check:
+    """Both tables are of this cell, as their metadata say: two cells of one reward could be swapped."""
+    problems, unnamed, checked = [], [], 0
+    for cell in cells:
+        owners = {ROWS: cell.rows.attrs.get(OWNER), RESPONSES: cell.responses.attrs.get(OWNER)}
+        unnamed += [cell.name] if None in owners.values() else []
+        checked += None not in owners.values()
+        problems += [
+            f"{cell.file(name)}: got a table of {owner}, expected one of {cell.record.key}; copy both cells anew"
+            for name, owner in owners.items()
+            if owner not in (None, cell.record.key)
+        ]
+    note = f"not checked: tables of {len(unnamed)} cells do not name theirs (earlier version): {some(unnamed)}"
+    return Check(
+        summary=f"tables of {checked} cells are their own",
+        problems=tuple(problems),
+        notes=(note,) if unnamed else (),
+    )
+
+
 def check_metrics(cells: Sequence[WholeCell]) -> Check:
     """Every metric that a record has is what its rows give."""
     problems, unknown, new, compared = [], set(), set(), 0
@@ -194,3 +216,16 @@ def some(names: Any) -> str:
     """Return the first three names, for a message."""
     names = list(map(str, names))
     return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
+
+
+def first_difference(got: str, wanted: str) -> str:
+    """Return where two texts differ first, for a message: the line, with what it has from there on."""
+    lines, expected = got.splitlines(), wanted.splitlines()
+    for number, (line, wanted_line) in enumerate(zip(lines, expected, strict=False), start=1):
+        if line != wanted_line:
+            line, wanted_line = line.strip(), wanted_line.strip()
+            pairs = enumerate(zip(line, wanted_line, strict=False))
+            apart = next((place for place, (left, right) in pairs if left != right), 0)
+            start = max(0, apart - SHOWN // 2)
+            return f"line {number}: {line[start : start + SHOWN]} instead of {wanted_line[start : start + SHOWN]}"
+    return f"{len(lines)} lines instead of {len(expected)}"

@@ -41,6 +41,7 @@ def manifest(
             "cells": asked,
             "plugins": {name: owner for manifest in reversed(every) for name, owner in manifest.plugins.items()},
             **_search(every),
+            **_start_checkpoints(every),
             "sources": {
                 name: {
                     **{fact: content[fact] for fact in (*MACHINE_FACTS, "plugins", "sources") if fact in content},
@@ -80,6 +81,12 @@ def _search(every: Sequence[Manifest]) -> dict[str, Any]:
     searches = [manifest.search for manifest in every if manifest.search]
     space = {label: spreads for search in reversed(searches) for label, spreads in (search.get("space") or {}).items()}
     return {"search": {**searches[0], "space": dict(sorted(space.items()))}} if searches else {}
+
+
+def _start_checkpoints(every: Sequence[Manifest]) -> dict[str, Any]:
+    """Return what the cells of each model start from, of all runs; nothing where none says so."""
+    starts = {model: start for manifest in reversed(every) for model, start in manifest.start_checkpoints.items()}
+    return {"start_checkpoints": {model: start.as_json() for model, start in starts.items()}} if starts else {}
 
 
 def trials(texts: Sequence[str]) -> str:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.api.errors import HarnessError
-from harness.exchange.cell_checks import Check, differing
+from harness.exchange.cell_checks import Check, differing, first_difference
+from harness.exchange.page_check import check_page
 from harness.exchange.untrusted import UntrustedCell, WholeCell
 from harness.leaderboard import renders, table_of
 from harness.run_folder.manifest import known_manifest
@@ -92,22 +93,26 @@ def check_fingerprints(run: Path, cells: Sequence[UntrustedCell]) -> Check:
     return Check(summary=summary, problems=tuple(dict.fromkeys(problems)))
 
 
-def check_board(run: Path) -> Check:
-    """The leaderboards in the folder are, byte for byte, what its records give."""
+def check_boards(run: Path) -> list[Check]:
+    """The leaderboards in the folder are, byte for byte, what its records give; the page too, as far as can be told."""
     there = [name for name in BOARDS if (run / name).is_file()]
     if not there and run.name == TUNING and is_run(run.parent):
-        return Check(summary="trials have no leaderboard: one is chosen for each loss, and ranked elsewhere")
+        return [Check(summary="trials have no leaderboard: one is chosen for each loss, and ranked elsewhere")]
     try:
         main = run / BOARD_JSON
         ranked_by = json.loads(main.read_text("utf-8")).get("ranked_by") if main.is_file() else None
-        made = renders(table_of(run, ranked_by)[0])
+        table, records = table_of(run, ranked_by)
+        return [_check_files(run, there, renders(table)), check_page(run, table, records)]
     except HarnessError as error:
-        return Check(summary="no leaderboard can be made of the records", problems=(str(error),))
+        return [Check(summary="no leaderboard can be made of the records", problems=(str(error),))]
     except (AttributeError, KeyError, TypeError, ValueError) as error:  # records are somebody else's: any of these
         problem = f"leaderboard: got {type(error).__name__}: {error}, expected sound records; run the cells again"
-        return Check(summary="no leaderboard can be made of the records", problems=(problem,))
+        return [Check(summary="no leaderboard can be made of the records", problems=(problem,))]
+
+
+def _check_files(run: Path, there: Sequence[str], made: Mapping[str, str]) -> Check:
     problems = [
-        f"{name}: got other bytes than the records give ({_where((run / name).read_bytes(), made[name])}), expected "
+        f"{name}: got other bytes than the records give ({first_difference(_read(run / name), made[name])}), expected "
         f"the same; rebuild it: harness leaderboard {run}"
         for name in there
         if (run / name).read_bytes() != made[name].encode()
@@ -118,9 +123,5 @@ def check_board(run: Path) -> Check:
     )
 
 
-def _where(got: bytes, wanted: str) -> str:
-    lines, expected = got.decode("utf-8", "replace").splitlines(), wanted.splitlines()
-    for number, (line, wanted_line) in enumerate(zip(lines, expected, strict=False), start=1):
-        if line != wanted_line:
-            return f"line {number}: {line.strip():.60} instead of {wanted_line.strip():.60}"
-    return f"{len(lines)} lines instead of {len(expected)}"
+def _read(path: Path) -> str:
+    return path.read_bytes().decode("utf-8", "replace")

@@ -1,7 +1,7 @@
-"""Whether a run folder that somebody hands in is sound: hashes, tables, metrics, data, board. Imports no torch.
+"""Whether a run folder that somebody hands in is sound: each file by itself, and each against the others.
 
-What this cannot find: log-probs that were made up. Rows, metrics and board would agree; only running the cell again
-would tell.
+What this cannot find: log-probs that were made up. Rows, rewards, metrics and board would agree; only running the cell
+again would tell. Works without torch, and says then that rewards were not computed again.
 """
 
 from __future__ import annotations
@@ -9,16 +9,32 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.exchange.cell_checks import Check, check_hashes, check_metrics, check_records, check_tables
-from harness.exchange.run_checks import check_board, check_fingerprints, check_pairs
-from harness.exchange.untrusted import find_cells
-from harness.run_folder.paths import PAGE, PLOTS, is_run
+from harness.exchange.cell_checks import (
+    Check,
+    check_hashes,
+    check_metrics,
+    check_owners,
+    check_records,
+    check_tables,
+)
+from harness.exchange.grid_checks import check_grid
+from harness.exchange.identity_checks import check_keys, check_labels
+from harness.exchange.installed_losses import InstalledLosses
+from harness.exchange.logp_checks import check_base, check_baselines, check_holes
+from harness.exchange.reward_checks import check_rewards
+from harness.exchange.run_checks import check_boards, check_fingerprints, check_pairs
+from harness.exchange.setting_checks import check_settings, check_starts
+from harness.exchange.spend_checks import check_spend
+from harness.exchange.untrusted import RunContents, find_cells
+from harness.run_folder.manifest import known_manifest
+from harness.run_folder.paths import PLOTS, is_run
 
 PASSED, FAILED = 0, 3
 """Exit codes; 2 is for a folder that is no run at all, as everywhere."""
+NOT_REBUILT = "not rebuilt: first the cells must be sound"
 NOT_CHECKED = (
-    "Not checked: that the log-probs come from the training that the records describe, and that the rewards are the "
-    f"loss's own; run a cell again to see. {PAGE} and {PLOTS}/ are drawn anew by harness leaderboard."
+    "Not checked: that the log-probs come from the training that the records describe; run a cell again to see. "
+    f"The files in {PLOTS}/ are drawn anew by harness leaderboard."
 )
 
 
@@ -65,17 +81,35 @@ def verify(run: Path) -> Verdict:
         records,
         check_hashes(contents.cells),
         tables,
+        check_owners(contents.whole),
         check_metrics(contents.whole),
-        check_pairs(contents.whole),
-        check_fingerprints(run, contents.cells),
-        check_board(run)
-        if sound
-        else Check(summary="leaderboard", notes=("not rebuilt: first the cells must be sound",)),
+        *_cross_checks(run, contents),
+        *(check_boards(run) if sound else [Check(summary="leaderboard", notes=(NOT_REBUILT,))]),
     ]
     if inside:
         names = ", ".join(inside)
         checks.append(Check(summary=f"{names}: not looked into, each a run folder of its own; verify it by itself"))
     return Verdict(run=run, checks=tuple(checks))
+
+
+def _cross_checks(run: Path, contents: RunContents) -> list[Check]:
+    """Return whether what stands in the folder fits together: within a record, between cells, with the manifest."""
+    manifest, installed = known_manifest(run), InstalledLosses.here()
+    cells, whole = contents.cells, contents.whole
+    return [
+        check_keys(cells),
+        check_labels(cells, installed),
+        check_spend(cells, installed.find),
+        check_pairs(whole),
+        check_fingerprints(run, cells),
+        check_starts(manifest, cells),
+        check_settings(run, manifest, cells),
+        check_grid(manifest, contents),
+        check_base(manifest, whole),
+        check_baselines(whole),
+        check_holes(whole),
+        check_rewards(whole, installed),
+    ]
 
 
 def run_verify(run: Path) -> tuple[str, int]:

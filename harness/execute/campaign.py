@@ -28,9 +28,10 @@ from harness.planning.grid import Cell
 from harness.planning.job import Job
 from harness.planning.run_file import PROTOCOL, Run
 from harness.run_folder.facts import DataFacts
-from harness.run_folder.manifest import Manifest, known_manifest, write_manifest
-from harness.run_folder.paths import LOCK, RUN_FILE, cache_folder
-from harness.run_folder.store import write_atomically
+from harness.run_folder.manifest import Manifest, known_manifest, with_start_checkpoints, write_manifest
+from harness.run_folder.paths import LOCK, RUN_FILE, cache_folder, is_run
+from harness.run_folder.record import Record
+from harness.run_folder.store import read_records, write_atomically
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,6 +131,8 @@ def carry_out(campaign: Campaign, report: Report) -> list[str]:
                 for waiting in computing:
                     waiting.cancel()
                 raise
+        done = with_start_checkpoints(known_manifest(campaign.folder), _records(campaign.folder))
+        write_manifest(campaign.folder, done)
     return trouble
 
 
@@ -165,8 +168,14 @@ def manifest(campaign: Campaign) -> Manifest:
         cpus=os.cpu_count(),
         environment={name: value for name, value in sorted(os.environ.items()) if name.startswith(switches)},
     )
+    if earlier.start_checkpoints:  # those of cells that were deleted may be others now
+        made = with_start_checkpoints(made, _records(campaign.folder), earlier)
     # where a merged folder's cells are from
     return made if earlier.sources is None else made.model_copy(update={"sources": earlier.sources})
+
+
+def _records(folder: Path) -> list[Record]:
+    return read_records(folder) if is_run(folder) else []
 
 
 def _version(name: str) -> str | None:

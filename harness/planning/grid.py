@@ -63,7 +63,31 @@ def select(text: str, known: Sequence[str], resolve: Callable[[str, Mapping[str,
     After `NAME:` items of the form `option=value` belong to that loss, up to the next item without `=`.
     Raises `HarnessError` for an unknown name or option, an empty selection or the same system twice.
     """
-    chosen: list[tuple[str, dict[str, Any]]] = []
+    systems = [
+        System(loss=resolve(name, options), label=label(name, options), given=tuple(sorted(options)))
+        for name, options in selection(text, known)
+    ]
+    if not systems:
+        raise HarnessError(
+            f"--plugins got '{text}', which selects no loss; expected `all`, `core`, "
+            "a list such as simpo,gappo, or all,-cpo"
+        )
+    seen: dict[str, str] = {}
+    for system in systems:
+        same = seen.setdefault(identity(system.loss.name, system.loss.options()), system.label)
+        if same != system.label or [other.label for other in systems].count(system.label) > 1:
+            raise HarnessError(
+                f"--plugins got '{text}', in which '{same}' and '{system.label}' are the same; name it once"
+            )
+    return systems
+
+
+def selection(text: str, known: Sequence[str]) -> list[tuple[str, dict[str, str]]]:
+    """Return the losses that a selection names, each with the options given as text; see `select`.
+
+    Raises `HarnessError` for an unknown name after `-` and an option without a loss before it.
+    """
+    chosen: list[tuple[str, dict[str, str]]] = []
     removed: list[str] = []
     for item in (part.strip() for part in text.split(",")):
         if not item:
@@ -81,24 +105,7 @@ def select(text: str, known: Sequence[str], resolve: Callable[[str, Mapping[str,
             chosen.append((name, {}))
             if colon:
                 _set_option(chosen[-1][1], first, name)
-    systems = [
-        System(loss=resolve(name, options), label=label(name, options), given=tuple(sorted(options)))
-        for name, options in chosen
-        if name not in removed
-    ]
-    if not systems:
-        raise HarnessError(
-            f"--plugins got '{text}', which selects no loss; expected `all`, `core`, "
-            "a list such as simpo,gappo, or all,-cpo"
-        )
-    seen: dict[str, str] = {}
-    for system in systems:
-        same = seen.setdefault(_exact(system.loss), system.label)
-        if same != system.label or [other.label for other in systems].count(system.label) > 1:
-            raise HarnessError(
-                f"--plugins got '{text}', in which '{same}' and '{system.label}' are the same; name it once"
-            )
-    return systems
+    return [(name, options) for name, options in chosen if name not in removed]
 
 
 def label(name: str, options: Mapping[str, Any]) -> str:
@@ -124,13 +131,14 @@ def cell_key(model: str, label: str, identity: str, seed: int | None) -> str:
     return f"{readable[:80]}--{exact}" + ("" if seed is None else f"--seed{seed}")
 
 
+def identity(loss: str, options: Mapping[str, Any], learning_rate: float | None = None) -> str:
+    """Return what tells systems of one label apart: the loss, all its options and, where it has one, its own rate."""
+    exact = json.dumps([loss, options], sort_keys=True)
+    return exact if learning_rate is None else json.dumps([exact, learning_rate])
+
+
 def _identity(system: System) -> str:
-    exact = _exact(system.loss)
-    return exact if system.learning_rate is None else json.dumps([exact, system.learning_rate])
-
-
-def _exact(loss: Loss) -> str:
-    return json.dumps([loss.name, loss.options()], sort_keys=True)
+    return identity(system.loss.name, system.loss.options(), system.learning_rate)
 
 
 def _known(name: str, known: Sequence[str]) -> str:
@@ -139,7 +147,7 @@ def _known(name: str, known: Sequence[str]) -> str:
     return name
 
 
-def _set_option(options: dict[str, Any], item: str, loss: str) -> None:
+def _set_option(options: dict[str, str], item: str, loss: str) -> None:
     name, equals, value = item.partition("=")
     if not equals or not name.strip():
         raise HarnessError(f"loss '{loss}': got '{item}', expected option=value; for example {loss}:beta=2.5")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,19 @@ from harness.api.errors import HarnessError
 from harness.run_folder.facts import BoardKey, DataFacts
 from harness.run_folder.json_types import Facts
 from harness.run_folder.paths import MANIFEST
+from harness.run_folder.record import Record
 from harness.run_folder.store import as_text, write_atomically
 
 DEFAULT_METRIC = "pairwise_accuracy"
+
+
+class StartFacts(Facts):
+    """The checkpoint and the token ids that all cells of a model have."""
+
+    fingerprint: str | None = None
+    """Hash of the weights, as records have it under `model`."""
+    tokens_fingerprint: str | None = None
+    """Hash of the training pairs and of the held-out responses as token ids."""
 
 
 class Manifest(Facts):
@@ -38,6 +49,8 @@ class Manifest(Facts):
     cells: tuple[tuple[str, str, int], ...] = ()
     """(label, model, seed) of every cell asked for."""
     dataset: DataFacts | None = None
+    start_checkpoints: dict[str, StartFacts] = Field(default_factory=dict)
+    """By model, of those that have a scored cell; empty in runs made before it was written."""
     plugins: dict[str, Any] = Field(default_factory=dict)
     """Distribution and version that brought each loss."""
     broken_plugins: dict[str, Any] = Field(default_factory=dict)
@@ -57,6 +70,21 @@ class Manifest(Facts):
     def asked(self) -> tuple[tuple[str, int], ...]:
         """Label and seed of every system that the run was started with."""
         return tuple((label, seed) for label, _, seed in self.cells)
+
+
+def with_start_checkpoints(manifest: Manifest, records: Iterable[Record], earlier: Manifest | None = None) -> Manifest:
+    """Return the manifest with start checkpoint and tokens of each model that has a scored cell.
+
+    What is known of such a model already, in `earlier` or by default in the manifest itself, stays.
+    """
+    known = (earlier or manifest).start_checkpoints
+    starts = {
+        record.model.name: known.get(record.model.name)
+        or StartFacts(fingerprint=record.model.fingerprint, tokens_fingerprint=record.tokens_fingerprint)
+        for record in records
+        if record.scored
+    }
+    return manifest.model_copy(update={"start_checkpoints": starts}) if starts else manifest
 
 
 def write_manifest(run: Path, manifest: Manifest) -> None:

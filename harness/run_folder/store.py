@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from harness.run_folder.json_types import plain
 from harness.run_folder.paths import RECORD, RESPONSES, ROWS, check_run, record_files
 from harness.run_folder.record import Record, RecordError, parse_record
-from harness.run_folder.tables import RESPONSE_COLUMNS, ROW_COLUMNS, check_columns
+from harness.run_folder.tables import OWNER, RESPONSE_COLUMNS, ROW_COLUMNS, check_columns
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -45,7 +45,8 @@ def write_record(
 ) -> Record:
     """Write a cell's tables and then, last, its record; return it. A failed cell may have no tables.
 
-    The record's `files` gets the sha256 of every table in the folder, the step log included.
+    Both tables name the cell in their metadata. The record's `files` gets the sha256 of every table in the folder, the
+    step log included.
     Raises `HarnessError` where a column is missing.
     """
     folder.mkdir(parents=True, exist_ok=True)
@@ -55,7 +56,9 @@ def write_record(
             (folder / name).unlink(missing_ok=True)
             continue
         check_columns(folder / name, list(table.columns), columns)
-        table.to_parquet(folder / name, index=False, compression="zstd")
+        owned = table.copy(deep=False)
+        owned.attrs = {OWNER: record.key}
+        owned.to_parquet(folder / name, index=False, compression="zstd")
     files = {path.name: file_hash(path) for path in sorted(folder.glob("*.parquet"))}
     text = as_text(record.as_json() | {"files": files})
     write_atomically(folder / RECORD, text)

@@ -38,6 +38,9 @@ PAIR_KEYS = ("split", "prompt_id", "pair_id")
 RESPONSE_KEYS = ("prompt_id", "response_id")
 """What identifies a row of responses.parquet; pairs of several splits may share a response."""
 
+OWNER = "cell"
+"""In the metadata of both tables, as `DataFrame.attrs`: the key of the cell that they are of."""
+
 KINDS: Mapping[str, type] = {
     **dict.fromkeys(("split", "prompt_id", "pair_id", "response_id"), object),
     "listwise": bool,

@@ -14,6 +14,9 @@ import pytest
 from made_records import made_manifest, made_record
 
 from harness.leaderboard import write
+from harness.planning.grid import cell_key, identity
+from harness.planning.run_file import Run, TrialRun, TunedRun
+from harness.planning.run_file import make_run as run_of
 from harness.planning.trials import chosen, outcomes, trials_csv
 from harness.run_folder.manifest import write_manifest
 from harness.run_folder.store import read_records, write_record
@@ -22,15 +25,20 @@ from harness.statistics.metrics import summarise
 PAIRS, PROMPTS = 24, 8
 SHIFT: Mapping[str, int] = {"base": 1, "simpo": 2, "dpo(beta=0.2)": 3, "ipo": 4, "longer-wins": 0}
 """How the log-probs of a system's responses are mixed, by label."""
-BOARD = {"protocol": 1, "dataset": "made-up", "preset": "nano", "budget": "pairs=64", "adapter": "full"} | {
-    "learning_rate": 1e-3,
-    "batch_pairs": 16,
-    "dtype": "float32",
-    "scorer": "vllm",
-    "evaluated_on": "test",
-    "control": "none",
-    "limit": None,
+BASELINES = ("base", "longer-wins")
+OPTIONS: Mapping[str, Mapping[str, Any]] = {
+    "simpo": {"beta": 2.0, "gamma": 0.5},
+    "dpo": {"beta": 0.2, "label_smoothing": 0.0},
+    "ipo": {"tau": 0.1, "reduction": "mean"},
 }
+"""All options of a loss, by its name; DPO's beta is given in its label."""
+TUNED: Mapping[str, Mapping[str, float]] = {"simpo": {"beta": 3.0}, "ipo": {"tau": 0.3}}
+"""What every trial of a loss sampled besides the learning rate."""
+RUN: Mapping[str, Any] = {"models": ["qwen"], "dataset": "made-up", "budget": "pairs=64", "scorer": "vllm"}
+"""What every run asks for."""
+BOARD = run_of(dict(RUN)).decisive().as_json()
+TOKENS, PARAMETERS = 5_000, 1_000
+"""What training visited, and the size of the model: six operations each, and two for a reference."""
 
 
 def sums(shift: int) -> np.ndarray:
@@ -38,19 +46,28 @@ def sums(shift: int) -> np.ndarray:
     return -5.0 - ((np.arange(2 * PAIRS) * (2 * shift + 1)) % 17) / 4
 
 
-def tables(label: str) -> tuple[pd.DataFrame, pd.DataFrame]:
+def reward_of(name: str, options: Mapping[str, Any], own: np.ndarray, tokens: np.ndarray) -> np.ndarray:
+    """Return the reward of each response as the papers of the three losses have it."""
+    ratio = own - sums(SHIFT["base"])
+    rewards = {"simpo": own / tokens, "dpo": ratio, "ipo": ratio / tokens}
+    return np.asarray(rewards[name] * options.get("beta", options.get("tau")))
+
+
+def tables(label: str, **options: float) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Return rows and responses: pair i has the responses 2i (chosen) and 2i + 1, of prompt i % PROMPTS."""
-    number, base = np.arange(2 * PAIRS), sums(SHIFT["base"])
+    number, base, name = np.arange(2 * PAIRS), sums(SHIFT["base"]), label.partition("(")[0]
     nothing, characters = np.full(2 * PAIRS, np.nan), 40 + number % 11
-    own = sums(SHIFT[label]) if SHIFT[label] else nothing
-    reward = {"base": nothing, "longer-wins": characters.astype(float)}.get(label, 2.0 * own)
+    own, tokens = sums(SHIFT[label]) if SHIFT[label] else nothing, 5 + number % 3
+    reward = {"base": nothing, "longer-wins": characters.astype(float)}.get(label)
+    if reward is None:
+        reward = reward_of(name, {**OPTIONS[name], **options}, own, tokens)
     responses = pd.DataFrame(
         {
             "prompt_id": [f"prompt{i // 2 % PROMPTS}" for i in number],
             "response_id": [f"response{i:02d}" for i in number],
             "split": "test",
             "sum_logp": own,
-            "tokens": 5 + number % 3,
+            "tokens": tokens,
             "ref_sum_logp": base if SHIFT[label] else nothing,
             "reward": reward,
             "score": (1 - number % 2) + number / 100,
@@ -70,10 +87,12 @@ def tables(label: str) -> tuple[pd.DataFrame, pd.DataFrame]:
     return rows.assign(gap=rows["score_chosen"] - rows["score_rejected"]), responses
 
 
-def key_of(label: str, seed: int = 0) -> str:
-    """Return the folder of a cell."""
-    name = f"qwen--{label.replace('(', '_').replace(')', '').replace(' ', '_')}--abc123"
-    return name if label in ("base", "longer-wins") else f"{name}--seed{seed}"
+def key_of(label: str, seed: int = 0, rate: float | None = None, **sampled: float) -> str:
+    """Return the folder of a cell; `rate` and `sampled`: the learning rate and the options of a tuned one."""
+    if label in BASELINES:
+        return cell_key("qwen", label, label, None)
+    name = label.partition("(")[0].partition(" ")[0]
+    return cell_key("qwen", label, identity(name, {**OPTIONS[name], **sampled}, rate), seed)
 
 
 def add_cell(
@@ -85,7 +104,10 @@ def add_cell(
     **changed: Any,
 ) -> None:
     """Write a cell with these tables; without any it failed. `changed` overrides fields of the record."""
-    reference = label in ("base", "longer-wins")
+    reference, name = label in BASELINES, label.partition("(")[0]
+    start = {"id": "nano-qwen", "revision": "0123456789abcdef", "parameters": PARAMETERS, "fingerprint": "start"}
+    each = PARAMETERS * (6 if name == "simpo" else 8)
+    spend = {"pairs": 64, "tokens": TOKENS, "steps": 4, "flops": each * TOKENS, "seconds": 2.0, "epochs": 1.0}
     fields = {
         "protocol": 1,
         "status": "ok" if found else "failed",
@@ -93,17 +115,19 @@ def add_cell(
         "kind": "reference" if reference else "loss",
         "label": label,
         "key": key_of(label, seed),
-        "loss": {"name": label.partition("(")[0], "options": {"beta": 0.2}},
-        "model": {"name": "qwen", "preset": "nano", "id": "nano-qwen", "fingerprint": "start"},
+        "loss": {"name": name, "options": OPTIONS.get(name, {})},
+        "model": {"name": "qwen", "preset": "nano"} | (start if found else {}),
         "dataset": {"name": "made-up", "fingerprint": "data", "train_pairs": 64, "test_pairs": PAIRS},
         "tokens_fingerprint": "tokens",
         "seed": None if reference else seed,
         "board": BOARD,
-        "spend": {} if reference else {"pairs": 64, "seconds": 2.0},
+        "spend": {} if reference or not found else spend,
         "scorer": {"name": "vllm", "version": "0.29", "parity_max_abs_nats": 1e-5},
         "environment": {"harness": "0.1.0"},
         "metrics": {},
     }
+    if not reference:
+        fields |= {"learning_rate": BOARD["learning_rate"]} | ({"start_fingerprint": "start"} if found else {})
     if found:
         metrics, reasons = summarise(*found)
         fields |= {"metrics": metrics, "metric_reasons": reasons}
@@ -111,25 +135,38 @@ def add_cell(
     write_record(folder, made_record(fields | changed), *(found or (None, None)))
 
 
-def complete(run: Path, labels: tuple[str, ...], /, board: bool = True, **facts: Any) -> None:
-    """Write the manifest and, if asked, the leaderboards."""
-    losses = [label for label in labels if label not in ("base", "longer-wins")]
-    asked = {"cells": [[label, "qwen", 0] for label in losses], "models": ["qwen"]}
+def spec(label: str) -> str:
+    """Return what --plugins calls the system of this label."""
+    name, _, options = label.partition("(")
+    return f"{name}:{options.removesuffix(')')}" if options else name
+
+
+def asked(labels: tuple[str, ...], kind: type[Run] = Run, **options: Any) -> Run:
+    """Return the run that asks for these systems."""
+    losses = [label for label in labels if label not in BASELINES]
+    run = run_of({**RUN, "plugins": ",".join(map(spec, losses)) or "simpo", **options})
+    return run if kind is Run else kind.of(run)  # type: ignore[attr-defined]  # both others have it
+
+
+def complete(run: Path, labels: tuple[str, ...], /, board: bool = True, of: Run | None = None, **facts: Any) -> None:
+    """Write the manifest, the run file and, if asked, the leaderboards; `of`: another run than `asked(labels)`."""
+    losses = [label for label in labels if label not in BASELINES]
+    of = of or asked(labels)
     made = {
         "protocol": 1,
         "harness": "0.1.0",
-        "run": {
-            "plugins": "simpo",
-            "models": ["qwen"],
-            "seeds": [0],
-            "preset": "nano",
-            "ranked_by": "pairwise_accuracy",
-        },
+        "run": of.as_json(),
+        "decisive": of.decisive().as_json(),
+        "scorer": "vllm",
+        "models": ["qwen"],
+        "cells": [[label, "qwen", seed] for label in losses for seed in of.seeds],
         "dataset": {"name": "made-up", "fingerprint": "data"},
+        "start_checkpoints": {"qwen": {"fingerprint": "start", "tokens_fingerprint": "tokens"}},
         "plugins": {label.partition("(")[0]: ["test", "1"] for label in losses},
         "cpus": 2,
     }
-    write_manifest(run, made_manifest(made | asked | facts))
+    write_manifest(run, made_manifest(made | facts))
+    (run / "run.toml").write_text(of.as_toml())
     if board:
         write(run)
 
@@ -144,28 +181,29 @@ def make_run(run: Path, *labels: str, board: bool = True, changed: Mapping[str, 
 
 def add_tuned(run: Path, *labels: str, trials: int = 2) -> Path:
     """Write what `harness run --trials 2` adds to a run of these losses: all trials, and the last of each as chosen."""
-    untuned = {name: value for name, value in BOARD.items() if name != "learning_rate"}
-    searched = untuned | {"trial_learning_rates": [0.00025, 0.004], "tuning_seed": 0}
-    tuned = {"board": searched | {"trials": trials, "tuned_by": "pairwise_accuracy"}}
-    for folder, changed in ((run / "tuning", {"board": searched | {"evaluated_on": "dev"}}),
-                            (run / f"tuned-{trials}", tuned)):  # fmt: skip
-        add_cell(folder, "base", on_split(tables("base"), changed["board"]["evaluated_on"]), **changed)
+    runs = {kind: asked(labels, kind, trials=trials) for kind in (Run, TrialRun, TunedRun)}
+    tuning, tuned = run / "tuning", run / f"tuned-{trials}"
+    for folder, kind, split in ((tuning, TrialRun, "dev"), (tuned, TunedRun, "test")):
+        for label in BASELINES:
+            add_cell(folder, label, on_split(tables(label), split), board=runs[kind].decisive().as_json())
     for label in labels:
-        facts = {"system": label, "options": {"beta": 0.3}}
+        sampled = TUNED[label]
         for number in range(trials):
-            trial = facts | {"number": number, "trials": None, "dev": None}
-            fields = {"label": f"{label} trial {number}", "key": key_of(f"{label} trial {number}"), "tuning": trial}
-            fields |= {"learning_rate": 0.001 * (number + 1), "loss": {"name": label, "options": {"beta": 0.3}}}
-            fields |= {"board": searched | {"evaluated_on": "dev"}}
-            add_cell(run / "tuning", label, on_split(tables(label), "dev"), **fields)
-        fields |= {"label": label, "key": key_of(label), "tuning": trial | {"trials": trials, "dev": 0.75}}
-        add_cell(run / f"tuned-{trials}", label, tables(label), **fields | tuned)
+            rate = 0.001 * (number + 1)
+            trial = {"system": label, "options": sampled, "number": number, "trials": None, "dev": None}
+            loss = {"name": label, "options": {**OPTIONS[label], **sampled}}
+            fields = {"learning_rate": rate, "loss": loss, "board": runs[TrialRun].decisive().as_json()}
+            fields |= {"label": f"{label} trial {number}", "tuning": trial}
+            fields |= {"key": key_of(f"{label} trial {number}", rate=rate, **sampled)}
+            add_cell(tuning, label, on_split(tables(label, **sampled), "dev"), **fields)
+        fields |= {"label": label, "key": key_of(label, rate=rate, **sampled)}
+        fields |= {"tuning": trial | {"trials": trials, "dev": 0.75}, "board": runs[TunedRun].decisive().as_json()}
+        add_cell(tuned, label, tables(label, **sampled), **fields)
     search = {"trials": trials, "sampler": "Sobol", "space": {label: {"beta": [0.1, 1.0, "log"]} for label in labels}}
-    asked = json.loads((run / "manifest.json").read_text())["run"] | {"trials": trials}
-    complete(run, labels, board=False, search=search, run=asked)
-    complete(run / f"tuned-{trials}", labels, board=False, search=search, run=asked)
+    complete(run, labels, board=False, search=search, of=runs[Run])
+    complete(tuned, labels, board=False, search=search, of=runs[TunedRun])
     cells = [[f"{label} trial {number}", "qwen", 0] for label in labels for number in range(trials)]
-    complete(run / "tuning", labels, board=False, search=search, run=asked | {"trials": 0}, cells=cells)
+    complete(tuning, labels, board=False, search=search, of=runs[TrialRun], cells=cells)
     write_trials(run)
     return run
 
@@ -217,14 +255,14 @@ def complete_fixture() -> Callable[..., None]:
 @pytest.fixture(scope="session")
 def whole_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run that is in order. Read it, copy it, do not write to it."""
-    return make_run(tmp_path_factory.mktemp("whole") / "run", "base", "dpo(beta=0.2)", "simpo")
+    return make_run(tmp_path_factory.mktemp("whole") / "run", *BASELINES, "dpo(beta=0.2)", "simpo")
 
 
 @pytest.fixture(scope="session")
 def other_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of the same settings and another loss, made on another machine."""
     run = tmp_path_factory.mktemp("other") / "run"
-    for label in ("base", "ipo"):
+    for label in (*BASELINES, "ipo"):
         add_cell(run, label, tables(label), environment={"device": "another"})
     complete(run, ("ipo",), cpus=64)
     return run

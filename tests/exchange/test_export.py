@@ -42,11 +42,12 @@ def exported(whole_run: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[
 def test_lm_eval_gets_a_file_a_cell_in_its_own_shape(exported: dict[str, Path]) -> None:
     files = sorted(path.relative_to(exported["lm-eval"]).as_posix() for path in exported["lm-eval"].rglob("*.json"))
     assert files == [
-        "qwen--base--abc123/results_noseed.json",
-        "qwen--dpo_beta=0.2--abc123/results_seed0.json",
-        "qwen--simpo--abc123/results_seed0.json",
+        "qwen--base--5ac4d2/results_noseed.json",
+        "qwen--dpo_beta=0.2--dfd14f/results_seed0.json",
+        "qwen--longer-wins--a8d386/results_noseed.json",
+        "qwen--simpo--5ca962/results_seed0.json",
     ]
-    found = json.loads((exported["lm-eval"] / files[2]).read_text(), parse_constant=pytest.fail)
+    found = json.loads((exported["lm-eval"] / files[3]).read_text(), parse_constant=pytest.fail)
     assert set(LM_EVAL) <= found.keys()
     tasks = found["results"].keys()
     for name in ("group_subtasks", "configs", "versions", "n-shot", "higher_is_better", "n-samples", "task_hashes"):
@@ -60,7 +61,7 @@ def test_lm_eval_gets_a_file_a_cell_in_its_own_shape(exported: dict[str, Path]) 
             assert how in ("none", "sum", "mean", "ratio")
             assert metric.removesuffix("_stderr") in found["higher_is_better"][task]
     assert found["higher_is_better"]["preference_made_up"]["brier"] is False
-    assert found["config"]["model_args"]["loss_options"] == {"beta": 0.2}
+    assert found["config"]["model_args"]["loss_options"] == {"beta": 2.0, "gamma": 0.5}
     assert found["model_name_sanitized"] == "nano-qwen+simpo"
 
 
@@ -68,7 +69,7 @@ def test_the_accuracy_in_the_file_is_counted_from_the_rows(exported: dict[str, P
     rows, _ = tables("simpo")
     margin = rows["reward_chosen"] - rows["reward_rejected"]
     right = np.where(margin > 0, 1.0, np.where(margin == 0, 0.5, 0.0))
-    path = exported["lm-eval"] / "qwen--simpo--abc123" / "results_seed0.json"
+    path = exported["lm-eval"] / "qwen--simpo--5ca962" / "results_seed0.json"
     found = json.loads(path.read_text())["results"]["preference_made_up"]
     assert found["acc,none"] == pytest.approx(right.mean(), rel=1e-9)
     # 8 prompts of 3 pairs each: the variance of a mean of clusters of one size is that of their means, over 8
@@ -77,7 +78,7 @@ def test_the_accuracy_in_the_file_is_counted_from_the_rows(exported: dict[str, P
 
 
 def test_the_base_has_no_reward_and_so_no_accuracy_of_its_own(exported: dict[str, Path]) -> None:
-    found = json.loads((exported["lm-eval"] / "qwen--base--abc123" / "results_noseed.json").read_text())
+    found = json.loads((exported["lm-eval"] / "qwen--base--5ac4d2" / "results_noseed.json").read_text())
     main = found["results"]["preference_made_up"]
     assert "acc,none" not in main
     assert main["acc,ratio"] == 0.5  # the policy is its own reference: every pair is a tie
@@ -112,14 +113,17 @@ def test_the_hub_folder_holds_every_row_of_every_cell_with_its_cell_before_it(
     exported: dict[str, Path], tables: Tables
 ) -> None:
     rows = pd.read_parquet(exported["hf"] / "data" / "rows.parquet")
-    assert rows["label"].value_counts().to_dict() == {"simpo": 24, "dpo(beta=0.2)": 24, "base": 24}
-    assert rows.loc[rows["label"] == "base", "seed"].isna().all()
-    assert (rows.loc[rows["label"] != "base", "seed"] == 0).all()
+    assert rows["label"].value_counts().to_dict() == dict.fromkeys(
+        ("simpo", "dpo(beta=0.2)", "base", "longer-wins"), 24
+    )
+    trained = ~rows["label"].isin(["base", "longer-wins"])
+    assert rows.loc[~trained, "seed"].isna().all()
+    assert (rows.loc[trained, "seed"] == 0).all()
     mine = rows[rows["label"] == "simpo"].reset_index(drop=True)
     pd.testing.assert_series_equal(mine["reward_chosen"], tables("simpo")[0]["reward_chosen"])
     responses = pd.read_parquet(exported["hf"] / "data" / "responses.parquet")
-    assert len(responses) == 3 * 48
-    assert json.loads(responses["options"].iloc[0]) == {"beta": 0.2}
+    assert len(responses) == 4 * 48
+    assert json.loads(responses["options"].iloc[-1]) == {"beta": 2.0, "gamma": 0.5}
 
 
 def test_the_card_describes_every_column_and_leaves_the_license_to_the_user(exported: dict[str, Path]) -> None:
@@ -147,7 +151,7 @@ def test_the_hub_folder_loads_with_datasets(
     folder = str(exported["hf"])
     rows = datasets.load_dataset(folder, split="train", cache_dir=str(tmp_path))
     responses = datasets.load_dataset(folder, "responses", split="train", cache_dir=str(tmp_path))
-    assert (len(rows), len(responses)) == (72, 144)
+    assert (len(rows), len(responses)) == (96, 192)
     assert {"pair_id", "reward_chosen", "seed"} <= set(rows.column_names)
 
 
@@ -185,7 +189,7 @@ def test_what_cannot_be_written_is_refused(whole_run: Path, exported: dict[str, 
 def test_tuned_losses_are_in_every_format_marked_with_their_trials(
     make_run: Make, add_tuned: Callable[..., Path], tmp_path: Path
 ) -> None:
-    run = add_tuned(make_run(tmp_path / "run", "base", "simpo", board=False), "simpo")
+    run = add_tuned(make_run(tmp_path / "run", "base", "longer-wins", "simpo", board=False), "simpo")
     for form in ("csv", "lm-eval", "hf"):
         run_export(run, form, tmp_path / form)
     lines = [line for line in csv.DictReader(io.StringIO((tmp_path / "csv").read_text())) if line["label"] == "simpo"]
@@ -193,24 +197,25 @@ def test_tuned_losses_are_in_every_format_marked_with_their_trials(
     assert chosen["0"] == ("0.001", None)
     rate, facts = chosen["2"]
     assert (rate, facts["qwen"]["trial"], facts["qwen"]["trials"]) == ("0.002", 1, 2)
-    assert facts["qwen"]["options"] == {"beta": 0.3}
+    assert facts["qwen"]["options"] == {"beta": 3.0}
 
     files = {path.parent.name: json.loads(path.read_text()) for path in (tmp_path / "lm-eval").rglob("*.json")}
-    assert set(files) == {
-        "qwen--base--abc123", "qwen--simpo--abc123", "qwen--base--abc123--tuned-2", "qwen--simpo--abc123--tuned-2",
-    }  # fmt: skip
-    tuned = files["qwen--simpo--abc123--tuned-2"]
+    untuned = {"qwen--base--5ac4d2", "qwen--longer-wins--a8d386", "qwen--simpo--5ca962"}
+    chosen_simpo = "qwen--simpo--85ab00--tuned-2"  # other options, another key
+    baselines = {"qwen--base--5ac4d2--tuned-2", "qwen--longer-wins--a8d386--tuned-2"}
+    assert set(files) == {*untuned, *baselines, chosen_simpo}
+    tuned = files[chosen_simpo]
     assert tuned["model_name"] == "nano-qwen+simpo+tuned-2"
     assert (tuned["config"]["model_args"]["learning_rate"], tuned["config"]["model_args"]["tuning"]["trials"]) == (
         0.002,
         2,
     )
-    assert files["qwen--simpo--abc123"]["model_name"] == "nano-qwen+simpo"
+    assert files["qwen--simpo--5ca962"]["model_name"] == "nano-qwen+simpo"
 
     rows = pd.read_parquet(tmp_path / "hf" / "data" / "rows.parquet")
     assert rows.groupby(["label", "trials"]).size().to_dict() == {
-        ("base", 0): 24, ("base", 2): 24, ("simpo", 0): 24, ("simpo", 2): 24,
-    }  # fmt: skip
+        (label, trials): 24 for label in ("base", "longer-wins", "simpo") for trials in (0, 2)
+    }
     assert set(rows.loc[(rows["label"] == "simpo") & (rows["trials"] == 2), "learning_rate"]) == {0.002}
     assert "equal tuning: 2 trials a loss" in (tmp_path / "hf" / "README.md").read_text()
     assert not (rows["split"] == "dev").any()  # the trials themselves stay behind

@@ -22,7 +22,9 @@ from harness.run_folder.store import read_records
 Make = Callable[..., Path]
 Add = Callable[..., None]
 Tables = Callable[[str], tuple[pd.DataFrame, pd.DataFrame]]
-BASE, IPO = "qwen--base--abc123", "qwen--ipo--abc123--seed0"
+BASE, LONGER, IPO = "qwen--base--5ac4d2", "qwen--longer-wins--a8d386", "qwen--ipo--65c851--seed0"
+DPO, SIMPO = "qwen--dpo_beta=0.2--dfd14f--seed0", "qwen--simpo--5ca962--seed0"
+BASELINES = ("base", "longer-wins")
 
 
 @pytest.fixture
@@ -38,9 +40,9 @@ def test_runs_of_two_machines_become_one_run_that_is_verified_and_says_what_came
     into = tmp_path / "new" / "merged"
     text, code = run_merge([whole_run, other_run], into)
     assert code == 0, text
-    assert text.splitlines()[1:] == ["  run: 3 cells", "  run-2: 1 cells, and 1 that an earlier run has too"]
+    assert text.splitlines()[1:] == ["  run: 4 cells", "  run-2: 1 cells, and 2 that an earlier run has too"]
     keys = [record.key for record in read_records(into)]
-    assert keys == [BASE, "qwen--dpo_beta=0.2--abc123--seed0", IPO, "qwen--simpo--abc123--seed0"]
+    assert keys == [BASE, DPO, IPO, LONGER, SIMPO]
     environments = {record.label: record.environment for record in read_records(into)}
     assert environments["ipo"].as_json() == {"device": "another"}  # each record keeps its own
     assert environments["base"].as_json() == {"harness": "0.1.0"}  # of the first run given
@@ -52,7 +54,7 @@ def test_runs_of_two_machines_become_one_run_that_is_verified_and_says_what_came
     assert "cpus" not in manifest.as_json()  # the machines differ
     assert (manifest.sources["run-2"]["cells"], manifest.sources["run-2"]["cells_of_an_earlier_source"]) == (
         [IPO],
-        [BASE],
+        [BASE, LONGER],
     )
     assert read_run(into / "run.toml")["plugins"] == "dpo:beta=0.2,ipo,simpo"
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["merged"]  # nothing is left beside it
@@ -71,7 +73,7 @@ def test_the_same_runs_merge_to_the_same_bytes(whole_run: Path, other_run: Path,
         for name in ("a", "b")
     )
     assert first == second
-    assert len(first) == 4 * 3 + 2  # a record and two tables per cell, manifest and run file
+    assert len(first) == 5 * 3 + 2  # a record and two tables per cell, manifest and run file
 
 
 @pytest.mark.usefixtures("trusting")
@@ -88,8 +90,8 @@ def test_results_that_differ_are_refused_with_both_named_and_nothing_is_written(
     )
     assert "expected the same; delete the folder of the one that should not count" in str(caught.value)
     assert not (tmp_path / "into").exists()
-    add_cell(runs[1], "ipo", (rows, responses), loss={"name": "ipo", "options": {"beta": 0.3}})
-    with pytest.raises(HarnessError, match=r"loss \{.*0\.2.*\} / \{.*0\.3"):
+    add_cell(runs[1], "ipo", (rows, responses), loss={"name": "ipo", "options": {"tau": 0.3}})
+    with pytest.raises(HarnessError, match=r"loss \{.*0\.1.*\} / \{.*0\.3"):
         merge(runs, tmp_path / "into")
     add_cell(runs[1], "ipo", None)
     with pytest.raises(HarnessError, match="status 'ok' / 'failed'"):
@@ -101,10 +103,11 @@ def test_seconds_and_versions_are_the_machines_own(
     make_run: Make, add_cell: Add, tables: Tables, tmp_path: Path
 ) -> None:
     runs = [make_run(tmp_path / name, "ipo", board=False) for name in ("a", "b")]
-    spend, scorer = {"pairs": 64, "seconds": 9.0}, {"name": "vllm", "version": "0.30"}
+    record = read_records(runs[0])[0]
+    spend, scorer = record.spend.as_json() | {"seconds": 9.0}, {"name": "vllm", "version": "0.30"}
     add_cell(runs[1], "ipo", tables("ipo"), spend=spend, scorer=scorer, environment={"device": "another"})
     assert merge(runs, tmp_path / "into").doubled == {"a": (), "b": (IPO,)}
-    add_cell(runs[1], "ipo", tables("ipo"), spend={"pairs": 65, "seconds": 2.0})
+    add_cell(runs[1], "ipo", tables("ipo"), spend=spend | {"pairs": 65})
     with pytest.raises(HarnessError, match="spend"):
         merge(runs, tmp_path / "other")
 
@@ -161,8 +164,9 @@ def test_other_pairs_under_one_fingerprint_are_refused(
 def test_a_run_that_is_not_verified_may_not_join(
     make_run: Make, edit: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    runs = [make_run(tmp_path / name, label, board=False) for name, label in (("a", "ipo"), ("b", "simpo"))]
-    edit(runs[1] / "cells" / "qwen--simpo--abc123--seed0", metrics={"pairwise_accuracy": 1.0})
+    runs = [make_run(tmp_path / name, *BASELINES, label, board=False) for name, label in
+            (("a", "ipo"), ("b", "simpo"))]  # fmt: skip
+    edit(runs[1] / "cells" / SIMPO, metrics={"pairwise_accuracy": 1.0})
     text, code = run_merge(runs, tmp_path / "into")
     assert code == 3
     assert f"{runs[1]}: 1 problem" in text
@@ -181,17 +185,17 @@ def test_the_place_must_be_new_and_the_runs_several(whole_run: Path, tmp_path: P
 def test_tuned_boards_and_their_trials_are_carried_each_verified(
     make_run: Make, add_tuned: Make, tmp_path: Path
 ) -> None:
-    runs = [add_tuned(make_run(tmp_path / name, "base", label, board=False), label) for name, label in
+    runs = [add_tuned(make_run(tmp_path / name, *BASELINES, label, board=False), label) for name, label in
             (("a", "ipo"), ("b", "simpo"))]  # fmt: skip
     into = tmp_path / "into"
     text, code = run_merge(runs, into)
     assert code == 0, text
-    assert text.splitlines()[-2:] == ["  tuning: 5 cells from a, b", "  tuned-2: 3 cells from a, b"]
+    assert text.splitlines()[-2:] == ["  tuning: 6 cells from a, b", "  tuned-2: 4 cells from a, b"]
     for folder in (into, into / "tuning", into / "tuned-2"):
         assert verify(folder).problems == ()
     boards = json.loads((into / "leaderboard.json").read_text())["boards"]
     assert [board["settings"].get("trials", 0) for board in boards] == [0, 2]
-    assert {row["label"] for row in boards[1]["rows"]} == {"base", "ipo", "simpo"}
+    assert {row["label"] for row in boards[1]["rows"]} == {"base", "longer-wins", "ipo", "simpo"}
     records = read_records(into / "tuning")
     found = outcomes(records, "pairwise_accuracy")
     expected = trials_csv(found, chosen(found, 2), "pairwise_accuracy")
@@ -205,8 +209,8 @@ def test_tuned_boards_and_their_trials_are_carried_each_verified(
 def test_a_run_without_trials_may_join_and_other_numbers_of_trials_may_not(
     make_run: Make, add_tuned: Make, tmp_path: Path
 ) -> None:
-    plain = make_run(tmp_path / "plain", "base", "ipo", board=False)
-    two = add_tuned(make_run(tmp_path / "two", "base", "simpo", board=False), "simpo")
+    plain = make_run(tmp_path / "plain", *BASELINES, "ipo", board=False)
+    two = add_tuned(make_run(tmp_path / "two", *BASELINES, "simpo", board=False), "simpo")
     merged = merge([plain, two], tmp_path / "into")
     assert [one.into.name for one in merged.inner] == ["tuning", "tuned-2"]
     assert read_run(tmp_path / "into" / "run.toml")["trials"] == 2
@@ -220,9 +224,10 @@ def test_a_run_without_trials_may_join_and_other_numbers_of_trials_may_not(
 def test_tuned_cells_that_are_not_sound_may_not_join(
     make_run: Make, add_tuned: Make, edit: Any, tmp_path: Path
 ) -> None:
-    runs = [add_tuned(make_run(tmp_path / name, "base", label, board=False), label) for name, label in
+    runs = [add_tuned(make_run(tmp_path / name, *BASELINES, label, board=False), label) for name, label in
             (("a", "ipo"), ("b", "simpo"))]  # fmt: skip
-    edit(runs[1] / "tuned-2" / "cells" / "qwen--simpo--abc123--seed0", metrics={"pairwise_accuracy": 1.0})
+    (cell,) = (runs[1] / "tuned-2" / "cells").glob("*simpo*")
+    edit(cell, metrics={"pairwise_accuracy": 1.0})
     text, code = run_merge(runs, tmp_path / "into")
     assert code == 3
     assert f"{runs[1] / 'tuned-2'}: 1 problem" in text

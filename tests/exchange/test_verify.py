@@ -13,16 +13,15 @@ import pandas as pd
 import pytest
 
 from harness.api import HarnessError
-from harness.exchange.cell_checks import Check
 from harness.exchange.verify import run_verify, verify
 
-SIMPO, BASE = "qwen--simpo--abc123--seed0", "qwen--base--abc123"
+SIMPO, BASE = "qwen--simpo--5ca962--seed0", "qwen--base--5ac4d2"
 
 
 @pytest.fixture
 def boardless(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leave out the leaderboards, the slow part, where the test is about something else."""
-    monkeypatch.setattr("harness.exchange.verify.check_board", lambda run: Check(summary="leaderboard"))
+    monkeypatch.setattr("harness.exchange.verify.check_boards", lambda run: [])
 
 
 def only_problem(run: Path) -> str:
@@ -45,9 +44,9 @@ def rewrite(run: Path, cell: str, name: str, change: Callable[[pd.DataFrame], pd
 def test_a_sound_run_is_verified_and_what_was_checked_is_counted(whole_run: Path) -> None:
     text, code = run_verify(whole_run)
     assert code == 0, text
-    assert "3 records are of this protocol and complete, 3 of them of scored cells" in text
-    assert "6 files of 3 cells have the sha256 that their record has" in text  # two tables per cell
-    assert "rows.parquet (72 rows) and responses.parquet (144 rows) of 3 cells agree" in text  # 3 * 24, 3 * 48
+    assert "4 records are of this protocol and complete, 4 of them of scored cells" in text
+    assert "8 files of 4 cells have the sha256 that their record has" in text  # two tables per cell
+    assert "rows.parquet (96 rows) and responses.parquet (192 rows) of 4 cells agree" in text  # 4 * 24, 4 * 48
     assert "leaderboard.json, leaderboard.md, leaderboard.csv as the records give, byte for byte" in text
     assert "Not checked: that the log-probs come from the training" in text
     assert run_verify(whole_run) == (text, code)
@@ -78,7 +77,7 @@ def test_records_without_hashes_are_verified_without_them_and_that_is_said(run: 
     text, code = run_verify(run)
     assert code == 0
     assert "no hashes to compare" in text
-    assert "note: 3 records have no hashes" in text
+    assert "note: 4 records have no hashes" in text
 
 
 @pytest.mark.usefixtures("boardless")
@@ -221,7 +220,7 @@ def test_cells_that_came_to_nothing_or_are_not_done_are_no_problem(
     complete(run, ("simpo", "dpo(beta=0.2)", "ipo"))
     text, code = run_verify(run)
     assert code == 0, text
-    assert "4 records are of this protocol and complete, 3 of them" in text
+    assert "5 records are of this protocol and complete, 4 of them" in text
     assert "1 cell folders without record.json are not done" in text
 
 

@@ -1,0 +1,69 @@
+"""The losses of records as they are installed here, built from the options that the records have."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from harness.api.errors import HarnessError
+from harness.api.loss import Loss, Resolve
+from harness.manager import Manager, loss_owner, plugin_manager, resolver
+from harness.run_folder.record import Record
+
+
+@dataclass(kw_only=True)
+class InstalledLosses:
+    """What is installed here, looked up once."""
+
+    manager: Manager
+    resolve: Resolve
+    _built: dict[str, Loss | str] = field(default_factory=dict)
+
+    @classmethod
+    def here(cls) -> InstalledLosses:
+        """Return what is installed; no loss where two plugins bring one of the same name."""
+        manager = plugin_manager()
+        try:
+            return cls(manager=manager, resolve=resolver(manager))
+        except HarnessError as error:
+            return cls(manager=manager, resolve=_refuse(str(error)))
+
+    def find(self, record: Record) -> Loss | None:
+        """Return the loss of a record with all its options; None where it is not installed or refuses them."""
+        loss = self._build(record)
+        return loss if isinstance(loss, Loss) else None
+
+    def why_not(self, record: Record) -> str:
+        """Return why the loss of a record cannot be built; empty where it can."""
+        loss = self._build(record)
+        return loss if isinstance(loss, str) else ""
+
+    def other_version(self, record: Record) -> str:
+        """Return which other version than here brought the loss of a record; empty where it is the same."""
+        try:
+            owner = loss_owner(self.manager, record.loss.name)
+        except (KeyError, HarnessError):
+            return ""
+        made, here = (record.loss.plugin, record.loss.version), (owner.distribution, owner.version)
+        return "" if made in (here, (None, None)) else f"made by {made[0]} {made[1]}, here is {here[0]} {here[1]}"
+
+    def _build(self, record: Record) -> Loss | str:
+        name, options = record.loss.name, record.loss.options
+        place = json.dumps([name, options], sort_keys=True)
+        if place not in self._built:
+            try:
+                self._built[place] = self.resolve(name, options)
+            except HarnessError as error:
+                self._built[place] = str(error)
+            except Exception as error:  # whatever a plugin raises, it is a reason
+                self._built[place] = f"{type(error).__name__}: {error}"
+        return self._built[place]
+
+
+def _refuse(reason: str) -> Resolve:
+    def resolve(name: str, options: Mapping[str, Any]) -> Loss:
+        raise HarnessError(reason)
+
+    return resolve

@@ -1,0 +1,35 @@
+"""The loss's own reward of each response, from log-probs that are known: where a cell is scored, and in `verify`."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from harness.api import HarnessError, Loss, ResponseLogps
+
+
+def own_rewards(loss: Loss, sums: np.ndarray, lengths: np.ndarray, base: np.ndarray) -> np.ndarray:
+    """Return the loss's own reward of each response, (responses,) float64.
+
+    The loss gets copies: whatever it writes into them, the log-probs of this cell and of the base stay as they are.
+    Raises `HarnessError` where the reward is not one finite number per response.
+    """
+    with torch.no_grad():
+        reward = loss.reward(
+            ResponseLogps(
+                sum=torch.tensor(sums),
+                length=torch.tensor(lengths),
+                ref_sum=torch.tensor(base) if loss.needs_reference else None,
+            )
+        )
+    if not isinstance(reward, torch.Tensor) or reward.shape != sums.shape:
+        got = f"shape {tuple(reward.shape)}" if isinstance(reward, torch.Tensor) else f"a {type(reward).__name__}"
+        raise HarnessError(f"loss '{loss.name}': reward gave {got}, expected one number per response {sums.shape}")
+    values = reward.double().numpy()
+    lost = int((np.isfinite(sums) & ~np.isfinite(values)).sum())
+    if lost:
+        raise HarnessError(
+            f"loss '{loss.name}': reward is not finite for {lost} of {len(values)} responses, expected a number for "
+            "each: a pair without one would be left out of the accuracy; correct reward"
+        )
+    return values
