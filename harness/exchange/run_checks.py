@@ -12,7 +12,7 @@ from harness.exchange.cell_checks import Check, differing, first_difference
 from harness.exchange.page_check import check_page
 from harness.exchange.untrusted import UntrustedCell, WholeCell
 from harness.leaderboard import renders, table_of
-from harness.run_folder.manifest import known_manifest
+from harness.run_folder.manifest import Manifest
 from harness.run_folder.paths import BOARD_JSON, BOARDS, MANIFEST, RECORD, RESPONSES, ROWS, TUNING, is_run
 from harness.run_folder.record import shared_facts
 from harness.run_folder.tables import PAIR_KEYS, RESPONSE_KEYS
@@ -74,11 +74,11 @@ def _indexed(cell: WholeCell, name: str, keys: tuple[str, ...]) -> pd.DataFrame:
     return table.set_index(list(keys)).sort_index()
 
 
-def check_fingerprints(run: Path, cells: Sequence[UntrustedCell]) -> Check:
+def check_fingerprints(manifest: Manifest, cells: Sequence[UntrustedCell]) -> Check:
     """Cells of one board share data, and those of one model on it tokens and start checkpoint."""
     problems = []
     known: dict[tuple[Hashable, ...], tuple[str | None, str]] = {}
-    if (data := known_manifest(run).dataset) is not None:
+    if (data := manifest.dataset) is not None:
         known["dataset.fingerprint",] = (data.fingerprint, MANIFEST)
     for cell in cells:
         for name, scope, got in shared_facts(cell.record):

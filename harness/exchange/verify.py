@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from harness.api.errors import HarnessError
 from harness.exchange.cell_checks import (
     Check,
     check_hashes,
@@ -26,8 +27,8 @@ from harness.exchange.run_checks import check_boards, check_fingerprints, check_
 from harness.exchange.setting_checks import check_settings, check_starts
 from harness.exchange.spend_checks import check_spend
 from harness.exchange.untrusted import RunContents, find_cells
-from harness.run_folder.manifest import known_manifest
-from harness.run_folder.paths import PLOTS, is_run
+from harness.run_folder.manifest import Manifest, known_manifest
+from harness.run_folder.paths import MANIFEST, PLOTS, is_run
 
 PASSED, FAILED = 0, 3
 """Exit codes; 2 is for a folder that is no run at all, as everywhere."""
@@ -94,21 +95,34 @@ def verify(run: Path) -> Verdict:
 
 def _cross_checks(run: Path, contents: RunContents) -> list[Check]:
     """Return whether what stands in the folder fits together: within a record, between cells, with the manifest."""
-    manifest, installed = known_manifest(run), InstalledLosses.here()
+    installed = InstalledLosses.here()
     cells, whole = contents.cells, contents.whole
     return [
         check_keys(cells),
         check_labels(cells, installed),
         check_spend(cells, installed.find),
         check_pairs(whole),
-        check_fingerprints(run, cells),
-        check_starts(manifest, cells),
-        check_settings(run, manifest, cells),
-        check_grid(manifest, contents),
-        check_base(manifest, whole),
+        *_manifest_checks(run, contents),
         check_baselines(whole),
         check_holes(whole),
         check_rewards(whole, installed),
+    ]
+
+
+def _manifest_checks(run: Path, contents: RunContents) -> list[Check]:
+    """Return whether the cells fit the manifest; where it cannot be read, that, and whether they fit each other."""
+    cells = contents.cells
+    try:
+        manifest = known_manifest(run)
+    except HarnessError as error:
+        problem = str(error).removeprefix(f"{run}/")
+        return [Check(summary=f"{MANIFEST} can be read", problems=(problem,)), check_fingerprints(Manifest(), cells)]
+    return [
+        check_fingerprints(manifest, cells),
+        check_starts(manifest, cells),
+        check_settings(run, manifest, cells),
+        check_grid(manifest, contents),
+        check_base(manifest, contents.whole),
     ]
 
 

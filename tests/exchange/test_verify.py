@@ -195,6 +195,26 @@ def test_a_record_that_is_no_json_and_a_link_out_of_the_folder_are_problems(run:
 
 
 @pytest.mark.usefixtures("boardless")
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("{", "got Expecting property name"),
+        ("[]", "got a list"),
+        ('{"models": 5}', "got models = 5"),
+        ('{"decisive": 3}', "got decisive = 3"),
+        ('{"dataset": "x"}', "got dataset = 'x'"),
+    ],
+)
+def test_a_manifest_that_cannot_be_read_is_a_problem_and_keeps_no_cell_from_being_checked(
+    run: Path, edit: Any, text: str, said: str
+) -> None:
+    (run / "manifest.json").write_text(text)
+    assert only_problem(run).startswith(f"manifest.json: {said}")
+    edit(run / "cells" / SIMPO, label="ipo")
+    assert any(problem.startswith(f"cells/{SIMPO}/record.json: got label 'ipo'") for problem in verify(run).problems)
+
+
+@pytest.mark.usefixtures("boardless")
 def test_a_cell_of_other_data_or_tokens_does_not_belong(run: Path, edit: Any) -> None:
     edit(run / "cells" / SIMPO, tokens_fingerprint="others")
     assert any("got tokens_fingerprint 'others', expected 'tokens'" in each for each in verify(run).problems)
