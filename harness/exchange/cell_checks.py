@@ -186,9 +186,7 @@ def check_metrics(cells: Sequence[WholeCell]) -> Check:
             got = math.nan if value is None else float(value)
             wanted = recomputed[name]
             compared += 1
-            if math.isnan(got) and math.isnan(wanted):
-                continue
-            if not abs(got - wanted) <= TOLERANCE * max(1, abs(wanted)):
+            if not near(got, wanted):
                 problems.append(
                     f"{cell.file(RECORD)}: got {name} = {got:.12g}, expected {wanted:.12g} as its rows give; run the "
                     "cell again"
@@ -201,6 +199,12 @@ def check_metrics(cells: Sequence[WholeCell]) -> Check:
         problems=tuple(problems),
         notes=tuple(notes),
     )
+
+
+def near(got: Any, wanted: Any) -> Any:
+    """Return whether numbers are those, within `TOLERANCE`; NaN equals NaN. Elementwise where they are arrays."""
+    both_missing = np.isnan(got) & np.isnan(wanted)
+    return both_missing | (np.abs(got - wanted) <= TOLERANCE * np.maximum(1, np.abs(wanted)))
 
 
 def differing(column: Any, wanted: Any) -> NDArray[np.bool_]:

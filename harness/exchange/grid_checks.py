@@ -8,12 +8,12 @@ from itertools import product
 
 from harness.api.errors import HarnessError
 from harness.exchange.cell_checks import Check, some
-from harness.exchange.identity_checks import BASELINES
 from harness.exchange.untrusted import RunContents, UntrustedCell
 from harness.planning.grid import label, selection
 from harness.run_folder.facts import BoardKey
 from harness.run_folder.manifest import Manifest
 from harness.run_folder.paths import CELLS, MANIFEST, RECORD
+from harness.run_folder.record import BASELINES
 
 HASH = re.compile(r"--[0-9a-f]{6}(?=$|--seed)")
 """In the key of a cell: of its model and all its options."""

@@ -12,9 +12,7 @@ from harness.exchange.untrusted import UntrustedCell
 from harness.planning.grid import cell_key, identity, selection
 from harness.run_folder.facts import differing
 from harness.run_folder.paths import RECORD
-from harness.run_folder.record import Record
-
-BASELINES = ("base", "longer-wins")
+from harness.run_folder.record import BASELINES, Record
 
 
 def check_keys(cells: Sequence[UntrustedCell]) -> Check:

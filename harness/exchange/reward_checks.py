@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from harness.api.errors import HarnessError
 from harness.api.loss import Loss
-from harness.exchange.cell_checks import TOLERANCE, Check, some
+from harness.exchange.cell_checks import Check, near, some
 from harness.exchange.installed_losses import InstalledLosses
 from harness.exchange.untrusted import WholeCell
 from harness.run_folder.paths import RESPONSES
@@ -68,6 +68,4 @@ def _rewards(loss: Loss, cell: WholeCell) -> tuple[NDArray[np.float64], str]:
 def _off(cell: WholeCell, wanted: NDArray[np.float64]) -> NDArray[np.bool_]:
     """Return which rewards are not those, (responses,) bool; NaN equals NaN."""
     got = cell.responses["reward"].to_numpy(np.float64, na_value=np.nan)
-    both_missing = np.isnan(got) & np.isnan(wanted)
-    near = np.abs(got - wanted) <= TOLERANCE * np.maximum(1, np.abs(wanted))
-    return np.asarray(~(near | both_missing), dtype=np.bool_)
+    return np.asarray(~near(got, wanted), dtype=np.bool_)

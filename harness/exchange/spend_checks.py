@@ -9,17 +9,15 @@ from itertools import product
 import harness
 from harness.api.errors import HarnessError
 from harness.api.loss import Loss
-from harness.exchange.cell_checks import TOLERANCE, Check, some
+from harness.exchange.cell_checks import TOLERANCE, Check, near, some
 from harness.exchange.untrusted import UntrustedCell
-from harness.planning.budget import Budget, loss_flops
+from harness.planning.budget import FLOPS_PER_TOKEN, Budget, loss_flops
 from harness.run_folder.facts import Spend
 from harness.run_folder.paths import RECORD
 from harness.run_folder.record import Record
 
-FLOPS_PER_TOKEN = 6
-"""And parameter: forward and backward; see `harness.planning.budget.pair_flops`."""
 MOST_FLOPS_PER_TOKEN = 12
-"""With the reference's pass, the extra one of a batch-coupled loss, and a mismatched response as long as the pair."""
+"""And parameter, at most: with the passes that `pair_flops` adds, all responses at their longest."""
 
 Find = Callable[[Record], Loss | None]
 """The loss of a record as it is installed here; None where it is not."""
@@ -65,7 +63,7 @@ def _problems(record: Record, find: Find) -> Iterator[str]:
     yield from _wrong_steps(record, budget, spend.steps, spend.pairs, batch)
     yield from _over_budget(record, budget, batch)
     train_pairs = record.dataset.train_pairs
-    if spend.epochs is not None and train_pairs and not _near(spend.epochs, spend.pairs / train_pairs):
+    if spend.epochs is not None and train_pairs and not near(spend.epochs, spend.pairs / train_pairs):
         yield (
             f"got spend.epochs {spend.epochs:.6g}, expected {spend.pairs / train_pairs:.6g}: "
             f"{spend.pairs} pairs of {train_pairs}"
@@ -78,7 +76,7 @@ def _wrong_steps(record: Record, budget: Budget, steps: int, pairs: int, batch: 
     planned = {"steps": budget.amount, "pairs": budget.amount // batch}.get(budget.currency)
     if record.scored:
         if planned is not None and steps != planned:
-            yield f"got spend.steps {steps}, expected {int(planned)} as the budget {budget} says, {batch} pairs a step"
+            yield f"got spend.steps {steps}, expected {int(planned)} as the budget {budget} says, {batch} pairs each"
         if pairs != steps * batch:
             yield f"got spend.pairs {pairs}, expected {steps * batch}: {steps} steps of {batch} pairs"
         return
@@ -126,7 +124,7 @@ def _wrong_flops(record: Record, find: Find) -> Iterator[str]:
     if loss is None or loss.needs_kl:
         return
     fit = [loss_flops(loss, [tokens], parameters, in_parts=parts, mismatched=None)[0] for parts in (True, False)]
-    if not any(_near(flops, value) for value in fit):
+    if not any(near(flops, value) for value in fit):
         yield f"got spend.flops {flops:.6g}, expected {fit[1]:.6g}: {tokens} tokens, {parameters} parameters"
 
 
@@ -147,7 +145,3 @@ def _other_tokens(cells: Sequence[UntrustedCell]) -> list[str]:
                 "the same pairs; run the cell again"
             )
     return problems
-
-
-def _near(got: float, wanted: float) -> bool:
-    return abs(got - wanted) <= TOLERANCE * max(1, abs(wanted))

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from harness.api.errors import HarnessError
-from harness.leaderboard.decide.comparable import BASELINES, Group, group_of
+from harness.leaderboard.decide.comparable import Group, group_of
 from harness.leaderboard.decide.estimates import (
     Estimate,
     Resampling,
@@ -23,7 +23,7 @@ from harness.leaderboard.decide.estimates import (
 from harness.leaderboard.decide.row_facts import RowFacts, row_facts
 from harness.leaderboard.decide.wording import disclaimers, title
 from harness.run_folder.facts import BoardKey
-from harness.run_folder.record import Record, only
+from harness.run_folder.record import BASELINES, Record, only
 from harness.statistics.calibration import Bin
 from harness.statistics.metrics import METRICS
 from harness.statistics.pairwise_tests import PairwiseTests, rank_ranges, tiers

@@ -13,6 +13,8 @@ from harness.api import HarnessError, Loss
 
 Currency = Literal["pairs", "tokens", "steps", "flops", "seconds"]
 CURRENCIES: tuple[str, ...] = get_args(Currency)
+FLOPS_PER_TOKEN = 6
+"""And parameter: forward and backward (Kaplan et al. 2020, sec. 2.1)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,7 +72,7 @@ def pair_flops(
     2 N per token under the policy and 2 N under the reference. The products inside attention are left out, as in the
     paper; they are the same for every loss.
     """
-    per_token = parameters * (6 + 2 * reference + 2 * coupled)
+    per_token = parameters * (FLOPS_PER_TOKEN + 2 * reference + 2 * coupled)
     beside = [0] * len(tokens) if mismatched is None else mismatched
     return [float(per_token * count + 4 * parameters * other) for count, other in zip(tokens, beside, strict=True)]
 

@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+BASELINES = ("base", "longer-wins")
+"""Baseline rows, in the order of the board."""
+
 
 class Record(Facts):
     """One finished cell."""

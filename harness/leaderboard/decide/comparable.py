@@ -8,10 +8,7 @@ from dataclasses import dataclass
 from harness.api.errors import HarnessError
 from harness.leaderboard.decide.align_examples import gather
 from harness.leaderboard.decide.estimates import Evidence, Resampling, Unit
-from harness.run_folder.record import Record, only
-
-BASELINES = ("base", "longer-wins")
-"""Baseline rows, in the order of the board."""
+from harness.run_folder.record import BASELINES, Record, only
 
 
 @dataclass(frozen=True, kw_only=True)
