@@ -33,7 +33,6 @@ DOORS = {
     "harness/leaderboard/pictures/": "JSON of Vega-Lite",
     "harness/leaderboard/page/manifest_facts.py": "JSON of manifests",
     "harness/compare/json.py": "JSON of comparisons",
-    "harness/compare/noise.py": "JSON of noise floors",
     "harness/exchange/identity_checks.py": "options of a loss",
     "harness/exchange/installed_losses.py": "options of a loss",
     "harness/exchange/lm_eval.py": "JSON of lm-evaluation-harness",

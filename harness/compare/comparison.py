@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from harness.api.errors import HarnessError
-from harness.compare.noise import NoiseFloor, read_noise
 from harness.compare.paired import Difference, Paired, differences, pair
-from harness.compare.sides import LossOnModel, Side, Trouble, check_pairable, read_side, read_values
+from harness.compare.sides import Side, Trouble, check_pairable, read_side, read_values
+from harness.run_folder.noise_floor import LossOnModel, NoiseFloor, read_noise
 from harness.statistics.metrics import METRICS
 
 
@@ -70,7 +70,7 @@ def compare(
     pairs = {cell: _paired(*sides, cell, seeds, metric) for cell, seeds in matched.items()}
     known = noise or read_noise(base)
     counts = {len(seeds) for seeds in matched.values()}
-    unfit = known.unfit_for(sides[0], metric, counts.pop() if len(counts) == 1 else None) if known else ""
+    unfit = sides[0].misfit_of(known, metric, counts.pop() if len(counts) == 1 else None) if known else ""
     fit = known if not unfit else None
     cells, overall = differences(pairs, fit, resamples, seed)
     if cells and not any(difference.n or difference.lost for difference in cells):

@@ -16,9 +16,10 @@ from typing import Any
 
 from harness.compare.comparison import Comparison
 from harness.compare.paired import Difference
-from harness.compare.sides import LossOnModel, Trouble
+from harness.compare.sides import Trouble
 from harness.compare.verdict import Judged, Verdict
 from harness.leaderboard.formatting import json_text
+from harness.run_folder.noise_floor import LossOnModel
 
 SCHEMA = 1
 

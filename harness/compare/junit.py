@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from xml.etree import ElementTree
 
-from harness.compare.sides import LossOnModel
 from harness.compare.verdict import Judged, Status, Verdict
 from harness.compare.wording import difference_with_interval, number
 from harness.leaderboard.formatting import one_line
+from harness.run_folder.noise_floor import LossOnModel
 
 SUITE = "harness gate"
 

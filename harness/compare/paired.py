@@ -17,8 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtr, stdtrit
 
-from harness.compare.noise import NoiseFloor, Spread
-from harness.compare.sides import LossOnModel, Values, check_same_keys
+from harness.compare.sides import Values, check_same_keys
+from harness.run_folder.noise_floor import LossOnModel, NoiseFloor, Spread
 from harness.statistics.intervals import (
     Floats,
     cluster_sums,
@@ -118,10 +118,7 @@ def differences(
 
 
 def _spread_of(noise: NoiseFloor, cell: LossOnModel) -> Spread:
-    """Return how far repeated runs of a cell lie apart; a cell not calibrated counts as the noisiest that was."""
-    if cell == OVERALL:
-        return noise.overall
-    return noise.cells.get(cell) or max(noise.cells.values(), key=lambda spread: spread.sd)
+    return noise.overall if cell == OVERALL else noise.spread_of(cell)
 
 
 def _intervals(

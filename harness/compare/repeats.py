@@ -11,10 +11,10 @@ import numpy as np
 from scipy.special import stdtr, stdtrit
 
 from harness.api.errors import HarnessError
-from harness.compare.noise import SHARE, NoiseFloor, Spread
 from harness.compare.paired import OVERALL, Difference, cell_weights, differences, pair
-from harness.compare.sides import LossOnModel, Side, Values, check_pairable, read_side, read_values
+from harness.compare.sides import Side, Values, check_pairable, read_side, read_values
 from harness.compare.verdict import check_metric, gain
+from harness.run_folder.noise_floor import SHARE, LossOnModel, NoiseFloor, Spread
 from harness.statistics.intervals import Floats
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from harness.api.errors import HarnessError
 from harness.run_folder.facts import BoardKey
 from harness.run_folder.manifest import known_manifest
+from harness.run_folder.noise_floor import LossOnModel, NoiseFloor
 from harness.run_folder.record import Record, only
 from harness.run_folder.store import read_records
 from harness.run_folder.tables import PAIR_KEYS, RESPONSE_COLUMNS, RESPONSE_KEYS
@@ -23,13 +24,6 @@ PAIR_SCORES = ("reward_chosen", "reward_rejected", "chosen_sum_logp", "rejected_
 RESPONSE_SCORES = ("reward", "sum_logp")
 SHOWN = 3
 """How many ids an error names; the others are counted."""
-
-
-class LossOnModel(NamedTuple):
-    """What is compared: a loss on a model, over its seeds."""
-
-    model: str
-    label: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,6 +52,16 @@ class Side:
     """What a paired comparison needs to be equal on both sides, by name; None where it is not known."""
     checkpoints: Mapping[str, str]
     """The start checkpoint's fingerprint, by model."""
+
+    def misfit_of(self, noise: NoiseFloor, metric: str, seeds: int | None) -> str:
+        """Return why a noise floor cannot be used for runs like this; empty where it can."""
+        fingerprint = self.must_match["dataset fingerprint"]
+        return noise.unfit_for(
+            dataset_fingerprint=None if fingerprint is None else str(fingerprint),
+            settings=self.board,
+            metric=metric,
+            seeds=seeds,
+        )
 
 
 def read_side(folder: Path) -> Side:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from harness.compare.comparison import Comparison
-from harness.compare.noise import NoiseFloor
 from harness.compare.paired import Difference
 from harness.compare.verdict import Status, Verdict
 from harness.compare.wording import (
@@ -19,6 +18,7 @@ from harness.compare.wording import (
     troubles,
 )
 from harness.leaderboard.formatting import one_line
+from harness.run_folder.noise_floor import NoiseFloor
 
 
 def render_comparison(comparison: Comparison) -> str:

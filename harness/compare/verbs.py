@@ -9,10 +9,10 @@ from typing import NamedTuple
 from harness.api.errors import HarnessError
 from harness.compare import json, junit, markdown, text
 from harness.compare.comparison import compare
-from harness.compare.noise import render_noise
 from harness.compare.repeats import calibrate
 from harness.compare.sides import read_side
 from harness.compare.verdict import Verdict, check_margin, gate, no_baseline, not_comparable
+from harness.run_folder.noise_floor import render_noise
 from harness.run_folder.paths import NOISE_FLOOR, has_records
 from harness.run_folder.store import write_atomically
 

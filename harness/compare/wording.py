@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from harness.compare.comparison import Comparison
 from harness.compare.paired import Difference
-from harness.compare.sides import LossOnModel
 from harness.compare.verdict import Judged, Verdict
 from harness.leaderboard import formatting
+from harness.run_folder.noise_floor import LossOnModel
 
 
 def number(value: float) -> str:

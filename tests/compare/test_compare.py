@@ -17,9 +17,9 @@ from harness.api import HarnessError
 from harness.compare import run_compare
 from harness.compare.comparison import compare
 from harness.compare.paired import Difference, Paired, differences
-from harness.compare.sides import LossOnModel
 from harness.leaderboard.table import build
 from harness.run_folder.manifest import write_manifest
+from harness.run_folder.noise_floor import LossOnModel
 from harness.run_folder.store import read_records
 
 Write = Callable[..., None]

@@ -18,8 +18,8 @@ from scipy import stats as scipy_stats
 from harness.compare import run_calibrate, run_gate
 from harness.compare.comparison import Comparison, compare
 from harness.compare.paired import Paired, differences
-from harness.compare.sides import LossOnModel
 from harness.compare.verdict import Status, gate
+from harness.run_folder.noise_floor import LossOnModel
 
 Write = Callable[..., None]
 CELLS = [LossOnModel(model, loss) for model in ("gemma", "mistral", "qwen") for loss in ("cpo", "dpo", "ipo", "simpo")]

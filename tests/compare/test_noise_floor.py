@@ -14,11 +14,10 @@ from harness.__main__ import main
 from harness.api import HarnessError
 from harness.compare import run_calibrate, run_gate
 from harness.compare.comparison import compare
-from harness.compare.noise import NoiseFloor, Spread, read_noise
 from harness.compare.paired import Paired, differences
 from harness.compare.repeats import calibrate, smallest_margin
-from harness.compare.sides import LossOnModel
 from harness.compare.verdict import gate
+from harness.run_folder.noise_floor import LossOnModel, NoiseFloor, Spread, read_noise
 from harness.run_folder.paths import NOISE_FLOOR
 
 Write = Callable[..., None]

@@ -1,4 +1,4 @@
-"""The noise floor: what runs of the same code differ by, as measured, and its file beside the baseline.
+"""The noise floor: what runs of the same code differ by, as measured, and its file in a run folder. Imports no torch.
 
 gate.json: {"schema": 1, "protocol", "metric", "dataset_fingerprint", "settings": the board's key, "runs": how many,
 "seeds": of each run, "smallest_margin", "share": 0.95, "cells": [{"model", "label", "sd": of one run, "freedom",
@@ -11,17 +11,23 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from harness.api.errors import HarnessError
-from harness.compare.sides import LossOnModel, Side
-from harness.leaderboard.formatting import rounded
 from harness.run_folder.facts import BoardKey
 from harness.run_folder.paths import NOISE_FLOOR
+from harness.run_folder.store import as_text
 
 SCHEMA = 1
 SHARE = 0.95
 """The share of gates between two runs of the same code that pass at the smallest margin."""
+
+
+class LossOnModel(NamedTuple):
+    """What is compared: a loss on a model, over its seeds."""
+
+    model: str
+    label: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,20 +51,25 @@ class NoiseFloor:
     dataset_fingerprint: str
     settings: BoardKey
     runs: int
+    """How many; of one run with several seeds, how many seeds."""
     seeds: int
-    """Seeds of each run."""
+    """Seeds of each run; 1 where the seeds of one run were the repeats."""
     cells: Mapping[LossOnModel, Spread]
     overall: Spread
     smallest_margin: float
     """Gates between two runs of the same code pass with this margin in `SHARE` of cases."""
 
-    def unfit_for(self, side: Side, metric: str, seeds: int | None) -> str:
-        """Return why it cannot be used in a comparison with this baseline; empty where it can."""
+    def spread_of(self, cell: LossOnModel) -> Spread:
+        """Return how far repeated runs of a cell lie apart; a cell not measured counts as the noisiest that was."""
+        return self.cells.get(cell) or max(self.cells.values(), key=lambda spread: spread.sd)
+
+    def unfit_for(self, *, dataset_fingerprint: str | None, settings: BoardKey, metric: str, seeds: int | None) -> str:
+        """Return why it cannot be used for these runs; empty where it can. `seeds`: of each run, None where unlike."""
         if metric != self.metric:
             return f"it was measured for {self.metric}"
-        if side.must_match["dataset fingerprint"] != self.dataset_fingerprint:
+        if dataset_fingerprint != self.dataset_fingerprint:
             return "it was measured on other data"
-        if other := sorted(self.settings.differing(side.board)):
+        if other := sorted(self.settings.differing(settings)):
             return f"it was measured with another {', '.join(other)}"
         if seeds is not None and seeds != self.seeds:
             return f"it was measured with {self.seeds} seeds per run, but here are {seeds}"
@@ -71,24 +82,27 @@ def render_noise(noise: NoiseFloor) -> str:
     def as_json(spread: Spread) -> dict[str, float]:
         return {"sd": spread.sd, "freedom": spread.freedom, "largest_difference": spread.largest}
 
-    content = {
-        "schema": SCHEMA,
-        "protocol": noise.protocol,
-        "metric": noise.metric,
-        "dataset_fingerprint": noise.dataset_fingerprint,
-        "settings": noise.settings.as_json(),
-        "runs": noise.runs,
-        "seeds": noise.seeds,
-        "smallest_margin": noise.smallest_margin,
-        "share": SHARE,
-        "cells": [{"model": cell.model, "label": cell.label} | as_json(spread) for cell, spread in noise.cells.items()],
-        "overall": as_json(noise.overall),
-    }
-    return json.dumps(rounded(content), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    return as_text(
+        {
+            "schema": SCHEMA,
+            "protocol": noise.protocol,
+            "metric": noise.metric,
+            "dataset_fingerprint": noise.dataset_fingerprint,
+            "settings": noise.settings.as_json(),
+            "runs": noise.runs,
+            "seeds": noise.seeds,
+            "smallest_margin": noise.smallest_margin,
+            "share": SHARE,
+            "cells": [
+                {"model": cell.model, "label": cell.label} | as_json(spread) for cell, spread in noise.cells.items()
+            ],
+            "overall": as_json(noise.overall),
+        }
+    )
 
 
 def read_noise(folder: Path) -> NoiseFloor | None:
-    """Return the noise floor that lies beside a baseline; None where there is none."""
+    """Return the noise floor that lies in a run folder; None where there is none."""
     path = folder / NOISE_FLOOR
     if not path.is_file():
         return None
@@ -96,6 +110,9 @@ def read_noise(folder: Path) -> NoiseFloor | None:
         content = json.loads(path.read_text(encoding="utf-8"))
         if content["schema"] != SCHEMA:
             raise ValueError(f"schema {content['schema']}")
+        cells = {LossOnModel(str(cell["model"]), str(cell["label"])): _spread(cell) for cell in content["cells"]}
+        if not cells:
+            raise ValueError("without a cell")
         return NoiseFloor(
             protocol=int(content["protocol"]),
             metric=str(content["metric"]),
@@ -103,7 +120,7 @@ def read_noise(folder: Path) -> NoiseFloor | None:
             settings=BoardKey.of(content["settings"]),
             runs=int(content["runs"]),
             seeds=int(content["seeds"]),
-            cells={LossOnModel(str(cell["model"]), str(cell["label"])): _spread(cell) for cell in content["cells"]},
+            cells=cells,
             overall=_spread(content["overall"]),
             smallest_margin=float(content["smallest_margin"]),
         )
@@ -115,4 +132,9 @@ def read_noise(folder: Path) -> NoiseFloor | None:
 
 
 def _spread(fields: Mapping[str, Any]) -> Spread:
-    return Spread(sd=float(fields["sd"]), freedom=float(fields["freedom"]), largest=float(fields["largest_difference"]))
+    spread = Spread(
+        sd=float(fields["sd"]), freedom=float(fields["freedom"]), largest=float(fields["largest_difference"])
+    )
+    if not (0 <= spread.sd < float("inf") and spread.freedom > 0):
+        raise ValueError(f"sd {spread.sd:g} with {spread.freedom:g} degrees of freedom")
+    return spread
