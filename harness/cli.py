@@ -188,7 +188,12 @@ def compare_runs(base: Path, new: Path, metric: str, json_file: Path | None) -> 
 @click.argument("runs", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--margin", type=float, default=0.01, show_default=True, help="How much worse is too much.")
 @click.option("--metric", default="pairwise_accuracy", show_default=True, help="What is judged.")
-@click.option("--calibrate", is_flag=True, help="Measure the noise of repeated RUNS instead, beside the first.")
+@click.option(
+    "--calibrate",
+    is_flag=True,
+    help="Measure the noise of repeated RUNS, or of the seeds of one RUN, instead, and write it into the first.",
+)
+@click.option("--out", type=click.Path(path_type=Path), help="With --calibrate: write it into this run instead.")
 @click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write the verdict as JSON.")
 @click.option("--junit", "junit_file", type=click.Path(path_type=Path), help="Write it as JUnit XML.")
 @click.option("--markdown", "markdown_file", type=click.Path(path_type=Path), help="Write it for a CI summary.")
@@ -197,22 +202,30 @@ def gate(
     margin: float,
     metric: str,
     calibrate: bool,
+    out: Path | None,
     json_file: Path | None,
     junit_file: Path | None,
     markdown_file: Path | None,
 ) -> int:
     """Judge NEW against BASE (RUNS: BASE NEW): is any loss worse by the margin?
 
+    With --calibrate, RUNS are two or more of the same code, or one with several seeds: what they differ by is written
+    into gate.json of the first, which gates against it and its own leaderboard then allow for.
+
     Exit codes: 0 pass, 2 not comparable, 3 regression, 4 inconclusive, 5 no baseline, 6 failed or diverged cells.
     """
     from harness.api import HarnessError
     from harness.compare import run_calibrate, run_gate
 
+    reports = {"json_file": json_file, "junit_file": junit_file, "markdown_file": markdown_file}
     if calibrate:
-        return _printed(*run_calibrate(runs, metric, json_file))
+        if any(reports.values()):
+            raise HarnessError("got --calibrate with a report, expected none: it gives no verdict; name a run by --out")
+        return _printed(*run_calibrate(runs, metric, out))
+    if out is not None:
+        raise HarnessError("got --out without --calibrate, expected both; reports have --json, --junit and --markdown")
     if len(runs) != 2:
         raise HarnessError(f"got {len(runs)} runs, expected two, BASE and NEW; or give --calibrate for repeated runs")
-    reports = {"json_file": json_file, "junit_file": junit_file, "markdown_file": markdown_file}
     return _printed(*run_gate(runs[0], runs[1], margin, metric, **reports))
 
 

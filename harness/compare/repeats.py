@@ -1,4 +1,4 @@
-"""Repeated runs of the same code -> the noise floor of a gate."""
+"""Repeated runs of the same code, or the seeds of one run -> the noise floor of gates and boards."""
 
 from __future__ import annotations
 
@@ -24,16 +24,17 @@ def calibrate(
     """Return what runs of the same code differ by, and the smallest margin at which gates between them pass.
 
     `runs`: at least two run folders made by the same code with the same settings, with other seeds, or the same seeds
-    again; the noise is that of whatever was repeated. Five or more runs give a floor that is not needlessly high.
+    again; or one run folder with two seeds or more, which are then the repeats. The noise is that of whatever was
+    repeated. Five or more repeats give a floor that is not needlessly high.
     """
     check_metric(metric)
-    sides = [read_side(run) for run in runs]
+    sides = _repeats(runs)
     cells, seeds = _same_grid(sides)
     values = [{cell: read_values(list(side.records[cell].values()), metric) for cell in cells} for side in sides]
-    floor = _measured(sides[0], metric, len(runs), seeds, _means(values, cells))
+    floor = _measured(sides[0], metric, len(sides), seeds, _means(values, cells))
     neighbours = [
         {
-            cell: pair(base_values[cell], new_values[cell], tuple(range(seeds)), str(base.folder), str(new.folder))
+            cell: pair(base_values[cell], new_values[cell], tuple(range(seeds)), _name(base, cell), _name(new, cell))
             for cell in cells
         }
         for (base, new), (base_values, new_values) in zip(pairwise(sides), pairwise(values), strict=True)
@@ -77,10 +78,43 @@ def _columns(cells: tuple[Difference, ...], overall: Difference | None) -> tuple
     return (*cells, overall)
 
 
+def _repeats(runs: Sequence[Path]) -> list[Side]:
+    """Return the repeats, a side each: the runs, or the seeds of a single one."""
+    sides = [read_side(run) for run in runs]
+    return _by_seed(sides[0]) if len(sides) == 1 else sides
+
+
+def _by_seed(side: Side) -> list[Side]:
+    """Return a run's seeds as repeats of one seed each."""
+    seeds = sorted({seed for by_seed in side.records.values() for seed in by_seed})
+    if len(seeds) < 2:
+        raise HarnessError(
+            f"{side.folder}: got one run with {len(seeds) or 'no'} seed{'' if len(seeds) == 1 else 's'} to calibrate "
+            "with, expected one run with two seeds or more, such as --seeds 0,1,2,3,4, or two runs or more of the same "
+            "code; add seeds to it, or name more runs"
+        )
+    for cell, by_seed in side.records.items():
+        lacking = [seed for seed in seeds if seed not in by_seed]
+        if lacking and not side.troubles:  # troubles are told with their reasons, by `_same_grid`
+            raise HarnessError(
+                f"{side.folder}: got no {cell.label} on {cell.model} with seed {lacking[0]}, expected every cell with "
+                "each of the seeds; finish the run first"
+            )
+    return [
+        replace(
+            side,
+            records={cell: {seed: by_seed[seed]} for cell, by_seed in side.records.items() if seed in by_seed},
+        )
+        for seed in seeds
+    ]
+
+
+def _name(side: Side, cell: LossOnModel) -> str:
+    return f"{side.folder}, {cell.label}, seed {', '.join(map(str, side.records[cell]))}"
+
+
 def _same_grid(sides: Sequence[Side]) -> tuple[list[LossOnModel], int]:
     """Return the cells and the number of seeds that all runs have, or refuse them."""
-    if len(sides) < 2:
-        raise HarnessError(f"got {len(sides)} run to calibrate with, expected at least 2 of the same code; name more")
     first = sides[0]
     for side in sides:
         check_pairable(first, side)
@@ -123,11 +157,8 @@ def _means(values: Sequence[Mapping[LossOnModel, Values]], cells: Sequence[LossO
 
 
 def _measured(first: Side, metric: str, runs: int, seeds: int, means_RC: Floats) -> NoiseFloor:
-    """Return the floor without its margin; no cell's spread is below the average of all, as with seeds."""
-    variance = means_RC.var(0, ddof=1)
-    cells = len(variance)
+    """Return the floor without its margin."""
     overall = means_RC @ cell_weights(list(first.records))
-    widest = np.ptp(means_RC, axis=0)
     return NoiseFloor(
         protocol=int(first.must_match["protocol"] or 0),
         metric=metric,
@@ -135,21 +166,26 @@ def _measured(first: Side, metric: str, runs: int, seeds: int, means_RC: Floats)
         settings=first.board,
         runs=runs,
         seeds=seeds,
-        cells={
-            cell: Spread(
-                sd=float(np.sqrt(max(variance[k], variance.mean()))),
-                freedom=float(cells * (runs - 1)),
-                largest=float(widest[k]),
-            )
-            for k, cell in enumerate(first.records)
-        },
+        cells=dict(zip(first.records, spreads(means_RC), strict=True)),
         overall=Spread(
-            sd=float(np.sqrt(max(overall.var(ddof=1), variance.mean() / cells))),
+            sd=float(np.sqrt(max(overall.var(ddof=1), means_RC.var(0, ddof=1).mean() / means_RC.shape[1]))),
             freedom=float(runs - 1),
             largest=float(np.ptp(overall)),
         ),
         smallest_margin=float("nan"),
     )
+
+
+def spreads(means_RC: Floats) -> list[Spread]:
+    """Return how far R repeats of each of C cells lie apart; none is below the average of all, as with seeds."""
+    runs, cells = means_RC.shape
+    variance = means_RC.var(0, ddof=1)
+    return [
+        Spread(
+            sd=float(np.sqrt(max(of_cell, variance.mean()))), freedom=float(cells * (runs - 1)), largest=float(widest)
+        )
+        for of_cell, widest in zip(variance, np.ptp(means_RC, axis=0), strict=True)
+    ]
 
 
 def _with_margin(floor: NoiseFloor, reaches: Mapping[LossOnModel, float]) -> NoiseFloor:

@@ -61,9 +61,18 @@ def run_gate(
 
 
 def run_calibrate(runs: Sequence[Path], metric: str = "pairwise_accuracy", out: Path | None = None) -> Result:
-    """Measure the noise floor of repeated runs and write it beside the first one, or to `out`; exit code 0."""
+    """Measure the noise floor and write it into the first run's folder, or into that of the run `out`; exit code 0.
+
+    `runs`: repeats of the same code, or one run with several seeds. Raises `HarnessError` where they are no repeats,
+    and where the floor does not fit the run `out`.
+    """
     noise = calibrate(runs, metric)
-    path = out or runs[0] / NOISE_FLOOR
+    if out is not None and (unfit := read_side(out).misfit_of(noise, metric, seeds=None)):
+        raise HarnessError(
+            f"got --out {out}, which the noise floor does not fit: {unfit}; expected a run made as those that it was "
+            "measured from; calibrate with repeats of that run"
+        )
+    path = (out or runs[0]) / NOISE_FLOOR
     write_atomically(path, render_noise(noise))
     return Result(text.render_calibration(noise, str(path)), 0)
 

@@ -138,7 +138,7 @@ def test_with_one_seed_a_measured_noise_floor_keeps_the_promise_over_reruns(tmp_
             write_run(folder, write_cell, run)
         (folders[5] / "gate.json").unlink(missing_ok=True)
         unaware += run_gate(folders[5], folders[6], MARGIN).exit_code == 3
-        run_calibrate(folders[:5], out=folders[5] / "gate.json")
+        run_calibrate(folders[:5], out=folders[5])
         aware = compare(folders[5], folders[6])
         assert aware.noise is not None
         alarms += gate(aware, MARGIN).status is Status.REGRESSION

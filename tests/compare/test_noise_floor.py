@@ -129,7 +129,9 @@ def test_a_broken_noise_floor_and_runs_that_are_no_repeats_are_refused(tmp_path:
     (folders[0] / NOISE_FLOOR).write_text('{"schema": 9}')
     with pytest.raises(HarnessError, match="schema 9, expected what `harness gate --calibrate` writes"):
         run_gate(folders[0], folders[0], 0.01)
-    with pytest.raises(HarnessError, match="got 1 run to calibrate with"):
+    with pytest.raises(
+        HarnessError, match="got one run with 1 seed to calibrate with, expected one run with two seeds"
+    ):
         calibrate(folders[:1])
     write_cell(folders[1], "loss0", status="failed", reason="out of memory", seed=1)
     with pytest.raises(HarnessError, match="loss0 on qwen, seed 1, failed"):
@@ -165,6 +167,73 @@ def test_calibrating_by_the_command_writes_beside_the_first_run(
     assert floor is not None
     assert f"Noise floor of pairwise_accuracy: {floor.smallest_margin:.4g}" in capsys.readouterr().out
     assert "Five runs or more give a floor that is not needlessly high" in run_calibrate(folders).text
+
+
+def write_seeds(run: Path, write_cell: Write, right: np.ndarray) -> Path:
+    """Write one run whose seeds are the repeats, (seeds, cells, n)."""
+    for seed in range(len(right)):
+        for k in range(right.shape[1]):
+            write_cell(run, f"loss{k}", np.where(right[seed, k] > 0, 1.0, -1.0), seed=seed)
+    return run
+
+
+def test_the_seeds_of_one_run_give_the_floor_that_one_run_a_seed_gives(tmp_path: Path, write_cell: Write) -> None:
+    right = noisy_runs(RNG(0), 5, 2)
+    apart = calibrate(write_runs(tmp_path, write_cell, right))
+    together = calibrate([write_seeds(tmp_path / "seeds", write_cell, right)])
+    assert together == apart
+    assert (together.runs, together.seeds) == (5, 1)
+
+
+def test_the_floor_of_a_run_with_several_seeds_serves_a_one_seed_baseline(
+    tmp_path: Path, write_cell: Write, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    right = noisy_runs(RNG(0), 5, 2)
+    seeds = write_seeds(tmp_path / "seeds", write_cell, right[:4])
+    base = write_seeds(tmp_path / "base", write_cell, right[:1])
+    new = write_seeds(tmp_path / "new", write_cell, right[4:])
+    assert compare(base, new).noise is None
+    monkeypatch.setattr("sys.argv", ["harness", "gate", "--calibrate", str(seeds), "--out", str(base)])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert (ended.value.code or 0) == 0
+    assert f"Written: {base / NOISE_FLOOR}" in capsys.readouterr().out
+    assert not (seeds / NOISE_FLOOR).exists()
+    assert compare(base, new).noise == read_noise(base) == calibrate([seeds])
+    # beside the run itself it serves gates in which NEW has one of its seeds
+    run_calibrate([seeds])
+    assert compare(seeds, new).noise is not None
+    assert compare(seeds, seeds).noise is None
+
+
+def test_a_run_with_several_seeds_that_lacks_a_cell_is_no_set_of_repeats(tmp_path: Path, write_cell: Write) -> None:
+    run = write_seeds(tmp_path / "run", write_cell, noisy_runs(RNG(0), 3, 2, n=100))
+    write_cell(run, "loss9", np.ones(100), seed=1)
+    with pytest.raises(HarnessError, match="got no loss9 on qwen with seed 0, expected every cell with each"):
+        calibrate([run])
+    write_cell(run, "loss9", status="failed", reason="out of memory", seed=0)
+    with pytest.raises(HarnessError, match="got loss9 on qwen, seed 0, failed"):
+        calibrate([run])
+
+
+def test_a_floor_is_not_written_into_a_run_that_it_does_not_fit(
+    tmp_path: Path, write_cell: Write, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = write_seeds(tmp_path / "run", write_cell, noisy_runs(RNG(0), 2, 1, n=100))
+    other = tmp_path / "other"
+    write_cell(other, "loss0", np.ones(100), board={"budget": "pairs=1"})
+    with pytest.raises(HarnessError, match="does not fit: it was measured with another budget"):
+        run_calibrate([run], out=other)
+    assert not (other / NOISE_FLOOR).exists()
+    for wrong, said in (
+        (["--calibrate", run, "--json", tmp_path / "x.json"], "got --calibrate with a report"),
+        ([run, run, "--out", other], "got --out without --calibrate"),
+    ):
+        monkeypatch.setattr("sys.argv", ["harness", "gate", *map(str, wrong)])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        assert ended.value.code == 2
+        assert said in capsys.readouterr().err
 
 
 def test_a_gate_at_the_smallest_margin_between_two_of_the_repeats_passes(tmp_path: Path, write_cell: Write) -> None:
