@@ -47,6 +47,21 @@ class Comparison:
     """What repeated runs of the same code differ by, where that was measured for runs like these."""
     notes: tuple[str, ...]
 
+    @property
+    def covers(self) -> Literal["prompts", "prompts and reruns", "prompts and seeds"] | None:
+        """What the intervals cover of what could have been otherwise, in every cell; None without a cell."""
+        if not self.cells:
+            return None
+        if all(len(difference.seeds) > 1 for difference in self.cells):
+            return "prompts and seeds"
+        return "prompts and reruns" if self.noise else "prompts"
+
+    @property
+    def of_these_models_only(self) -> bool:
+        """Whether another training run may differ by what no interval covers; not so where all is the same bits."""
+        one_seed = any(len(difference.seeds) == 1 and not difference.identical for difference in self.cells)
+        return one_seed and self.noise is None
+
 
 def compare(
     base: Path,

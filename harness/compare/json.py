@@ -1,13 +1,14 @@
 """Comparison or Verdict -> JSON, for programs. Numbers have 10 significant digits; missing ones are null.
 
 A comparison: {"schema": 1, "protocol", "metric", "direction", "base", "new": the folders, "dataset_fingerprint",
+"covers": what the intervals cover, "prompts", "prompts and reruns", "prompts and seeds" or null without a cell,
 "settings": {name: [BASE, NEW]} of those that differ, "cells": [difference], "overall": difference or null,
 "not_compared": [{"model", "label", "reason"}], "troubles": [{"model", "label", "seed", "status", "reason"}], "notes"}.
 A difference: {"model", "label", "seeds", "base", "new", "value", "low", "high", "family_low", "family_high", "n",
 "n_prompts", "identical"}: NEW - BASE with its 95 % interval, and the interval that holds for all of them together.
 A verdict: {"schema": 1, "status", "exit_code", "headline", "margin", "smallest_margin": any margin above it passes,
-"noise_floor": the smallest margin of same-code gates or null, "notes", "troubles", "comparison": as above or null}; its
-differences have "status" and "reason" too.
+"noise_floor": the smallest margin of same-code gates or null, "covers": as above, "notes", "troubles", "comparison": as
+above or null}; its differences have "status" and "reason" too.
 """
 
 from __future__ import annotations
@@ -47,6 +48,7 @@ def render_verdict(verdict: Verdict) -> str:
             "margin": verdict.margin,
             "smallest_margin": verdict.smallest_margin,
             "noise_floor": noise.smallest_margin if noise else None,
+            "covers": comparison.covers if comparison else None,
             "notes": verdict.notes,
             "troubles": [_trouble(trouble) for trouble in verdict.troubles],
             "comparison": content,
@@ -62,6 +64,7 @@ def _comparison(comparison: Comparison) -> dict[str, Any]:
         "base": comparison.base,
         "new": comparison.new,
         "dataset_fingerprint": comparison.dataset_fingerprint,
+        "covers": comparison.covers,
         "settings": {name: list(values) for name, values in comparison.settings.items()},
         "cells": [_difference(difference) for difference in comparison.cells],
         "overall": _difference(comparison.overall) if comparison.overall else None,

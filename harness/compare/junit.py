@@ -1,5 +1,6 @@
 """Verdict -> JUnit XML: a test case per cell, and one for the overall difference.
 
+The suite's properties are the `headline` and, where cells were compared, what the intervals cover (`covers`).
 Regressions and inconclusive cells are failures, told apart by `type`; cells that failed or diverged are errors; what is
 not compared, and a gate without a baseline, is skipped.
 """
@@ -19,6 +20,7 @@ SUITE = "harness gate"
 def render(verdict: Verdict) -> str:
     """Return the verdict as JUnit XML with a trailing newline."""
     suite = ElementTree.Element("testsuite", name=SUITE)
+    _add_properties(suite, verdict)
     for cell in verdict.cells:
         _add_judged(suite, cell, verdict.margin)
     for trouble in verdict.troubles:
@@ -36,6 +38,14 @@ def render(verdict: Verdict) -> str:
     root.append(suite)
     ElementTree.indent(root)
     return '<?xml version="1.0" encoding="utf-8"?>\n' + ElementTree.tostring(root, encoding="unicode") + "\n"
+
+
+def _add_properties(suite: ElementTree.Element, verdict: Verdict) -> None:
+    properties = ElementTree.SubElement(suite, "properties")
+    covers = verdict.comparison.covers if verdict.comparison else None
+    for name, value in (("headline", verdict.headline), ("covers", covers)):
+        if value is not None:
+            ElementTree.SubElement(properties, "property", name=name, value=one_line(value))
 
 
 def _add_whole_gate(suite: ElementTree.Element, verdict: Verdict) -> None:

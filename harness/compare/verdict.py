@@ -35,6 +35,8 @@ from harness.statistics.metrics import METRICS
 RARE = 20
 """With fewer changed examples the bootstrap interval of a share is too narrow."""
 
+ONE_SEED = "One seed and no noise floor: another training run may differ by more than the margin."
+
 
 class Status(Enum):
     """The outcome of a gate, or of one line of it."""
@@ -76,7 +78,7 @@ class Verdict:
 
     status: Status
     headline: str
-    """One sentence."""
+    """One sentence, and one more where another training run may differ by what the intervals do not cover."""
     margin: float
     comparison: Comparison | None = None
     """None where there was nothing to compare."""
@@ -203,6 +205,8 @@ def _headline(
     status: Status, comparison: Comparison, margin: float, lines: list[Judged], troubles: tuple[Trouble, ...]
 ) -> str:
     what = f"{comparison.metric}, NEW against BASE, margin {margin:g}"
+    alone = comparison.of_these_models_only
+    warning = f" {ONE_SEED}" if alone else ""
     cells = [line for line in lines if line.difference is not comparison.overall]
     bad = [line for line in lines if line.status is Status.REGRESSION]
     bad = [line for line in bad if line.difference is not comparison.overall] or bad
@@ -215,11 +219,12 @@ def _headline(
     if status is Status.NO_BASELINE:
         return "No baseline: BASE has a scored cell for none of those in NEW."
     if status is Status.REGRESSION:
-        return f"Regression: {names}{more} ({what})."
+        return f"Regression: {names}{more} ({what}).{warning}"
     if status is Status.INCONCLUSIVE:
         open_ = sum(line.status is Status.INCONCLUSIVE for line in cells)
         return f"Inconclusive: {open_} of {len(cells)} cells cannot be told from a regression ({what})."
-    return f"Pass: none of {len(cells)} cell{'' if len(cells) == 1 else 's'} is worse ({what})."
+    passed = "Pass for these trained models" if alone else "Pass"
+    return f"{passed}: none of {len(cells)} cell{'' if len(cells) == 1 else 's'} is worse ({what}).{warning}"
 
 
 def _notes(comparison: Comparison, margin: float) -> list[str]:
@@ -230,11 +235,10 @@ def _notes(comparison: Comparison, margin: float) -> list[str]:
             f"The margin {margin:g} is below the noise floor {noise.smallest_margin:.4g}: two runs of the same code "
             f"pass less often than 95 % (measured from {noise.runs} runs)."
         )
-    alone = any(len(difference.seeds) == 1 and not difference.identical for difference in comparison.cells)
-    if noise is None and alone:
+    if comparison.of_these_models_only:
         notes.append(
-            "One seed and no measured noise floor: the intervals account for the choice of prompts, not for what "
-            "another run of the same code would change; `harness gate --calibrate` measures that."
+            "The intervals account for the choice of prompts, not for what another run of the same code would change; "
+            "`harness gate --calibrate` measures that, from a run with several seeds or from several runs."
         )
     return notes + list(comparison.notes)
 

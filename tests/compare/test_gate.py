@@ -14,9 +14,10 @@ from scipy import stats as scipy_stats
 
 from harness.__main__ import main
 from harness.api import HarnessError
-from harness.compare import run_gate
+from harness.compare import run_calibrate, run_gate
 from harness.compare.comparison import compare
 from harness.compare.verdict import Status, gate
+from harness.run_folder.paths import NOISE_FLOOR
 
 Write = Callable[..., None]
 RNG = np.random.default_rng
@@ -230,7 +231,7 @@ def hostile(runs: tuple[Path, Path], write_cell: Write) -> tuple[Path, Path]:
 def test_junit_is_xml_with_a_case_a_cell_and_one_over_all(hostile: tuple[Path, Path], tmp_path: Path) -> None:
     run_gate(*hostile, 0.01, junit_file=tmp_path / "gate.xml")
     suite = ElementTree.parse(tmp_path / "gate.xml").getroot()[0]
-    cases = {case.get("name"): case for case in suite}
+    cases = {case.get("name"): case for case in suite.iter("testcase")}
     assert set(cases) == {'<b>|"&\\x1b[31m', "fine", "gone|", "overall"}
     assert (suite.get("tests"), suite.get("failures"), suite.get("skipped")) == ("4", "2", "1")
     failure = cases['<b>|"&\\x1b[31m'].find("failure")
@@ -239,6 +240,63 @@ def test_junit_is_xml_with_a_case_a_cell_and_one_over_all(hostile: tuple[Path, P
     assert "difference -0." in str(failure.get("message"))
     assert cases["fine"].find("failure") is None
     assert cases["gone|"].find("skipped") is not None
+
+
+@pytest.fixture
+def shaken(runs: tuple[Path, Path], write_cell: Write) -> tuple[Path, Path]:
+    """Two runs of one seed in which `simpo` and `dpo` differ a little."""
+    for label in ("simpo", "dpo"):
+        write_both(*runs, write_cell, model_margins() + RNG(3).normal(0, 0.05, 2000), label=label)
+    return runs
+
+
+def test_a_pass_on_one_seed_without_a_noise_floor_is_of_these_trained_models(
+    shaken: tuple[Path, Path], tmp_path: Path
+) -> None:
+    reports = {f"{kind}_file": tmp_path / kind for kind in ("json", "junit", "markdown")}
+    text, code = run_gate(*shaken, 0.05, **reports)
+    headline = (
+        "Pass for these trained models: none of 2 cells is worse (pairwise_accuracy, NEW against BASE, margin 0.05). "
+        "One seed and no noise floor: another training run may differ by more than the margin."
+    )
+    assert code == 0
+    assert text.startswith(headline)
+    content = json.loads((tmp_path / "json").read_text())
+    assert (content["headline"], content["covers"], content["comparison"]["covers"]) == (headline, *["prompts"] * 2)
+    properties = {one.get("name"): one.get("value") for one in ElementTree.parse(tmp_path / "junit").iter("property")}
+    assert properties == {"headline": headline, "covers": "prompts"}
+    assert "One seed and no noise floor" in (tmp_path / "markdown").read_text()
+
+
+def test_a_regression_on_one_seed_says_so_too(runs: tuple[Path, Path], write_cell: Write) -> None:
+    write_both(*runs, write_cell, -model_margins(n=300))
+    assert "One seed and no noise floor" in run_gate(*runs, 0.01).text.splitlines()[0]
+
+
+def test_cells_that_are_the_same_bits_need_no_such_sentence(runs: tuple[Path, Path], write_cell: Write) -> None:
+    write_both(*runs, write_cell, model_margins())
+    assert "One seed" not in run_gate(*runs, 0.05).text
+
+
+def test_a_gate_says_what_its_intervals_cover(shaken: tuple[Path, Path], write_cell: Write, tmp_path: Path) -> None:
+    base, new = shaken
+    run_calibrate([base, new])
+    with_floor = compare(base, new)
+    assert with_floor.covers == "prompts and reruns"
+    assert gate(with_floor, 0.3).headline.startswith("Pass: none of 2 cells")
+    assert "One seed" not in gate(with_floor, 0.3).headline
+    for run in shaken:  # and one cell with two seeds is not enough
+        write_cell(run, "simpo", model_margins(seed=1), seed=1)
+    (base / NOISE_FLOOR).unlink()
+    assert compare(base, new).covers == "prompts"
+    for run in shaken:
+        write_cell(run, "dpo", model_margins(seed=1), seed=1)
+    with_seeds = compare(base, new)
+    assert with_seeds.covers == "prompts and seeds"
+    assert "One seed" not in gate(with_seeds, 0.05).headline
+    nothing = tmp_path / "verdict.json"
+    run_gate(tmp_path / "nowhere", new, 0.01, json_file=nothing)
+    assert json.loads(nothing.read_text())["covers"] is None
 
 
 def test_markdown_shows_names_as_they_are(hostile: tuple[Path, Path], tmp_path: Path) -> None:
