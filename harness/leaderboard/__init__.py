@@ -10,6 +10,7 @@ from harness.leaderboard import csv, json, markdown
 from harness.leaderboard.page.write import write_page
 from harness.leaderboard.table import Table, build
 from harness.run_folder.manifest import known_manifest, read_manifest
+from harness.run_folder.noise_floor import read_noise
 from harness.run_folder.paths import BOARD_CSV, BOARD_JSON, BOARD_MARKDOWN, tuned_runs
 from harness.run_folder.record import Record, only
 from harness.run_folder.store import read_records, write_atomically
@@ -24,8 +25,8 @@ def write(
 
     `ranked_by`: a metric's name; by default the one the run was started with. `draw`: with the pictures, in the page
     and in plots/; where they cannot be drawn, `say` gets the line that says why, as does the page.
-    Raises `HarnessError` for a folder that is no run, a run without a finished cell, and records that may not stand in
-    one table.
+    Raises `HarnessError` for a folder that is no run, a run without a finished cell, records that may not stand in one
+    table, and a noise floor that cannot be read.
     """
     table, records = table_of(run, ranked_by)
     manifest = known_manifest(run)
@@ -48,16 +49,16 @@ def renders(table: Table) -> Mapping[str, str]:
 def table_of(run: Path, ranked_by: str | None = None) -> tuple[Table, list[Record]]:
     """Return the table of a run folder, tuned boards last, and the records that it was made from. Writes nothing.
 
-    Raises `HarnessError` as `write` does.
+    The noise floor that lies in the folder is used where it fits. Raises `HarnessError` as `write` does.
     """
     records = read_records(run)
     manifest = known_manifest(run)
     wanted = ranked_by or manifest.ranked_by
-    table = build(records, ranked_by=wanted, models=manifest.models, asked=manifest.asked)
+    table = build(records, ranked_by=wanted, models=manifest.models, asked=manifest.asked, noise=read_noise(run))
     for folder in tuned_runs(run):
         more = read_records(folder)
         inner = read_manifest(folder)
-        tuned = build(more, ranked_by=wanted, models=inner.models, asked=inner.asked)
+        tuned = build(more, ranked_by=wanted, models=inner.models, asked=inner.asked, noise=read_noise(folder))
         table = replace(table, boards=(*table.boards, *tuned.boards))
         records += more
     only(records, "protocol", lambda record: record.protocol)

@@ -34,6 +34,7 @@ def _board(board: Board) -> dict[str, Any]:
         "n_prompts": board.n_prompts,
         "minimum_detectable_difference": board.minimum_detectable_difference,
         "gap_edges": board.gap_edges,
+        "noise_floor": board.noise_floor,
         "rows": [_row(row) for row in board.rows],
         "p_values": board.p_values,
     }

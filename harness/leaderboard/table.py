@@ -21,8 +21,10 @@ from harness.leaderboard.decide.estimates import (
     yardstick,
 )
 from harness.leaderboard.decide.row_facts import RowFacts, row_facts
-from harness.leaderboard.decide.wording import disclaimers, title
+from harness.leaderboard.decide.training_noise import typical_sd, with_training_noise
+from harness.leaderboard.decide.wording import disclaimers, title, training_noise
 from harness.run_folder.facts import BoardKey
+from harness.run_folder.noise_floor import NoiseFloor
 from harness.run_folder.record import BASELINES, Record, only
 from harness.statistics.calibration import Bin
 from harness.statistics.metrics import METRICS
@@ -87,6 +89,8 @@ class Board:
     """In the ranked metric, 80 % power, 5 % two-sided, for the median comparison; NaN for fewer than two systems."""
     gap_edges: tuple[float, ...]
     """The three score gaps that part the quartiles of the gap metrics; empty where no gap is known."""
+    noise_floor: float | None = None
+    """The losses' median standard deviation between reruns in the ranked metric, where intervals and tests have it."""
     rows: tuple[Row, ...]
     p_values: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     """For each pair of ranked losses, adjusted for all pairs; from the tests behind ranks and tiers."""
@@ -108,10 +112,12 @@ def build(
     seed: int = 0,
     models: Sequence[str] = (),
     asked: Sequence[tuple[str, int]] = (),
+    noise: NoiseFloor | None = None,
 ) -> Table:
     """Return the table of a run's records: one board per model, in the order of `models`, and one over all of them.
 
-    `asked`: (label, seed) of every system the run was started with; one without a record is shown as missing.
+    `asked`: (label, seed) of every system the run was started with; one without a record is shown as missing. `noise`:
+    the run folder's noise floor, for those boards of one seed that it was measured for.
     Raises `HarnessError` for a metric that does not rank, for no records, and for records that may not stand together.
     """
     rankable = [name for name, metric in METRICS.items() if metric.direction == "higher"]
@@ -124,7 +130,7 @@ def build(
     boards: list[Board] = []
     for key in sorted({record.board for record in records}, key=lambda board: board.canonical):
         together = [record for record in records if record.board == key]
-        group = group_of(together, ranked_by, Resampling(resamples=resamples, seed=seed), models, asked)
+        group = group_of(together, ranked_by, Resampling(resamples=resamples, seed=seed), models, asked, noise)
         boards += [_board(group, (model,)) for model in group.models]
         boards += [_board(group, group.models)] if len(group.models) > 1 else []
     return Table(protocol=protocol, ranked_by=ranked_by, boards=tuple(boards))
@@ -135,6 +141,8 @@ def _board(group: Group, models: tuple[str, ...]) -> Board:
     trouble = {label: lost for label in group.labels if (lost := group.trouble(label, models))}
     sound = [label for label in group.labels if label not in trouble]
     drawn = samples(group.evidence.values, [*sound, *group.baselines], models, group.seeds or (0,), group.resampling)
+    drawn = with_training_noise(drawn, group, models)
+    noise_floor = typical_sd(drawn.get(group.ranked_by), group.baselines)
     measured = {name: estimates(sample) for name, sample in drawn.items()}
     against = {name: differences(drawn[name], BASE) for name in VS_BASE if name in drawn}
     values = {label: estimate.value for label, estimate in measured.get(group.ranked_by, {}).items() if label in sound}
@@ -167,16 +175,24 @@ def _board(group: Group, models: tuple[str, ...]) -> Board:
         preset=first.board.preset or first.model.preset,
         dataset=first.dataset.name,
         title=title(first, models, group.seeds),
-        disclaimers=disclaimers(mine, group.seeds, group.evidence, [label for label in sound if label not in values]),
+        disclaimers=_disclaimers(group, mine, [label for label in sound if label not in values], noise_floor),
         settings=first.board,
         seeds=group.seeds,
         n_pairs=group.evidence.n_pairs,
         n_prompts=group.evidence.n_prompts,
         minimum_detectable_difference=compared.detectable if compared else float("nan"),
         gap_edges=group.evidence.gap_edges,
+        noise_floor=noise_floor,
         rows=tuple(rows),
         p_values=_p_values(order, compared),
     )
+
+
+def _disclaimers(
+    group: Group, records: Sequence[Record], unranked: Sequence[str], noise_floor: float | None
+) -> tuple[str, ...]:
+    noise = training_noise(group.noise, noise_floor)
+    return disclaimers(records, group.seeds, group.evidence, unranked, noise, group.noise_unfit)
 
 
 def _p_values(order: Sequence[str], compared: PairwiseTests | None) -> dict[str, dict[str, float]]:

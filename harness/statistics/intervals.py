@@ -191,6 +191,16 @@ def standard_errors(per_seed: Floats, prompt_variance: Floats, n_prompts: int, p
     return np.sqrt(prompts + between), np.where(np.isfinite(freedom), freedom, float(clusters))
 
 
+def with_variance(errors: Floats, freedom: Floats, variance: Floats, of_freedom: float) -> tuple[Floats, Floats]:
+    """Return standard errors and degrees of freedom, (K,) each, with an independent `variance` (K,) added.
+
+    `of_freedom`: that from which the added variance was estimated (Satterthwaite 1946). Where it is 0 nothing changes.
+    """
+    own = errors**2
+    both = _ratio((own + variance) ** 2, own**2 / freedom + variance**2 / of_freedom)
+    return np.sqrt(own + variance), np.where(variance > 0, both, freedom)
+
+
 def t_interval(estimate: Floats, error: Floats, freedom: Floats, level: float = 0.95) -> tuple[Floats, Floats]:
     """Return (low, high), (K,) each, for several seeds: estimate -+ Student's quantile times the standard error."""
     from scipy.special import stdtrit

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.statistics.intervals import FEWEST_CLUSTERS, TIE, Floats, standard_errors
+from harness.statistics.intervals import FEWEST_CLUSTERS, TIE, Floats, standard_errors, with_variance
 
 
 def step_down(differences: Floats, deviations: Floats, errors: Floats, freedom: Floats) -> Floats:
@@ -52,11 +52,20 @@ class PairwiseTests:
 
 
 def compare(
-    per_seed: Floats, resampled: Floats, n_prompts: int, seed: int = 0, alpha: float = 0.05, power: float = 0.8
+    per_seed: Floats,
+    resampled: Floats,
+    n_prompts: int,
+    seed: int = 0,
+    alpha: float = 0.05,
+    power: float = 0.8,
+    reruns_sd: Floats | None = None,
+    reruns_freedom: float = np.inf,
 ) -> PairwiseTests:
     """Return the tests of all pairs of systems.
 
-    `per_seed` (S, K): the estimates; `resampled` (R, K): their mean over seeds with prompts resampled.
+    `per_seed` (S, K): the estimates; `resampled` (R, K): their mean over seeds with prompts resampled. `reruns_sd`
+    (K,): of one seed, what another training changes of each system, as measured with `reruns_freedom`; it is added to
+    the variance of a comparison, and to the null as one normal draw per system.
 
     With several seeds the null distribution adds one normal draw per system to the deviation of each resample, scaled
     to what seeds add to the variance of the comparison: S values are too few to resample, and their own covariance has
@@ -81,6 +90,10 @@ def compare(
         draws = np.random.default_rng(seed).standard_normal(resampled.shape)
         added = np.maximum(errors**2 - variance * n_prompts / max(n_prompts - 1, 1), 0.0)
         deviations += _differences(draws.T, first, second) * np.sqrt(added / 2)
+    if reruns_sd is not None:
+        errors, freedom = with_variance(errors, freedom, reruns_sd[first] ** 2 + reruns_sd[second] ** 2, reruns_freedom)
+        draws = np.random.default_rng(seed).standard_normal(resampled.shape) * reruns_sd
+        deviations += _differences(draws.T, first, second)
     adjusted = step_down(estimate[first] - estimate[second], deviations, errors, freedom)
     p[first, second] = p[second, first] = adjusted
     if n_prompts >= FEWEST_CLUSTERS:
@@ -108,14 +121,16 @@ def rank_ranges(better: NDArray[np.bool_]) -> tuple[list[int], list[int]]:
     return [int(n) + 1 for n in better.sum(0)], [len(better) - int(n) for n in better.sum(1)]
 
 
-def p_best(per_seed: Floats, resampled: Floats, n_prompts: int, seed: int = 0) -> Floats:
+def p_best(
+    per_seed: Floats, resampled: Floats, n_prompts: int, seed: int = 0, reruns_sd: Floats | None = None
+) -> Floats:
     """Return the share of resamples in which each of K systems has the highest value, (K,); they sum to 1.
 
     Ties share a resample. Under a flat prior this is about the probability of being the best of these systems (Salanti,
     Ades & Ioannidis 2011, for treatments; Efron & Tibshirani 1998 on what a bootstrap probability is): it is no p-value
     and not adjusted for multiplicity. `per_seed` (S, K), `resampled` (R, K) as in `compare`; with several seeds each
-    resample adds one normal draw per system, scaled to what seeds add beyond the part that all systems share. NaN with
-    one prompt, which has no spread.
+    resample adds one normal draw per system, scaled to what seeds add beyond the part that all systems share; with one
+    seed and `reruns_sd` (K,) a draw of that scale. NaN with one prompt, which has no spread.
     """
     seeds, systems = per_seed.shape
     if systems < 2 or n_prompts < 2:
@@ -126,6 +141,8 @@ def p_best(per_seed: Floats, resampled: Floats, n_prompts: int, seed: int = 0) -
         own = per_seed - estimate - (per_seed.mean(1, keepdims=True) - estimate.mean())
         between = (own**2).sum() / ((systems - 1) * (seeds - 1)) / seeds
         drawn += np.random.default_rng(seed).standard_normal(drawn.shape) * np.sqrt(between)
+    if reruns_sd is not None:
+        drawn += np.random.default_rng(seed).standard_normal(drawn.shape) * reruns_sd
     drawn = drawn[np.isfinite(drawn).all(1)]
     if not len(drawn):
         return np.full(systems, np.nan)

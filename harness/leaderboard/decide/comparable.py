@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from harness.api.errors import HarnessError
 from harness.leaderboard.decide.align_examples import gather
 from harness.leaderboard.decide.estimates import Evidence, Resampling, Unit
+from harness.run_folder.noise_floor import NoiseFloor
 from harness.run_folder.record import BASELINES, Record, only
 
 
@@ -24,6 +25,10 @@ class Group:
     evidence: Evidence
     ranked_by: str
     resampling: Resampling
+    noise: NoiseFloor | None = None
+    """Of one seed: what training again would change, where that was measured for such records and this metric."""
+    noise_unfit: str = ""
+    """Of one seed: why a noise floor is not used; empty where it is, and where there is none."""
 
     def trouble(self, label: str, models: Sequence[str]) -> tuple[str, str] | None:
         """Return (status, reason) of a system that cannot be ranked: a cell of it failed, diverged or is not there."""
@@ -49,9 +54,10 @@ def group_of(
     resampling: Resampling,
     order: Sequence[str],
     asked: Sequence[tuple[str, int]] = (),
+    noise: NoiseFloor | None = None,
 ) -> Group:
     """Return the records as one group, with the systems and seeds `asked` for even where they have no record yet."""
-    only(records, "dataset.fingerprint", lambda record: record.dataset.fingerprint)
+    data = only(records, "dataset.fingerprint", lambda record: record.dataset.fingerprint)
     by_unit: dict[Unit, Record] = {}
     for record in sorted(records, key=lambda record: record.key):
         unit = Unit(record.label, record.model.name, None if record.kind == "reference" else record.seed)
@@ -70,6 +76,10 @@ def group_of(
     labels = sorted({unit.label for unit in by_unit if unit.seed is not None} | {label for label, _ in asked})
     seeds = {unit.seed for unit in by_unit if unit.seed is not None} | {seed for _, seed in asked}
     baselines = {unit.label for unit in by_unit if unit.seed is None}
+    noise = noise if len(seeds) == 1 else None  # several seeds bring their own variance
+    unfit = (
+        noise.unfit_for(dataset_fingerprint=data, settings=records[0].board, metric=ranked_by, seeds=1) if noise else ""
+    )
     return Group(
         records=by_unit,
         models=tuple(models),
@@ -79,4 +89,6 @@ def group_of(
         evidence=gather({unit: record for unit, record in by_unit.items() if record.scored}),
         ranked_by=ranked_by,
         resampling=resampling,
+        noise=None if unfit else noise,
+        noise_unfit=unfit,
     )

@@ -81,6 +81,16 @@ class Resampling:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Reruns:
+    """What training the systems of a one-seed board again would change, as measured elsewhere."""
+
+    sd: Floats
+    """(K,): the standard deviation of each system's value; 0 for what is not trained."""
+    freedom: float
+    """Its degrees of freedom."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Sample:
     """One metric for the systems of a board that have it, as estimated and as resampled."""
 
@@ -95,6 +105,8 @@ class Sample:
     """(K, P): examples of each prompt."""
     n: int
     n_prompts: int
+    reruns: Reruns | None = None
+    """Of one seed, where it was measured."""
 
 
 def samples(
@@ -169,6 +181,7 @@ def differences(sample: Sample, to: str) -> dict[str, Estimate]:
             per_seed=sample.per_seed - sample.per_seed[:, base],
             resampled=sample.resampled - sample.resampled[:, base],
             sums=sample.sums - sample.sums[base],
+            reruns=_of_differences(sample.reruns, base[0]),
         )
     )
 
@@ -183,17 +196,27 @@ def only_systems(sample: Sample, labels: Sequence[str]) -> Sample:
         resampled=sample.resampled.T[columns].T,
         sums=sample.sums[columns],
         sizes=sample.sizes[columns],
+        reruns=sample.reruns and replace(sample.reruns, sd=sample.reruns.sd[columns]),
     )
 
 
 def comparison(sample: Sample, resampling: Resampling) -> PairwiseTests:
     """Return every pair of systems compared on the metric."""
-    return compare(sample.per_seed, sample.resampled, sample.n_prompts, resampling.seed)
+    reruns = sample.reruns
+    return compare(
+        sample.per_seed,
+        sample.resampled,
+        sample.n_prompts,
+        resampling.seed,
+        reruns_sd=reruns.sd if reruns else None,
+        reruns_freedom=reruns.freedom if reruns else np.inf,
+    )
 
 
 def chances(sample: Sample, resampling: Resampling) -> dict[str, float]:
     """Return how often each of the systems is the best of them over the resamples."""
-    shares = p_best(sample.per_seed, sample.resampled, sample.n_prompts, resampling.seed)
+    sd = sample.reruns.sd if sample.reruns else None
+    shares = p_best(sample.per_seed, sample.resampled, sample.n_prompts, resampling.seed, reruns_sd=sd)
     return dict(zip(sample.labels, shares.tolist(), strict=True))
 
 
@@ -231,4 +254,24 @@ def _intervals(sample: Sample) -> tuple[Floats, Floats, Floats]:
         return value, np.full(value.shape, np.nan), np.full(value.shape, np.nan)
     if len(sample.per_seed) > 1:
         return value, *t_interval(value, *standard_errors(sample.per_seed, sample.resampled.var(0), sample.n_prompts))
-    return value, *one_seed_interval(sample.resampled, value, means_left_out(sample.sums, sample.sizes))
+    ends = one_seed_interval(sample.resampled, value, means_left_out(sample.sums, sample.sizes))
+    return value, *(_with_reruns(value, end, sample.reruns, sign) for end, sign in zip(ends, (-1, 1), strict=True))
+
+
+def _with_reruns(value: Floats, end: Floats, reruns: Reruns | None, sign: int, level: float = 0.95) -> Floats:
+    """Return the ends of intervals, (K,), moved out by an independent variance (MOVER, Zou & Donner 2008)."""
+    if reruns is None:
+        return end
+    from scipy.special import stdtrit
+
+    reach = stdtrit(reruns.freedom, (1 + level) / 2) * reruns.sd
+    return np.asarray(value + sign * np.hypot(end - value, reach))
+
+
+def _of_differences(reruns: Reruns | None, to: int) -> Reruns | None:
+    """Return what reruns change in the differences to system `to`; nothing in that to itself."""
+    if reruns is None:
+        return None
+    sd = np.hypot(reruns.sd, reruns.sd[to])
+    sd[to] = 0.0
+    return replace(reruns, sd=sd)

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from harness.leaderboard.decide.estimates import Evidence
 from harness.leaderboard.decide.row_facts import Choice
 from harness.run_folder.facts import BoardKey
+from harness.run_folder.noise_floor import NoiseFloor
+from harness.run_folder.paths import NOISE_FLOOR
 from harness.run_folder.record import Record
 from harness.statistics.intervals import MIN_PROMPTS, MIN_SEEDS
 
@@ -32,9 +34,17 @@ def title(first: Record, models: Sequence[str], seeds: Sequence[int]) -> str:
 
 
 def disclaimers(
-    records: Sequence[Record], seeds: Sequence[int], evidence: Evidence, unranked: Sequence[str]
+    records: Sequence[Record],
+    seeds: Sequence[int],
+    evidence: Evidence,
+    unranked: Sequence[str],
+    noise: str = "",
+    noise_unfit: str = "",
 ) -> tuple[str, ...]:
-    """Return what a reader must know before believing the board, one sentence per item."""
+    """Return what a reader must know before believing the board, one sentence per item.
+
+    `noise`: `training_noise` where a noise floor is in use; `noise_unfit`: why one is not.
+    """
     settings = records[0].board
     sentences = [MEASURES]
     if (settings.preset or records[0].model.preset) == "nano":
@@ -45,10 +55,14 @@ def disclaimers(
         sentences.append(_equal_tuning(settings))
     if _controlled(settings):
         sentences.append(f"Control run ({settings.control}): shows what the harness finds where nothing can be learnt.")
-    if len(seeds) == 1:
+    if len(seeds) == 1 and noise:
+        sentences.append(noise)
+    elif len(seeds) == 1:
         sentences.append("One seed: no between-seed variance in the intervals; another seed may rank differently.")
     elif len(seeds) < MIN_SEEDS:
         sentences.append(f"{len(seeds)} seeds, fewer than {MIN_SEEDS}: the between-seed variance is roughly known.")
+    if noise_unfit:
+        sentences.append(f"The noise floor in {NOISE_FLOOR} is not used: {noise_unfit}.")
     if evidence.n_prompts < MIN_PROMPTS:
         sentences.append(f"{evidence.n_prompts} prompts, fewer than {MIN_PROMPTS}: the intervals may be too narrow.")
     sentences += [
@@ -60,6 +74,16 @@ def disclaimers(
     if beside > 1:
         sentences.append(f"Seconds are wall-clock, with {beside} models computed side by side.")
     return tuple(dict.fromkeys([*sentences, *_scorers(records), *_data(records)]))
+
+
+def training_noise(noise: NoiseFloor | None, sd: float | None) -> str:
+    """Return what a noise floor is in; empty without one. `sd`: the typical one of the board's losses."""
+    if noise is None or sd is None:
+        return ""
+    return (
+        f"One seed: training noise as measured from {noise.runs} runs (sd {sd:.4f}) is in the intervals, ranks and "
+        f"tiers of {noise.metric}; other metrics have none of it."
+    )
 
 
 def _equal_tuning(settings: BoardKey) -> str:
