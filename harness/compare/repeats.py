@@ -31,7 +31,7 @@ def calibrate(
     sides = _repeats(runs)
     cells, seeds = _same_grid(sides)
     values = [{cell: read_values(list(side.records[cell].values()), metric) for cell in cells} for side in sides]
-    floor = _measured(sides[0], metric, len(sides), seeds, _means(values, cells))
+    floor = _measured(sides, metric, seeds, _means(values, cells))
     neighbours = [
         {
             cell: pair(base_values[cell], new_values[cell], tuple(range(seeds)), _name(base, cell), _name(new, cell))
@@ -156,9 +156,11 @@ def _means(values: Sequence[Mapping[LossOnModel, Values]], cells: Sequence[LossO
     return np.array([[run[cell].value[:, kept[cell]].mean() for cell in cells] for run in values])
 
 
-def _measured(first: Side, metric: str, runs: int, seeds: int, means_RC: Floats) -> NoiseFloor:
+def _measured(sides: Sequence[Side], metric: str, seeds: int, means_RC: Floats) -> NoiseFloor:
     """Return the floor without its margin."""
+    first, runs = sides[0], len(sides)
     overall = means_RC @ cell_weights(list(first.records))
+    used = [seed for side in sides for seed in {seed for by_seed in side.records.values() for seed in by_seed}]
     return NoiseFloor(
         protocol=int(first.must_match["protocol"] or 0),
         metric=metric,
@@ -166,6 +168,7 @@ def _measured(first: Side, metric: str, runs: int, seeds: int, means_RC: Floats)
         settings=first.board,
         runs=runs,
         seeds=seeds,
+        seeds_differ=len(set(used)) == len(used),
         cells=dict(zip(first.records, spreads(means_RC), strict=True)),
         overall=Spread(
             sd=float(np.sqrt(max(overall.var(ddof=1), means_RC.var(0, ddof=1).mean() / means_RC.shape[1]))),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from harness.compare.comparison import Comparison
 from harness.compare.paired import Difference
@@ -19,6 +20,7 @@ from harness.compare.wording import (
 )
 from harness.leaderboard.formatting import one_line
 from harness.run_folder.noise_floor import NoiseFloor
+from harness.run_folder.paths import NOISE_FLOOR
 
 
 def render_comparison(comparison: Comparison) -> str:
@@ -53,8 +55,8 @@ def render_verdict(verdict: Verdict) -> str:
     return _joined([*lines, *verdict.notes, f"Exit code {verdict.exit_code}."])
 
 
-def render_calibration(noise: NoiseFloor, path: str) -> str:
-    """Return the noise floor, which was written to `path`, as plain text."""
+def render_calibration(noise: NoiseFloor, folder: Path) -> str:
+    """Return the noise floor, which was written into the run `folder`, as plain text."""
     cells = [
         (cell.model, cell.label, number(spread.sd), number(spread.largest)) for cell, spread in noise.cells.items()
     ]
@@ -64,8 +66,14 @@ def render_calibration(noise: NoiseFloor, path: str) -> str:
         "in 95 of 100 gates.",
         *_aligned([("model", "loss", "sd of a run", "largest difference"), *cells]),
         f"Measured from {noise.runs} runs of {noise.seeds} seed{'' if noise.seeds == 1 else 's'} each."
-        + ("" if noise.runs >= 5 else " Five runs or more give a floor that is not needlessly high."),
-        f"Written: {path}",
+        + ("" if noise.runs >= 5 else " Five runs or more give a floor that is not needlessly high.")
+        + (
+            ""
+            if noise.seeds_differ
+            else " They share seeds, so what another seed changes is not in it: no board uses it."
+        ),
+        f"Written: {folder / NOISE_FLOOR}",
+        f"Leaderboards of one seed take it up when made again: harness leaderboard {folder}",
     ]
     return _joined(lines)
 

@@ -72,9 +72,9 @@ def run_calibrate(runs: Sequence[Path], metric: str = "pairwise_accuracy", out: 
             f"got --out {out}, which the noise floor does not fit: {unfit}; expected a run made as those that it was "
             "measured from; calibrate with repeats of that run"
         )
-    path = (out or runs[0]) / NOISE_FLOOR
-    write_atomically(path, render_noise(noise))
-    return Result(text.render_calibration(noise, str(path)), 0)
+    folder = out or runs[0]
+    write_atomically(folder / NOISE_FLOOR, render_noise(noise))
+    return Result(text.render_calibration(noise, folder), 0)
 
 
 def _why_no_baseline(base: Path) -> str:

@@ -1,8 +1,9 @@
 """The noise floor: what runs of the same code differ by, as measured, and its file in a run folder. Imports no torch.
 
 gate.json: {"schema": 1, "protocol", "metric", "dataset_fingerprint", "settings": the board's key, "runs": how many,
-"seeds": of each run, "smallest_margin", "share": 0.95, "cells": [{"model", "label", "sd": of one run, "freedom",
-"largest_difference": between two of the runs}], "overall": the same without model and label}.
+"seeds": of each run, "seeds_differ": whether no two runs share one, "smallest_margin", "share": 0.95, "cells":
+[{"model", "label", "sd": of one run, "freedom", "largest_difference": between two of the runs}], "overall": the same
+without model and label}.
 """
 
 from __future__ import annotations
@@ -54,6 +55,8 @@ class NoiseFloor:
     """How many; of one run with several seeds, how many seeds."""
     seeds: int
     """Seeds of each run; 1 where the seeds of one run were the repeats."""
+    seeds_differ: bool
+    """Whether no two of the runs share a seed; else it is not what another seed changes."""
     cells: Mapping[LossOnModel, Spread]
     overall: Spread
     smallest_margin: float
@@ -91,6 +94,7 @@ def render_noise(noise: NoiseFloor) -> str:
             "settings": noise.settings.as_json(),
             "runs": noise.runs,
             "seeds": noise.seeds,
+            "seeds_differ": noise.seeds_differ,
             "smallest_margin": noise.smallest_margin,
             "share": SHARE,
             "cells": [
@@ -120,6 +124,7 @@ def read_noise(folder: Path) -> NoiseFloor | None:
             settings=BoardKey.of(content["settings"]),
             runs=int(content["runs"]),
             seeds=int(content["seeds"]),
+            seeds_differ=bool(content.get("seeds_differ", False)),  # not in older files
             cells=cells,
             overall=_spread(content["overall"]),
             smallest_margin=float(content["smallest_margin"]),

@@ -46,6 +46,7 @@ def test_the_noise_floor_counted_by_hand(tmp_path: Path, write_cell: Write) -> N
     for run, value in zip(runs, values, strict=True):
         write_cell(run, "one", np.where(right < 1000 * value, 1.0, -1.0))
     floor = calibrate(runs)
+    assert not floor.seeds_differ
     spread = floor.cells[LossOnModel("qwen", "one")]
     assert spread.sd == pytest.approx(values.std(ddof=1))  # 0.01
     assert (spread.freedom, spread.largest) == (2, pytest.approx(0.02))
@@ -95,6 +96,7 @@ def test_with_a_noise_floor_the_interval_covers_reruns(tmp_path: Path, write_cel
         settings={},
         runs=5,
         seeds=1,
+        seeds_differ=True,
         cells={cell: spread},
         overall=spread,
         smallest_margin=0.05,
@@ -182,7 +184,7 @@ def test_the_seeds_of_one_run_give_the_floor_that_one_run_a_seed_gives(tmp_path:
     apart = calibrate(write_runs(tmp_path, write_cell, right))
     together = calibrate([write_seeds(tmp_path / "seeds", write_cell, right)])
     assert together == apart
-    assert (together.runs, together.seeds) == (5, 1)
+    assert (together.runs, together.seeds, together.seeds_differ) == (5, 1, True)
 
 
 def test_the_floor_of_a_run_with_several_seeds_serves_a_one_seed_baseline(

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,11 @@ import pandas as pd
 import pytest
 
 from harness.api import HarnessError
-from harness.compare import run_calibrate
+from harness.compare.repeats import calibrate
 from harness.exchange.verify import run_verify, verify
 from harness.leaderboard import write
-from harness.run_folder.noise_floor import read_noise
+from harness.run_folder.noise_floor import render_noise
+from harness.run_folder.paths import NOISE_FLOOR
 
 SIMPO, BASE = "qwen--simpo--5ca962--seed0", "qwen--base--5ac4d2"
 
@@ -268,17 +270,16 @@ def test_runs_are_verified_where_torch_is_not_installed(run: Path, without_torch
 
 
 def test_boards_made_with_a_noise_floor_are_verified_with_it(run: Path) -> None:
-    """The second run is the first with rewards of another training: two repeats give a floor."""
+    """The second run is the first with other rewards, as another seed would give them: two repeats give a floor."""
     again = run.parent / "again"
     shutil.copytree(run, again)
     for cell in (again / "cells").glob("*seed0"):
         rewrite(again, cell.name, "rows.parquet", lambda rows: rows.assign(reward_chosen=rows["reward_chosen"] - 0.3))
-    run_calibrate([run, again])
-    assert read_noise(run) is not None
+    (run / NOISE_FLOOR).write_text(render_noise(replace(calibrate([run, again]), seeds_differ=True)))
     assert "leaderboard.json: got other bytes than the records give" in "\n".join(verify(run).problems)
     write(run)
     text, code = run_verify(run)
     assert code == 0, text
     assert "training noise as measured from 2 runs" in (run / "leaderboard.md").read_text()
-    (run / "gate.json").unlink()
+    (run / NOISE_FLOOR).unlink()
     assert "leaderboard.json: got other bytes than the records give" in "\n".join(verify(run).problems)

@@ -46,7 +46,7 @@ def floor_of(run: Path, sds: Mapping[tuple[str, str], float], **changed: Any) ->
     record = read_records(run)[0]
     cells = {LossOnModel(*cell): Spread(sd=sd, freedom=FREEDOM, largest=0.1) for cell, sd in sds.items()}
     fields = {"protocol": 1, "metric": METRIC, "dataset_fingerprint": record.dataset.fingerprint,
-              "settings": record.board, "runs": 5, "seeds": 1, "cells": cells,
+              "settings": record.board, "runs": 5, "seeds": 1, "seeds_differ": True, "cells": cells,
               "overall": Spread(sd=0.01, freedom=4.0, largest=0.1), "smallest_margin": 0.05}  # fmt: skip
     return NoiseFloor(**{**fields, **changed})
 
@@ -168,6 +168,7 @@ def test_the_board_says_that_the_floor_is_in_it(small_run: Path) -> None:
         ({"metric": "spearman"}, "it was measured for spearman"),
         ({"dataset_fingerprint": "else"}, "it was measured on other data"),
         ({"settings": BoardKey(budget="pairs=1")}, "it was measured with another adapter, batch_pairs, budget"),
+        ({"seeds_differ": False}, "it was measured from runs that share seeds"),
         ({"seeds": 3}, "it was measured with 3 seeds per run, but here are 1"),
     ],
 )

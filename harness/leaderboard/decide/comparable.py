@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from harness.api.errors import HarnessError
 from harness.leaderboard.decide.align_examples import gather
 from harness.leaderboard.decide.estimates import Evidence, Resampling, Unit
+from harness.run_folder.facts import BoardKey
 from harness.run_folder.noise_floor import NoiseFloor
 from harness.run_folder.record import BASELINES, Record, only
 
@@ -77,9 +78,7 @@ def group_of(
     seeds = {unit.seed for unit in by_unit if unit.seed is not None} | {seed for _, seed in asked}
     baselines = {unit.label for unit in by_unit if unit.seed is None}
     noise = noise if len(seeds) == 1 else None  # several seeds bring their own variance
-    unfit = (
-        noise.unfit_for(dataset_fingerprint=data, settings=records[0].board, metric=ranked_by, seeds=1) if noise else ""
-    )
+    unfit = _unfit(noise, data, records[0].board, ranked_by) if noise else ""
     return Group(
         records=by_unit,
         models=tuple(models),
@@ -92,3 +91,10 @@ def group_of(
         noise=None if unfit else noise,
         noise_unfit=unfit,
     )
+
+
+def _unfit(noise: NoiseFloor, data: str | None, settings: BoardKey, ranked_by: str) -> str:
+    """Return why a noise floor cannot be used for a board of one seed; empty where it can."""
+    if not noise.seeds_differ:
+        return "it was measured from runs that share seeds, and another seed may differ by more"
+    return noise.unfit_for(dataset_fingerprint=data, settings=settings, metric=ranked_by, seeds=1)
