@@ -178,7 +178,7 @@ def check_metrics(cells: Sequence[WholeCell]) -> Check:
     problems, unknown, new, compared = [], set(), set(), 0
     for cell in cells:
         recorded = cell.record.metrics
-        recomputed, _ = summarise(cell.rows, cell.responses)
+        recomputed, _ = summarise(cell.rows, cell.responses, cell.record.averaged)
         unknown |= recorded.keys() - METRICS.keys()
         new |= METRICS.keys() - recorded.keys()
         for name in (name for name in METRICS if name in recorded):

@@ -83,7 +83,7 @@ def finish(
         rows[f"{side}_sum_logp"], rows[f"{side}_tokens"] = sums[index], tokens[index]
         rows[f"ref_{side}_sum_logp"], rows[f"reward_{side}"] = base[index], reward[index]
     responses = held.responses.assign(sum_logp=sums, tokens=tokens, ref_sum_logp=base, reward=reward)
-    metrics, reasons = summarise(rows, responses)
+    metrics, reasons = summarise(rows, responses, record.averaged)
     numbers = {name: value if math.isfinite(value) else None for name, value in metrics.items()}
     write_record(folder, record.model_copy(update={"metrics": numbers, "metric_reasons": reasons}), rows, responses)
 
