@@ -70,7 +70,7 @@ def _renamed(_context: Any, _option: Any, given: bool) -> None:
     "--control",
     help="shuffled-labels: swap half of the training pairs at random; nothing can be learned.",
 )
-@click.option("--ranked-by", help="The metric that losses are ranked by  [pairwise_accuracy]")
+@click.option("--ranked-by", help="The metric that losses are ranked by  [pairwise_accuracy@learned]")
 @click.option("--limit", type=int, help="At most this many pairs per split, for trying things out.")
 @click.option("--data-seed", type=int, help="Seed of the simulator and of the splits we draw  [0]")
 @click.option("--cell-timeout", type=float, help="Seconds after which a cell counts as hung.")

@@ -24,7 +24,7 @@ from harness.run_folder.json_types import Number
 from harness.run_folder.record import Record
 from harness.run_folder.store import write_record
 from harness.run_folder.trained import TrainedCell, read_trained
-from harness.statistics.metrics import summarise
+from harness.statistics.summary import summarise
 from harness.training.prepared import Prepared, visit_flops
 from harness.training.reference_cache import Reference
 from harness.training.trainer import Trained

@@ -20,7 +20,7 @@ from harness.planning.run_file import make_run as run_of
 from harness.planning.trials import chosen, outcomes, trials_csv
 from harness.run_folder.manifest import write_manifest
 from harness.run_folder.store import read_records, write_record
-from harness.statistics.metrics import summarise
+from harness.statistics.summary import summarise
 
 PAIRS, PROMPTS = 24, 8
 SHIFT: Mapping[str, int] = {"base": 1, "simpo": 2, "dpo(beta=0.2)": 3, "ipo": 4, "longer-wins": 0}

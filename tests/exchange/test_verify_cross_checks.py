@@ -17,7 +17,7 @@ from harness.leaderboard import write
 from harness.planning.run_file import Run
 from harness.planning.run_file import make_run as run_of
 from harness.run_folder.store import file_hash, read_record
-from harness.statistics.metrics import summarise
+from harness.statistics.summary import summarise
 
 SIMPO, DPO = "qwen--simpo--5ca962--seed0", "qwen--dpo_beta=0.2--dfd14f--seed0"
 BASE, LONGER = "qwen--base--5ac4d2", "qwen--longer-wins--a8d386"

@@ -7,7 +7,8 @@ import pandas as pd
 import pytest
 from scipy import stats as scipy_stats
 
-from harness.statistics.metrics import METRICS, examples, gap_edges, pair_values, summarise
+from harness.statistics.metrics import METRICS, examples, gap_edges, pair_values
+from harness.statistics.summary import summarise
 
 NAN = float("nan")
 

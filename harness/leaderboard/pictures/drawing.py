@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from harness.leaderboard.decide.wording import MEASURES, NANO
+from harness.leaderboard.decide.wording import MEASURES, NANO, ONE_SEED
 from harness.leaderboard.formatting import spoken_name
 from harness.leaderboard.pictures.points import PictureData
 from harness.leaderboard.pictures.styles import Style
@@ -30,7 +30,8 @@ class Picture:
 
 def picture_disclaimers(board: Board) -> list[str]:
     """Return the disclaimers that stand by every picture of a board."""
-    return [MEASURES, *([NANO] if NANO in board.disclaimers else [])]
+    said = (*board.conclusions, *board.disclaimers)
+    return [sentence for sentence in (ONE_SEED, MEASURES, NANO) if sentence in said]
 
 
 @dataclass(frozen=True, kw_only=True)
