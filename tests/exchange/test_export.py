@@ -218,5 +218,5 @@ def test_tuned_losses_are_in_every_format_marked_with_their_trials(
         (label, trials): 24 for label in ("base", "longer-wins", "simpo") for trials in (0, 2)
     }
     assert set(rows.loc[(rows["label"] == "simpo") & (rows["trials"] == 2), "learning_rate"]) == {0.002}
-    assert "equal tuning: 2 trials a loss" in (tmp_path / "hf" / "README.md").read_text()
+    assert "equal tuning: 2 trials per loss" in (tmp_path / "hf" / "README.md").read_text()
     assert not (rows["split"] == "dev").any()  # the trials themselves stay behind

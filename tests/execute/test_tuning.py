@@ -223,7 +223,7 @@ def accuracy(folder: Path, key: str) -> float:
 def test_the_default_and_the_tuned_board_stand_apart(tuned_run: Path) -> None:
     default, tuned = json.loads((tuned_run / "leaderboard.json").read_text())["boards"]
     assert "shared learning rate, untuned" in default["title"]
-    assert "equal tuning: 2 trials a loss, chosen on dev" in tuned["title"]
+    assert "equal tuning: 2 trials per loss, chosen on dev" in tuned["title"]
     assert (default["settings"]["learning_rate"], "trials" in default["settings"]) == (0.001, False)
     assert ("learning_rate" in tuned["settings"], tuned["settings"]["trials"]) == (False, 2)
     for board in (default, tuned):

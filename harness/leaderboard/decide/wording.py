@@ -119,7 +119,7 @@ def choice(tuned: Choice) -> str:
 
 
 def _tuned(settings: BoardKey) -> str:
-    return f"equal tuning: {_trials(settings)} a loss, chosen on dev" if settings.trials else ""
+    return f"equal tuning: {_trials(settings)} per loss, chosen on dev" if settings.trials else ""
 
 
 def _trials(settings: BoardKey) -> str:
