@@ -70,7 +70,7 @@ def _renamed(_context: Any, _option: Any, given: bool) -> None:
     "--control",
     help="shuffled-labels: swap half of the training pairs at random; nothing can be learned.",
 )
-@click.option("--ranked-by", help="The metric that losses are ranked by  [pairwise_accuracy]")
+@click.option("--ranked-by", help="The metric that losses are ranked by  [pairwise_accuracy@learned]")
 @click.option("--limit", type=int, help="At most this many pairs per split, for trying things out.")
 @click.option("--data-seed", type=int, help="Seed of the simulator and of the splits we draw  [0]")
 @click.option("--cell-timeout", type=float, help="Seconds after which a cell counts as hung.")
@@ -175,9 +175,9 @@ def power(run: Path, difference: float, ranked_by: str | None) -> None:
 @cli.command("compare")
 @click.argument("base", type=click.Path(path_type=Path))
 @click.argument("new", type=click.Path(path_type=Path))
-@click.option("--metric", default="pairwise_accuracy", show_default=True, help="What is compared.")
+@click.option("--metric", default=None, help="What is compared  [what BASE is ranked by]")
 @click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write the differences there too.")
-def compare_runs(base: Path, new: Path, metric: str, json_file: Path | None) -> int:
+def compare_runs(base: Path, new: Path, metric: str | None, json_file: Path | None) -> int:
     """Print the paired differences NEW - BASE of two runs on the same pairs, with intervals."""
     from harness.compare import run_compare
 
@@ -187,7 +187,7 @@ def compare_runs(base: Path, new: Path, metric: str, json_file: Path | None) -> 
 @cli.command()
 @click.argument("runs", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--margin", type=float, default=0.01, show_default=True, help="How much worse is too much.")
-@click.option("--metric", default="pairwise_accuracy", show_default=True, help="What is judged.")
+@click.option("--metric", default=None, help="What is judged  [what BASE is ranked by]")
 @click.option(
     "--calibrate",
     is_flag=True,
@@ -200,7 +200,7 @@ def compare_runs(base: Path, new: Path, metric: str, json_file: Path | None) -> 
 def gate(
     runs: tuple[Path, ...],
     margin: float,
-    metric: str,
+    metric: str | None,
     calibrate: bool,
     out: Path | None,
     json_file: Path | None,

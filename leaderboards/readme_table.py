@@ -18,6 +18,7 @@ from harness.leaderboard.formatting import (
     markdown_text,
     number,
     rank_with_range,
+    ranks,
     smallest_difference,
 )
 
@@ -25,8 +26,7 @@ HERE = Path(__file__).resolve().parent
 BOARD = HERE / "nano" / "leaderboard.json"
 README = HERE.parent / "README.md"
 BEGIN, END = "<!-- board: python leaderboards/readme_table.py -->", "<!-- /board -->"
-HEADING = ("rank", "loss", "accuracy", "accuracy@mean", "over base")
-YARDSTICK = "pairwise_accuracy@mean"
+LEARNED, OWN, YARDSTICK = "pairwise_accuracy@learned", "pairwise_accuracy", "pairwise_accuracy@mean"
 NOT_IN_THE_README = ("Seconds ", "Data: ")
 """Disclaimers that begin so are about columns that the short table lacks, or about the data, and stand on the board."""
 
@@ -35,16 +35,19 @@ def section(leaderboard: Mapping[str, Any]) -> str:
     """Return the board over all models as Markdown: title, disclaimers, table, smallest difference."""
     board = next(board for board in leaderboard["boards"] if board["model"] == "all")
     disclaimers = [sentence for sentence in board["disclaimers"] if not sentence.startswith(NOT_IN_THE_README)]
+    heading = ("rank", "loss", "learned", "own reward", "over base, @mean", f"rank by {'/'.join(_readings(board))}")
     lines = [
         f"**{board['title']}**",
         "",
+        *(line for sentence in board["conclusions"] for line in (sentence, "")),
         *(f"> {sentence}  " for sentence in disclaimers),
         "",
-        *markdown_table(HEADING, [_cells(row, leaderboard["ranked_by"]) for row in board["rows"]]),
+        *markdown_table(heading, [_cells(row) for row in board["rows"]]),
         "",
         f"{board['n_pairs']} held-out pairs of {board['n_prompts']} prompts. In brackets: the ranks that the data "
-        "leave open, 95 % intervals. accuracy: by the loss's own reward; accuracy@mean: by the log-prob per token, for "
-        "all alike; over base: the gain in it over the untrained checkpoint. "
+        "leave open, 95 % intervals. learned: accuracy by each loss's own kind of log-prob relative to the start "
+        "checkpoint, 0.5 for an untrained model; own reward: by the reward that its paper gives; over base, @mean: the "
+        "gain by the log-prob per token, read alike for all ([how to read a board](docs/reading-a-board.md)). "
         f"{smallest_difference(board['minimum_detectable_difference'])}.",
     ]
     return "\n".join(lines)
@@ -58,14 +61,20 @@ def with_table(readme: str, leaderboard: Mapping[str, Any]) -> str:
     return marked.sub(lambda _: f"{BEGIN}\n{section(leaderboard)}\n{END}", readme)
 
 
-def _cells(row: Mapping[str, Any], ranked_by: str) -> list[str]:
-    own, mean, gain = row["metrics"].get(ranked_by), row["metrics"].get(YARDSTICK), row["vs_base"].get(YARDSTICK)
+def _readings(board: Mapping[str, Any]) -> list[str]:
+    """Return the readings that the rows of a board have ranks under."""
+    return list(board["rows"][0]["readings"])
+
+
+def _cells(row: Mapping[str, Any]) -> list[str]:
+    metrics, gain = row["metrics"], row["vs_base"].get(YARDSTICK)
     return [
         rank_with_range(row["rank"], row["rank_low"], row["rank_high"]),
         markdown_text(row["label"]),
-        _estimate(own) if row["status"] == "ok" else row["status"],
-        MISSING if mean is None else number(mean["value"]),
+        _estimate(metrics.get(LEARNED)) if row["status"] == "ok" else row["status"],
+        _estimate(metrics.get(OWN)),
         MISSING if row["loss"] == "base" else _estimate(gain, "+.3f"),
+        ranks([standing["rank"] for standing in row["readings"].values()]) if row["kind"] == "loss" else MISSING,
     ]
 
 

@@ -9,9 +9,10 @@ from itertools import pairwise
 import pytest
 
 from harness.leaderboard.decide.estimates import Estimate
-from harness.leaderboard.decide.wording import MEASURES, NANO
+from harness.leaderboard.decide.standings import Standing
+from harness.leaderboard.decide.wording import MEASURES, NANO, ONE_SEED
 from harness.leaderboard.pictures.points import PictureData
-from harness.leaderboard.table import Board, Row, Table
+from harness.leaderboard.table import BY, Board, Row, Table
 from harness.run_folder.facts import BoardKey, ScorerFacts
 from harness.statistics.metrics import METRICS
 
@@ -69,7 +70,11 @@ def row(place: int, label: str, number: int) -> Row:
         status="ok",
         seeds=(0,),
         metrics={name: estimate(value) for name in METRICS},
-        yardstick_ranks={"sum": number - place, "mean": place + 1, "ratio": None},
+        readings={
+            **dict.fromkeys(BY, Standing()),
+            "sum": Standing(rank=number - place, rank_low=1, rank_high=number, tier=1),
+            "mean": Standing(rank=place + 1, rank_low=place + 1, rank_high=place + 1, tier=place + 1),
+        },
         vs_base={"pairwise_accuracy@mean": estimate(value - 0.5)},
         vs_leader=estimate(value - 0.9) if place else Estimate(value=0.0, low=0.0, high=0.0, n=100),
         scorer=ScorerFacts(name="vllm", version="0.29"),
@@ -83,7 +88,7 @@ def table(labels: list[str], models: tuple[str, ...] = ("qwen", "gemma")) -> Tab
     nothing = {name: Estimate() for name in METRICS}
     base = replace(
         row(0, "base", 1), kind="reference", rank=None, rank_low=None, rank_high=None, tier=None, metrics=nothing,
-        metric_reasons={"pairwise_accuracy": "no reward is known"}, vs_leader=Estimate(), spend={}, yardstick_ranks={},
+        metric_reasons={"pairwise_accuracy": "no reward is known"}, vs_leader=Estimate(), spend={}, readings={},
     )  # fmt: skip
     wild = replace(
         base, label="wild", loss="wild", kind="loss", rank=len(labels) + 1, status="diverged",
@@ -96,6 +101,7 @@ def table(labels: list[str], models: tuple[str, ...] = ("qwen", "gemma")) -> Tab
             preset="nano",
             dataset="embedded",
             title=f"{model} · nano preset · embedded · budget pairs=512 · seed 0",
+            conclusions=(ONE_SEED, f"First tier by what was learned: {labels[0]}."),
             disclaimers=(MEASURES, NANO),
             settings=BoardKey.of(SETTINGS),
             seeds=(0,),

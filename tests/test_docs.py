@@ -165,3 +165,37 @@ def test_the_readme_gives_the_commands_and_they_name_what_exists() -> None:
     for name in command[1].split(","):
         assert re.search(rf"\[testenv:{name}\]|\{{[\w,-]*\b{name}\b[\w,-]*\}}", tox), name
     assert command[0].partition("tox -e ")[2] in (ROOT / ".ci" / "run").read_text(encoding="utf-8")
+
+
+def table_rows(page: str, heading: str) -> list[list[str]]:
+    """Return the cells of the table of a page whose heading row begins so."""
+    lines = page[page.index(f"|{heading} |") :].splitlines()
+    table = lines[2 : next(k for k, line in enumerate(lines) if not line.startswith("|"))]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in table]
+
+
+def test_the_worked_example_of_an_implicit_reward_is_what_the_losses_give() -> None:
+    import torch
+
+    page = (ROOT / "docs" / "reading-a-board.md").read_text(encoding="utf-8")
+    tokens, start, trained = ([float(cell) for cell in row[1:]] for row in table_rows(page, " | chosen | rejected"))
+    response = ResponseLogps(
+        sum=torch.tensor(trained, dtype=torch.float64),
+        length=torch.tensor(tokens, dtype=torch.float64),
+        ref_sum=torch.tensor(start, dtype=torch.float64),
+    )
+    gained = [after - before for after, before in zip(trained, start, strict=True)]
+    known = losses(plugin_manager())
+    own, learned = table_rows(page, " loss | own reward of a response"), table_rows(page, " loss | kind")
+    assert [row[0] for row in own] == [row[0] for row in learned] == ["`cpo`", "`simpo`", "`dpo`"]
+    for name, *_, chosen, rejected, margin, prefers in own:
+        reward = known[name.strip("`")].from_options({}).reward(response).tolist()
+        assert [float(chosen), float(rejected)] == pytest.approx(reward, abs=5e-4)
+        assert float(margin) == pytest.approx(reward[0] - reward[1], abs=5e-4)
+        assert prefers == ("chosen" if reward[0] > reward[1] else "rejected")
+    for name, kind, _, chosen, rejected, margin, prefers in learned:
+        averaged = known[name.strip("`")].from_options({}).length_normalised
+        assert kind == ("per token" if averaged else "summed")
+        reward = [gain / length if averaged else gain for gain, length in zip(gained, tokens, strict=True)]
+        assert [float(chosen), float(rejected), float(margin)] == pytest.approx([*reward, reward[0] - reward[1]])
+        assert prefers == ("chosen" if reward[0] > reward[1] else "rejected")

@@ -143,7 +143,7 @@ def read_values(records: Sequence[Record], metric: str) -> Values:
         if is_of_responses(metric):
             responses, keys = _sorted(record, record.responses(), ("split", *RESPONSE_KEYS))
             scores = _numbers(responses, RESPONSE_SCORES)
-        of_metric = examples(rows, responses)[metric]
+        of_metric = examples(rows, responses, record.averaged)[metric]
         per_seed.append(
             Values(
                 keys=keys,

@@ -14,7 +14,8 @@ from harness.exchange.untrusted import NUMBERS, RunContents, UntrustedCell, Whol
 from harness.run_folder.paths import RECORD, RESPONSES, ROWS
 from harness.run_folder.store import file_hash
 from harness.run_folder.tables import OWNER, PAIR_KEYS, RESPONSE_KEYS
-from harness.statistics.metrics import LENBALANCED, METRICS, summarise
+from harness.statistics.metrics import LENBALANCED, METRICS
+from harness.statistics.summary import summarise
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -178,7 +179,7 @@ def check_metrics(cells: Sequence[WholeCell]) -> Check:
     problems, unknown, new, compared = [], set(), set(), 0
     for cell in cells:
         recorded = cell.record.metrics
-        recomputed, _ = summarise(cell.rows, cell.responses)
+        recomputed, _ = summarise(cell.rows, cell.responses, cell.record.averaged)
         unknown |= recorded.keys() - METRICS.keys()
         new |= METRICS.keys() - recorded.keys()
         for name in (name for name in METRICS if name in recorded):

@@ -42,7 +42,7 @@ def render(record: Record) -> str:
     rows, responses = record.rows(), record.responses()
     prefix = re.sub(r"\W", "_", f"preference_{record.dataset.name}")
     tasks: dict[str, dict[str, tuple[str, Examples]]] = {}
-    for name, per_example in examples(rows, responses).items():
+    for name, per_example in examples(rows, responses, record.averaged).items():
         task, metric = _place(name)
         if np.isfinite(per_example.value).any():
             tasks.setdefault(prefix + task, {})[metric] = (name, per_example)

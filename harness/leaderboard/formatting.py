@@ -108,6 +108,13 @@ def short_name(metric: str) -> str:
     return metric.replace("pairwise_accuracy", "accuracy")
 
 
+def heading(metric: str) -> str:
+    """Return what a column of a metric is called."""
+    return {"pairwise_accuracy": "own reward", "pairwise_accuracy@learned": "learned"}.get(
+        metric, spoken_name(short_name(metric))
+    )
+
+
 def spoken_name(metric: str) -> str:
     """Return a metric's name as it is read: `spearman within prompt`."""
     return metric.replace("_", " ")

@@ -35,11 +35,27 @@ HOW_TO_READ: tuple[Hint, ...] = (
         "there are several seeds.",
     ),
     (
-        Term("accuracy@mean"),
-        " reads every loss by the same reward, the log-prob a token; behind it the paired difference to the untrained "
-        "base.",
+        "All accuracies are shares of held-out pairs whose chosen response has more reward. ",
+        Term("own reward"),
+        " reads each loss by the reward that its paper gives; one without a reference starts where the start "
+        "checkpoint's log-probs are. ",
+        Term("learned"),
+        " reads each loss by its own kind of log-prob, summed or per token, relative to the start checkpoint: 0.5 for "
+        "every untrained model.",
     ),
-    (Term("sum/mean/ratio"), " are the ranks if all were ranked by that common reward instead of their own."),
+    (
+        Term("accuracy@mean"),
+        " reads every loss by the same reward, the log-prob per token; ",
+        Term("over base, @mean"),
+        " is the paired difference in it to the untrained base.",
+    ),
+    (
+        Term("ranks by"),
+        " own, learned, sum, mean, ratio and ",
+        Code("ratio_mean"),
+        ": the ranks if all were ranked by the own reward, by what was learned, or by one common reading (log-prob "
+        "summed or per token, log-ratio to the start summed or per token).",
+    ),
     (
         Term("Spearman"),
         " is between reward and annotation score over all responses, pooled; ",

@@ -6,6 +6,7 @@ from dataclasses import asdict
 from typing import Any
 
 from harness.leaderboard.decide.estimates import Estimate
+from harness.leaderboard.decide.standings import Standing
 from harness.leaderboard.formatting import json_text
 from harness.leaderboard.table import Board, Row, Table
 
@@ -27,6 +28,7 @@ def _board(board: Board) -> dict[str, Any]:
         "preset": board.preset,
         "dataset": board.dataset,
         "title": board.title,
+        "conclusions": board.conclusions,
         "disclaimers": board.disclaimers,
         "settings": board.settings.as_json(),
         "seeds": board.seeds,
@@ -37,15 +39,13 @@ def _board(board: Board) -> dict[str, Any]:
         "noise_floor": board.noise_floor,
         "rows": [_row(row) for row in board.rows],
         "p_values": board.p_values,
+        "comparisons": board.comparisons,
     }
 
 
 def _row(row: Row) -> dict[str, Any]:
     return {
-        "rank": row.rank,
-        "rank_low": row.rank_low,
-        "rank_high": row.rank_high,
-        "tier": row.tier,
+        **_standing(row),
         "p_best": row.p_best,
         "label": row.label,
         "loss": row.loss,
@@ -58,13 +58,22 @@ def _row(row: Row) -> dict[str, Any]:
         "seeds": row.seeds,
         "metrics": {name: _estimate(estimate) | {"n": estimate.n} for name, estimate in row.metrics.items()},
         "metric_reasons": row.metric_reasons,
-        "yardstick_ranks": row.yardstick_ranks,
+        "readings": {reading: _standing(standing) for reading, standing in row.readings.items()},
         "vs_base": {name: _estimate(estimate) for name, estimate in row.vs_base.items()},
         "vs_leader": _estimate(row.vs_leader),
         "spend": row.spend,
         "scorer": row.scorer.as_json(),
         "reliability": [asdict(pairs) for pairs in row.reliability],
         "prepared": row.prepared,
+    }
+
+
+def _standing(standing: Standing) -> dict[str, Any]:
+    return {
+        "rank": standing.rank,
+        "rank_low": standing.rank_low,
+        "rank_high": standing.rank_high,
+        "tier": standing.tier,
     }
 
 

@@ -8,6 +8,8 @@ from functools import partial
 
 from harness.leaderboard.decide.wording import choice
 from harness.leaderboard.formatting import (
+    MISSING,
+    heading,
     markdown_table,
     markdown_text,
     mebibytes,
@@ -18,10 +20,10 @@ from harness.leaderboard.formatting import (
     smallest_difference,
 )
 from harness.leaderboard.hints import HOW_TO_READ, Code, Hint, Term
-from harness.leaderboard.table import Board, Row, Table
+from harness.leaderboard.table import BESIDE, BY, Board, Row, Table
 from harness.statistics.metrics import METRICS
 
-ACCURACY, COMMON, BALANCED = "pairwise_accuracy", "pairwise_accuracy@mean", "pairwise_accuracy_lenbalanced"
+COMMON, BALANCED = "pairwise_accuracy@mean", "pairwise_accuracy_lenbalanced"
 
 
 def render(table: Table) -> str:
@@ -43,6 +45,7 @@ def _board(board: Board, ranked_by: str) -> str:
     lines = [
         f"## {markdown_text(board.title)}",
         "",
+        *(line for sentence in board.conclusions for line in (f"**{markdown_text(sentence)}**", "")),
         *(f"> {markdown_text(sentence)}  " for sentence in board.disclaimers),
         "",
         *markdown_table(list(columns), rows),
@@ -64,18 +67,18 @@ def _board(board: Board, ranked_by: str) -> str:
 
 def _columns(board: Board, ranked_by: str) -> dict[str, Callable[[Row], str]]:
     """Return the columns of a board's table in order: what each cell says of a row, by heading."""
-    first = {"accuracy" if metric == ACCURACY else metric: partial(_metric, metric) for metric in (ranked_by, ACCURACY)}
+    first = {heading(metric): partial(_metric, metric) for metric in (ranked_by, *BESIDE)}
     balanced = any(math.isfinite(row.metrics[BALANCED].value) for row in board.rows)
     return {
         "rank": lambda row: rank_with_range(row.rank, row.rank_low, row.rank_high),
         "tier": lambda row: number(row.tier, "d"),
         "loss": lambda row: markdown_text(row.label),
         **first,
-        "accuracy@mean (vs base)": _common,
+        "accuracy@mean (over base, @mean)": _common,
         **({"length-balanced": partial(_metric, BALANCED)} if balanced else {}),
         "Spearman": lambda row: _metric("spearman", row) + (" †" if row.reference_based else ""),
         "within prompt": partial(_metric, "spearman_within_prompt"),
-        "sum/mean/ratio": lambda row: ranks(list(row.yardstick_ranks.values())),
+        f"ranks by {'/'.join(BY)}": _ranks,
         "seconds": lambda row: number(row.spend.get("seconds"), ".1f"),
         "memory": lambda row: mebibytes(row.spend.get("peak_memory_bytes")),
     }
@@ -90,6 +93,10 @@ def _common(row: Row) -> str:
     if row.loss == "base" or not math.isfinite(over_base.value):
         return value
     return f"{value} ({number_with_interval(over_base, '+.3f')})"
+
+
+def _ranks(row: Row) -> str:
+    return ranks([standing.rank for standing in row.readings.values()]) if row.kind == "loss" else MISSING
 
 
 def _place(row: Row) -> str:

@@ -8,45 +8,33 @@ from dataclasses import dataclass, field
 from harness.api.errors import HarnessError
 from harness.leaderboard.decide.comparable import Group, group_of
 from harness.leaderboard.decide.estimates import (
+    OWN,
     Estimate,
     Resampling,
     Sample,
-    chances,
-    comparison,
     differences,
     estimates,
-    only_systems,
+    read_by,
     reliability_of,
     samples,
-    yardstick,
 )
 from harness.leaderboard.decide.row_facts import RowFacts, row_facts
+from harness.leaderboard.decide.standings import Family, Standing, each_pair_once, family, last, p_values
 from harness.leaderboard.decide.training_noise import typical_sd, with_training_noise
-from harness.leaderboard.decide.wording import disclaimers, title, training_noise
+from harness.leaderboard.decide.wording import conclusions, disclaimers, title, training_noise
 from harness.run_folder.facts import BoardKey
 from harness.run_folder.noise_floor import NoiseFloor
 from harness.run_folder.record import BASELINES, Record, only
 from harness.statistics.calibration import Bin
 from harness.statistics.metrics import METRICS
-from harness.statistics.pairwise_tests import PairwiseTests, rank_ranges, tiers
-from harness.statistics.yardsticks import YARDSTICKS
+from harness.statistics.yardsticks import READINGS
 
 BASE = BASELINES[0]
 VS_BASE = ("pairwise_accuracy@mean", "pairwise_accuracy@sum")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Standing:
-    """The place of a system; baseline rows have none."""
-
-    rank: int | None = None
-    """1 + systems with a higher value; failed ones come last on a model's board and have none over all models."""
-    rank_low: int | None = None
-    rank_high: int | None = None
-    """The ranks that the comparisons leave open, low being best."""
-    tier: int | None = None
-    p_best: float | None = None
-    """How often it is the best of the ranked systems over the resamples; None for those that failed or diverged."""
+BESIDE = ("pairwise_accuracy@learned", "pairwise_accuracy")
+"""Shown on every board, whatever it is ranked by: what was learned, and the loss's own reward."""
+BY = (OWN, *READINGS)
+"""Every reading that losses have a place under, in the order of the board."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,7 +48,8 @@ class Row(Standing, RowFacts):
     """Every metric of `METRICS`; NaN with n = 0 where it is missing."""
     metric_reasons: Mapping[str, str] = field(default_factory=dict)
     """Why a metric is missing."""
-    yardstick_ranks: Mapping[str, int | None] = field(default_factory=dict)
+    readings: Mapping[str, Standing] = field(default_factory=dict)
+    """Its place under each reading: `own`, then `READINGS`; each is a family of comparisons of its own."""
     vs_base: Mapping[str, Estimate] = field(default_factory=dict)
     """Paired differences to the untrained base."""
     reliability: tuple[Bin, ...] = ()
@@ -79,6 +68,8 @@ class Board:
     preset: str
     dataset: str
     title: str
+    conclusions: tuple[str, ...]
+    """What the board says in words, and of what: every rendering begins with it."""
     disclaimers: tuple[str, ...]
     settings: BoardKey
     """The board's key: what all its cells share."""
@@ -94,6 +85,8 @@ class Board:
     rows: tuple[Row, ...]
     p_values: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     """For each pair of ranked losses, adjusted for all pairs; from the tests behind ranks and tiers."""
+    comparisons: Mapping[str, Mapping[str, Mapping[str, float]]] = field(default_factory=dict)
+    """For each reading the p-value of every pair of losses, the better one first, adjusted for all of the reading."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,23 +129,92 @@ def build(
     return Table(protocol=protocol, ranked_by=ranked_by, boards=tuple(boards))
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Results:
+    """What is known of the systems of a board before it stands in rows."""
+
+    group: Group
+    models: tuple[str, ...]
+    trouble: Mapping[str, tuple[str, str]]
+    """Status and reason of each system without a result."""
+    drawn: Mapping[str, Sample]
+    """By metric."""
+    measured: Mapping[str, Mapping[str, Estimate]]
+    """By metric and system."""
+    families: Mapping[str, Family]
+    """The ranked metric's, and that of each reading in `BY`, by metric."""
+
+    @property
+    def ranked(self) -> Family:
+        """The family of the ranked metric."""
+        return self.families[self.group.ranked_by]
+
+
 def _board(group: Group, models: tuple[str, ...]) -> Board:
     """Return the board of these models: one, or all."""
+    results = _results(group, models)
+    ranked, first = results.ranked, next(record for unit, record in group.records.items() if unit.model in models)
+    unranked = [label for label in group.labels if label not in results.trouble and label not in ranked.order]
+    noise_floor = typical_sd(results.drawn.get(group.ranked_by), group.baselines)
+    return Board(
+        model=models[0] if len(models) == 1 else "all",
+        models=models,
+        preset=first.board.preset or first.model.preset,
+        dataset=first.dataset.name,
+        title=title(first, models, group.seeds, group.ranked_by),
+        conclusions=conclusions(
+            group.seeds,
+            {metric: of.leaders for metric, of in results.families.items()},
+            group.ranked_by,
+            training_noise(group.noise, noise_floor),
+        ),
+        disclaimers=disclaimers(
+            [record for unit, record in group.records.items() if unit.model in models],
+            group.seeds,
+            group.evidence,
+            unranked,
+            group.noise_unfit,
+        ),
+        settings=first.board,
+        seeds=group.seeds,
+        n_pairs=group.evidence.n_pairs,
+        n_prompts=group.evidence.n_prompts,
+        minimum_detectable_difference=ranked.tests.detectable if ranked.tests else float("nan"),
+        gap_edges=group.evidence.gap_edges,
+        noise_floor=noise_floor,
+        rows=_rows(results, [*ranked.order, *unranked, *group.baselines, *results.trouble]),
+        p_values=p_values(ranked),
+        comparisons={reading: each_pair_once(results.families[read_by(group.ranked_by, reading)]) for reading in BY},
+    )
+
+
+def _results(group: Group, models: tuple[str, ...]) -> _Results:
     trouble = {label: lost for label in group.labels if (lost := group.trouble(label, models))}
     sound = [label for label in group.labels if label not in trouble]
     drawn = samples(group.evidence.values, [*sound, *group.baselines], models, group.seeds or (0,), group.resampling)
     drawn = with_training_noise(drawn, group, models)
-    noise_floor = typical_sd(drawn.get(group.ranked_by), group.baselines)
-    measured = {name: estimates(sample) for name, sample in drawn.items()}
-    against = {name: differences(drawn[name], BASE) for name in VS_BASE if name in drawn}
-    values = {label: estimate.value for label, estimate in measured.get(group.ranked_by, {}).items() if label in sound}
-    order = sorted(values, key=lambda label: (-values[label], label))
-    leader = differences(drawn[group.ranked_by], order[0]) if order else {}
-    standings, compared = _standings(group, order, values, drawn)
+    measured = {name: _measured(name, sample) for name, sample in drawn.items()}
+    compared = dict.fromkeys([group.ranked_by, *(read_by(group.ranked_by, reading) for reading in BY)])
+    return _Results(
+        group=group,
+        models=models,
+        trouble=trouble,
+        drawn=drawn,
+        measured=measured,
+        families={metric: family(metric, sound, drawn, measured, group.resampling) for metric in compared},
+    )
+
+
+def _rows(results: _Results, labels: Sequence[str]) -> tuple[Row, ...]:
+    """Return the rows of these systems, in this order."""
+    group, models, trouble, measured = results.group, results.models, results.trouble, results.measured
+    against = {name: differences(results.drawn[name], BASE) for name in VS_BASE if name in results.drawn}
+    order, standings = results.ranked.order, dict(results.ranked.standings)
+    leader = differences(results.drawn[group.ranked_by], order[0]) if order else {}
     if len(models) == 1:
-        standings |= _last(list(trouble), len(order))
-    yardsticks = _yardstick_ranks(group, sound, measured)
-    rows = [
+        standings |= last(list(trouble), len(order))
+    by = {reading: results.families[read_by(group.ranked_by, reading)].standings for reading in BY}
+    return tuple(
         Row(
             **vars(row_facts(group, label, models)),
             **vars(standings.get(label, Standing())),
@@ -160,92 +222,21 @@ def _board(group: Group, models: tuple[str, ...]) -> Board:
             reason=trouble[label][1] if label in trouble else "",
             metrics={name: measured.get(name, {}).get(label, Estimate()) for name in METRICS},
             metric_reasons={} if label in trouble else _missing(group, label, models, measured),
-            yardstick_ranks=yardsticks.get(label, dict.fromkeys(YARDSTICKS)),
+            readings={reading: places.get(label, Standing()) for reading, places in by.items()},
             vs_base={name: against.get(name, {}).get(label, Estimate()) for name in VS_BASE},
             vs_leader=leader.get(label, Estimate()),
             reliability=() if label in trouble else _reliability(group, label, models),
         )
-        for label in [*order, *(label for label in sound if label not in values), *group.baselines, *trouble]
-    ]
-    mine = [record for unit, record in group.records.items() if unit.model in models]
-    first = mine[0]
-    return Board(
-        model=models[0] if len(models) == 1 else "all",
-        models=models,
-        preset=first.board.preset or first.model.preset,
-        dataset=first.dataset.name,
-        title=title(first, models, group.seeds),
-        disclaimers=_disclaimers(group, mine, [label for label in sound if label not in values], noise_floor),
-        settings=first.board,
-        seeds=group.seeds,
-        n_pairs=group.evidence.n_pairs,
-        n_prompts=group.evidence.n_prompts,
-        minimum_detectable_difference=compared.detectable if compared else float("nan"),
-        gap_edges=group.evidence.gap_edges,
-        noise_floor=noise_floor,
-        rows=tuple(rows),
-        p_values=_p_values(order, compared),
+        for label in labels
     )
 
 
-def _disclaimers(
-    group: Group, records: Sequence[Record], unranked: Sequence[str], noise_floor: float | None
-) -> tuple[str, ...]:
-    noise = training_noise(group.noise, noise_floor)
-    return disclaimers(records, group.seeds, group.evidence, unranked, noise, group.noise_unfit)
-
-
-def _p_values(order: Sequence[str], compared: PairwiseTests | None) -> dict[str, dict[str, float]]:
-    if compared is None:
-        return {}
-    return {a: dict(zip(order, map(float, compared.p[i]), strict=True)) for i, a in enumerate(order)}
-
-
-def _standings(
-    group: Group, order: Sequence[str], values: Mapping[str, float], drawn: Mapping[str, Sample]
-) -> tuple[dict[str, Standing], PairwiseTests | None]:
-    """Return rank, range and tier of the systems that have a value, best first, and the tests they come from."""
-    if not order:
-        return {}, None
-    ranked = only_systems(drawn[group.ranked_by], order)
-    compared, chance = comparison(ranked, group.resampling), chances(ranked, group.resampling)
-    low, high = rank_ranges(compared.better)
-    tier = tiers(list(range(len(order))), compared.better)
-    standings = {
-        label: Standing(
-            rank=_place(values, label), rank_low=low[k], rank_high=high[k], tier=tier[k], p_best=chance[label]
-        )
-        for k, label in enumerate(order)
-    }
-    return standings, compared
-
-
-def _last(labels: Sequence[str], ranked: int) -> dict[str, Standing]:
-    """Return the places of systems without a result: behind all others, in no order among themselves."""
-    return {
-        label: Standing(rank=ranked + place, rank_low=ranked + 1, rank_high=ranked + len(labels))
-        for place, label in enumerate(labels, start=1)
-    }
-
-
-def _yardstick_ranks(
-    group: Group, sound: Sequence[str], measured: Mapping[str, Mapping[str, Estimate]]
-) -> dict[str, dict[str, int | None]]:
-    """Return the rank of each loss under each yardstick, among those that have it."""
-    ranks: dict[str, dict[str, int | None]] = {label: {} for label in group.labels}
-    for name in YARDSTICKS:
-        common = measured.get(yardstick(group.ranked_by, name), {})
-        values = {label: common[label].value for label in sound if label in common}
-        for label in group.labels:
-            ranks[label][name] = _place(values, label)
-    return ranks
-
-
-def _place(values: Mapping[str, float], label: str) -> int | None:
-    """Return 1 + the number of higher values; equal ones share a rank."""
-    if label not in values:
-        return None
-    return 1 + sum(value > values[label] + 1e-12 for value in values.values())
+def _measured(metric: str, sample: Sample) -> dict[str, Estimate]:
+    """Return the estimate of each system; the base relative to itself is 0.5 by definition and has no interval."""
+    found = estimates(sample)
+    if BASE in found and metric.partition("@")[2] in ("learned", "ratio", "ratio_mean"):
+        found[BASE] = Estimate(value=found[BASE].value, n=found[BASE].n)
+    return found
 
 
 def _reliability(group: Group, label: str, models: Sequence[str]) -> tuple[Bin, ...]:

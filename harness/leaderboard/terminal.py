@@ -13,16 +13,18 @@ from harness.leaderboard.decide.estimates import Estimate
 from harness.leaderboard.decide.wording import choice
 from harness.leaderboard.formatting import (
     MISSING_ON_TERMINAL,
+    heading,
     number,
     number_with_interval,
     ranks,
-    short_name,
     smallest_difference,
 )
-from harness.leaderboard.table import Board, Row, Table
+from harness.leaderboard.table import BESIDE, BY, Board, Row, Table
 
 COMMON = "pairwise_accuracy@mean"
 """Reads every system by one reward, the untrained base too."""
+RANKS = "ranks by each"
+"""The heading over the ranks under every reading, which a line below the table names."""
 NARROW = 118
 """On a narrower terminal the columns that matter least are left to the Markdown; no number is ever cut."""
 
@@ -32,10 +34,10 @@ def render(table: Table, width: int = 120) -> str:
     out = io.StringIO()
     console = Console(file=out, width=1000, color_system=None, force_terminal=False)
     for board in table.boards:
-        _print(console, "", board.title)
+        _print(console, "", board.title, *board.conclusions)
         _print(console, f"{_counts(board)}, ranked by {table.ranked_by}, 95 % intervals")
         console.print(_grid(board, table.ranked_by, width < NARROW))
-        _print(console, *(f"  {line}" for line in _remarks(board)))
+        _print(console, *(f"  {line}" for line in _remarks(board, width < NARROW)))
     if table.boards:
         _print(console, "", *(f"  {sentence}" for sentence in table.boards[-1].disclaimers))
     return out.getvalue().rstrip()
@@ -50,38 +52,37 @@ def _counts(board: Board) -> str:
     return f"{board.n_pairs} pairs of {board.n_prompts} prompts"
 
 
-def _remarks(board: Board) -> list[str]:
+def _remarks(board: Board, narrow: bool) -> list[str]:
     """Return what stands under a board's table: systems without a result, what tuning chose, what could be detected."""
     lines = [f"{row.label}: {row.status}: {row.reason}" for row in board.rows if row.status != "ok"]
     if len(board.models) == 1:
         lines += [f"{row.label}: {choice(row.tuned[board.model])}" for row in board.rows if row.tuned]
+    if not narrow:
+        lines.append(f"{RANKS}: rank if read by {'/'.join(BY)}")
     detectable = smallest_difference(board.minimum_detectable_difference)
     return [*lines, detectable] if detectable else lines
 
 
 def _grid(board: Board, ranked_by: str, narrow: bool) -> Grid:
     grid = Grid(box=SIMPLE_HEAD, show_edge=False, pad_edge=False)
-    for heading in ("rank", "tier", "loss"):
-        grid.add_column(heading, no_wrap=True)
-    headings = [short_name(ranked_by), "accuracy@mean", "over base"]
-    for heading in headings + ([] if narrow else ["Spearman", "ranks sum/mean/ratio", "seconds"]):
-        grid.add_column(heading, justify="right", no_wrap=True)
+    for title in ("rank", "tier", "loss"):
+        grid.add_column(title, no_wrap=True)
+    shown = list(dict.fromkeys([ranked_by, *BESIDE]))
+    headings = [heading(metric) for metric in shown] + ([] if narrow else ["over base, @mean", RANKS])
+    for title in headings:
+        grid.add_column(title, justify="right", no_wrap=True)
     for row in board.rows:
-        common, over_base = row.metrics.get(COMMON, Estimate()), row.vs_base.get(COMMON, Estimate())
         cells: list[str | Text] = [
             _rank(row),
             _number(row.tier, "d"),
             Text(row.label if row.status == "ok" else f"{row.label} ({row.status})"),
-            _interval(row.metrics.get(ranked_by, Estimate())),
-            _number(common.value),
-            MISSING_ON_TERMINAL if row.label == "base" else _interval(over_base, "+.3f"),
+            *(_interval(row.metrics.get(metric, Estimate())) for metric in shown),
         ]
         if not narrow:
-            yardsticks = ranks(list(row.yardstick_ranks.values()), MISSING_ON_TERMINAL)
+            places = ranks([standing.rank for standing in row.readings.values()], MISSING_ON_TERMINAL)
             cells += [
-                _number(row.metrics.get("spearman", Estimate()).value),
-                yardsticks if row.kind == "loss" and yardsticks else MISSING_ON_TERMINAL,
-                _number(row.spend.get("seconds"), ".0f"),
+                MISSING_ON_TERMINAL if row.label == "base" else _interval(row.vs_base.get(COMMON, Estimate()), "+.3f"),
+                places if row.kind == "loss" and places else MISSING_ON_TERMINAL,
             ]
         grid.add_row(*cells)
     return grid

@@ -81,7 +81,7 @@ class Run(BaseModel):
     """Seed of the simulator and of the splits we draw."""
     trust_remote_code: bool = False
     cell_timeout: float | None = Field(default=None, gt=0)
-    ranked_by: str = "pairwise_accuracy"
+    ranked_by: str = "pairwise_accuracy@learned"
 
     @field_validator("models", "seeds")
     @classmethod

@@ -31,6 +31,11 @@ class LossFacts(Facts):
     version: str | None = None
     """The version of that distribution."""
 
+    @property
+    def averaged(self) -> bool | None:
+        """Whether it averages log-probs over tokens, from the tags; None where they do not say."""
+        return "averaged" in self.tags if {"averaged", "summed"} & {*self.tags} else None
+
 
 class TuningFacts(Facts):
     """Where the options of a tuned cell come from."""

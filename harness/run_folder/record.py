@@ -88,6 +88,11 @@ class Record(Facts):
         """Whether it has results."""
         return self.status == "ok"
 
+    @property
+    def averaged(self) -> bool | None:
+        """Whether the loss averages log-probs over tokens; a baseline row sums them: it has no kind of its own."""
+        return False if self.kind == "reference" else self.loss.averaged
+
     def rows(self) -> pd.DataFrame:
         """Return one row per held-out pair, with `ROW_COLUMNS`."""
         return read_frame(self.folder / ROWS, ROW_COLUMNS)

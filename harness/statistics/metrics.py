@@ -17,8 +17,8 @@ from harness.run_folder.tables import Columns, columns_of
 from harness.statistics.calibration import brier_examples, ece_examples, wins
 from harness.statistics.intervals import Floats
 from harness.statistics.rank_correlations import kendall_examples, slope_examples, spearman_examples
-from harness.statistics.within_prompt import MIN_LIST, best_of_n, correlations, lists, ndcg
-from harness.statistics.yardsticks import YARDSTICKS, margins, rewards
+from harness.statistics.within_prompt import best_of_n, correlations, lists, ndcg
+from harness.statistics.yardsticks import READINGS, margins, rewards
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -126,17 +126,23 @@ mismatched completions come from the data. On those, the mean log-ratio is the d
 """
 
 
+READ: Mapping[str, str] = {
+    "learned": "the loss's own kind of log-ratio to the start checkpoint, summed or per token",
+    "sum": "the summed log-prob",
+    "mean": "the log-prob per token",
+    "ratio": "the summed log-ratio to the start checkpoint",
+    "ratio_mean": "the log-ratio to the start checkpoint per token",
+}
+"""What each reading takes for the reward."""
+
+
 def _registry() -> dict[str, Metric]:
     own = [Metric(name=row[0], unit=row[1], direction=row[2], summary=row[3], source=row[4]) for row in _OWN]
     common = [
-        replace(
-            metric,
-            name=f"{metric.name}@{yardstick}",
-            summary=f"{metric.summary}; reward read as the {yardstick} yardstick",
-        )
+        replace(metric, name=f"{metric.name}@{reading}", summary=f"{metric.summary}; reward read as {READ[reading]}")
         for metric in own
         if metric.name in ("pairwise_accuracy", "pairwise_accuracy_lenbalanced", "spearman", "kendall")
-        for yardstick in YARDSTICKS
+        for reading in READINGS
     ]
     return {metric.name: metric for metric in [*own, *common]}
 
@@ -152,22 +158,22 @@ def is_of_responses(metric: str) -> bool:
 
 def gap_edges(rows: pd.DataFrame | Columns) -> Floats:
     """Return the three quartile edges of the score gap over the pairs of the main split; NaN where no gap is known."""
-    gaps = _main(columns_of(rows, ("split", "gap")))["gap"]
+    gaps = main_split(columns_of(rows, ("split", "gap")))["gap"]
     gaps = gaps[np.isfinite(gaps)]
     return np.quantile(gaps, [0.25, 0.5, 0.75]) if len(gaps) else np.full(3, np.nan)
 
 
-def pair_values(rows: pd.DataFrame | Columns, edges: Floats | None = None) -> dict[str, Floats]:
+def pair_values(rows: pd.DataFrame | Columns, averaged: bool | None, edges: Floats | None = None) -> dict[str, Floats]:
     """Return the values of the pairwise metrics, one per pair of the metric's split, in the order of `rows`.
 
     Metrics of the length-balanced split have one value per row of that split, all others one per row of the main split.
-    `edges`: the quartile edges of the score gap, (3,); by default those of `rows`. A pair on an edge belongs to the
-    quartile below it.
+    `averaged`: whether the loss averages log-probs over tokens, see `margins`. `edges`: the quartile edges of the score
+    gap, (3,); by default those of `rows`. A pair on an edge belongs to the quartile below it.
     """
     columns = columns_of(rows, PAIRS_READ)
-    main, balanced = _main(columns), _balanced(columns)
+    main, balanced = main_split(columns), balanced_split(columns)
     edges = gap_edges(columns) if edges is None else edges
-    by_reward = margins(main)
+    by_reward = margins(main, averaged)
     values: dict[str, Floats] = {}
     for suffix, margin in by_reward.items():
         values[f"pairwise_accuracy{suffix}"] = wins(margin)
@@ -175,7 +181,7 @@ def pair_values(rows: pd.DataFrame | Columns, edges: Floats | None = None) -> di
     quartile = np.where(np.isfinite(gap), np.searchsorted(edges, gap, side="left") + 1, 0)
     for q in (1, 2, 3, 4):
         values[f"pairwise_accuracy_gap_q{q}"] = np.where(quartile == q, wins(own), np.nan)
-    for suffix, margin in margins(balanced).items():
+    for suffix, margin in margins(balanced, averaged).items():
         values[f"pairwise_accuracy_lenbalanced{suffix}"] = wins(margin)
     truth = np.sign(main["true_chosen"] - main["true_rejected"])
     values["pairwise_accuracy_true"] = np.where(truth == 0, np.nan, wins(own * truth))
@@ -189,16 +195,19 @@ def pair_values(rows: pd.DataFrame | Columns, edges: Floats | None = None) -> di
 
 
 def examples(
-    rows: pd.DataFrame | Columns, responses: pd.DataFrame | Columns, edges: Floats | None = None
+    rows: pd.DataFrame | Columns,
+    responses: pd.DataFrame | Columns,
+    averaged: bool | None,
+    edges: Floats | None = None,
 ) -> dict[str, Examples]:
-    """Return the examples of every metric in `METRICS`, in its order."""
-    pairs, main = columns_of(rows, PAIRS_READ), _main(columns_of(responses, RESPONSES_READ))
-    prompts = {False: _main(pairs)["prompt_id"], True: _balanced(pairs)["prompt_id"]}
+    """Return the examples of every metric in `METRICS`, in its order; arguments as in `pair_values`."""
+    pairs, main = columns_of(rows, PAIRS_READ), main_split(columns_of(responses, RESPONSES_READ))
+    prompts = {False: main_split(pairs)["prompt_id"], True: balanced_split(pairs)["prompt_id"]}
     by_metric = {
         name: Examples(prompt=prompts[name.startswith("pairwise_accuracy_lenbalanced")], value=value)
-        for name, value in pair_values(pairs, edges).items()
+        for name, value in pair_values(pairs, averaged, edges).items()
     }
-    by_reward, score = rewards(main), main["score"]
+    by_reward, score = rewards(main, averaged), main["score"]
     pooled = [(f"spearman{suffix}", spearman_examples, reward, score) for suffix, reward in by_reward.items()]
     pooled += [(f"kendall{suffix}", kendall_examples, reward, score) for suffix, reward in by_reward.items()]
     pooled.append(("spearman_true", spearman_examples, by_reward[""], main["true_quality"]))
@@ -207,56 +216,8 @@ def examples(
         value = np.full(len(score), np.nan)
         value[usable] = correlate(reward[usable], truth[usable])
         by_metric[name] = Examples(prompt=main["prompt_id"], value=value)
-    by_metric |= _listwise(_where(main, main["listwise"]))
+    by_metric |= _listwise(rows_where(main, main["listwise"]))
     return {name: by_metric[name] for name in METRICS}
-
-
-def summarise(rows: pd.DataFrame, responses: pd.DataFrame) -> tuple[dict[str, float], dict[str, str]]:
-    """Return every metric of one cell, and the reason for each one that is NaN."""
-    metrics, reasons = {}, {}
-    pairs, answers = columns_of(rows, PAIRS_READ), columns_of(responses, RESPONSES_READ)
-    for name, of_metric in examples(pairs, answers).items():
-        value = of_metric.value[np.isfinite(of_metric.value)]
-        metrics[name] = float(value.mean()) if len(value) else float("nan")
-        if not len(value):
-            reasons[name] = _why_missing(name, pairs, answers)
-    return metrics, reasons
-
-
-def _why_missing(name: str, rows: Columns, responses: Columns) -> str:
-    """Return why no example has a value of the metric called `name`."""
-    stem, _, yardstick = name.partition("@")
-    on_responses = stem.startswith(("spearman", "kendall")) or stem in LISTWISE
-    table, kind = (_main(responses) if on_responses else _main(rows)), "data"
-    if stem == "pairwise_accuracy_lenbalanced":
-        table, kind = _balanced(rows), "length-balanced pairs"
-    if stem in LISTWISE:
-        table, kind = _where(table, table["listwise"]), "listwise data"
-    if not len(table["split"]):
-        return f"the split has no {kind}"
-    if stem in ON_REFERENCE:
-        return "the reference's log-probs are not known"
-    if not np.isfinite((rewards if on_responses else margins)(table)[f"@{yardstick}" if yardstick else ""]).any():
-        return f"the {yardstick} yardstick's log-probs are not known" if yardstick else "no reward is known"
-    needed = _needed(stem, on_responses)
-    if needed and not np.isfinite(table[needed]).any():
-        return f"the data has no {needed}"
-    if "_gap_" in stem:
-        return "no pair falls into this quartile"
-    if stem == "pairwise_accuracy_true":
-        return "every pair is a tie in true quality"
-    if stem in ("ndcg", "best_of_n"):
-        return "no prompt has responses that differ in score"
-    if stem in LISTWISE:
-        return f"no prompt has {MIN_LIST} scored responses that differ in reward and in score"
-    return "a constant has no correlation and no slope"
-
-
-def _needed(stem: str, on_responses: bool) -> str | None:
-    """Return the column of the data that the metric needs, if any."""
-    if stem.endswith("_true"):
-        return "true_quality" if on_responses else "true_chosen"
-    return "score" if on_responses else "gap" if "_gap_" in stem else None
 
 
 def _listwise(responses: Columns) -> dict[str, Examples]:
@@ -281,13 +242,16 @@ def _length_slope(margin: Floats, chosen: Floats, rejected: Floats) -> Floats:
     return value
 
 
-def _main(table: Columns) -> Columns:
-    return _where(table, table["split"] != LENBALANCED)
+def main_split(table: Columns) -> Columns:
+    """Return the rows of every split but the length-balanced one."""
+    return rows_where(table, table["split"] != LENBALANCED)
 
 
-def _balanced(table: Columns) -> Columns:
-    return _where(table, table["split"] == LENBALANCED)
+def balanced_split(table: Columns) -> Columns:
+    """Return the rows of the length-balanced split."""
+    return rows_where(table, table["split"] == LENBALANCED)
 
 
-def _where(table: Columns, rows: NDArray[np.bool_]) -> Columns:
+def rows_where(table: Columns, rows: NDArray[np.bool_]) -> Columns:
+    """Return those rows of a table, (n,) bool, in every column."""
     return {name: values[rows] for name, values in table.items()}

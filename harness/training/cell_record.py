@@ -24,7 +24,7 @@ from harness.run_folder.json_types import Number
 from harness.run_folder.record import Record
 from harness.run_folder.store import write_record
 from harness.run_folder.trained import TrainedCell, read_trained
-from harness.statistics.metrics import summarise
+from harness.statistics.summary import summarise
 from harness.training.prepared import Prepared, visit_flops
 from harness.training.reference_cache import Reference
 from harness.training.trainer import Trained
@@ -83,7 +83,7 @@ def finish(
         rows[f"{side}_sum_logp"], rows[f"{side}_tokens"] = sums[index], tokens[index]
         rows[f"ref_{side}_sum_logp"], rows[f"reward_{side}"] = base[index], reward[index]
     responses = held.responses.assign(sum_logp=sums, tokens=tokens, ref_sum_logp=base, reward=reward)
-    metrics, reasons = summarise(rows, responses)
+    metrics, reasons = summarise(rows, responses, record.averaged)
     numbers = {name: value if math.isfinite(value) else None for name, value in metrics.items()}
     write_record(folder, record.model_copy(update={"metrics": numbers, "metric_reasons": reasons}), rows, responses)
 

@@ -10,13 +10,15 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
+from made_records import made_manifest
 from scipy import stats as scipy_stats
 
 from harness.__main__ import main
 from harness.api import HarnessError
-from harness.compare import run_calibrate, run_gate
+from harness.compare import run_calibrate, run_compare, run_gate
 from harness.compare.comparison import compare
 from harness.compare.verdict import Status, gate
+from harness.run_folder.manifest import write_manifest
 from harness.run_folder.paths import NOISE_FLOOR
 
 Write = Callable[..., None]
@@ -45,6 +47,18 @@ def test_the_same_data_passes(runs: tuple[Path, Path], write_cell: Write) -> Non
         text, code = run_gate(*runs, 0.01)
         assert code == 0, text
         assert text.startswith("Pass: none of 1 cell is worse")
+
+
+def test_compare_gate_and_calibrate_take_the_metric_that_base_is_ranked_by(
+    runs: tuple[Path, Path], write_cell: Write
+) -> None:
+    write_both(*runs, write_cell, model_margins())
+    assert "Noise floor of pairwise_accuracy:" in run_calibrate(runs).text  # what older manifests mean
+    write_manifest(runs[0], made_manifest({"run": {"ranked_by": "pairwise_accuracy@mean"}}))
+    assert run_compare(*runs).text.startswith("pairwise_accuracy@mean, NEW - BASE")
+    assert "(pairwise_accuracy@mean, NEW against BASE" in run_gate(*runs, 0.01).text
+    assert "Noise floor of pairwise_accuracy@mean:" in run_calibrate(runs).text
+    assert run_compare(*runs, "spearman").text.startswith("spearman, NEW - BASE")
 
 
 def test_five_percent_of_right_pairs_flipped_is_a_regression(runs: tuple[Path, Path], write_cell: Write) -> None:

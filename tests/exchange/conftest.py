@@ -20,7 +20,7 @@ from harness.planning.run_file import make_run as run_of
 from harness.planning.trials import chosen, outcomes, trials_csv
 from harness.run_folder.manifest import write_manifest
 from harness.run_folder.store import read_records, write_record
-from harness.statistics.metrics import summarise
+from harness.statistics.summary import summarise
 
 PAIRS, PROMPTS = 24, 8
 SHIFT: Mapping[str, int] = {"base": 1, "simpo": 2, "dpo(beta=0.2)": 3, "ipo": 4, "longer-wins": 0}
@@ -32,6 +32,11 @@ OPTIONS: Mapping[str, Mapping[str, Any]] = {
     "ipo": {"tau": 0.1, "reduction": "mean"},
 }
 """All options of a loss, by its name; DPO's beta is given in its label."""
+TAGS: Mapping[str, tuple[str, ...]] = {
+    "simpo": ("pairwise", "averaged"),
+    "dpo": ("pairwise", "summed"),
+    "ipo": ("pairwise", "averaged"),
+}
 TUNED: Mapping[str, Mapping[str, float]] = {"simpo": {"beta": 3.0}, "ipo": {"tau": 0.3}}
 """What every trial of a loss sampled besides the learning rate."""
 RUN: Mapping[str, Any] = {"models": ["qwen"], "dataset": "made-up", "budget": "pairs=64", "scorer": "vllm"}
@@ -115,7 +120,7 @@ def add_cell(
         "kind": "reference" if reference else "loss",
         "label": label,
         "key": key_of(label, seed),
-        "loss": {"name": name, "options": OPTIONS.get(name, {})},
+        "loss": {"name": name, "options": OPTIONS.get(name, {}), "tags": TAGS.get(name, ())},
         "model": {"name": "qwen", "preset": "nano"} | (start if found else {}),
         "dataset": {"name": "made-up", "fingerprint": "data", "train_pairs": 64, "test_pairs": PAIRS},
         "tokens_fingerprint": "tokens",
@@ -129,7 +134,7 @@ def add_cell(
     if not reference:
         fields |= {"learning_rate": BOARD["learning_rate"]} | ({"start_fingerprint": "start"} if found else {})
     if found:
-        metrics, reasons = summarise(*found)
+        metrics, reasons = summarise(*found, made_record(fields | changed).averaged)
         fields |= {"metrics": metrics, "metric_reasons": reasons}
     folder = run / "cells" / changed.get("key", key_of(label, seed))
     write_record(folder, made_record(fields | changed), *(found or (None, None)))

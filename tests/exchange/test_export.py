@@ -17,6 +17,7 @@ from harness.api import HarnessError
 from harness.exchange.export import run_export
 from harness.exchange.lm_eval import standard_error
 from harness.statistics.metrics import METRICS, Examples
+from harness.statistics.yardsticks import READINGS
 
 Make = Callable[..., Path]
 Tables = Callable[[str], tuple[pd.DataFrame, pd.DataFrame]]
@@ -58,7 +59,7 @@ def test_lm_eval_gets_a_file_a_cell_in_its_own_shape(exported: dict[str, Path]) 
         for key in values.keys() - {"name", "alias", "sample_len"}:
             metric, comma, how = key.partition(",")
             assert comma, (task, key)
-            assert how in ("none", "sum", "mean", "ratio")
+            assert how in ("none", *READINGS)
             assert metric.removesuffix("_stderr") in found["higher_is_better"][task]
     assert found["higher_is_better"]["preference_made_up"]["brier"] is False
     assert found["config"]["model_args"]["loss_options"] == {"beta": 2.0, "gamma": 0.5}
@@ -217,5 +218,5 @@ def test_tuned_losses_are_in_every_format_marked_with_their_trials(
         (label, trials): 24 for label in ("base", "longer-wins", "simpo") for trials in (0, 2)
     }
     assert set(rows.loc[(rows["label"] == "simpo") & (rows["trials"] == 2), "learning_rate"]) == {0.002}
-    assert "equal tuning: 2 trials a loss" in (tmp_path / "hf" / "README.md").read_text()
+    assert "equal tuning: 2 trials per loss" in (tmp_path / "hf" / "README.md").read_text()
     assert not (rows["split"] == "dev").any()  # the trials themselves stay behind

@@ -16,8 +16,8 @@ from harness.exchange.verify import run_verify, verify
 from harness.leaderboard import write
 from harness.planning.run_file import Run
 from harness.planning.run_file import make_run as run_of
-from harness.run_folder.store import file_hash
-from harness.statistics.metrics import summarise
+from harness.run_folder.store import file_hash, read_record
+from harness.statistics.summary import summarise
 
 SIMPO, DPO = "qwen--simpo--5ca962--seed0", "qwen--dpo_beta=0.2--dfd14f--seed0"
 BASE, LONGER = "qwen--base--5ac4d2", "qwen--longer-wins--a8d386"
@@ -67,7 +67,7 @@ def put(run: Path, cell: str, rows: pd.DataFrame, responses: pd.DataFrame) -> No
     folder = run / "cells" / cell
     rows.to_parquet(folder / "rows.parquet", index=False)
     responses.to_parquet(folder / "responses.parquet", index=False)
-    metrics, reasons = summarise(rows, responses)
+    metrics, reasons = summarise(rows, responses, read_record(folder).averaged)
     numbers = {name: value if np.isfinite(value) else None for name, value in metrics.items()}
     files = {name: file_hash(folder / name) for name in ("rows.parquet", "responses.parquet")}
     edit_record(run, cell, metrics=numbers, metric_reasons=reasons, files=files)

@@ -213,17 +213,19 @@ def records(folder: Path) -> list[dict[str, Any]]:
     return [fields for fields in found if fields["kind"] == "loss"]
 
 
-def accuracy(folder: Path, key: str) -> float:
-    """The pairwise accuracy by the loss's own reward, counted from the rows."""
+def learned(folder: Path, key: str, per_token: bool) -> float:
+    """The pairwise accuracy by the log-ratio to the start checkpoint, counted from the rows."""
     rows = pd.read_parquet(folder / "cells" / key / "rows.parquet")
-    wins = (rows.reward_chosen > rows.reward_rejected) + 0.5 * (rows.reward_chosen == rows.reward_rejected)
-    return float(wins.mean())
+    chosen = rows.chosen_sum_logp - rows.ref_chosen_sum_logp
+    rejected = rows.rejected_sum_logp - rows.ref_rejected_sum_logp
+    margin = chosen / rows.chosen_tokens - rejected / rows.rejected_tokens if per_token else chosen - rejected
+    return float(((margin > 0) + 0.5 * (margin == 0)).mean())
 
 
 def test_the_default_and_the_tuned_board_stand_apart(tuned_run: Path) -> None:
     default, tuned = json.loads((tuned_run / "leaderboard.json").read_text())["boards"]
     assert "shared learning rate, untuned" in default["title"]
-    assert "equal tuning: 2 trials a loss, chosen on dev" in tuned["title"]
+    assert "equal tuning: 2 trials per loss, chosen on dev" in tuned["title"]
     assert (default["settings"]["learning_rate"], "trials" in default["settings"]) == (0.001, False)
     assert ("learning_rate" in tuned["settings"], tuned["settings"]["trials"]) == (False, 2)
     for board in (default, tuned):
@@ -242,7 +244,7 @@ def test_the_best_trial_on_dev_is_what_was_trained_for_test(tuned_run: Path) -> 
     assert set(tried) == {f"{name} trial {number}" for name in ("simpo", "dpo") for number in (0, 1)}
     for fields in records(tuned_run / "tuned-2"):
         both = [tried[f"{fields['label']} trial {number}"] for number in (0, 1)]
-        on_dev = [accuracy(tuned_run / "tuning", each["key"]) for each in both]
+        on_dev = [learned(tuned_run / "tuning", each["key"], each["loss"]["name"] == "simpo") for each in both]
         best = both[on_dev.index(max(on_dev))]
         assert (fields["loss"]["options"], fields["learning_rate"]) == (best["loss"]["options"], best["learning_rate"])
         assert fields["tuning"]["number"] == best["tuning"]["number"]
@@ -296,4 +298,4 @@ def test_another_seed_for_the_trials_is_refused_before_anything_runs(tuned_run: 
 def test_a_name_of_a_setting_is_no_option(tuned_run: Path) -> None:
     heading = (tuned_run / "tuning" / "trials.csv").read_text().splitlines()[0].split(",")
     assert heading[:3] == ["model", "loss", "trial"]
-    assert heading[-5:] == [RATE, "dev_pairwise_accuracy", "status", "reason", "chosen"]
+    assert heading[-5:] == [RATE, "dev_pairwise_accuracy@learned", "status", "reason", "chosen"]

@@ -12,7 +12,7 @@ import pytest
 from made_records import made_record
 
 from harness.run_folder.store import write_record
-from harness.statistics.metrics import summarise
+from harness.statistics.summary import summarise
 
 BOARD = {
     "protocol": 1,
@@ -104,7 +104,7 @@ def add_cell(
         "kind": "reference" if reference else "loss",
         "label": label,
         "key": key,
-        "loss": {"name": label.partition("(")[0], "options": {}, "plugin": "test", "version": "1"},
+        "loss": {"name": label.partition("(")[0], "options": {}, "tags": ["pairwise", "summed"], "plugin": "test"},
         "model": {"name": model, "preset": "nano", "id": model, "revision": "0", "parameters": 1},
         "dataset": {"name": "embedded", "fingerprint": "f", "train_pairs": 9, "test_pairs": 9, "truncated_pairs": 0},
         "tokens_fingerprint": f"tokens-{model}",
@@ -120,7 +120,7 @@ def add_cell(
     rows, responses = tables(
         np.asarray(margins, float), prompts=prompts, sums=label != "longer-wins", own=label != "base"
     )
-    metrics, reasons = summarise(rows, responses)
+    metrics, reasons = summarise(rows, responses, False)
     write_record(
         run / "cells" / key,
         made_record(fields | {"metrics": metrics, "metric_reasons": reasons} | changed),

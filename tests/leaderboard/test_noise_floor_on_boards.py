@@ -153,12 +153,11 @@ def test_the_board_says_that_the_floor_is_in_it(small_run: Path) -> None:
     write(small_run)
     content = json.loads((small_run / "leaderboard.json").read_text())["boards"][-1]
     said = (
-        "One seed: training noise as measured from 5 runs (sd 0.0300) is in the intervals, ranks and tiers of "
-        "pairwise_accuracy; other metrics have none of it."
+        "One seed, with training noise as measured from 5 runs (sd 0.0300) in the intervals, ranks and tiers by "
+        "pairwise_accuracy; all other numbers are of these trained models, not of the losses."
     )
     assert content["noise_floor"] == 0.03
-    assert said in content["disclaimers"]
-    assert not [sentence for sentence in content["disclaimers"] if "no between-seed variance" in sentence]
+    assert content["conclusions"][0] == said
     assert said.replace("_", "\\_") in (small_run / "leaderboard.md").read_text()
 
 

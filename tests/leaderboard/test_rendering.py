@@ -39,7 +39,10 @@ def test_the_json_has_the_promised_shape(small_run: Path) -> None:
     assert (table["protocol"], table["ranked_by"]) == (1, "pairwise_accuracy")
     (board,) = table["boards"]
     assert (board["model"], board["preset"], board["dataset"]) == ("qwen", "nano", "embedded")
-    assert board["title"] == "qwen · nano preset · embedded · shared learning rate, untuned · budget pairs=512 · seed 0"
+    assert board["title"] == (
+        "qwen · each loss by its own rule · nano preset · embedded · shared learning rate, untuned · "
+        "budget pairs=512 · seed 0"
+    )
     first = board["rows"][0]
     assert {
         key: first[key] for key in ("rank", "rank_low", "rank_high", "tier", "label", "loss", "status", "reason")
@@ -60,6 +63,11 @@ def test_the_json_has_the_promised_shape(small_run: Path) -> None:
     base = next(row for row in board["rows"] if row["loss"] == "base")
     assert base["rank"] is None
     assert base["metrics"]["pairwise_accuracy"] == {"value": None, "low": None, "high": None, "n": 0}
+    assert list(first["readings"]["learned"]) == ["rank", "rank_low", "rank_high", "tier"]
+    assert list(board["comparisons"]) == list(first["readings"])
+    for pairs in board["comparisons"].values():
+        assert {label: list(others) for label, others in pairs.items()} == {"good": ["fair", "bad"], "fair": ["bad"]}
+        assert pairs["good"]["bad"] == board["p_values"]["good"]["bad"]
     assert list(first["vs_base"]) == ["pairwise_accuracy@mean", "pairwise_accuracy@sum"]
 
 
@@ -67,9 +75,11 @@ def test_the_markdown_is_a_table_with_names_escaped_and_failures_beneath(small_r
     write(small_run)
     text = (small_run / "leaderboard.md").read_text()
     lines = [line for line in text.splitlines() if line.startswith("|")]
-    assert {line.replace("\\|", "").count("|") for line in lines} == {11}
+    assert {line.replace("\\|", "").count("|") for line in lines} == {12}
     assert lines[2].startswith("| 1 [1–1] | 1 | good | 0.900 [")
     assert "- rank 4, wild\\|loss, diverged: loss became NaN at step 7" in text
+    opening = text[text.index("## qwen") :].splitlines()[2]
+    assert opening.startswith("**One seed: ranks and tiers are of these trained models, not of the losses.")
     assert "implicit-reward ranking accuracy, not generation quality" in text
     assert text.index("## How to read this") > text.index("longer-wins")
 

@@ -63,7 +63,7 @@ def test_default_boards_come_first_and_tuned_ones_after_them(run: Path) -> None:
         ("qwen", False), ("gemma", False), ("all", False), ("qwen", True), ("gemma", True), ("all", True),
     ]  # fmt: skip
     assert all("shared learning rate, untuned" in board.title for board in boards[:3])
-    assert all("equal tuning: 4 trials a loss, chosen on dev" in board.title for board in boards[3:])
+    assert all("equal tuning: 4 trials per loss, chosen on dev" in board.title for board in boards[3:])
     assert any("over its declared space" in sentence for sentence in boards[3].disclaimers)
     assert not any("Equal tuning" in sentence for sentence in boards[0].disclaimers)
 
@@ -105,7 +105,7 @@ def test_every_render_says_what_was_chosen_or_that_it_was(run: Path) -> None:
     assert {line["trials"] for line in lines} == {"0", "4"}
     places = [(line["model"], line["trials"], line["label"], line["metric"]) for line in lines]
     assert len(places) == len(set(places))
-    assert "equal tuning: 4 trials a loss" in (run / "leaderboard.html").read_text()
+    assert "equal tuning: 4 trials per loss" in (run / "leaderboard.html").read_text()
 
 
 def test_the_page_says_beside_each_tuned_row_what_was_chosen(run: Path) -> None:

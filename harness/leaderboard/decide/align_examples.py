@@ -41,7 +41,10 @@ def gather(records: Mapping[Unit, Record]) -> Evidence:
         (("reward",), ("sum_logp",)),
     )
     edges = gap_edges(rows[0])  # the same for every cell: gaps come from the data, and all have the same rows by now
-    per_cell = [examples(*tables, edges) for tables in zip(rows, responses, strict=True)]
+    per_cell = [
+        examples(of_pairs, of_responses, record.averaged, edges)
+        for record, of_pairs, of_responses in zip(records.values(), rows, responses, strict=True)
+    ]
     main = rows[0]["split"] != LENBALANCED
     balanced = lost_rows.count(LENBALANCED)
     left_out = {"pairs": len(lost_rows) - balanced, "length-balanced pairs": balanced, "responses": len(lost_responses)}

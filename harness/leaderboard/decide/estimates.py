@@ -22,9 +22,11 @@ from harness.statistics.intervals import (
 )
 from harness.statistics.metrics import METRICS
 from harness.statistics.pairwise_tests import PairwiseTests, compare, p_best
-from harness.statistics.yardsticks import YARDSTICKS
+from harness.statistics.yardsticks import READINGS
 
 NAN = float("nan")
+OWN = "own"
+"""The reading by each loss's own reward, beside `READINGS`."""
 
 
 class Unit(NamedTuple):
@@ -241,11 +243,13 @@ def _of_system(values: Values, label: str, models: Sequence[str], seeds: Sequenc
     return np.array(per_seed, dtype=np.float64)
 
 
-def yardstick(metric: str, name: str) -> str:
-    """Return the metric `metric` under the yardstick `name`; accuracy where it has no such form."""
+def read_by(metric: str, reading: str) -> str:
+    """Return the metric `metric` under a reading, `OWN` or one of `READINGS`; accuracy where it has no such form."""
     stem = metric.partition("@")[0]
-    assert name in YARDSTICKS, name
-    return f"{stem}@{name}" if f"{stem}@{name}" in METRICS else f"pairwise_accuracy@{name}"
+    if reading == OWN:
+        return stem
+    assert reading in READINGS, reading
+    return f"{stem}@{reading}" if f"{stem}@{reading}" in METRICS else f"pairwise_accuracy@{reading}"
 
 
 def _intervals(sample: Sample) -> tuple[Floats, Floats, Floats]:

@@ -2,25 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-from harness.leaderboard.decide.estimates import Evidence
+from harness.leaderboard.decide.estimates import OWN, Evidence, read_by
 from harness.leaderboard.decide.row_facts import Choice
+from harness.leaderboard.formatting import short_name, spoken_name
 from harness.run_folder.facts import BoardKey
 from harness.run_folder.noise_floor import NoiseFloor
 from harness.run_folder.paths import NOISE_FLOOR
 from harness.run_folder.record import Record
 from harness.statistics.intervals import MIN_PROMPTS, MIN_SEEDS
+from harness.statistics.metrics import READ
 
+ONE_SEED = (
+    "One seed: ranks and tiers are of these trained models, not of the losses. Whether one loss is better than "
+    "another, this run cannot say; several seeds can."
+)
+MOST_NAMED = 8
+"""A longer first tier is counted, not listed."""
 MEASURES = "Measures implicit-reward ranking accuracy, not generation quality."
 NANO = "A nano board tests the harness and ranks no method."
 
 
-def title(first: Record, models: Sequence[str], seeds: Sequence[int]) -> str:
+def title(first: Record, models: Sequence[str], seeds: Sequence[int], ranked_by: str) -> str:
     """Return the title of a board from the first of its records."""
     settings = first.board
     parts = [
         models[0] if len(models) == 1 else f"all of {', '.join(models)}",
+        _rule(ranked_by),
         f"{settings.preset or first.model.preset or 'unknown'} preset",
         first.dataset.name or "unknown data",
         _tuned(settings) or "shared learning rate, untuned",
@@ -33,17 +42,36 @@ def title(first: Record, models: Sequence[str], seeds: Sequence[int]) -> str:
     return " · ".join(parts)
 
 
+def conclusions(
+    seeds: Sequence[int], leaders: Mapping[str, Sequence[str]], ranked_by: str, noise: str = ""
+) -> tuple[str, ...]:
+    """Return what a board says and of what, one sentence or two per item.
+
+    `leaders`: the losses of the first tier, best first, by metric; the one ranked by, the learned one and the own one
+    are named. `noise`: `training_noise` where a noise floor is in use.
+    """
+    own = read_by(ranked_by, OWN)
+    named = {
+        read_by(ranked_by, "learned"): "what was learned",
+        own: "each loss's own reward" if own.startswith("pairwise_accuracy") else spoken_name(own),
+    }
+    if ranked_by not in named:
+        named = {ranked_by: spoken_name(short_name(ranked_by)), **named}
+    parts = [f"by {what}: {_listed(leaders[metric])}" for metric, what in named.items() if leaders.get(metric)]
+    said = f"First tier {'; '.join(parts)}." if parts else ""
+    return tuple(filter(None, ((noise or ONE_SEED) if len(seeds) == 1 else "", said)))
+
+
 def disclaimers(
     records: Sequence[Record],
     seeds: Sequence[int],
     evidence: Evidence,
     unranked: Sequence[str],
-    noise: str = "",
     noise_unfit: str = "",
 ) -> tuple[str, ...]:
     """Return what a reader must know before believing the board, one sentence per item.
 
-    `noise`: `training_noise` where a noise floor is in use; `noise_unfit`: why one is not.
+    `noise_unfit`: why a noise floor is not used.
     """
     settings = records[0].board
     sentences = [MEASURES]
@@ -55,11 +83,7 @@ def disclaimers(
         sentences.append(_equal_tuning(settings))
     if _controlled(settings):
         sentences.append(f"Control run ({settings.control}): shows what the harness finds where nothing can be learnt.")
-    if len(seeds) == 1 and noise:
-        sentences.append(noise)
-    elif len(seeds) == 1:
-        sentences.append("One seed: no between-seed variance in the intervals; another seed may rank differently.")
-    elif len(seeds) < MIN_SEEDS:
+    if 1 < len(seeds) < MIN_SEEDS:
         sentences.append(f"{len(seeds)} seeds, fewer than {MIN_SEEDS}: the between-seed variance is roughly known.")
     if noise_unfit:
         sentences.append(f"The noise floor in {NOISE_FLOOR} is not used: {noise_unfit}.")
@@ -81,9 +105,23 @@ def training_noise(noise: NoiseFloor | None, sd: float | None) -> str:
     if noise is None or sd is None:
         return ""
     return (
-        f"One seed: training noise as measured from {noise.runs} runs (sd {sd:.4f}) is in the intervals, ranks and "
-        f"tiers of {noise.metric}; other metrics have none of it."
+        f"One seed, with training noise as measured from {noise.runs} runs (sd {sd:.4f}) in the intervals, ranks and "
+        f"tiers by {noise.metric}; all other numbers are of these trained models, not of the losses."
     )
+
+
+def _rule(ranked_by: str) -> str:
+    """Return by which reward the losses are ranked."""
+    reading = ranked_by.partition("@")[2]
+    if reading in ("", "learned"):
+        return "each loss by its own rule" + (", relative to the start" if reading else "")
+    return f"all losses read by {READ[reading]}"
+
+
+def _listed(losses: Sequence[str]) -> str:
+    if len(losses) > MOST_NAMED:
+        return f"{len(losses)} losses, led by {losses[0]}"
+    return ", ".join(losses)
 
 
 def _equal_tuning(settings: BoardKey) -> str:
@@ -104,7 +142,7 @@ def choice(tuned: Choice) -> str:
 
 
 def _tuned(settings: BoardKey) -> str:
-    return f"equal tuning: {_trials(settings)} a loss, chosen on dev" if settings.trials else ""
+    return f"equal tuning: {_trials(settings)} per loss, chosen on dev" if settings.trials else ""
 
 
 def _trials(settings: BoardKey) -> str:

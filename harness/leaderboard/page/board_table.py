@@ -10,9 +10,11 @@ from functools import partial
 from html import escape
 
 from harness.leaderboard.decide.estimates import Estimate
+from harness.leaderboard.decide.standings import Standing
 from harness.leaderboard.decide.wording import choice
 from harness.leaderboard.formatting import (
     MISSING,
+    heading,
     interval,
     mebibytes,
     number,
@@ -23,9 +25,8 @@ from harness.leaderboard.formatting import (
     spoken_name,
 )
 from harness.leaderboard.page import interval_strip
-from harness.leaderboard.table import Board, Row
+from harness.leaderboard.table import BESIDE, BY, Board, Row
 from harness.statistics.metrics import METRICS
-from harness.statistics.yardsticks import YARDSTICKS
 
 COMMON = "pairwise_accuracy@mean"
 """What the difference to the untrained base is measured in: the base has no reward of its own."""
@@ -65,11 +66,11 @@ def columns(ranked_by: str, axis: interval_strip.Axis, tuned: bool = False) -> l
     """
     best = "descending"
     return [
-        Column(title="rank", cell=_rank),
+        Column(title="rank", cell=_place),
         Column(title="loss", cell=_name, names=True),
         Column(title="tier", cell=lambda row: _whole(row.tier)),
         Column(title="P(best)", cell=_chance, first=best),
-        Column(title=spoken_name(short_name(ranked_by)), cell=partial(_value_or_reason, ranked_by), first=best),
+        Column(title=heading(ranked_by), cell=partial(_value_or_reason, ranked_by), first=best),
         Column(
             title="95 % interval",
             cell=partial(_interval_strip, ranked_by, axis),
@@ -77,8 +78,13 @@ def columns(ranked_by: str, axis: interval_strip.Axis, tuned: bool = False) -> l
             first=best,
         ),
         Column(title="to the leader", cell=partial(_to_leader, ranked_by), group="difference", first=best),
-        Column(title="to base, @mean", cell=_to_base, group="difference", first=best),
-        *(Column(title=name, cell=partial(_rank_by, name), group="rank if read by") for name in YARDSTICKS),
+        Column(title="over base, @mean", cell=_to_base, group="difference", first=best),
+        *(
+            Column(title=heading(name), cell=partial(_also, name), group="accuracy by", first=best)
+            for name in BESIDE
+            if name != ranked_by
+        ),
+        *(Column(title=name, cell=partial(_rank_by, name), group="rank if read by") for name in BY),
         *(Column(title=title, cell=partial(_spent, name), group="spend of a cell") for name, title in SPEND),
         *(Column(title=title, cell=partial(_also, name), group="also", first=best) for name, title in ALSO),
         *([Column(title="chosen on dev", cell=_chosen)] if tuned else []),
@@ -137,10 +143,10 @@ def _row(row: Row, shown: Sequence[Column]) -> str:
     return f"<tr {attributes}>{''.join(column.cell(row) for column in shown)}</tr>"
 
 
-def _rank(row: Row) -> str:
-    if row.rank is None:
+def _place(of: Standing) -> str:
+    if of.rank is None:
         return NO_VALUE
-    return f'<td data-v="{row.rank}">{row.rank}{_in_brackets(rank_range(row.rank_low, row.rank_high))}</td>'
+    return f'<td data-v="{of.rank}">{of.rank}{_in_brackets(rank_range(of.rank_low, of.rank_high))}</td>'
 
 
 def _name(row: Row) -> str:
@@ -190,8 +196,8 @@ def _to_base(row: Row) -> str:
     return NO_VALUE if row.loss == "base" else _number(row.vs_base.get(COMMON, Estimate()), "+.3f")
 
 
-def _rank_by(yardstick: str, row: Row) -> str:
-    return _whole(row.yardstick_ranks.get(yardstick))
+def _rank_by(reading: str, row: Row) -> str:
+    return _place(row.readings.get(reading, Standing()))
 
 
 def _spent(name: str, row: Row) -> str:

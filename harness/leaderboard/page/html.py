@@ -114,10 +114,12 @@ def _controls(table: Table) -> str:
 
 def _board_section(table: Table, k: int, manifest: ManifestFacts, pictures: PagePictures | None) -> str:
     board, section_id = table.boards[k], f"board-{k}"
+    conclusions = "".join(f'<p class="conclusion">{escape(sentence)}</p>\n' for sentence in board.conclusions)
     disclaimers = "".join(f"<li>{escape(sentence)}</li>" for sentence in board.disclaimers)
     return (
         f'<section class="board" id="{section_id}" aria-labelledby="{section_id}-title">\n'
-        f'<h2 id="{section_id}-title">{escape(board.title)}</h2>\n<ul class="disclaimers">{disclaimers}</ul>\n'
+        f'<h2 id="{section_id}-title">{escape(board.title)}</h2>\n{conclusions}'
+        f'<ul class="disclaimers">{disclaimers}</ul>\n'
         f"{board_table.table(board, table.ranked_by, section_id)}\n"
         f"{picture_section.section(board, k, pictures) if pictures else ''}\n{reproduce(board, manifest)}\n</section>"
     )

@@ -10,10 +10,11 @@ from harness.leaderboard.page.manifest_facts import FactList, ManifestFacts
 from harness.leaderboard.table import Board, Row
 
 PROTOCOL = (
-    "<p>One trainer, one start checkpoint a model, one tokenisation, one seeded order of pairs, one optimiser and "
+    "<p>One trainer, one start checkpoint per model, one tokenisation, one seeded order of pairs, one optimiser and "
     "schedule, one budget for every loss; what must not differ cannot be set per loss. Every result is scored by one "
-    "extraction of implicit rewards: by the loss's own reward and, for all alike, by three common yardsticks. A run "
-    "that diverged or failed is a row, ranked last, with its reason. A table never holds records of two protocols.</p>"
+    "extraction of implicit rewards: by what the loss learned relative to the start checkpoint, by its own reward and, "
+    "for all alike, by four common readings. A run that diverged or failed is a row, ranked last, with its reason. A "
+    "table never holds records of two protocols.</p>"
 )
 SETTINGS = (
     *("dataset", "preset", "budget", "adapter", "start", "learning_rate", "batch_pairs", "max_length", "max_prompt"),

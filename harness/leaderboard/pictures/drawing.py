@@ -30,7 +30,8 @@ class Picture:
 
 def picture_disclaimers(board: Board) -> list[str]:
     """Return the disclaimers that stand by every picture of a board."""
-    return [MEASURES, *([NANO] if NANO in board.disclaimers else [])]
+    of_what = board.conclusions[: len(board.seeds) == 1]  # what one seed can say
+    return [*of_what, *(sentence for sentence in (MEASURES, NANO) if sentence in board.disclaimers)]
 
 
 @dataclass(frozen=True, kw_only=True)

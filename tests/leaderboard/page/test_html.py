@@ -75,7 +75,7 @@ def cells(text: str, label: str) -> list[str]:
     return [re.sub("<[^>]+>", "", cell).strip() for cell in re.findall(r"<t[hd]\b[^>]*>(.*?)</t[hd]>", line)]
 
 
-def test_a_row_says_rank_range_tier_value_interval_differences_yardsticks_and_spend() -> None:
+def test_a_row_says_rank_range_tier_value_interval_differences_readings_and_spend() -> None:
     # row 1 of 3: 0.9 - 0.4 / 3 = 0.767, 0.05 around it; 0.133 below the leader; 0.267 over the base
     row = cells(render(table(LABELS)), "loss1(beta=2.5)")
     assert row[0] == "2 [1–3]"
@@ -84,8 +84,9 @@ def test_a_row_says_rank_range_tier_value_interval_differences_yardsticks_and_sp
     assert row[2] == "1"
     assert row[4] == "0.767 [0.717, 0.817]"
     assert row[6:8] == ["-0.133 [-0.183, -0.083]", "+0.267 [+0.217, +0.317]"]
-    assert row[8:11] == ["2", "2", "–"]
-    assert row[11:15] == ["11.0", "400 G", "80,000", "700 MiB"]
+    assert row[8] == "0.767 [0.717, 0.817]"  # what was learned, beside the own reward that ranks
+    assert row[9:15] == ["–", "–", "2 [1–3]", "2 [2–2]", "–", "–"]  # own, learned, sum, mean, ratio, ratio_mean
+    assert row[15:19] == ["11.0", "400 G", "80,000", "700 MiB"]
 
 
 def test_a_loss_that_diverged_and_a_missing_value_say_why() -> None:
@@ -98,7 +99,7 @@ def test_a_loss_that_diverged_and_a_missing_value_say_why() -> None:
     for line in text.splitlines():
         if "<tr class=" in line:
             spans = [int(span) for span in re.findall(r'colspan="(\d)"', line)]
-            assert len(re.findall(r"<t[hd]\b", line)) + sum(spans) - len(spans) == 18
+            assert len(re.findall(r"<t[hd]\b", line)) + sum(spans) - len(spans) == 22
 
 
 def test_the_title_says_preset_and_budget_and_every_board_its_disclaimers() -> None:
@@ -106,6 +107,7 @@ def test_the_title_says_preset_and_budget_and_every_board_its_disclaimers() -> N
     assert "Preference-loss leaderboard: embedded, nano preset, budget pairs=512" in page.text
     assert page.text.count("Measures implicit-reward ranking accuracy, not generation quality.") == 3
     assert page.text.count("A nano board tests the harness and ranks no method.") == 3
+    assert page.text.count("Whether one loss is better than another, this run cannot say") == 3
     assert "No pictures: for this test." in page.text
 
 
@@ -115,7 +117,7 @@ def test_a_hostile_name_is_shown_as_it_is_and_runs_nothing() -> None:
     boards = [
         replace(
             board, model=board.model if board.model == "all" else hostile, title=hostile, dataset=hostile,
-            preset=hostile, disclaimers=(hostile,),
+            preset=hostile, conclusions=(hostile,), disclaimers=(hostile,),
             settings=BoardKey.of({**SETTINGS, "budget": hostile, "dataset": hostile}),
             rows=tuple(replace(row, reason=hostile, tags=(hostile,), options={hostile: hostile},
                                metric_reasons={"pairwise_accuracy": hostile}) for row in board.rows),
@@ -215,7 +217,7 @@ def test_the_forest_plot_puts_values_where_they_belong() -> None:
 def test_the_page_explains_what_the_markdown_explains_each_in_its_own_marks() -> None:
     page, plain = how_to_read(), markdown.render(table(LABELS))
     hints = [line.removeprefix("- ") for line in plain.partition("## How to read this\n\n")[2].splitlines()]
-    assert len(hints) == 7
+    assert len(hints) == 8
     for hint in hints:
         assert re.sub(r"\*\*|`", "", hint) in Page(page).text
     assert "- **rank** is by the point estimate" in plain
