@@ -45,7 +45,7 @@ def section(leaderboard: Mapping[str, Any]) -> str:
         f"{board['n_pairs']} held-out pairs of {board['n_prompts']} prompts. In brackets: the ranks that the data "
         "leave open, 95 % intervals. accuracy: by the loss's own reward; accuracy@mean: by the log-prob per token, for "
         "all alike; over base: the gain in it over the untrained checkpoint. "
-        f"{smallest_difference(board['minimum_detectable_difference'])}.",
+        f"{_smallest_difference(board)}.",
     ]
     return "\n".join(lines)
 
@@ -61,12 +61,18 @@ def with_table(readme: str, leaderboard: Mapping[str, Any]) -> str:
 def _cells(row: Mapping[str, Any], ranked_by: str) -> list[str]:
     own, mean, gain = row["metrics"].get(ranked_by), row["metrics"].get(YARDSTICK), row["vs_base"].get(YARDSTICK)
     return [
-        rank_with_range(row["rank"], row["rank_low"], row["rank_high"]),
+        rank_with_range(row["rank"], row["rank_low"], row["rank_high"], row["borderline"]),
         markdown_text(row["label"]),
         _estimate(own) if row["status"] == "ok" else row["status"],
         MISSING if mean is None else number(mean["value"]),
         MISSING if row["loss"] == "base" else _estimate(gain, "+.3f"),
     ]
+
+
+def _smallest_difference(board: Mapping[str, Any]) -> str:
+    losses = len(board["p_values"])
+    detectable, planned = board["minimum_detectable_difference"], board["minimum_detectable_planned"]
+    return smallest_difference(detectable, planned, losses * (losses - 1) // 2)
 
 
 def _estimate(estimate: Mapping[str, Any] | None, form: str = ".3f") -> str:

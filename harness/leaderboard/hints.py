@@ -26,7 +26,8 @@ HOW_TO_READ: tuple[Hint, ...] = (
     (
         Term("rank"),
         " is by the point estimate; in brackets the ranks that the data leave open (step-down comparison of all pairs "
-        "of losses, family-wise error 5 %). Losses of one ",
+        "of losses, family-wise error 5 %); ~: one lies within resampling error of 5 %, the range holds either way. "
+        "Losses of one ",
         Term("tier"),
         " are not significantly worse than its first.",
     ),
@@ -62,7 +63,6 @@ ONLY_ON_THE_PAGE: tuple[Hint, ...] = (
         " is the paired difference to the first row in the ranked metric; its interval is that of one comparison, the "
         "tiers are adjusted for all.",
     ),
-    (Term("P(best)"), " is how often the row comes first over the resamples."),
     (
         Term("spend of a cell"),
         " is the mean over seeds and models; FLOP are floating-point operations, of training alone.",

@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from harness.api.errors import HarnessError
 from harness.leaderboard.decide.comparable import Group, group_of
 from harness.leaderboard.decide.estimates import (
+    NAN,
     Estimate,
     Resampling,
     Sample,
-    chances,
     comparison,
     differences,
     estimates,
@@ -21,7 +21,7 @@ from harness.leaderboard.decide.estimates import (
     yardstick,
 )
 from harness.leaderboard.decide.row_facts import RowFacts, row_facts
-from harness.leaderboard.decide.wording import disclaimers, title
+from harness.leaderboard.decide.wording import borderline, disclaimers, title
 from harness.run_folder.facts import BoardKey
 from harness.run_folder.record import BASELINES, Record, only
 from harness.statistics.calibration import Bin
@@ -43,8 +43,8 @@ class Standing:
     rank_high: int | None = None
     """The ranks that the comparisons leave open, low being best."""
     tier: int | None = None
-    p_best: float | None = None
-    """How often it is the best of the ranked systems over the resamples; None for those that failed or diverged."""
+    borderline: bool = False
+    """The range depends on a comparison that lies within resampling error of 5 %; it is wide enough either way."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,12 +84,22 @@ class Board:
     n_pairs: int
     n_prompts: int
     minimum_detectable_difference: float
-    """In the ranked metric, 80 % power, 5 % two-sided, for the median comparison; NaN for fewer than two systems."""
+    """In the ranked metric, with 80 % power, for the median of all comparisons, each at the bar that holds the
+    family-wise error at 5 %; NaN for fewer than two systems."""
+    minimum_detectable_planned: float
+    """The same for one comparison planned in advance, 5 % two-sided."""
     gap_edges: tuple[float, ...]
     """The three score gaps that part the quartiles of the gap metrics; empty where no gap is known."""
     rows: tuple[Row, ...]
     p_values: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     """For each pair of ranked losses, adjusted for all pairs; from the tests behind ranks and tiers."""
+    borderline: tuple[tuple[str, str], ...] = ()
+    """Pairs of ranked losses whose p-value lies within resampling error of 5 %; they count as not significant."""
+
+    @property
+    def comparisons(self) -> int:
+        """Pairs of ranked losses."""
+        return len(self.p_values) * (len(self.p_values) - 1) // 2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -160,22 +170,25 @@ def _board(group: Group, models: tuple[str, ...]) -> Board:
         for label in [*order, *(label for label in sound if label not in values), *group.baselines, *trouble]
     ]
     mine = [record for unit, record in group.records.items() if unit.model in models]
-    first = mine[0]
+    first, open_pairs = mine[0], _borderline(order, compared)
+    unranked = [label for label in sound if label not in values]
     return Board(
         model=models[0] if len(models) == 1 else "all",
         models=models,
         preset=first.board.preset or first.model.preset,
         dataset=first.dataset.name,
         title=title(first, models, group.seeds),
-        disclaimers=disclaimers(mine, group.seeds, group.evidence, [label for label in sound if label not in values]),
+        disclaimers=disclaimers(mine, group.seeds, group.evidence, unranked) + borderline(open_pairs),
         settings=first.board,
         seeds=group.seeds,
         n_pairs=group.evidence.n_pairs,
         n_prompts=group.evidence.n_prompts,
-        minimum_detectable_difference=compared.detectable if compared else float("nan"),
+        minimum_detectable_difference=compared.detectable if compared else NAN,
+        minimum_detectable_planned=compared.detectable_planned if compared else NAN,
         gap_edges=group.evidence.gap_edges,
         rows=tuple(rows),
         p_values=_p_values(order, compared),
+        borderline=open_pairs,
     )
 
 
@@ -185,6 +198,14 @@ def _p_values(order: Sequence[str], compared: PairwiseTests | None) -> dict[str,
     return {a: dict(zip(order, map(float, compared.p[i]), strict=True)) for i, a in enumerate(order)}
 
 
+def _borderline(order: Sequence[str], compared: PairwiseTests | None) -> tuple[tuple[str, str], ...]:
+    if compared is None:
+        return ()
+    return tuple(
+        (a, b) for i, a in enumerate(order) for j, b in enumerate(order) if i < j and compared.borderline[i, j]
+    )
+
+
 def _standings(
     group: Group, order: Sequence[str], values: Mapping[str, float], drawn: Mapping[str, Sample]
 ) -> tuple[dict[str, Standing], PairwiseTests | None]:
@@ -192,12 +213,16 @@ def _standings(
     if not order:
         return {}, None
     ranked = only_systems(drawn[group.ranked_by], order)
-    compared, chance = comparison(ranked, group.resampling), chances(ranked, group.resampling)
+    compared = comparison(ranked, group.resampling)
     low, high = rank_ranges(compared.better)
     tier = tiers(list(range(len(order))), compared.better)
     standings = {
         label: Standing(
-            rank=_place(values, label), rank_low=low[k], rank_high=high[k], tier=tier[k], p_best=chance[label]
+            rank=_place(values, label),
+            rank_low=low[k],
+            rank_high=high[k],
+            tier=tier[k],
+            borderline=bool(compared.borderline[k].any()),
         )
         for k, label in enumerate(order)
     }

@@ -21,7 +21,7 @@ from harness.statistics.intervals import (
     t_interval,
 )
 from harness.statistics.metrics import METRICS
-from harness.statistics.pairwise_tests import PairwiseTests, compare, p_best
+from harness.statistics.pairwise_tests import PairwiseTests, compare
 from harness.statistics.yardsticks import YARDSTICKS
 
 NAN = float("nan")
@@ -188,13 +188,7 @@ def only_systems(sample: Sample, labels: Sequence[str]) -> Sample:
 
 def comparison(sample: Sample, resampling: Resampling) -> PairwiseTests:
     """Return every pair of systems compared on the metric."""
-    return compare(sample.per_seed, sample.resampled, sample.n_prompts, resampling.seed)
-
-
-def chances(sample: Sample, resampling: Resampling) -> dict[str, float]:
-    """Return how often each of the systems is the best of them over the resamples."""
-    shares = p_best(sample.per_seed, sample.resampled, sample.n_prompts, resampling.seed)
-    return dict(zip(sample.labels, shares.tolist(), strict=True))
+    return compare(sample.per_seed, sample.sums, sample.sizes, sample.resampled, resampling.seed)
 
 
 def reliability_of(margins: Values, label: str, models: Sequence[str], seeds: Sequence[int]) -> tuple[Bin, ...]:

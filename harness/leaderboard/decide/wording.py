@@ -11,6 +11,8 @@ from harness.run_folder.record import Record
 from harness.statistics.intervals import MIN_PROMPTS, MIN_SEEDS
 
 MEASURES = "Measures implicit-reward ranking accuracy, not generation quality."
+BORDERLINE = "Borderline: "
+"""So begins the sentence of a board on pairs whose test is too close to call."""
 NANO = "A nano board tests the harness and ranks no method."
 
 
@@ -60,6 +62,14 @@ def disclaimers(
     if beside > 1:
         sentences.append(f"Seconds are wall-clock, with {beside} models computed side by side.")
     return tuple(dict.fromkeys([*sentences, *_scorers(records), *_data(records)]))
+
+
+def borderline(pairs: Sequence[tuple[str, str]]) -> tuple[str, ...]:
+    """Return the sentence on pairs whose test is too close to call; nothing where there is none."""
+    if not pairs:
+        return ()
+    named = "; ".join(f"{a} and {b}" for a, b in pairs)
+    return (f"{BORDERLINE}{named} lie within resampling error of 5 %; their rank ranges hold either way.",)
 
 
 def _equal_tuning(settings: BoardKey) -> str:
