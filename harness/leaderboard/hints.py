@@ -26,8 +26,10 @@ HOW_TO_READ: tuple[Hint, ...] = (
     (
         Term("rank"),
         " is by the point estimate; in brackets the ranks that the data leave open (step-down comparison of all pairs "
-        "of losses, family-wise error 5 %); ~: one lies within resampling error of 5 %, the range holds either way. "
-        "Losses of one ",
+        "of losses, family-wise error 5 %). ",
+        Code("~"),
+        " marks a range that depends on a comparison within resampling error of 5 %; it holds either way. Losses of "
+        "one ",
         Term("tier"),
         " are not significantly worse than its first.",
     ),
