@@ -48,7 +48,7 @@ def section(leaderboard: Mapping[str, Any]) -> str:
         "leave open, 95 % intervals. learned: accuracy by each loss's own kind of log-prob relative to the start "
         "checkpoint, 0.5 for an untrained model; own reward: by the reward that its paper gives; over base, @mean: the "
         "gain by the log-prob per token, read alike for all ([how to read a board](docs/reading-a-board.md)). "
-        f"{smallest_difference(board['minimum_detectable_difference'])}.",
+        f"{_smallest_difference(board)}.",
     ]
     return "\n".join(lines)
 
@@ -69,13 +69,19 @@ def _readings(board: Mapping[str, Any]) -> list[str]:
 def _cells(row: Mapping[str, Any]) -> list[str]:
     metrics, gain = row["metrics"], row["vs_base"].get(YARDSTICK)
     return [
-        rank_with_range(row["rank"], row["rank_low"], row["rank_high"]),
+        rank_with_range(row["rank"], row["rank_low"], row["rank_high"], row["borderline"]),
         markdown_text(row["label"]),
         _estimate(metrics.get(LEARNED)) if row["status"] == "ok" else row["status"],
         _estimate(metrics.get(OWN)),
         MISSING if row["loss"] == "base" else _estimate(gain, "+.3f"),
         ranks([standing["rank"] for standing in row["readings"].values()]) if row["kind"] == "loss" else MISSING,
     ]
+
+
+def _smallest_difference(board: Mapping[str, Any]) -> str:
+    losses = len(board["p_values"])
+    detectable, planned = board["minimum_detectable_difference"], board["minimum_detectable_planned"]
+    return smallest_difference(detectable, planned, losses * (losses - 1) // 2)
 
 
 def _estimate(estimate: Mapping[str, Any] | None, form: str = ".3f") -> str:

@@ -108,6 +108,7 @@ def table(labels: list[str], models: tuple[str, ...] = ("qwen", "gemma")) -> Tab
             n_pairs=400,
             n_prompts=200,
             minimum_detectable_difference=0.05,
+            minimum_detectable_planned=0.04,
             gap_edges=(0.2, 0.5, 0.9),
             rows=(*rows, base, wild),
             p_values={a: {b: 1.0 if a == b else 0.01 for b in labels} for a in labels},

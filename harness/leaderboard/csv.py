@@ -10,7 +10,7 @@ from harness.leaderboard.table import Table
 
 COLUMNS = (
     *("model", "preset", "dataset", "rank", "rank_low", "rank_high", "tier", "label", "loss", "status", "reason"),
-    *("metric", "value", "low", "high", "n", "p_best", "trials"),
+    *("metric", "value", "low", "high", "n", "trials"),
 )
 
 
@@ -25,6 +25,6 @@ def render(table: Table) -> str:
             system = (*place, row.label, row.loss, row.status, row.reason)
             for metric, estimate in row.metrics.items():
                 numbers = rounded([estimate.value, estimate.low, estimate.high])
-                numbers += [estimate.n, rounded(row.p_best), board.settings.trials or 0]
+                numbers += [estimate.n, board.settings.trials or 0]
                 writer.writerow([board.model, board.preset, board.dataset, *system, metric, *numbers])
     return text.getvalue()

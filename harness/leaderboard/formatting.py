@@ -15,6 +15,8 @@ MISSING = "–"
 """Stands for a number that is missing, in Markdown and HTML."""
 MISSING_ON_TERMINAL = "-"
 """The same in plain text, which may end in a log file of any encoding."""
+BORDERLINE = "~"
+"""Stands behind a rank range that depends on a comparison too close to call."""
 DIGITS = 10
 """Significant digits of numbers for programs: all that do not depend on the chip."""
 MARKDOWN_SIGNS = r"\`*_{}[]<>#|~"
@@ -50,14 +52,14 @@ def number_with_interval(measured: Measured, form: str = ".3f", missing: str = M
     return f"{number(measured.value, form)} {interval(measured.low, measured.high, form)}".rstrip()
 
 
-def rank_range(low: int | None, high: int | None) -> str:
-    """Return `[1–3]`, the ranks that the data leave open; empty where they are not known."""
-    return "" if low is None or high is None else f"[{low}–{high}]"
+def rank_range(low: int | None, high: int | None, borderline: bool = False) -> str:
+    """Return `[1–3]`, the ranks that the data leave open; `[1–3]~` where that is `borderline`; empty if not known."""
+    return "" if low is None or high is None else f"[{low}–{high}]{BORDERLINE * borderline}"
 
 
-def rank_with_range(rank: int | None, low: int | None, high: int | None) -> str:
-    """Return `2 [1–3]`."""
-    return MISSING if rank is None else f"{rank} {rank_range(low, high)}".rstrip()
+def rank_with_range(rank: int | None, low: int | None, high: int | None, borderline: bool = False) -> str:
+    """Return `2 [1–3]`, `2 [1–3]~` where the range is `borderline`."""
+    return MISSING if rank is None else f"{rank} {rank_range(low, high, borderline)}".rstrip()
 
 
 def ranks(places: Sequence[int | None], missing: str = MISSING) -> str:
@@ -78,10 +80,17 @@ def prefixed(value: float) -> str:
     return f"{value:.3g}"
 
 
-def smallest_difference(detectable: float | None) -> str:
-    """Return what the smallest difference was that a run could have detected; empty where it is not known."""
-    difference = number(detectable, missing="")
-    return f"Smallest difference this run could have detected: {difference}" if difference else ""
+def smallest_difference(detectable: float | None, planned: float | None, comparisons: int) -> str:
+    """Return what the smallest difference was that a run could have detected; empty where it is not known.
+
+    `detectable`: by the board's own test of so many `comparisons`; `planned`: by one of them, planned in advance.
+    """
+    difference, alone = number(detectable, missing=""), number(planned, missing="")
+    if not difference:
+        return ""
+    if comparisons > 1:
+        difference = f"{difference} among its {comparisons} comparisons, {alone} for one planned in advance"
+    return f"Smallest difference this run could have detected (80 % power): {difference}"
 
 
 def significant(value: float, digits: int) -> float | None:

@@ -26,7 +26,10 @@ HOW_TO_READ: tuple[Hint, ...] = (
     (
         Term("rank"),
         " is by the point estimate; in brackets the ranks that the data leave open (step-down comparison of all pairs "
-        "of losses, family-wise error 5 %). Losses of one ",
+        "of losses, family-wise error 5 %). ",
+        Code("~"),
+        " marks a range that depends on a comparison within resampling error of 5 %; it holds either way. Losses of "
+        "one ",
         Term("tier"),
         " are not significantly worse than its first.",
     ),
@@ -78,7 +81,6 @@ ONLY_ON_THE_PAGE: tuple[Hint, ...] = (
         " is the paired difference to the first row in the ranked metric; its interval is that of one comparison, the "
         "tiers are adjusted for all.",
     ),
-    (Term("P(best)"), " is how often the row comes first over the resamples."),
     (
         Term("spend of a cell"),
         " is the mean over seeds and models; FLOP are floating-point operations, of training alone.",

@@ -35,6 +35,7 @@ def _board(board: Board) -> dict[str, Any]:
         "n_pairs": board.n_pairs,
         "n_prompts": board.n_prompts,
         "minimum_detectable_difference": board.minimum_detectable_difference,
+        "minimum_detectable_planned": board.minimum_detectable_planned,
         "gap_edges": board.gap_edges,
         "noise_floor": board.noise_floor,
         "rows": [_row(row) for row in board.rows],
@@ -46,7 +47,6 @@ def _board(board: Board) -> dict[str, Any]:
 def _row(row: Row) -> dict[str, Any]:
     return {
         **_standing(row),
-        "p_best": row.p_best,
         "label": row.label,
         "loss": row.loss,
         "kind": row.kind,
@@ -74,6 +74,7 @@ def _standing(standing: Standing) -> dict[str, Any]:
         "rank_low": standing.rank_low,
         "rank_high": standing.rank_high,
         "tier": standing.tier,
+        "borderline": standing.borderline,
     }
 
 

@@ -41,7 +41,9 @@ def render(table: Table) -> str:
 def _board(board: Board, ranked_by: str) -> str:
     columns = _columns(board, ranked_by)
     rows = [[cell(row) for cell in columns.values()] for row in board.rows if row.status == "ok"]
-    detectable = smallest_difference(board.minimum_detectable_difference)
+    detectable = smallest_difference(
+        board.minimum_detectable_difference, board.minimum_detectable_planned, board.pairs_compared
+    )
     lines = [
         f"## {markdown_text(board.title)}",
         "",
@@ -70,7 +72,7 @@ def _columns(board: Board, ranked_by: str) -> dict[str, Callable[[Row], str]]:
     first = {heading(metric): partial(_metric, metric) for metric in (ranked_by, *BESIDE)}
     balanced = any(math.isfinite(row.metrics[BALANCED].value) for row in board.rows)
     return {
-        "rank": lambda row: rank_with_range(row.rank, row.rank_low, row.rank_high),
+        "rank": lambda row: rank_with_range(row.rank, row.rank_low, row.rank_high, row.borderline),
         "tier": lambda row: number(row.tier, "d"),
         "loss": lambda row: markdown_text(row.label),
         **first,

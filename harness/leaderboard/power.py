@@ -28,7 +28,8 @@ from scipy.special import stdtrit
 
 from harness.api.errors import HarnessError
 from harness.leaderboard.decide.comparable import Group, group_of
-from harness.leaderboard.decide.estimates import Resampling, Unit, Values
+from harness.leaderboard.decide.estimates import Resampling, Unit, Values, comparison, samples
+from harness.leaderboard.formatting import smallest_difference
 from harness.run_folder.facts import BoardKey
 from harness.run_folder.manifest import known_manifest
 from harness.run_folder.record import Record
@@ -38,6 +39,10 @@ from harness.statistics.metrics import METRICS
 
 SEEDS = (3, 5, 10)
 """Numbers of seeds that the page has a row for, beside the run's own."""
+POWER, ALPHA = 0.8, 0.05
+"""Two-sided; what boards reckon with."""
+RESAMPLES = 10_000
+"""For the bar of the board's own test."""
 MOST_PROMPTS, MOST_SEEDS = 10_000_000, 100
 """Where more are needed, the page says out of reach."""
 
@@ -56,10 +61,8 @@ class Variances:
     """Comparisons that share their between-seed variance: K - 1."""
 
 
-def power_page(
-    run: Path, difference: float, ranked_by: str | None = None, power: float = 0.8, alpha: float = 0.05
-) -> str:
-    """Return a page of text: what it takes to find `difference` in the ranked metric with `power`, `alpha` two-sided.
+def power_page(run: Path, difference: float, ranked_by: str | None = None) -> str:
+    """Return a page of text: what it takes to find `difference` in the ranked metric with 80 % power, 5 % two-sided.
 
     `run`: a finished run folder with two losses or more; `ranked_by`: by default the run's own. Raises `HarnessError`
     for a difference that is not above 0, a metric that does not rank, and a run without two losses to compare.
@@ -73,18 +76,16 @@ def power_page(
         ranking = [name for name, known in METRICS.items() if known.direction == "higher"]
         raise HarnessError(f"got --ranked-by {metric}, expected one of {', '.join(ranking)}; name one of them")
     parts = [
-        f"What a difference of {difference:g} in {metric} takes: {power:.0%} power, {alpha:.0%} two-sided, "
+        f"What a difference of {difference:g} in {metric} takes: {POWER:.0%} power, {ALPHA:.0%} two-sided, "
         "from this run's variances"
     ]
     by_board: dict[BoardKey, list[Record]] = {}
     for record in records:
         by_board.setdefault(record.board, []).append(record)
     for together in by_board.values():
-        group = group_of(together, metric, Resampling(resamples=0, seed=0), manifest.models)
+        group = group_of(together, metric, Resampling(resamples=RESAMPLES, seed=0), manifest.models)
         several = [group.models] if len(group.models) > 1 else []
-        parts += [
-            _section(group, models, difference, power, alpha) for models in [*[(m,) for m in group.models], *several]
-        ]
+        parts += [_section(group, models, difference) for models in [*[(m,) for m in group.models], *several]]
     if not any(parts[1:]):
         raise HarnessError(
             f"{run}: got fewer than two scored losses on every model, expected two; finish the run first"
@@ -123,7 +124,7 @@ def influence(prompt: NDArray[np.int64], value: Floats, n_prompts: int) -> Float
     return np.asarray((sums - sums.sum() / sizes.sum() * sizes) * n_prompts / sizes.sum())
 
 
-def detectable(of: Variances, prompts: Floats, seeds: int, power: float = 0.8, alpha: float = 0.05) -> Floats:
+def detectable(of: Variances, prompts: Floats, seeds: int, power: float = POWER, alpha: float = ALPHA) -> Floats:
     """Return the difference that each comparison finds with `power`, (D,), over `prompts` (D,) and `seeds`."""
     over_prompts = (of.prompts + of.both / seeds) / prompts
     if seeds == 1:
@@ -136,7 +137,7 @@ def detectable(of: Variances, prompts: Floats, seeds: int, power: float = 0.8, a
     return np.asarray(stdtrit(freedom, 1 - alpha / 2) * np.sqrt(error) + stdtrit(freedom, power) * np.sqrt(spread))
 
 
-def needed_prompts(of: Variances, difference: float, seeds: int, power: float = 0.8, alpha: float = 0.05) -> Floats:
+def needed_prompts(of: Variances, difference: float, seeds: int, power: float = POWER, alpha: float = ALPHA) -> Floats:
     """Return the fewest prompts with which each comparison finds `difference`, (D,); infinity where none suffice."""
     low = np.full(of.prompts.shape, float(FEWEST_CLUSTERS))
     high = np.full(of.prompts.shape, float(MOST_PROMPTS))
@@ -149,7 +150,7 @@ def needed_prompts(of: Variances, difference: float, seeds: int, power: float = 
     return np.where(reached, low, np.inf)
 
 
-def needed_seeds(of: Variances, difference: float, prompts: int, power: float = 0.8, alpha: float = 0.05) -> Floats:
+def needed_seeds(of: Variances, difference: float, prompts: int, power: float = POWER, alpha: float = ALPHA) -> Floats:
     """Return the fewest seeds, from 2 on, with which each comparison finds `difference` over `prompts`, (D,)."""
     fewest = np.full(of.prompts.shape, np.inf)
     for seeds in range(MOST_SEEDS, 1, -1):
@@ -158,7 +159,7 @@ def needed_seeds(of: Variances, difference: float, prompts: int, power: float = 
     return fewest
 
 
-def _section(group: Group, models: Sequence[str], difference: float, power: float, alpha: float) -> str:
+def _section(group: Group, models: Sequence[str], difference: float) -> str:
     """Return the part of one model, or of all; empty where there is nothing to compare."""
     values = group.evidence.values.get(group.ranked_by)
     labels = [label for label in group.labels if not group.trouble(label, models)]
@@ -174,24 +175,27 @@ def _section(group: Group, models: Sequence[str], difference: float, power: floa
     )
     number, n_seeds, n_prompts = len(of.prompts), len(group.seeds), values.n_prompts
     ratio = group.evidence.n_pairs / max(group.evidence.n_prompts, 1)
-    now = detectable(of, np.full(number, float(n_prompts)), n_seeds, power, alpha)
+    ranked = {group.ranked_by: values}
+    tests = comparison(
+        samples(ranked, list(per_loss), models, group.seeds, group.resampling)[group.ranked_by], group.resampling
+    )
     lines = [
         f"{models[0] if len(models) == 1 else 'all of ' + ', '.join(models)}: {group.evidence.n_pairs} pairs of "
         f"{group.evidence.n_prompts} prompts, {len(per_loss)} losses, {number} comparison{'s'[: number > 1]}, "
         f"seed{'s'[: n_seeds > 1]} {', '.join(map(str, group.seeds))}",
         f"  standard deviation of a paired difference: {_spread(of)}",
-        f"  this run could have detected {np.median(now):.3g} (median comparison), {now.max():.3g} (noisiest)",
+        f"  {smallest_difference(tests.detectable, tests.detectable_planned, number)} (median comparison)",
         "",
         f"  {'':7}{'one planned comparison':>32}{f'all {number} together':>32}",
         f"  {'seeds':7}" + f"{'median':>16}{'noisiest':>16}" * 2,
     ]
     for seeds in sorted({n_seeds, *SEEDS}) if n_seeds > 1 else (1,):
         cells = []
-        for bar in (alpha, alpha / number):
-            pairs = needed_prompts(of, difference, seeds, power, bar) * ratio
+        for bar in (ALPHA, tests.level):
+            pairs = needed_prompts(of, difference, seeds, alpha=bar) * ratio
             cells += [_pairs(float(np.median(pairs))), _pairs(float(pairs.max()))]
         lines.append(f"  {seeds:<7}" + "".join(f"{cell:>16}" for cell in cells))
-    return "\n".join([*lines, "", *_remarks(of, difference, n_seeds, n_prompts, power, alpha)])
+    return "\n".join([*lines, "", *_remarks(of, difference, n_seeds, n_prompts)])
 
 
 def _per_seed(
@@ -213,9 +217,9 @@ def _spread(of: Variances) -> str:
     return f"{prompts:.3g} over prompts, {seeds:.3g} over seeds, {both:.3g} of a seed on a prompt (median comparison)"
 
 
-def _remarks(of: Variances, difference: float, n_seeds: int, n_prompts: int, power: float, alpha: float) -> list[str]:
+def _remarks(of: Variances, difference: float, n_seeds: int, n_prompts: int) -> list[str]:
     lines = [
-        "  All together: at Bonferroni's bar; the step-down test of the board asks for no more than about that.",
+        "  All together: at the bar that the board's own test of all comparisons sets, from the same resamples.",
         "  Another pair of the same prompt adds less than one of a new prompt: the counts keep the pairs per prompt.",
     ]
     if n_seeds == 1:
@@ -224,7 +228,7 @@ def _remarks(of: Variances, difference: float, n_seeds: int, n_prompts: int, pow
             "  One seed: what seeds add is not known. These pairs tell two trained models apart, not two losses; run",
             "  three seeds or more to learn what those take.",
         ]
-    seeds = float(np.median(needed_seeds(of, difference, n_prompts, power, alpha)))
+    seeds = float(np.median(needed_seeds(of, difference, n_prompts)))
     more = f"{seeds:.0f} seeds" if np.isfinite(seeds) else f"not even {MOST_SEEDS} seeds"
     lines.append(f"  With the pairs of this run: {more} for one planned comparison (median).")
     if n_seeds < SEEDS[1]:

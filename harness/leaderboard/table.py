@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from harness.api.errors import HarnessError
 from harness.leaderboard.decide.comparable import Group, group_of
 from harness.leaderboard.decide.estimates import (
+    NAN,
     OWN,
     Estimate,
     Resampling,
@@ -21,7 +22,7 @@ from harness.leaderboard.decide.estimates import (
 from harness.leaderboard.decide.row_facts import RowFacts, row_facts
 from harness.leaderboard.decide.standings import Family, Standing, each_pair_once, family, last, p_values
 from harness.leaderboard.decide.training_noise import typical_sd, with_training_noise
-from harness.leaderboard.decide.wording import conclusions, disclaimers, title, training_noise
+from harness.leaderboard.decide.wording import borderline, conclusions, disclaimers, title, training_noise
 from harness.run_folder.facts import BoardKey
 from harness.run_folder.noise_floor import NoiseFloor
 from harness.run_folder.record import BASELINES, Record, only
@@ -77,7 +78,10 @@ class Board:
     n_pairs: int
     n_prompts: int
     minimum_detectable_difference: float
-    """In the ranked metric, 80 % power, 5 % two-sided, for the median comparison; NaN for fewer than two systems."""
+    """In the ranked metric, with 80 % power, for the median of all comparisons, each at the bar that holds the
+    family-wise error at 5 %; NaN for fewer than two systems."""
+    minimum_detectable_planned: float
+    """The same for one comparison planned in advance, 5 % two-sided."""
     gap_edges: tuple[float, ...]
     """The three score gaps that part the quartiles of the gap metrics; empty where no gap is known."""
     noise_floor: float | None = None
@@ -87,6 +91,13 @@ class Board:
     """For each pair of ranked losses, adjusted for all pairs; from the tests behind ranks and tiers."""
     comparisons: Mapping[str, Mapping[str, Mapping[str, float]]] = field(default_factory=dict)
     """For each reading the p-value of every pair of losses, the better one first, adjusted for all of the reading."""
+    borderline: tuple[tuple[str, str], ...] = ()
+    """Pairs of ranked losses whose p-value lies within resampling error of 5 %; they count as not significant."""
+
+    @property
+    def pairs_compared(self) -> int:
+        """Pairs of ranked losses."""
+        return len(self.p_values) * (len(self.p_values) - 1) // 2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -174,16 +185,19 @@ def _board(group: Group, models: tuple[str, ...]) -> Board:
             group.evidence,
             unranked,
             group.noise_unfit,
-        ),
+        )
+        + borderline(ranked.borderline),
         settings=first.board,
         seeds=group.seeds,
         n_pairs=group.evidence.n_pairs,
         n_prompts=group.evidence.n_prompts,
-        minimum_detectable_difference=ranked.tests.detectable if ranked.tests else float("nan"),
+        minimum_detectable_difference=ranked.tests.detectable if ranked.tests else NAN,
+        minimum_detectable_planned=ranked.tests.detectable_planned if ranked.tests else NAN,
         gap_edges=group.evidence.gap_edges,
         noise_floor=noise_floor,
         rows=_rows(results, [*ranked.order, *unranked, *group.baselines, *results.trouble]),
         p_values=p_values(ranked),
+        borderline=ranked.borderline,
         comparisons={reading: each_pair_once(results.families[read_by(group.ranked_by, reading)]) for reading in BY},
     )
 

@@ -9,9 +9,10 @@ from rich.console import Console
 from rich.table import Table as Grid
 from rich.text import Text
 
+from harness.leaderboard.decide import wording
 from harness.leaderboard.decide.estimates import Estimate
-from harness.leaderboard.decide.wording import choice
 from harness.leaderboard.formatting import (
+    BORDERLINE,
     MISSING_ON_TERMINAL,
     heading,
     number,
@@ -39,7 +40,8 @@ def render(table: Table, width: int = 120) -> str:
         console.print(_grid(board, table.ranked_by, width < NARROW))
         _print(console, *(f"  {line}" for line in _remarks(board, width < NARROW)))
     if table.boards:
-        _print(console, "", *(f"  {sentence}" for sentence in table.boards[-1].disclaimers))
+        common = [one for one in table.boards[-1].disclaimers if not one.startswith(wording.BORDERLINE)]
+        _print(console, "", *(f"  {sentence}" for sentence in common))
     return out.getvalue().rstrip()
 
 
@@ -56,10 +58,13 @@ def _remarks(board: Board, narrow: bool) -> list[str]:
     """Return what stands under a board's table: systems without a result, what tuning chose, what could be detected."""
     lines = [f"{row.label}: {row.status}: {row.reason}" for row in board.rows if row.status != "ok"]
     if len(board.models) == 1:
-        lines += [f"{row.label}: {choice(row.tuned[board.model])}" for row in board.rows if row.tuned]
+        lines += [f"{row.label}: {wording.choice(row.tuned[board.model])}" for row in board.rows if row.tuned]
     if not narrow:
         lines.append(f"{RANKS}: rank if read by {'/'.join(BY)}")
-    detectable = smallest_difference(board.minimum_detectable_difference)
+    lines += [sentence for sentence in board.disclaimers if sentence.startswith(wording.BORDERLINE)]
+    detectable = smallest_difference(
+        board.minimum_detectable_difference, board.minimum_detectable_planned, board.pairs_compared
+    )
     return [*lines, detectable] if detectable else lines
 
 
@@ -92,7 +97,7 @@ def _rank(row: Row) -> str:
     if row.rank is None:
         return MISSING_ON_TERMINAL
     one_place = row.rank_low is None or row.rank_low == row.rank_high
-    return f"{row.rank}" if one_place else f"{row.rank} ({row.rank_low}-{row.rank_high})"
+    return f"{row.rank}" if one_place else f"{row.rank} ({row.rank_low}-{row.rank_high}){BORDERLINE * row.borderline}"
 
 
 def _number(value: float | None, form: str = ".3f") -> str:

@@ -7,7 +7,7 @@ import time
 import numpy as np
 import pytest
 
-from harness.leaderboard.decide.estimates import Resampling, Unit, Values, chances, comparison, estimates, samples
+from harness.leaderboard.decide.estimates import Resampling, Unit, Values, comparison, estimates, samples
 from harness.statistics.calibration import brier_examples, ece_examples, wins
 from harness.statistics.rank_correlations import spearman_examples
 
@@ -16,7 +16,7 @@ SYSTEMS, PAIRS, PROMPTS, RESAMPLES = 40, 2000, 2000, 10_000
 
 @pytest.mark.bench
 def test_forty_systems_over_two_thousand_pairs_take_less_than_five_seconds() -> None:
-    """Accuracy, margin, Brier, ECE and pooled Spearman with intervals, all pairs compared, P(best): processor time.
+    """Accuracy, margin, Brier, ECE and pooled Spearman with intervals, and all pairs compared: processor time.
 
     Every pair has its own prompt, which is the most prompts there can be; nothing is computed before the clock starts.
     """
@@ -48,7 +48,6 @@ def test_forty_systems_over_two_thousand_pairs_take_less_than_five_seconds() -> 
     drawn = samples(metrics, labels, ("qwen",), (0,), resampling)
     measured = {name: estimates(sample) for name, sample in drawn.items()}
     compared = comparison(drawn["pairwise_accuracy"], resampling)
-    chance = chances(drawn["pairwise_accuracy"], resampling)
     spent, wall = time.process_time() - began, time.perf_counter() - began_wall
     print(
         f"\n{RESAMPLES:,} resamples x {SYSTEMS} systems x {PAIRS:,} pairs: {spent:.2f} s of processor time, "
@@ -57,5 +56,4 @@ def test_forty_systems_over_two_thousand_pairs_take_less_than_five_seconds() -> 
     )
     assert all(np.isfinite(estimate.high) for by_label in measured.values() for estimate in by_label.values())
     assert compared.p.shape == (SYSTEMS, SYSTEMS)
-    assert sum(chance.values()) == pytest.approx(1)
     assert spent < 5  # all threads together: the time on two free cores is no more

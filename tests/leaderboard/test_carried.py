@@ -1,9 +1,7 @@
-"""What boards carry beside estimates: the chance of being best, reliability, prepared columns, older records."""
+"""What boards carry beside estimates: reliability, prepared columns, older records."""
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -27,31 +25,10 @@ def rows_of(run: Path, **options: object) -> dict[str, Row]:
     return {row.label: row for row in build(read_records(run), resamples=2000, **options).boards[0].rows}  # type: ignore[arg-type]  # options of build
 
 
-def test_the_chances_of_the_ranked_systems_sum_to_one_and_others_have_none(tmp_path: Path, add_cell: Add) -> None:
-    margins = RNG(0).normal(size=120)
-    for label, values in (("one", margins), ("two", margins), ("behind", margins - 0.1), ("base", margins)):
-        add_cell(tmp_path, label, values)
-    add_cell(tmp_path, "lost", status="failed", reason="no")
-    rows = rows_of(tmp_path)
-    assert rows["one"].p_best == rows["two"].p_best  # equal systems share every resample
-    assert rows["one"].p_best > rows["behind"].p_best  # type: ignore[operator]  # both are ranked
-    assert sum(rows[label].p_best or 0.0 for label in ("one", "two", "behind")) == pytest.approx(1)
-    assert [rows[label].p_best for label in ("base", "lost")] == [None, None]
-
-
-def test_a_board_of_one_prompt_knows_no_chances(tmp_path: Path, add_cell: Add) -> None:
-    for label in ("one", "two"):
-        add_cell(tmp_path, label, RNG(1).normal(size=6), prompts=1)
-    write(tmp_path)
-    rows = json.loads((tmp_path / "leaderboard.json").read_text())["boards"][0]["rows"]
-    assert [row["p_best"] for row in rows] == [None, None]
-
-
-def test_json_and_csv_carry_chances_reliability_and_gap_edges(small_run: Path) -> None:
+def test_json_carries_reliability_and_gap_edges(small_run: Path) -> None:
     write(small_run)
     (board,) = json.loads((small_run / "leaderboard.json").read_text())["boards"]
     rows = {row["label"]: row for row in board["rows"]}
-    assert rows["good"]["p_best"] == pytest.approx(1, abs=0.01)
     assert len(board["gap_edges"]) == 3
     bins = rows["good"]["reliability"]
     assert list(bins[0]) == ["start", "end", "confidence", "accuracy", "low", "high", "n"]
@@ -61,10 +38,6 @@ def test_json_and_csv_carry_chances_reliability_and_gap_edges(small_run: Path) -
     assert bins[0]["accuracy"] is None
     assert sum(one["n"] * one["accuracy"] for one in bins if one["n"]) == pytest.approx(108)
     assert rows["base"]["reliability"] == rows["wild|loss"]["reliability"] == []
-    lines = list(csv.DictReader(io.StringIO((small_run / "leaderboard.csv").read_text())))
-    chances = {line["label"]: line["p_best"] for line in lines}
-    assert float(chances["good"]) == rows["good"]["p_best"]
-    assert chances["base"] == ""
 
 
 def test_reliability_pools_seeds_and_models(tmp_path: Path, add_cell: Add) -> None:

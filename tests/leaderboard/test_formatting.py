@@ -33,7 +33,17 @@ def test_an_interval_that_is_not_known_is_left_out_on_every_rendering() -> None:
 def test_ranks_say_what_the_data_leave_open() -> None:
     assert formatting.rank_with_range(2, 1, 3) == "2 [1–3]"
     assert formatting.rank_with_range(None, None, None) == "–"
+    assert formatting.rank_with_range(2, 1, 3, borderline=True) == "2 [1–3]~"
     assert formatting.ranks([1, None, 3]) == "1/–/3"
+
+
+def test_the_smallest_difference_is_said_of_the_board_and_of_a_planned_comparison() -> None:
+    said = "Smallest difference this run could have detected (80 % power): "
+    assert formatting.smallest_difference(0.0871, 0.059, 21) == (
+        f"{said}0.087 among its 21 comparisons, 0.059 for one planned in advance"
+    )
+    assert formatting.smallest_difference(0.059, 0.059, 1) == f"{said}0.059"
+    assert formatting.smallest_difference(NAN, NAN, 0) == ""
 
 
 @pytest.mark.parametrize(

@@ -96,8 +96,8 @@ def found_share(
     counts, found = resample_counts(prompts, 400), 0
     for _ in range(boards):
         value_KSP = two_losses(rng, difference, prompts, seeds, sd)
-        drawn = resampled_means(counts, value_KSP.mean(1), np.ones((2, prompts)))
-        found += bool(compare(value_KSP.mean(2).T, drawn, prompts).better[0, 1])
+        sums, sizes = value_KSP.mean(1), np.ones((2, prompts))
+        found += bool(compare(value_KSP.mean(2).T, sums, sizes, resampled_means(counts, sums, sizes)).better[0, 1])
     return found / boards
 
 

@@ -63,7 +63,7 @@ def test_the_json_has_the_promised_shape(small_run: Path) -> None:
     base = next(row for row in board["rows"] if row["loss"] == "base")
     assert base["rank"] is None
     assert base["metrics"]["pairwise_accuracy"] == {"value": None, "low": None, "high": None, "n": 0}
-    assert list(first["readings"]["learned"]) == ["rank", "rank_low", "rank_high", "tier"]
+    assert list(first["readings"]["learned"]) == ["rank", "rank_low", "rank_high", "tier", "borderline"]
     assert list(board["comparisons"]) == list(first["readings"])
     for pairs in board["comparisons"].values():
         assert {label: list(others) for label, others in pairs.items()} == {"good": ["fair", "bad"], "fair": ["bad"]}

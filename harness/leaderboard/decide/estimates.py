@@ -21,7 +21,7 @@ from harness.statistics.intervals import (
     t_interval,
 )
 from harness.statistics.metrics import METRICS
-from harness.statistics.pairwise_tests import PairwiseTests, compare, p_best
+from harness.statistics.pairwise_tests import PairwiseTests, compare
 from harness.statistics.yardsticks import READINGS
 
 NAN = float("nan")
@@ -207,19 +207,12 @@ def comparison(sample: Sample, resampling: Resampling) -> PairwiseTests:
     reruns = sample.reruns
     return compare(
         sample.per_seed,
+        sample.sums,
+        sample.sizes,
         sample.resampled,
-        sample.n_prompts,
         resampling.seed,
-        reruns_sd=reruns.sd if reruns else None,
-        reruns_freedom=reruns.freedom if reruns else np.inf,
+        reruns=(reruns.sd, reruns.freedom) if reruns else None,
     )
-
-
-def chances(sample: Sample, resampling: Resampling) -> dict[str, float]:
-    """Return how often each of the systems is the best of them over the resamples."""
-    sd = sample.reruns.sd if sample.reruns else None
-    shares = p_best(sample.per_seed, sample.resampled, sample.n_prompts, resampling.seed, reruns_sd=sd)
-    return dict(zip(sample.labels, shares.tolist(), strict=True))
 
 
 def reliability_of(margins: Values, label: str, models: Sequence[str], seeds: Sequence[int]) -> tuple[Bin, ...]:

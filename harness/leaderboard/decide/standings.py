@@ -9,7 +9,6 @@ from harness.leaderboard.decide.estimates import (
     Estimate,
     Resampling,
     Sample,
-    chances,
     comparison,
     only_systems,
 )
@@ -26,8 +25,8 @@ class Standing:
     rank_high: int | None = None
     """The ranks that the comparisons leave open, low being best."""
     tier: int | None = None
-    p_best: float | None = None
-    """How often it is the best of the ranked systems over the resamples; None for those that failed or diverged."""
+    borderline: bool = False
+    """The range depends on a comparison that lies within resampling error of 5 %; it is wide enough either way."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +38,18 @@ class Family:
     standings: Mapping[str, Standing] = field(default_factory=dict)
     tests: PairwiseTests | None = None
     """Of the losses in `order`; None where there is none."""
+
+    @property
+    def borderline(self) -> tuple[tuple[str, str], ...]:
+        """The pairs whose test is too close to call, the better one first."""
+        if self.tests is None:
+            return ()
+        return tuple(
+            (a, b)
+            for i, a in enumerate(self.order)
+            for j, b in enumerate(self.order)
+            if i < j and self.tests.borderline[i, j]
+        )
 
     @property
     def leaders(self) -> tuple[str, ...]:
@@ -59,12 +70,16 @@ def family(
     if not order:
         return Family()
     ranked = only_systems(drawn[metric], order)
-    tests, chance = comparison(ranked, resampling), chances(ranked, resampling)
+    tests = comparison(ranked, resampling)
     low, high = rank_ranges(tests.better)
     tier = tiers(list(range(len(order))), tests.better)
     standings = {
         label: Standing(
-            rank=_place(values, label), rank_low=low[k], rank_high=high[k], tier=tier[k], p_best=chance[label]
+            rank=_place(values, label),
+            rank_low=low[k],
+            rank_high=high[k],
+            tier=tier[k],
+            borderline=bool(tests.borderline[k].any()),
         )
         for k, label in enumerate(order)
     }

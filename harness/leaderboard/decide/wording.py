@@ -21,6 +21,8 @@ ONE_SEED = (
 MOST_NAMED = 8
 """A longer first tier is counted, not listed."""
 MEASURES = "Measures implicit-reward ranking accuracy, not generation quality."
+BORDERLINE = "Borderline: "
+"""So begins the sentence of a board on pairs whose test is too close to call."""
 NANO = "A nano board tests the harness and ranks no method."
 
 
@@ -122,6 +124,14 @@ def _listed(losses: Sequence[str]) -> str:
     if len(losses) > MOST_NAMED:
         return f"{len(losses)} losses, led by {losses[0]}"
     return ", ".join(losses)
+
+
+def borderline(pairs: Sequence[tuple[str, str]]) -> tuple[str, ...]:
+    """Return the sentence on pairs whose test is too close to call; nothing where there is none."""
+    if not pairs:
+        return ()
+    named = "; ".join(f"{a} and {b}" for a, b in pairs)
+    return (f"{BORDERLINE}{named} lie within resampling error of 5 %; their rank ranges hold either way.",)
 
 
 def _equal_tuning(settings: BoardKey) -> str:

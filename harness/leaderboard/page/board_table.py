@@ -69,7 +69,6 @@ def columns(ranked_by: str, axis: interval_strip.Axis, tuned: bool = False) -> l
         Column(title="rank", cell=_place),
         Column(title="loss", cell=_name, names=True),
         Column(title="tier", cell=lambda row: _whole(row.tier)),
-        Column(title="P(best)", cell=_chance, first=best),
         Column(title=heading(ranked_by), cell=partial(_value_or_reason, ranked_by), first=best),
         Column(
             title="95 % interval",
@@ -104,7 +103,9 @@ def table(board: Board, ranked_by: str, section_id: str) -> str:
     axis = interval_strip.shared_axis(
         [row.metrics[ranked_by] for row in board.rows if ranked_by in row.metrics], ranked_by
     )
-    detectable = smallest_difference(board.minimum_detectable_difference)
+    detectable = smallest_difference(
+        board.minimum_detectable_difference, board.minimum_detectable_planned, board.pairs_compared
+    )
     caption = (
         f"{board.n_pairs} pairs of {board.n_prompts} prompts, ranked by {spoken_name(short_name(ranked_by))}: "
         f"{METRICS[ranked_by].summary}. In brackets: ranks that the data leave open, and 95 % intervals."
@@ -146,7 +147,8 @@ def _row(row: Row, shown: Sequence[Column]) -> str:
 def _place(of: Standing) -> str:
     if of.rank is None:
         return NO_VALUE
-    return f'<td data-v="{of.rank}">{of.rank}{_in_brackets(rank_range(of.rank_low, of.rank_high))}</td>'
+    places = rank_range(of.rank_low, of.rank_high, of.borderline)
+    return f'<td data-v="{of.rank}">{of.rank}{_in_brackets(places)}</td>'
 
 
 def _name(row: Row) -> str:
@@ -157,10 +159,6 @@ def _name(row: Row) -> str:
         tags.append(f'<span class="tag bad">{escape(row.status)}</span>')
     breakable = escape(row.label).replace("(", "(<wbr>").replace(",", ",<wbr>")
     return f'<th scope="row" class="name" data-v="{escape(row.label)}">{breakable} {" ".join(tags)}</th>'
-
-
-def _chance(row: Row) -> str:
-    return NO_VALUE if row.p_best is None else f'<td data-v="{_sortable(row.p_best)}">{row.p_best:.0%}</td>'
 
 
 def _has_value(row: Row, ranked_by: str) -> bool:

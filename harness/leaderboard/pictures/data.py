@@ -204,13 +204,15 @@ def _spend(rows: Iterable[Row], ranked_by: str) -> list[SpendPoint]:
 
 
 def _differences(board: Board, rows: Sequence[Row], ranked_by: str) -> list[PairDifference]:
+    unclear = {frozenset(pair) for pair in board.borderline}
     return [
         {
             "loss": row.label,
             "other": other.label,
             "difference": short(row.metrics[ranked_by].value - other.metrics[ranked_by].value),
             "p": short(board.p_values[row.label][other.label]),
-            "significant": board.p_values[row.label][other.label] <= 0.05,
+            "significant": board.p_values[row.label][other.label] <= 0.05
+            and frozenset((row.label, other.label)) not in unclear,
         }
         for row in rows
         for other in rows

@@ -82,11 +82,11 @@ def test_a_row_says_rank_range_tier_value_interval_differences_readings_and_spen
     assert row[1].startswith("loss1(beta=2.5)")
     assert "reference-free" in row[1]
     assert row[2] == "1"
-    assert row[4] == "0.767 [0.717, 0.817]"
-    assert row[6:8] == ["-0.133 [-0.183, -0.083]", "+0.267 [+0.217, +0.317]"]
-    assert row[8] == "0.767 [0.717, 0.817]"  # what was learned, beside the own reward that ranks
-    assert row[9:15] == ["–", "–", "2 [1–3]", "2 [2–2]", "–", "–"]  # own, learned, sum, mean, ratio, ratio_mean
-    assert row[15:19] == ["11.0", "400 G", "80,000", "700 MiB"]
+    assert row[3] == "0.767 [0.717, 0.817]"
+    assert row[5:7] == ["-0.133 [-0.183, -0.083]", "+0.267 [+0.217, +0.317]"]
+    assert row[7] == "0.767 [0.717, 0.817]"  # what was learned, beside the own reward that ranks
+    assert row[8:14] == ["–", "–", "2 [1–3]", "2 [2–2]", "–", "–"]  # own, learned, sum, mean, ratio, ratio_mean
+    assert row[14:18] == ["11.0", "400 G", "80,000", "700 MiB"]
 
 
 def test_a_loss_that_diverged_and_a_missing_value_say_why() -> None:
@@ -94,12 +94,12 @@ def test_a_loss_that_diverged_and_a_missing_value_say_why() -> None:
     wild, base = cells(text, "wild"), cells(text, "base")
     assert wild[0] == "4"
     assert "diverged" in wild[1]
-    assert wild[4] == "diverged: loss became NaN at step 7"
-    assert (base[0], base[4]) == ("–", "no reward is known")
+    assert wild[3] == "diverged: loss became NaN at step 7"
+    assert (base[0], base[3]) == ("–", "no reward is known")
     for line in text.splitlines():
         if "<tr class=" in line:
             spans = [int(span) for span in re.findall(r'colspan="(\d)"', line)]
-            assert len(re.findall(r"<t[hd]\b", line)) + sum(spans) - len(spans) == 22
+            assert len(re.findall(r"<t[hd]\b", line)) + sum(spans) - len(spans) == 21
 
 
 def test_the_title_says_preset_and_budget_and_every_board_its_disclaimers() -> None:
@@ -224,7 +224,7 @@ def test_the_page_explains_what_the_markdown_explains_each_in_its_own_marks() ->
     assert "<li><strong>rank</strong> is by the point estimate" in page
     assert "- `base` is the checkpoint" in plain
     assert "<li><code>base</code> is the checkpoint" in page
-    assert "<strong>P(best)</strong>" in page  # a column of the page alone
+    assert "<strong>to the leader</strong>" in page  # a column of the page alone
 
 
 def test_the_command_of_a_row_gives_the_settings_of_its_board_back() -> None:
