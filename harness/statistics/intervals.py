@@ -100,7 +100,7 @@ def acceleration(left_out: Floats) -> Floats:
 def one_seed_interval(
     resampled: Floats, estimate: Floats, left_out: Floats, level: float = 0.95
 ) -> tuple[Floats, Floats]:
-    """Return (low, high), (K,) each, as on boards and in gates for one seed: BCa with expanded tails.
+    """Return (low, high), (K,) each, over prompts alone, of means that are no shares: BCa with expanded tails.
 
     `resampled` (R, K), `left_out` (K, P). BCa has no interval for a column without spread; it gets percentiles.
     """
@@ -189,14 +189,6 @@ def standard_errors(per_seed: Floats, prompt_variance: Floats, n_prompts: int, p
         between = np.maximum(between, between.mean())
     freedom = _ratio((prompts + between) ** 2, between**2 / (pool * (seeds - 1)) + prompts**2 / clusters)
     return np.sqrt(prompts + between), np.where(np.isfinite(freedom), freedom, float(clusters))
-
-
-def t_interval(estimate: Floats, error: Floats, freedom: Floats, level: float = 0.95) -> tuple[Floats, Floats]:
-    """Return (low, high), (K,) each, for several seeds: estimate -+ Student's quantile times the standard error."""
-    from scipy.special import stdtrit
-
-    half = stdtrit(freedom, (1 + level) / 2) * error
-    return estimate - half, estimate + half
 
 
 def _ratio(above: Floats, below: Floats) -> Floats:

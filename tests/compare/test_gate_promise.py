@@ -56,7 +56,7 @@ def compared(margins: np.ndarray, *, clustered: bool = True) -> Comparison:
         cell: Paired(seeds=tuple(range(right.shape[2])), prompt=prompt, base=base, new=new, identical=False)
         for cell, base, new in zip(CELLS, *right, strict=False)
     }
-    found, overall = differences(pairs, resamples=1000)
+    found, overall = differences(pairs, "difference", resamples=1000)
     nothing = {"base": "b", "new": "n", "metric": "pairwise_accuracy", "direction": "higher", "protocol": 1,
                "dataset_fingerprint": "d", "unmatched": (), "troubles": (), "settings": {}, "noise": None,
                "notes": ()}  # fmt: skip

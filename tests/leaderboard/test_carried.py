@@ -109,7 +109,7 @@ def test_the_interval_of_a_difference_is_that_of_the_differences() -> None:
     units = {Unit("one", "m", 0): one, Unit("other", "m", 0): other, Unit("apart", "m", 0): one - other}
     values = Values(prompt=np.arange(90) % 30, n_prompts=30, units=units)
     resampling = Resampling(resamples=2000, seed=0)
-    metric = samples({"metric": values}, ("one", "other", "apart"), ("m",), (0,), resampling)["metric"]
+    metric = samples({"margin": values}, ("one", "other", "apart"), ("m",), (0,), resampling)["margin"]
     apart, direct = differences(metric, "other")["one"], estimates(metric)["apart"]
     assert (apart.value, apart.low, apart.high) == pytest.approx((direct.value, direct.low, direct.high), abs=1e-9)
 
@@ -117,9 +117,9 @@ def test_the_interval_of_a_difference_is_that_of_the_differences() -> None:
 def test_a_one_seed_interval_is_scipys_bca_a_little_wider(small_run: Path) -> None:
     record = next(one for one in read_records(small_run) if one.label == "fair")
     table = record.rows()
-    right = (table["reward_chosen"] > table["reward_rejected"]).groupby(table["prompt_id"]).agg(["sum", "size"])
+    margin = (table["reward_chosen"] - table["reward_rejected"]).groupby(table["prompt_id"]).agg(["sum", "size"])
     theirs = scipy_stats.bootstrap(
-        (right["sum"].to_numpy(float), right["size"].to_numpy(float)),
+        (margin["sum"].to_numpy(float), margin["size"].to_numpy(float)),
         lambda sums, sizes, axis=-1: sums.sum(axis) / sizes.sum(axis),
         paired=True,
         vectorized=True,
@@ -127,7 +127,7 @@ def test_a_one_seed_interval_is_scipys_bca_a_little_wider(small_run: Path) -> No
         method="BCa",
         rng=RNG(2),
     ).confidence_interval
-    ours = rows_of(small_run)["fair"].metrics["pairwise_accuracy"]
+    ours = rows_of(small_run)["fair"].metrics["margin"]
     # 40 prompts: Student's quantile and (P - 1) / P widen by a factor of 1.045
     assert (ours.high - ours.low) / (theirs.high - theirs.low) == pytest.approx(1.045, abs=0.06)
     assert (ours.low + ours.high) / 2 == pytest.approx((theirs.low + theirs.high) / 2, abs=0.01)

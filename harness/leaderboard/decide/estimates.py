@@ -10,18 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.statistics.calibration import Bin, reliability
-from harness.statistics.intervals import (
-    Floats,
-    cluster_sums,
-    means_left_out,
-    one_seed_interval,
-    resample_counts,
-    resampled_means,
-    standard_errors,
-    t_interval,
-)
-from harness.statistics.metrics import METRICS
+from harness.statistics.estimate_interval import Kind, difference_of, estimate_interval
+from harness.statistics.intervals import Floats, cluster_sums, resample_counts, resampled_means
+from harness.statistics.metrics import METRICS, kind_of
 from harness.statistics.pairwise_tests import PairwiseTests, compare, p_best
+from harness.statistics.proportions import few_errors
 from harness.statistics.yardsticks import YARDSTICKS
 
 NAN = float("nan")
@@ -43,6 +36,9 @@ class Estimate:
     low: float = NAN
     high: float = NAN
     n: int = 0
+    few: bool = False
+    """Fewer than ten prompts have a wrong pair, or fewer than ten a right one; the interval rests on few. False where
+    the metric is no share."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,6 +91,8 @@ class Sample:
     """(K, P): examples of each prompt."""
     n: int
     n_prompts: int
+    kind: Kind
+    """Which interval it has."""
 
 
 def samples(
@@ -109,7 +107,7 @@ def samples(
     A value is the mean over models, each weighing the same. Baseline rows stand for every seed. Metrics with as many
     prompts are resampled together, in one matrix product.
     """
-    by_metric = {name: _unresampled(values, labels, models, seeds) for name, values in metrics.items()}
+    by_metric = {name: _unresampled(name, values, labels, models, seeds) for name, values in metrics.items()}
     for n_prompts in sorted({sample.n_prompts for sample in by_metric.values() if sample.labels}):
         names = [name for name, sample in by_metric.items() if sample.labels and sample.n_prompts == n_prompts]
         drawn = resampled_means(
@@ -125,14 +123,23 @@ def samples(
     return by_metric
 
 
-def _unresampled(values: Values, labels: Sequence[str], models: Sequence[str], seeds: Sequence[int]) -> Sample:
+def _unresampled(
+    metric: str, values: Values, labels: Sequence[str], models: Sequence[str], seeds: Sequence[int]
+) -> Sample:
     """Return the sample of a metric before its prompts are resampled."""
     per_label = {label: _of_system(values, label, models, seeds) for label in labels}
     having = {label: own.mean(1) for label, own in per_label.items() if own is not None}  # (S, n)
     if not having:
         none = np.empty((0, 0))
         return Sample(
-            labels=(), per_seed=np.empty((len(seeds), 0)), resampled=none, sums=none, sizes=none, n=0, n_prompts=0
+            labels=(),
+            per_seed=np.empty((len(seeds), 0)),
+            resampled=none,
+            sums=none,
+            sizes=none,
+            n=0,
+            n_prompts=0,
+            kind=kind_of(metric),
         )
     per_seed_KSn = np.array(list(having.values()))
     sums, sizes = cluster_sums(values.prompt, per_seed_KSn.mean(1), values.n_prompts)
@@ -144,33 +151,40 @@ def _unresampled(values: Values, labels: Sequence[str], models: Sequence[str], s
         sizes=sizes,
         n=len(values.prompt),
         n_prompts=values.n_prompts,
+        kind=kind_of(metric),
     )
 
 
 def estimates(sample: Sample) -> dict[str, Estimate]:
-    """Return the estimate of each system: BCa interval for one seed, Student's t for several.
+    """Return the estimate of each system, with the interval of its kind: see `estimate_interval`.
 
     To 10 significant digits: the rest depends on the chip, and every rendering must round the same number.
     """
-    value, low, high = ([float(f"{number:.10g}") for number in numbers] for numbers in _intervals(sample))
+    ends = estimate_interval(sample.kind, sample.per_seed, sample.sums, sample.sizes, sample.resampled)
+    value, low, high = ([float(f"{number:.10g}") for number in numbers] for numbers in (sample.per_seed.mean(0), *ends))
+    few = few_errors(sample.sums, sample.sizes) if sample.kind == "proportion" else np.zeros(len(value), bool)
     return {
-        label: Estimate(value=value[k], low=low[k], high=high[k], n=sample.n) for k, label in enumerate(sample.labels)
+        label: Estimate(value=value[k], low=low[k], high=high[k], n=sample.n, few=bool(few[k]))
+        for k, label in enumerate(sample.labels)
     }
 
 
 def differences(sample: Sample, to: str) -> dict[str, Estimate]:
-    """Return each system's paired difference to the system `to`; empty where `to` lacks the metric."""
+    """Return each system's paired difference to the system `to`, 0 for itself; empty where `to` lacks the metric."""
     if to not in sample.labels:
         return {}
     base = [sample.labels.index(to)]
-    return estimates(
+    apart = estimates(
         replace(
             sample,
             per_seed=sample.per_seed - sample.per_seed[:, base],
             resampled=sample.resampled - sample.resampled[:, base],
             sums=sample.sums - sample.sums[base],
+            kind=difference_of(sample.kind),
         )
     )
+    itself = 0.0 if sample.n_prompts > 1 else NAN
+    return apart | {to: replace(apart[to], low=itself, high=itself)}
 
 
 def only_systems(sample: Sample, labels: Sequence[str]) -> Sample:
@@ -223,12 +237,3 @@ def yardstick(metric: str, name: str) -> str:
     stem = metric.partition("@")[0]
     assert name in YARDSTICKS, name
     return f"{stem}@{name}" if f"{stem}@{name}" in METRICS else f"pairwise_accuracy@{name}"
-
-
-def _intervals(sample: Sample) -> tuple[Floats, Floats, Floats]:
-    value = sample.per_seed.mean(0)
-    if sample.n_prompts < 2 or not len(value):  # one prompt has no spread to read an interval from
-        return value, np.full(value.shape, np.nan), np.full(value.shape, np.nan)
-    if len(sample.per_seed) > 1:
-        return value, *t_interval(value, *standard_errors(sample.per_seed, sample.resampled.var(0), sample.n_prompts))
-    return value, *one_seed_interval(sample.resampled, value, means_left_out(sample.sums, sample.sizes))
