@@ -1,4 +1,4 @@
-"""Intervals: one paired bootstrap over prompts for everything. Imports no torch, no scipy.stats.
+"""Intervals: one paired bootstrap over prompts for all that is no share. Imports no torch, no scipy.stats.
 
 Legend of shapes: P prompts (the clusters), R resamples, K systems (or columns), S seeds, n examples.
 

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from scipy import stats as scipy_stats
 
 from harness.leaderboard import write
 from harness.leaderboard.decide.estimates import Resampling, Unit, Values, differences, estimates, samples
+from harness.leaderboard.formatting import number_with_interval
 from harness.leaderboard.table import Row, build
 from harness.run_folder.paths import RECORD
 from harness.run_folder.store import read_records
@@ -112,6 +114,24 @@ def test_the_interval_of_a_difference_is_that_of_the_differences() -> None:
     metric = samples({"margin": values}, ("one", "other", "apart"), ("m",), (0,), resampling)["margin"]
     apart, direct = differences(metric, "other")["one"], estimates(metric)["apart"]
     assert (apart.value, apart.low, apart.high) == pytest.approx((direct.value, direct.low, direct.high), abs=1e-9)
+
+
+def test_an_estimate_says_where_few_errors_carry_it_and_nothing_lies_apart_from_itself() -> None:
+    accuracy = {"one": 0.95, "other": 0.7, "worst": 0.05}  # of 100 prompts: 5, 30, and 5 right
+    units = {Unit(label, "m", 0): (np.arange(100) < 100 * share).astype(float) for label, share in accuracy.items()}
+    values = Values(prompt=np.arange(100), n_prompts=100, units=units)
+    by_metric = {"pairwise_accuracy": values, "margin": values}
+    by_metric["ece"] = replace(values, prompt=values.prompt // 2, n_prompts=50)
+    drawn = samples(by_metric, tuple(accuracy), ("m",), (0,), Resampling(resamples=100, seed=0))
+    few = {name: [one.few for one in estimates(sample).values()] for name, sample in drawn.items()}
+    assert few["pairwise_accuracy"] == [True, False, True]
+    assert not any(few["margin"])
+    apart = differences(drawn["pairwise_accuracy"], "one")
+    assert (apart["one"].value, apart["one"].low, apart["one"].high) == (0, 0, 0)
+    assert apart["other"].low < -0.25 < apart["other"].high < 0
+    alone = estimates(drawn["ece"])["one"]  # 50 prompts: the number stands alone
+    assert number_with_interval(alone) == "0.950"
+    assert np.isfinite(differences(drawn["ece"], "one")["other"].low)
 
 
 def test_a_one_seed_interval_is_scipys_bca_a_little_wider(small_run: Path) -> None:

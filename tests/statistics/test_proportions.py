@@ -70,8 +70,8 @@ def test_a_prompt_of_copies_counts_once_and_single_wrong_pairs_count_each() -> N
     right = np.where(np.arange(60) < 40, 1.0, 0.0)[None]
     for copies in (1, 5):
         assert effective_examples(copies * right, np.full((1, 60), float(copies)))[0] == pytest.approx(60)
-    wrong = np.r_[np.full(12, 19.0), np.full(48, 20.0)][None]
-    assert effective_examples(wrong, np.full((1, 60), 20.0))[0] == pytest.approx(1200, rel=0.01)
+    wrong = np.r_[np.full(12, 19.0), np.full(588, 20.0)][None]  # 12 of 12,000 pairs, each of another prompt
+    assert effective_examples(wrong, np.full((1, 600), 20.0))[0] == pytest.approx(12_000, rel=0.03)
     all_right = np.full((1, 60), 20.0)
     assert effective_examples(all_right, all_right)[0] == pytest.approx(60)
 
