@@ -76,6 +76,17 @@ def test_a_prompt_of_copies_counts_once_and_single_wrong_pairs_count_each() -> N
     assert effective_examples(all_right, all_right)[0] == pytest.approx(60)
 
 
+def test_the_number_of_effective_examples_counted_by_hand() -> None:
+    """Four prompts of two pairs, 2, 2, 1 and 0 right: share 5/8, deviations 0.75, 0.75, -0.25, -1.25.
+
+    Design effect 2.75 / (8 * 15/64) = 1.46667; its terms less what is expected: 0.15, 0.15, -0.71667, 0.41667, so the
+    standard error is 0.85570 / 1.875 = 0.45637. Two prompts have a wrong pair: a fifth of what is missing to 2.
+    """
+    design = 2.75 / 1.875 + 0.45637
+    got = effective_examples(np.array([[2.0, 2.0, 1.0, 0.0]]), np.full((1, 4), 2.0))
+    assert got[0] == pytest.approx(8 / (design + 0.2 * (2 - design)), rel=1e-5)
+
+
 def test_the_fewer_prompts_tell_the_more_each_prompt_counts_once() -> None:
     sizes = np.full((6, 50), 20.0)
     sums = sizes.copy()
@@ -87,6 +98,13 @@ def test_the_fewer_prompts_tell_the_more_each_prompt_counts_once() -> None:
     assert worth[5] > 900  # of 1000 pairs
     high = difference_interval(sizes - sums, sizes)[1]
     assert high[1] > high[3]  # one discordant prompt leaves more open than three with one pair each
+
+
+def test_pairs_that_all_move_by_half_are_twice_as_many_of_which_half_move() -> None:
+    got = difference_interval(*singles((30, 0.5)))
+    up, down, pairs = np.array([0.5]), np.array([0.0]), np.array([60.0])
+    assert got[0][0] == pytest.approx(-tango_high(down, up, pairs, 1.959964)[0], abs=1e-6)
+    assert got[1][0] == pytest.approx(tango_high(up, down, pairs, 1.959964)[0], abs=1e-6)
 
 
 def test_few_errors_are_fewer_than_ten_prompts_with_a_wrong_or_a_right_pair() -> None:
