@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.leaderboard.formatting import (
+    FEW,
     MISSING,
     interval,
     markdown_table,
@@ -87,7 +88,8 @@ def _smallest_difference(board: Mapping[str, Any]) -> str:
 def _estimate(estimate: Mapping[str, Any] | None, form: str = ".3f") -> str:
     if estimate is None:
         return MISSING
-    return f"{number(estimate['value'], form)} {interval(estimate['low'], estimate['high'], form)}".rstrip()
+    ends = f"{number(estimate['value'], form)} {interval(estimate['low'], estimate['high'], form)}".rstrip()
+    return ends + FEW * estimate.get("few", False)
 
 
 if __name__ == "__main__":

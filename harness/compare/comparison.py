@@ -11,7 +11,8 @@ from harness.api.errors import HarnessError
 from harness.compare.paired import Difference, Paired, differences, pair
 from harness.compare.sides import Side, Trouble, check_pairable, read_side, read_values
 from harness.run_folder.noise_floor import LossOnModel, NoiseFloor, read_noise
-from harness.statistics.metrics import METRICS
+from harness.statistics.estimate_interval import difference_of
+from harness.statistics.metrics import METRICS, kind_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,7 +88,7 @@ def compare(
     counts = {len(seeds) for seeds in matched.values()}
     unfit = sides[0].misfit_of(known, metric, counts.pop() if len(counts) == 1 else None) if known else ""
     fit = known if not unfit else None
-    cells, overall = differences(pairs, fit, resamples, seed)
+    cells, overall = differences(pairs, difference_of(kind_of(metric)), fit, resamples, seed)
     if cells and not any(difference.n or difference.lost for difference in cells):
         raise HarnessError(
             f"got --metric {metric}, which has no value in any cell of {base} and {new}; expected one that both runs "

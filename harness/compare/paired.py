@@ -4,8 +4,8 @@ Legend of shapes: C cells, K columns (the cells, then the overall), S seeds, R r
 
 The same resampled prompts serve both sides, all seeds and all cells. Each column has two 95 % intervals: one of its
 own, and one that holds for all columns together (single-step max-t over the same resamples, each tail 2.5 %), which a
-search through many cells needs. The first is the interval that a leaderboard gives of a difference: BCa with expanded
-tails for one seed, Student's t for several. A cell is a model and a loss with its options; its seeds are matched.
+search through many cells needs. The first is the interval that a leaderboard gives of a difference. A cell is a model
+and a loss with its options; its seeds are matched.
 """
 
 from __future__ import annotations
@@ -19,16 +19,8 @@ from scipy.special import ndtr, stdtrit
 
 from harness.compare.sides import Values, check_same_keys
 from harness.run_folder.noise_floor import LossOnModel, NoiseFloor, Spread
-from harness.statistics.intervals import (
-    Floats,
-    cluster_sums,
-    means_left_out,
-    one_seed_interval,
-    resample_counts,
-    resampled_means,
-    standard_errors,
-    t_interval,
-)
+from harness.statistics.estimate_interval import Kind, estimate_interval
+from harness.statistics.intervals import Floats, cluster_sums, resample_counts, resampled_means, standard_errors
 
 OVERALL = LossOnModel("all models", "overall")
 TAIL = 0.025
@@ -77,10 +69,32 @@ class Paired:
     identical: bool
 
 
+@dataclass(frozen=True, kw_only=True)
+class Columns:
+    """The differences of the cells, then the overall one where there is one."""
+
+    per_seed: Sequence[Floats]
+    """(S,) for each column."""
+    sums: Floats
+    """(K, P): of the differences of each prompt's examples, averaged over seeds."""
+    sizes: Floats
+    """(K, P)"""
+    resampled: Floats
+    """(R, K)"""
+    spreads: Sequence[Spread | None]
+    """How far repeated runs lie apart, where that was measured."""
+    identical: NDArray[np.bool_]
+    """(K,): whether both sides are the same to the last bit."""
+
+
 def differences(
-    pairs: Mapping[LossOnModel, Paired], noise: NoiseFloor | None = None, resamples: int = 10_000, seed: int = 0
+    pairs: Mapping[LossOnModel, Paired],
+    kind: Kind,
+    noise: NoiseFloor | None = None,
+    resamples: int = 10_000,
+    seed: int = 0,
 ) -> tuple[tuple[Difference, ...], Difference | None]:
-    """Return the difference of every cell, in order, and the overall one."""
+    """Return the difference of every cell, in order, and the overall one. `kind`: of the difference."""
     kept: dict[LossOnModel, NDArray[np.bool_]] = {
         cell: np.isfinite(np.concatenate([both.base, both.new])).all(0) for cell, both in pairs.items()
     }
@@ -90,25 +104,31 @@ def differences(
         return tuple(bare.values()), None
     names, index = np.unique(np.concatenate([pairs[cell].prompt[kept[cell]] for cell in having]), return_inverse=True)
     starts = np.cumsum([0, *(int(kept[cell].sum()) for cell in having)])
-    sums, sizes, per_seed = [], [], []
+    clusters, per_seed = [], []
     for k, cell in enumerate(having):
         apart = (pairs[cell].new - pairs[cell].base)[:, kept[cell]]
-        clusters = cluster_sums(index[starts[k] : starts[k + 1]], apart.mean(0), len(names))
-        sums.append(clusters[0])
-        sizes.append(clusters[1])
+        clusters.append(cluster_sums(index[starts[k] : starts[k + 1]], apart.mean(0), len(names)))
         per_seed.append(apart.mean(1))
-    resampled = resampled_means(resample_counts(len(names), resamples, seed), np.array(sums), np.array(sizes))
-    left_out = means_left_out(np.array(sums), np.array(sizes))
+    sums, sizes = (np.array(each) for each in zip(*clusters, strict=True))
+    resampled = resampled_means(resample_counts(len(names), resamples, seed), sums, sizes)
     columns = list(having)
     if len({pairs[cell].seeds for cell in having}) == 1:
         weight = cell_weights(having)
         columns.append(OVERALL)
         per_seed.append(weight @ np.array(per_seed))
         resampled = np.column_stack([resampled, resampled @ weight])
-        left_out = np.vstack([left_out, weight @ left_out])
+        share = weight / sizes.sum(1)
+        sums, sizes = np.vstack([sums, share @ sums / share.sum()]), np.vstack([sizes, share @ sizes / share.sum()])
         bare[OVERALL] = _over_all([bare[cell] for cell in having], weight, len(names))
-    spreads = [None if noise is None or bare[cell].identical else _spread_of(noise, cell) for cell in columns]
-    ends = _intervals(per_seed, resampled, left_out, spreads, len(having), seed)
+    identical = np.array([bare[cell].identical for cell in columns])
+    spreads = [
+        None if noise is None or same else _spread_of(noise, cell)
+        for cell, same in zip(columns, identical, strict=True)
+    ]
+    table = Columns(
+        per_seed=per_seed, sums=sums, sizes=sizes, resampled=resampled, spreads=spreads, identical=identical
+    )
+    ends = _intervals(table, kind, len(having), seed)
     low, high, family_low, family_high = ([float(end) for end in column_ends] for column_ends in ends)
     complete = {
         cell: replace(bare[cell], low=low[k], high=high[k], family_low=family_low[k], family_high=family_high[k])
@@ -121,28 +141,15 @@ def _spread_of(noise: NoiseFloor, cell: LossOnModel) -> Spread:
     return noise.overall if cell == OVERALL else noise.spread_of(cell)
 
 
-def _intervals(
-    per_seed: Sequence[Floats],
-    resampled: Floats,
-    left_out: Floats,
-    spreads: Sequence[Spread | None],
-    cells: int,
-    seed: int,
-) -> tuple[Floats, Floats, Floats, Floats]:
-    """Return low, high, family low and family high of each column, (K,).
-
-    `per_seed`: (S,) for each column; `resampled` (R, K); `left_out` (K, P).
-    """
-    value, n_prompts = np.array([column.mean() for column in per_seed]), left_out.shape[1]
+def _intervals(columns: Columns, kind: Kind, cells: int, seed: int) -> tuple[Floats, Floats, Floats, Floats]:
+    """Return low, high, family low and family high of each column, (K,). The overall one is column `cells`."""
+    value, n_prompts = np.array([column.mean() for column in columns.per_seed]), columns.sums.shape[1]
     if n_prompts < 2:
         nothing = np.full(value.shape, NAN)
         return nothing, nothing, nothing, nothing
-    variance = np.nanvar(resampled, axis=0)
-    low, high = t_interval(value, *_errors(per_seed, variance, n_prompts, spreads, cells, pooled=False), 1 - 2 * TAIL)
-    bare = np.array([len(column) == 1 and spread is None for column, spread in zip(per_seed, spreads, strict=True)])
-    if bare.any():
-        low[bare], high[bare] = one_seed_interval(resampled[:, bare], value[bare], left_out[bare], 1 - 2 * TAIL)
-    errors, freedom = _errors(per_seed, variance, n_prompts, spreads, cells, pooled=True)
+    low, high = _own(columns, kind)
+    resampled, variance = columns.resampled, np.nanvar(columns.resampled, axis=0)
+    errors, freedom = _errors(columns, variance, n_prompts, cells)
     scale = n_prompts / (n_prompts - 1)
     apart = np.nan_to_num(resampled - value) * np.sqrt(scale)  # NaN: no example of the column was drawn
     added = np.sqrt(np.maximum(errors**2 - variance * scale, 0.0))
@@ -153,29 +160,46 @@ def _intervals(
     return low, high, np.minimum(low, value - reach[0]), np.maximum(high, value + reach[1])
 
 
-def _errors(
-    per_seed: Sequence[Floats],
-    variance: Floats,
-    n_prompts: int,
-    spreads: Sequence[Spread | None],
-    cells: int,
-    pooled: bool,
-) -> tuple[Floats, Floats]:
-    """Return the standard error and the degrees of freedom of each column, (K,) each.
+def _own(columns: Columns, kind: Kind) -> tuple[Floats, Floats]:
+    """Return low and high of each column alone, (K,): over prompts, and over seeds or, with one seed, over reruns.
 
-    With one seed they count prompts, and reruns where their spread is known; with several, prompts and seeds. `pooled`
-    takes the variance between seeds from all cells together where a cell's own estimate is smaller: with few seeds
-    some of many such estimates are tiny by chance. The overall column, from `cells` on, is not pooled with its parts.
+    Of sides that are the same to the last bit nothing is estimated: the difference is 0.
     """
+    counts = [len(column) for column in columns.per_seed]
+    low, high = np.zeros(len(counts)), np.zeros(len(counts))
+    reruns = [spread if n == 1 else None for spread, n in zip(columns.spreads, counts, strict=True)]
+    sd = np.array([np.sqrt(2) * spread.sd if spread else 0.0 for spread in reruns])
+    freedom = np.array([spread.freedom if spread else 1.0 for spread in reruns])
+    for seeds in sorted(set(counts)):
+        group = [k for k, n in enumerate(counts) if n == seeds and not columns.identical[k]]
+        low[group], high[group] = estimate_interval(
+            kind,
+            np.array([columns.per_seed[k] for k in group]).reshape(len(group), seeds).T,
+            columns.sums[group],
+            columns.sizes[group],
+            columns.resampled[:, group],
+            (sd[group], freedom[group]),
+            1 - 2 * TAIL,
+        )
+    return low, high
+
+
+def _errors(columns: Columns, variance: Floats, n_prompts: int, cells: int) -> tuple[Floats, Floats]:
+    """Return the standard error and the degrees of freedom of each column, (K,) each, for the intervals of all.
+
+    With one seed they count prompts, and reruns where their spread is known; with several, prompts and seeds. The
+    variance between seeds is that of all cells together where a cell's own estimate is smaller: with few seeds some of
+    many such estimates are tiny by chance. The overall column, from `cells` on, is not pooled with its parts.
+    """
+    per_seed = columns.per_seed
     errors, freedom = np.empty(len(per_seed)), np.empty(len(per_seed))
     kinds = [(len(column), k < cells) for k, column in enumerate(per_seed)]
     for kind in sorted(set(kinds)):
         group = [k for k, own_kind in enumerate(kinds) if own_kind == kind]
-        pool = len(group) if pooled else 1
         errors[group], freedom[group] = standard_errors(
-            np.array([per_seed[k] for k in group]).T, variance[group], n_prompts, pool
+            np.array([per_seed[k] for k in group]).T, variance[group], n_prompts, len(group)
         )
-    for k, spread in enumerate(spreads):
+    for k, spread in enumerate(columns.spreads):
         if spread is not None and spread.sd > 0 and len(per_seed[k]) == 1:
             prompts, reruns = errors[k] ** 2, 2 * spread.sd**2
             freedom[k] = (prompts + reruns) ** 2 / (prompts**2 / freedom[k] + reruns**2 / spread.freedom)

@@ -15,7 +15,9 @@ from harness.compare.paired import OVERALL, Difference, cell_weights, difference
 from harness.compare.sides import Side, Values, check_pairable, read_side, read_values
 from harness.compare.verdict import check_metric, gain
 from harness.run_folder.noise_floor import SHARE, LossOnModel, NoiseFloor, Spread
+from harness.statistics.estimate_interval import difference_of
 from harness.statistics.intervals import Floats
+from harness.statistics.metrics import kind_of
 
 
 def calibrate(
@@ -39,7 +41,8 @@ def calibrate(
         }
         for (base, new), (base_values, new_values) in zip(pairwise(sides), pairwise(values), strict=True)
     ]
-    gates = [_columns(*differences(pairs, floor, resamples, seed)) for pairs in neighbours]
+    kind = difference_of(kind_of(metric))
+    gates = [_columns(*differences(pairs, kind, floor, resamples, seed)) for pairs in neighbours]
     reaches = {
         cell: float(np.mean([_reach(difference, metric) for difference in column]))
         for cell, column in zip([*cells, OVERALL], zip(*gates, strict=True), strict=True)

@@ -3,9 +3,7 @@
 In terms of the gain, NEW - BASE of a metric that is better when higher (the other way round otherwise), with 95 %
 intervals, of which each end is missed 2.5 % of the time:
 
-- a cell passes where the lower end of its own interval lies above -margin (non-inferiority); for a share of which
-  fewer than 20 examples changed, the exact (Poisson) bound must too: what did not happen in a few examples may still
-  be likely;
+- a cell passes where the lower end of its own interval lies above -margin (non-inferiority);
 - it regresses where the upper end of the interval that holds for all cells together lies below -margin;
 - else it is inconclusive: more prompts or seeds, or a wider margin, would tell.
 
@@ -23,17 +21,12 @@ import math
 from dataclasses import dataclass
 from enum import Enum
 
-from scipy.special import gammaincinv
-
 from harness.api.errors import HarnessError
 from harness.compare.comparison import Comparison
-from harness.compare.paired import TAIL, Difference
+from harness.compare.paired import Difference
 from harness.compare.sides import Trouble
 from harness.statistics.intervals import FEWEST_CLUSTERS, MIN_PROMPTS
 from harness.statistics.metrics import METRICS
-
-RARE = 20
-"""With fewer changed examples the bootstrap interval of a share is too narrow."""
 
 ONE_SEED = "One seed and no noise floor: another training run may differ by more than the margin."
 
@@ -244,19 +237,10 @@ def _notes(comparison: Comparison, margin: float) -> list[str]:
 
 
 def gain(difference: Difference, metric: str) -> tuple[float, float, float]:
-    """Return the gain of NEW over BASE, its lower end, and the upper end that holds for all cells together.
-
-    Of n values that each may fall by 1, of which `changed` did change, no more than the Poisson bound would have been
-    expected to (97.5 %); the bootstrap does not know that.
-    """
-    sign = 1 if METRICS[metric].direction == "higher" else -1
-    low, family_high = (
-        (difference.low, difference.family_high) if sign == 1 else (-difference.high, -difference.family_low)
-    )
-    if METRICS[metric].unit == "share" and difference.changed < RARE and not difference.identical:
-        unseen = float(gammaincinv(difference.changed + 1, 1 - TAIL)) - difference.changed
-        low = min(low, sign * difference.value - unseen / max(difference.n, 1))
-    return sign * difference.value, low, family_high
+    """Return the gain of NEW over BASE, its lower end, and the upper end that holds for all cells together."""
+    if METRICS[metric].direction == "higher":
+        return difference.value, difference.low, difference.family_high
+    return -difference.value, -difference.high, -difference.family_low
 
 
 def check_metric(metric: str) -> None:

@@ -22,6 +22,7 @@ class Code:
 Hint = tuple[str | Term | Code, ...]
 """The pieces of one hint, in order."""
 
+FEW_MEANS = "fewer than ten prompts have a wrong pair (or fewer than ten a right one): the interval rests on few"
 HOW_TO_READ: tuple[Hint, ...] = (
     (
         Term("rank"),
@@ -35,7 +36,7 @@ HOW_TO_READ: tuple[Hint, ...] = (
     ),
     (
         "Brackets after a number: 95 % interval over prompts, paired between losses; over prompts and seeds where "
-        "there are several seeds.",
+        f"there are several seeds. ‡ {FEW_MEANS}.",
     ),
     (
         "All accuracies are shares of held-out pairs whose chosen response has more reward. ",

@@ -56,7 +56,9 @@ def _row(row: Row) -> dict[str, Any]:
         "status": row.status,
         "reason": row.reason,
         "seeds": row.seeds,
-        "metrics": {name: _estimate(estimate) | {"n": estimate.n} for name, estimate in row.metrics.items()},
+        "metrics": {
+            name: _estimate(estimate) | {"n": estimate.n, "few": estimate.few} for name, estimate in row.metrics.items()
+        },
         "metric_reasons": row.metric_reasons,
         "readings": {reading: _standing(standing) for reading, standing in row.readings.items()},
         "vs_base": {name: _estimate(estimate) for name, estimate in row.vs_base.items()},

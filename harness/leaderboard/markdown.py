@@ -8,6 +8,7 @@ from functools import partial
 
 from harness.leaderboard.decide.wording import choice
 from harness.leaderboard.formatting import (
+    FEW,
     MISSING,
     heading,
     markdown_table,
@@ -87,7 +88,7 @@ def _columns(board: Board, ranked_by: str) -> dict[str, Callable[[Row], str]]:
 
 
 def _metric(metric: str, row: Row) -> str:
-    return number_with_interval(row.metrics[metric])
+    return number_with_interval(row.metrics[metric]) + FEW * row.metrics[metric].few
 
 
 def _common(row: Row) -> str:

@@ -13,6 +13,7 @@ from harness.leaderboard.decide import wording
 from harness.leaderboard.decide.estimates import Estimate
 from harness.leaderboard.formatting import (
     BORDERLINE,
+    FEW_ON_TERMINAL,
     MISSING_ON_TERMINAL,
     heading,
     number,
@@ -20,6 +21,7 @@ from harness.leaderboard.formatting import (
     ranks,
     smallest_difference,
 )
+from harness.leaderboard.hints import FEW_MEANS
 from harness.leaderboard.table import BESIDE, BY, Board, Row, Table
 
 COMMON = "pairwise_accuracy@mean"
@@ -38,7 +40,7 @@ def render(table: Table, width: int = 120) -> str:
         _print(console, "", board.title, *board.conclusions)
         _print(console, f"{_counts(board)}, ranked by {table.ranked_by}, 95 % intervals")
         console.print(_grid(board, table.ranked_by, width < NARROW))
-        _print(console, *(f"  {line}" for line in _remarks(board, width < NARROW)))
+        _print(console, *(f"  {line}" for line in _remarks(board, table.ranked_by, width < NARROW)))
     if table.boards:
         common = [one for one in table.boards[-1].disclaimers if not one.startswith(wording.BORDERLINE)]
         _print(console, "", *(f"  {sentence}" for sentence in common))
@@ -54,13 +56,15 @@ def _counts(board: Board) -> str:
     return f"{board.n_pairs} pairs of {board.n_prompts} prompts"
 
 
-def _remarks(board: Board, narrow: bool) -> list[str]:
+def _remarks(board: Board, ranked_by: str, narrow: bool) -> list[str]:
     """Return what stands under a board's table: systems without a result, what tuning chose, what could be detected."""
     lines = [f"{row.label}: {row.status}: {row.reason}" for row in board.rows if row.status != "ok"]
     if len(board.models) == 1:
         lines += [f"{row.label}: {wording.choice(row.tuned[board.model])}" for row in board.rows if row.tuned]
     if not narrow:
         lines.append(f"{RANKS}: rank if read by {'/'.join(BY)}")
+    if any(row.metrics[metric].few for row in board.rows for metric in (*BESIDE, ranked_by)):
+        lines.append(f"{FEW_ON_TERMINAL.strip()}: {FEW_MEANS}")
     lines += [sentence for sentence in board.disclaimers if sentence.startswith(wording.BORDERLINE)]
     detectable = smallest_difference(
         board.minimum_detectable_difference, board.minimum_detectable_planned, board.pairs_compared
@@ -105,4 +109,4 @@ def _number(value: float | None, form: str = ".3f") -> str:
 
 
 def _interval(estimate: Estimate, form: str = ".3f") -> str:
-    return number_with_interval(estimate, form, MISSING_ON_TERMINAL)
+    return number_with_interval(estimate, form, MISSING_ON_TERMINAL) + FEW_ON_TERMINAL * estimate.few

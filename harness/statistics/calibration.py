@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.statistics.intervals import Floats, cluster_sums
+from harness.statistics.proportions import proportion_interval
 
 BINS = 10
 """Number of bins of equal width for confidences from 0.5 to 1."""
@@ -65,26 +66,26 @@ def ece_examples(margin: Floats) -> Floats:
 def reliability(prompt: NDArray[np.int64], margin: Floats, n_prompts: int) -> tuple[Bin, ...]:
     """Return the bins of a reliability diagram (Niculescu-Mizil & Caruana 2005); none where no margin is known.
 
-    `prompt`, `margin`: (n,), several seeds or models one after another; `prompt` counts from 0. The interval is
-    Wilson's (1927) at the effective number of pairs: n over the design effect of prompts (Korn & Graubard 1998).
+    `prompt`, `margin`: (n,), several seeds or models one after another; `prompt` counts from 0. The interval is that of
+    every share (`proportion_interval`).
     """
     known = np.isfinite(margin)
     if not known.any():
         return ()
     confidence, right, place = _read(margin)
     edges = np.linspace(0.5, 1, BINS + 1)
+    inside = known & (place == np.arange(BINS)[:, None])  # (BINS, n)
+    low, high = proportion_interval(*cluster_sums(prompt, np.where(inside, right, np.nan), n_prompts))
     bins = []
-    for k in range(BINS):
-        here = known & (place == k)
-        low, high = _wilson(prompt[here], right[here], n_prompts)
+    for k, here in enumerate(inside):
         bins.append(
             Bin(
                 start=float(edges[k]),
                 end=float(edges[k + 1]),
                 confidence=float(confidence[here].mean()) if here.any() else float("nan"),
                 accuracy=float(right[here].mean()) if here.any() else float("nan"),
-                low=low,
-                high=high,
+                low=float(low[k]),
+                high=float(high[k]),
                 n=int(here.sum()),
             )
         )
@@ -98,22 +99,3 @@ def _read(margin: Floats) -> tuple[Floats, Floats, NDArray[np.int64]]:
     confidence = expit(np.abs(margin))
     place = np.clip(np.floor((np.nan_to_num(confidence, nan=0.5) - 0.5) * 2 * BINS), 0, BINS - 1).astype(np.int64)
     return confidence, wins(margin), place
-
-
-def _wilson(prompt: NDArray[np.int64], right: Floats, n_prompts: int) -> tuple[float, float]:
-    """Return the 95 % interval of the share of right pairs, see `reliability`; NaN without pairs."""
-    from scipy.special import stdtrit
-
-    if not len(right):
-        return float("nan"), float("nan")
-    share, n = float(right.mean()), len(right)
-    sums, sizes = cluster_sums(prompt, right, n_prompts)
-    clusters = int((sizes > 0).sum())
-    freedom = max(clusters - 1, 1)
-    independent = share * (1 - share) / n
-    clustered = float(((sums - share * sizes) ** 2).sum()) / n**2 * clusters / freedom
-    # if all are right or all wrong, nothing shows how alike the pairs of a prompt are: each prompt counts once
-    effective = n / max(clustered / independent, 1.0) if independent > 0 else clusters
-    square = float(stdtrit(float(freedom), 0.975)) ** 2 / effective
-    half = float(np.sqrt(square * share * (1 - share) + square**2 / 4))
-    return (share + square / 2 - half) / (1 + square), (share + square / 2 + half) / (1 + square)

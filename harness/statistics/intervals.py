@@ -1,4 +1,4 @@
-"""Intervals: one paired bootstrap over prompts for everything. Imports no torch, no scipy.stats.
+"""Intervals: one paired bootstrap over prompts for all that is no share. Imports no torch, no scipy.stats.
 
 Legend of shapes: P prompts (the clusters), R resamples, K systems (or columns), S seeds, n examples.
 
@@ -100,7 +100,7 @@ def acceleration(left_out: Floats) -> Floats:
 def one_seed_interval(
     resampled: Floats, estimate: Floats, left_out: Floats, level: float = 0.95
 ) -> tuple[Floats, Floats]:
-    """Return (low, high), (K,) each, as on boards and in gates for one seed: BCa with expanded tails.
+    """Return (low, high), (K,) each, over prompts alone, of means that are no shares: BCa with expanded tails.
 
     `resampled` (R, K), `left_out` (K, P). BCa has no interval for a column without spread; it gets percentiles.
     """
@@ -199,14 +199,6 @@ def with_variance(errors: Floats, freedom: Floats, variance: Floats, of_freedom:
     own = errors**2
     both = _ratio((own + variance) ** 2, own**2 / freedom + variance**2 / of_freedom)
     return np.sqrt(own + variance), np.where(variance > 0, both, freedom)
-
-
-def t_interval(estimate: Floats, error: Floats, freedom: Floats, level: float = 0.95) -> tuple[Floats, Floats]:
-    """Return (low, high), (K,) each, for several seeds: estimate -+ Student's quantile times the standard error."""
-    from scipy.special import stdtrit
-
-    half = stdtrit(freedom, (1 + level) / 2) * error
-    return estimate - half, estimate + half
 
 
 def _ratio(above: Floats, below: Floats) -> Floats:

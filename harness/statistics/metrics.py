@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from harness.run_folder.tables import Columns, columns_of
 from harness.statistics.calibration import brier_examples, ece_examples, wins
+from harness.statistics.estimate_interval import Kind
 from harness.statistics.intervals import Floats
 from harness.statistics.rank_correlations import kendall_examples, slope_examples, spearman_examples
 from harness.statistics.within_prompt import best_of_n, correlations, lists, ndcg
@@ -94,7 +95,7 @@ _OWN: tuple[tuple[str, str, Literal["higher", "lower", "none"], str, str], ...] 
     ("brier", "squared probability", "lower", "mean (1 - sigmoid(margin))^2; 0.25: no opinion", "Brier 1950"),
     (
         *("ece", "probability", "lower"),
-        "expected calibration error of sigmoid(margin), 10 bins of confidence",
+        "expected calibration error, 10 bins of confidence; biased upwards near 0, no interval below 100 prompts",
         "Guo et al. 2017, arXiv:1706.04599",
     ),
     ("margin", "reward", "none", "mean reward of chosen minus rejected, in the loss's own scale", ""),
@@ -149,6 +150,12 @@ def _registry() -> dict[str, Metric]:
 
 METRICS: Mapping[str, Metric] = _registry()
 """Every metric by name, in the order of the board."""
+
+
+def kind_of(metric: str) -> Kind:
+    """Return which interval a metric has; a share's examples are right (1), wrong (0) or a tie (1/2), except NDCG's."""
+    share = METRICS[metric].unit == "share" and metric != "ndcg"
+    return "proportion" if share else "distance" if metric == "ece" else "mean"
 
 
 def is_of_responses(metric: str) -> bool:

@@ -139,8 +139,8 @@ def test_a_single_family_interval_is_that_of_the_normal_and_more_cells_widen_it(
     def ratio(one: Difference) -> float:
         return (one.family_high - one.value) / ((one.high - one.low) / 2)
 
-    alone, _ = differences(cells(1))
-    many, _ = differences(cells(20))
+    alone, _ = differences(cells(1), "difference")
+    many, _ = differences(cells(20), "difference")
     assert ratio(alone[0]) == pytest.approx(1.0, abs=0.05)
     # 20 independent cells and their mean: the one-sided Sidak quantile of about 21 over that of one
     expected = scipy_stats.norm.ppf(0.975 ** (1 / 21)) / scipy_stats.norm.ppf(0.975)

@@ -98,10 +98,10 @@ def test_an_improvement_passes(runs: tuple[Path, Path], write_cell: Write) -> No
 
 
 def test_few_pairs_do_not_show_that_nothing_was_lost(runs: tuple[Path, Path], write_cell: Write) -> None:
-    # no pair changes sides, but the rewards do: with 100 pairs up to -ln(0.025) / 100 = 0.037 may be hidden
+    # no pair changes sides, but the rewards do: with 100 pairs up to z^2 / (100 + z^2) = 0.037 may be hidden
     write_both(*runs, write_cell, model_margins(n=100) * 1.01)
     assert run_gate(*runs, 0.03).exit_code == 4
-    assert gate(compare(*runs), 0.03).smallest_margin == pytest.approx(-np.log(0.025) / 100)
+    assert gate(compare(*runs), 0.03).smallest_margin == pytest.approx(1.959964**2 / (100 + 1.959964**2))
     assert run_gate(*runs, 0.04).exit_code == 0
     write_both(*runs, write_cell, model_margins(n=20) * 1.01)
     text, code = run_gate(*runs, 0.5)

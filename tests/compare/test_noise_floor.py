@@ -101,7 +101,7 @@ def test_with_a_noise_floor_the_interval_covers_reruns(tmp_path: Path, write_cel
         overall=spread,
         smallest_margin=0.05,
     )
-    narrow, wide = differences(pairs)[0][0], differences(pairs, floor)[0][0]
+    narrow, wide = differences(pairs, "difference")[0][0], differences(pairs, "difference", floor)[0][0]
     prompts = (narrow.high - narrow.low) / 2 / 1.96
     assert (wide.high - wide.low) / 2 == pytest.approx(1.96 * np.sqrt(prompts**2 + 2 * 0.015**2), rel=0.03)
 

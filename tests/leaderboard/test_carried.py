@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from scipy import stats as scipy_stats
 
 from harness.leaderboard import write
 from harness.leaderboard.decide.estimates import Resampling, Unit, Values, differences, estimates, samples
+from harness.leaderboard.formatting import number_with_interval
 from harness.leaderboard.table import Row, build
 from harness.run_folder.paths import RECORD
 from harness.run_folder.store import read_records
@@ -82,17 +84,35 @@ def test_the_interval_of_a_difference_is_that_of_the_differences() -> None:
     units = {Unit("one", "m", 0): one, Unit("other", "m", 0): other, Unit("apart", "m", 0): one - other}
     values = Values(prompt=np.arange(90) % 30, n_prompts=30, units=units)
     resampling = Resampling(resamples=2000, seed=0)
-    metric = samples({"metric": values}, ("one", "other", "apart"), ("m",), (0,), resampling)["metric"]
+    metric = samples({"margin": values}, ("one", "other", "apart"), ("m",), (0,), resampling)["margin"]
     apart, direct = differences(metric, "other")["one"], estimates(metric)["apart"]
     assert (apart.value, apart.low, apart.high) == pytest.approx((direct.value, direct.low, direct.high), abs=1e-9)
+
+
+def test_an_estimate_says_where_few_errors_carry_it_and_nothing_lies_apart_from_itself() -> None:
+    accuracy = {"one": 0.95, "other": 0.7, "worst": 0.05}  # of 100 prompts: 5, 30, and 5 right
+    units = {Unit(label, "m", 0): (np.arange(100) < 100 * share).astype(float) for label, share in accuracy.items()}
+    values = Values(prompt=np.arange(100), n_prompts=100, units=units)
+    by_metric = {"pairwise_accuracy": values, "margin": values}
+    by_metric["ece"] = replace(values, prompt=values.prompt // 2, n_prompts=50)
+    drawn = samples(by_metric, tuple(accuracy), ("m",), (0,), Resampling(resamples=100, seed=0))
+    few = {name: [one.few for one in estimates(sample).values()] for name, sample in drawn.items()}
+    assert few["pairwise_accuracy"] == [True, False, True]
+    assert not any(few["margin"])
+    apart = differences(drawn["pairwise_accuracy"], "one")
+    assert (apart["one"].value, apart["one"].low, apart["one"].high) == (0, 0, 0)
+    assert apart["other"].low < -0.25 < apart["other"].high < 0
+    alone = estimates(drawn["ece"])["one"]  # 50 prompts: the number stands alone
+    assert number_with_interval(alone) == "0.950"
+    assert np.isfinite(differences(drawn["ece"], "one")["other"].low)
 
 
 def test_a_one_seed_interval_is_scipys_bca_a_little_wider(small_run: Path) -> None:
     record = next(one for one in read_records(small_run) if one.label == "fair")
     table = record.rows()
-    right = (table["reward_chosen"] > table["reward_rejected"]).groupby(table["prompt_id"]).agg(["sum", "size"])
+    margin = (table["reward_chosen"] - table["reward_rejected"]).groupby(table["prompt_id"]).agg(["sum", "size"])
     theirs = scipy_stats.bootstrap(
-        (right["sum"].to_numpy(float), right["size"].to_numpy(float)),
+        (margin["sum"].to_numpy(float), margin["size"].to_numpy(float)),
         lambda sums, sizes, axis=-1: sums.sum(axis) / sizes.sum(axis),
         paired=True,
         vectorized=True,
@@ -100,7 +120,7 @@ def test_a_one_seed_interval_is_scipys_bca_a_little_wider(small_run: Path) -> No
         method="BCa",
         rng=RNG(2),
     ).confidence_interval
-    ours = rows_of(small_run)["fair"].metrics["pairwise_accuracy"]
+    ours = rows_of(small_run)["fair"].metrics["margin"]
     # 40 prompts: Student's quantile and (P - 1) / P widen by a factor of 1.045
     assert (ours.high - ours.low) / (theirs.high - theirs.low) == pytest.approx(1.045, abs=0.06)
     assert (ours.low + ours.high) / 2 == pytest.approx((theirs.low + theirs.high) / 2, abs=0.01)

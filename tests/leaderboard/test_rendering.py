@@ -57,12 +57,12 @@ def test_the_json_has_the_promised_shape(small_run: Path) -> None:
         "reason": "",
     }
     assert list(first["metrics"]) == list(METRICS)
-    assert list(first["metrics"]["pairwise_accuracy"]) == ["value", "low", "high", "n"]
+    assert list(first["metrics"]["pairwise_accuracy"]) == ["value", "low", "high", "n", "few"]
     assert first["metrics"]["pairwise_accuracy"]["value"] == 0.9
     assert first["spend"]["seconds"] == 2.0
     base = next(row for row in board["rows"] if row["loss"] == "base")
     assert base["rank"] is None
-    assert base["metrics"]["pairwise_accuracy"] == {"value": None, "low": None, "high": None, "n": 0}
+    assert base["metrics"]["pairwise_accuracy"] == {"value": None, "low": None, "high": None, "n": 0, "few": False}
     assert list(first["readings"]["learned"]) == ["rank", "rank_low", "rank_high", "tier", "borderline"]
     assert list(board["comparisons"]) == list(first["readings"])
     for pairs in board["comparisons"].values():

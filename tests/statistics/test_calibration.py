@@ -75,11 +75,11 @@ def test_reliability_bins_by_hand() -> None:
     assert reliability(np.arange(2), np.full(2, NAN), 2) == ()
 
 
-def test_a_bins_interval_is_wilsons_where_every_pair_has_its_own_prompt() -> None:
+def test_a_bins_interval_is_the_exact_one_where_every_pair_has_its_own_prompt() -> None:
     margin = np.where(np.arange(2000) < 1500, 0.01, -0.01)
     one = reliability(np.arange(2000), margin, 2000)[0]
-    theirs = scipy_stats.binomtest(1500, 2000).proportion_ci(method="wilson")
-    assert (one.low, one.high) == pytest.approx((theirs.low, theirs.high), abs=1e-4)
+    theirs = scipy_stats.binomtest(1500, 2000).proportion_ci(method="exact")
+    assert (one.low, one.high) == pytest.approx((theirs.low, theirs.high), abs=1e-9)
 
 
 def test_copies_of_a_prompts_pair_make_a_bins_interval_no_narrower() -> None:

@@ -17,7 +17,6 @@ from harness.statistics.intervals import (
     resample_counts,
     resampled_means,
     standard_errors,
-    t_interval,
 )
 
 RNG = np.random.default_rng
@@ -121,27 +120,6 @@ def test_intervals_over_prompts_cover_and_those_over_pairs_do_not() -> None:
             covered[k] += low[0] <= truth <= high[0]
     assert 0.91 <= covered[0] / 200 <= 0.985
     assert covered[1] / 200 < 0.85
-
-
-def test_intervals_over_three_seeds_cover_where_a_bootstrap_over_prompts_alone_does_not() -> None:
-    rng, prompts, seeds = RNG(3), 60, 3
-    counts, covered = resample_counts(prompts, 500), np.zeros(2)
-    sizes = np.ones((1, prompts))
-    for _ in range(300):
-        values = (
-            rng.normal(size=prompts) * 0.3
-            + rng.normal(size=(seeds, 1)) * 0.04
-            + rng.normal(size=(seeds, prompts)) * 0.1
-        )
-        drawn = resampled_means(counts, values.mean(0, keepdims=True), sizes)
-        mean = values.mean(keepdims=True)[0]
-        ends = (
-            t_interval(mean, *standard_errors(values.mean(1, keepdims=True), drawn.var(0), prompts)),
-            interval(drawn, mean),
-        )
-        covered += [low[0] <= 0 <= high[0] for low, high in ends]
-    assert 0.91 <= covered[0] / 300 <= 0.99
-    assert covered[1] < covered[0] - 6
 
 
 def test_satterthwaites_degrees_of_freedom_lie_between_seeds_and_prompts() -> None:

@@ -10,18 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.statistics.calibration import Bin, reliability
-from harness.statistics.intervals import (
-    Floats,
-    cluster_sums,
-    means_left_out,
-    one_seed_interval,
-    resample_counts,
-    resampled_means,
-    standard_errors,
-    t_interval,
-)
-from harness.statistics.metrics import METRICS
+from harness.statistics.estimate_interval import Kind, difference_of, estimate_interval
+from harness.statistics.intervals import Floats, cluster_sums, resample_counts, resampled_means
+from harness.statistics.metrics import METRICS, kind_of
 from harness.statistics.pairwise_tests import PairwiseTests, compare
+from harness.statistics.proportions import few_errors
 from harness.statistics.yardsticks import READINGS
 
 NAN = float("nan")
@@ -45,6 +38,9 @@ class Estimate:
     low: float = NAN
     high: float = NAN
     n: int = 0
+    few: bool = False
+    """Fewer than ten prompts have a wrong pair, or fewer than ten a right one; the interval rests on few. False where
+    the metric is no share."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,6 +103,8 @@ class Sample:
     """(K, P): examples of each prompt."""
     n: int
     n_prompts: int
+    kind: Kind
+    """Which interval it has."""
     reruns: Reruns | None = None
     """Of one seed, where it was measured."""
 
@@ -123,7 +121,7 @@ def samples(
     A value is the mean over models, each weighing the same. Baseline rows stand for every seed. Metrics with as many
     prompts are resampled together, in one matrix product.
     """
-    by_metric = {name: _unresampled(values, labels, models, seeds) for name, values in metrics.items()}
+    by_metric = {name: _unresampled(name, values, labels, models, seeds) for name, values in metrics.items()}
     for n_prompts in sorted({sample.n_prompts for sample in by_metric.values() if sample.labels}):
         names = [name for name, sample in by_metric.items() if sample.labels and sample.n_prompts == n_prompts]
         drawn = resampled_means(
@@ -139,14 +137,23 @@ def samples(
     return by_metric
 
 
-def _unresampled(values: Values, labels: Sequence[str], models: Sequence[str], seeds: Sequence[int]) -> Sample:
+def _unresampled(
+    metric: str, values: Values, labels: Sequence[str], models: Sequence[str], seeds: Sequence[int]
+) -> Sample:
     """Return the sample of a metric before its prompts are resampled."""
     per_label = {label: _of_system(values, label, models, seeds) for label in labels}
     having = {label: own.mean(1) for label, own in per_label.items() if own is not None}  # (S, n)
     if not having:
         none = np.empty((0, 0))
         return Sample(
-            labels=(), per_seed=np.empty((len(seeds), 0)), resampled=none, sums=none, sizes=none, n=0, n_prompts=0
+            labels=(),
+            per_seed=np.empty((len(seeds), 0)),
+            resampled=none,
+            sums=none,
+            sizes=none,
+            n=0,
+            n_prompts=0,
+            kind=kind_of(metric),
         )
     per_seed_KSn = np.array(list(having.values()))
     sums, sizes = cluster_sums(values.prompt, per_seed_KSn.mean(1), values.n_prompts)
@@ -158,34 +165,44 @@ def _unresampled(values: Values, labels: Sequence[str], models: Sequence[str], s
         sizes=sizes,
         n=len(values.prompt),
         n_prompts=values.n_prompts,
+        kind=kind_of(metric),
     )
 
 
 def estimates(sample: Sample) -> dict[str, Estimate]:
-    """Return the estimate of each system: BCa interval for one seed, Student's t for several.
+    """Return the estimate of each system, with the interval of its kind: see `estimate_interval`.
 
     To 10 significant digits: the rest depends on the chip, and every rendering must round the same number.
     """
-    value, low, high = ([float(f"{number:.10g}") for number in numbers] for numbers in _intervals(sample))
+    extra = None
+    if sample.reruns is not None:
+        extra = sample.reruns.sd, np.full_like(sample.reruns.sd, sample.reruns.freedom)
+    ends = estimate_interval(sample.kind, sample.per_seed, sample.sums, sample.sizes, sample.resampled, extra)
+    value, low, high = ([float(f"{number:.10g}") for number in numbers] for numbers in (sample.per_seed.mean(0), *ends))
+    few = few_errors(sample.sums, sample.sizes) if sample.kind == "proportion" else np.zeros(len(value), bool)
     return {
-        label: Estimate(value=value[k], low=low[k], high=high[k], n=sample.n) for k, label in enumerate(sample.labels)
+        label: Estimate(value=value[k], low=low[k], high=high[k], n=sample.n, few=bool(few[k]))
+        for k, label in enumerate(sample.labels)
     }
 
 
 def differences(sample: Sample, to: str) -> dict[str, Estimate]:
-    """Return each system's paired difference to the system `to`; empty where `to` lacks the metric."""
+    """Return each system's paired difference to the system `to`, 0 for itself; empty where `to` lacks the metric."""
     if to not in sample.labels:
         return {}
     base = [sample.labels.index(to)]
-    return estimates(
+    apart = estimates(
         replace(
             sample,
             per_seed=sample.per_seed - sample.per_seed[:, base],
             resampled=sample.resampled - sample.resampled[:, base],
             sums=sample.sums - sample.sums[base],
             reruns=_of_differences(sample.reruns, base[0]),
+            kind=difference_of(sample.kind),
         )
     )
+    itself = 0.0 if sample.n_prompts > 1 else NAN
+    return apart | {to: replace(apart[to], low=itself, high=itself)}
 
 
 def only_systems(sample: Sample, labels: Sequence[str]) -> Sample:
@@ -243,26 +260,6 @@ def read_by(metric: str, reading: str) -> str:
         return stem
     assert reading in READINGS, reading
     return f"{stem}@{reading}" if f"{stem}@{reading}" in METRICS else f"pairwise_accuracy@{reading}"
-
-
-def _intervals(sample: Sample) -> tuple[Floats, Floats, Floats]:
-    value = sample.per_seed.mean(0)
-    if sample.n_prompts < 2 or not len(value):  # one prompt has no spread to read an interval from
-        return value, np.full(value.shape, np.nan), np.full(value.shape, np.nan)
-    if len(sample.per_seed) > 1:
-        return value, *t_interval(value, *standard_errors(sample.per_seed, sample.resampled.var(0), sample.n_prompts))
-    ends = one_seed_interval(sample.resampled, value, means_left_out(sample.sums, sample.sizes))
-    return value, *(_with_reruns(value, end, sample.reruns, sign) for end, sign in zip(ends, (-1, 1), strict=True))
-
-
-def _with_reruns(value: Floats, end: Floats, reruns: Reruns | None, sign: int, level: float = 0.95) -> Floats:
-    """Return the ends of intervals, (K,), moved out by an independent variance (MOVER, Zou & Donner 2008)."""
-    if reruns is None:
-        return end
-    from scipy.special import stdtrit
-
-    reach = stdtrit(reruns.freedom, (1 + level) / 2) * reruns.sd
-    return np.asarray(value + sign * np.hypot(end - value, reach))
 
 
 def _of_differences(reruns: Reruns | None, to: int) -> Reruns | None:

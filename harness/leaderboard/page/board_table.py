@@ -13,6 +13,7 @@ from harness.leaderboard.decide.estimates import Estimate
 from harness.leaderboard.decide.standings import Standing
 from harness.leaderboard.decide.wording import choice
 from harness.leaderboard.formatting import (
+    FEW,
     MISSING,
     heading,
     interval,
@@ -232,7 +233,7 @@ def _estimate(row: Row, metric: str) -> Estimate:
 def _number(estimate: Estimate, form: str = ".3f", mark: str = "") -> str:
     if math.isnan(estimate.value):
         return NO_VALUE
-    ends = _in_brackets(interval(estimate.low, estimate.high, form))
+    ends = _in_brackets(interval(estimate.low, estimate.high, form) + FEW * estimate.few)
     return f'<td class="stack" data-v="{_sortable(estimate.value)}">{number(estimate.value, form)}{mark}{ends}</td>'
 
 
