@@ -175,7 +175,7 @@ def _board(group: Group, models: tuple[str, ...]) -> Board:
         title=title(first, models, group.seeds, group.ranked_by),
         conclusions=conclusions(
             group.seeds,
-            {metric: of.leaders for metric, of in results.families.items()},
+            results.families,
             group.ranked_by,
             training_noise(group.noise, noise_floor),
         ),

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from harness.leaderboard.decide.estimates import OWN, Evidence, read_by
 from harness.leaderboard.decide.row_facts import Choice
+from harness.leaderboard.decide.standings import Family
 from harness.leaderboard.formatting import short_name, spoken_name
 from harness.run_folder.facts import BoardKey
 from harness.run_folder.noise_floor import NoiseFloor
@@ -45,12 +46,12 @@ def title(first: Record, models: Sequence[str], seeds: Sequence[int], ranked_by:
 
 
 def conclusions(
-    seeds: Sequence[int], leaders: Mapping[str, Sequence[str]], ranked_by: str, noise: str = ""
+    seeds: Sequence[int], families: Mapping[str, Family], ranked_by: str, noise: str = ""
 ) -> tuple[str, ...]:
     """Return what a board says and of what, one sentence or two per item.
 
-    `leaders`: the losses of the first tier, best first, by metric; the one ranked by, the learned one and the own one
-    are named. `noise`: `training_noise` where a noise floor is in use.
+    `families`: by metric; the one ranked by, the learned one and the own one are named. `noise`: `training_noise`
+    where a noise floor is in use.
     """
     own = read_by(ranked_by, OWN)
     named = {
@@ -59,7 +60,7 @@ def conclusions(
     }
     if ranked_by not in named:
         named = {ranked_by: spoken_name(short_name(ranked_by)), **named}
-    parts = [f"by {what}: {_listed(leaders[metric])}" for metric, what in named.items() if leaders.get(metric)]
+    parts = [f"by {what}: {_first_tier(families[metric])}" for metric, what in named.items() if families[metric].order]
     said = f"First tier {'; '.join(parts)}." if parts else ""
     return tuple(filter(None, ((noise or ONE_SEED) if len(seeds) == 1 else "", said)))
 
@@ -120,10 +121,11 @@ def _rule(ranked_by: str) -> str:
     return f"all losses read by {READ[reading]}"
 
 
-def _listed(losses: Sequence[str]) -> str:
-    if len(losses) > MOST_NAMED:
-        return f"{len(losses)} losses, led by {losses[0]}"
-    return ", ".join(losses)
+def _first_tier(of: Family) -> str:
+    leaders = of.leaders
+    if len(leaders) == len(of.order) > 1:
+        return f"all {len(leaders)} losses, none told apart"
+    return ", ".join(leaders) if len(leaders) <= MOST_NAMED else f"{len(leaders)} losses, led by {leaders[0]}"
 
 
 def borderline(pairs: Sequence[tuple[str, str]]) -> tuple[str, ...]:
