@@ -109,7 +109,7 @@ def _add(
     listwise: bool,
 ) -> _Response:
     """Return the response with this text to this prompt, added to `unique` if it is new."""
-    turns = [(turn.role, turn.content) for turn in context]
+    turns = [turn.parts for turn in context]
     name = hashlib.sha256(json.dumps([prompt_id, turns, text]).encode()).hexdigest()[:16]
     return unique.setdefault(
         name,
