@@ -111,6 +111,12 @@ def sft_examples(dataset: Dataset) -> list[tuple[tuple[Message, ...], str]]:
     return list(dict.fromkeys(sides))
 
 
+def say_refused(count: int, progress: Callable[[str], None]) -> None:
+    """Say how many examples the chat template refuses: they are left out of fine-tuning."""
+    if count:
+        progress(f"fine-tuning leaves out {count} examples that the chat template refuses")
+
+
 def content_key(*parts: object) -> str:
     """Return 16 hex digits over JSON-ready parts and the versions of the libraries that make weights."""
     versions = {name: version(name) for name in ("torch", "transformers", "tokenizers")}

@@ -88,6 +88,8 @@ class DataFacts(Facts):
     """Held-out pairs that were cut to the longest length."""
     skipped: dict[str, int] = Field(default_factory=dict)
     """Rows that were left out, by reason."""
+    left_out: dict[str, int] = Field(default_factory=dict)
+    """Pairs this model did not see, by split and reason: refused by its template, the same tokens on both sides."""
     notes: tuple[str, ...] = ()
     """What a reader of results must know of the data."""
 
