@@ -64,6 +64,8 @@ def _columns(value: Mapping[str, Any], where: str) -> list[Any] | None:
     columns = list(value.values())
     if columns and all(isinstance(column, dict) and column and not TURN_KEYS & column.keys() for column in columns):
         keys = list(dict.fromkeys(key for column in columns for key in column))
+        if all(name.isdecimal() for name in value) and not all(key.isdecimal() for key in keys):
+            return columns  # pandas' orient="index": the rows under their numbers
         return [{name: column[key] for name, column in value.items() if key in column} for key in keys]
     if len(columns) < 2 or not all(isinstance(column, list) and column for column in columns):
         return None

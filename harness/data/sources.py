@@ -38,6 +38,11 @@ def load(name_or_path: str, options: LoadOptions, sources: Mapping[str, DatasetS
     `HarnessError` for an unknown name or path, and for data that cannot be used.
     """
     if name_or_path in sources:
+        if options.columns or options.pairs_from_labels:
+            asked = "--columns" if options.columns else "--pairs-from-labels"
+            raise HarnessError(
+                f"{asked} is for files; got the data set '{name_or_path}', which needs none; leave it out"
+            )
         return sources[name_or_path].load(options)
     if name_or_path and os.path.isdir(name_or_path):
         return _from_folder(Path(name_or_path), options)

@@ -184,6 +184,10 @@ class BoardKey(Facts):
     reference_path: bool = False
     """Whether training ran on the plain path, `--plain-path`."""
     lenient: bool = False
+    columns: str | None = None
+    """Which columns of the data are what, `--columns`; absent where their names say it."""
+    pairs_from_labels: bool = False
+    """Whether labelled completions were paired, `--pairs-from-labels`."""
     limit: Count = None
     data_seed: Count = None
     trial_learning_rates: tuple[float, float] | None = None

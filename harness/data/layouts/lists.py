@@ -10,13 +10,16 @@ from typing import Any
 from harness.api import Listwise, Pair, Response
 from harness.data.layouts.pairs import Reading, context, prompt_id
 from harness.data.layouts.raw_pair import ABSENT, Absent, Column, RawList
-from harness.data.layouts.values import as_list, number
+from harness.data.layouts.values import as_list, as_turns, number
 from harness.data.prompts import pair_id_of
 from harness.data.raw import NoPairError, RowError, quoted
 
 TEXTS = ("content", "response", "text", "completion", "output", "answer", "generation")
 SCORES = ("score", "overall_score", "rating", "reward", "average_rating", "avg_rating", "fine-grained_score", "quality")
 MODELS = ("model", "model_name", "generator", "name")
+LABELS = {**dict.fromkeys(("true", "1", "1.0", "desirable", "good"), 1.0), **dict.fromkeys(("false", "0", "0.0"), 0.0)}
+LABELS |= dict.fromkeys(("undesirable", "bad", "-1"), 0.0)
+LABEL_RULE = "the good completions of a prompt with its bad ones, in the order of the rows"
 RULE = "best score against another response drawn with the data seed, as UltraFeedback was binarised"
 
 
@@ -70,16 +73,51 @@ def single(row: Mapping[str, Any], reading: Reading) -> RawList:
     assert text is not None
     assert score is not None
     assert reading.roles.prompt is not None
-    entry = {
-        name: value
-        for name, value in (("content", text.value), ("score", number(score.value, reading.textual)))
-        if value is not ABSENT
-    }
+    return _one(row, reading, text, number(score.value, reading.textual))
+
+
+def labelled(row: Mapping[str, Any], reading: Reading) -> RawList:
+    """Return the one response of a row as a list, with the score 1 where its label says that it is good, else 0."""
+    text, label = reading.column(row, "completion"), reading.column(row, "desirable")
+    assert text is not None
+    assert label is not None
+    said = LABELS.get(str(label.value).lower())
+    if said is None:
+        got = _got(label.value)
+        raise RowError("bad label", (label.name,), f"{label.name} is {got}, expected true or false")
+    return _one(row, reading, text, said)
+
+
+def _one(row: Mapping[str, Any], reading: Reading, text: Column, score: object) -> RawList:
+    assert reading.roles.prompt is not None
+    turns = as_turns(text.value)
+    only = turns[0] if isinstance(turns, list) and len(turns) == 1 else None
+    said = only.get("content") if isinstance(only, dict) and only.get("role") == "assistant" else text.value
+    entry = {name: value for name, value in (("content", said), ("score", score)) if value is not ABSENT}
     return RawList(
         prompt=Column(name=reading.roles.prompt, value=context(row, reading)),
         prompt_id=prompt_id(row, reading),
         responses=Column(name=text.name, value=[entry]),
     )
+
+
+def by_label(prompt: Listwise) -> list[Pair]:
+    """Return the good responses of a prompt paired with its bad ones, the first with the first and so on."""
+    good, bad = ([each.text for each in prompt.responses if each.score == score] for score in (1, 0))
+    pairs = [
+        Pair(
+            pair_id=pair_id_of(prompt.prompt_id, prompt.context, chosen, rejected),
+            prompt_id=prompt.prompt_id,
+            context=prompt.context,
+            chosen=chosen,
+            rejected=rejected,
+        )
+        for chosen, rejected in zip(good, bad, strict=False)
+        if chosen != rejected
+    ]
+    if not pairs:
+        raise NoPairError("prompts without completions of both labels", (), "the prompt has one label only")
+    return pairs
 
 
 def together(lists: tuple[Listwise, ...]) -> tuple[Listwise, ...]:

@@ -28,7 +28,7 @@ ALIASES: Mapping[str, tuple[str, ...]] = {
     ),
     "gap": (
         *("margin", "gap", "score_margin", "score_gap", "score_diff", "score_difference", "rating_gap"),
-        *("preference_strength", "strength", "delta"),
+        *("preference_strength", "strength"),
     ),
     "strength": (
         *("preference_strength", "strength", "overall_preference", "preference_score", "preference_rating"),

@@ -83,7 +83,8 @@ def _place(label: Column, roles: Roles) -> int:
     if said.replace("_", " ") in TIES or (said == "0" and ends == ("1", "2")):
         raise NoPairError("no preference", (label.name,), f"{label.name} says that neither response is better")
     for place, (name, end) in enumerate(zip((first, second), ends, strict=True)):
-        if not isinstance(value, bool) and said in (name, end, f"model_{end}", f"response_{end}", f"{end}_is_better"):
+        names = (name, end, f"model_{end}", f"response_{end}")
+        if not isinstance(value, bool) and said.removesuffix("_is_better") in names:
             return place
     raise RowError(
         "bad label",
@@ -136,7 +137,8 @@ def _side(side: Column, row: Mapping[str, Any], reading: Reading, before: list[o
         return Column(name=side.name, value=[*before, *replies])
     if not isinstance(side.value, str):
         raise RowError("not text", (side.name,), f"{side.name} is {quoted(side.value)}, expected text as in most rows")
-    return Column(name=side.name, value=[*before, {"role": "assistant", "content": side.value}])
+    said = side.value.strip() if reading.prompt == "transcript" else side.value  # as the turns of a transcript
+    return Column(name=side.name, value=[*before, {"role": "assistant", "content": said}])
 
 
 def _transcript(side: Column) -> object:
@@ -151,7 +153,7 @@ def _transcript(side: Column) -> object:
 
 
 def _listed(side: Column) -> object:
-    return side.value if isinstance(side.value, dict) else as_turns(side.value)
+    return as_turns(side.value, alone=False)
 
 
 _READ: Mapping[Kind, Callable[[Column], object]] = {"turns": _listed, "transcript": _transcript}

@@ -7,8 +7,8 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from harness.api import HarnessError
-from harness.data.layouts.lists import RULE, Keys, keys_of, scored_list, single
+from harness.api import HarnessError, LoadOptions
+from harness.data.layouts.lists import LABEL_RULE, RULE, Keys, keys_of, labelled, scored_list, single
 from harness.data.layouts.names import LOSERS, PAIR_ROLES, WINNERS, Roles, plain, roles_of
 from harness.data.layouts.pairs import Reading, chosen_and_rejected, two_responses
 from harness.data.layouts.raw_pair import RawList, RawPair
@@ -17,6 +17,9 @@ from harness.data.raw import RowError, Table, some
 
 SAMPLE = 100
 """Rows whose values say what a file is."""
+
+
+PROMPT, CHOSEN, REJECTED, COMPLETION = ("prompt",), ("chosen",), ("rejected",), ("completion",)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,16 +34,18 @@ class Layout:
     pair: Callable[[Mapping[str, Any], Reading], RawPair] | None = None
     listed: Callable[[Mapping[str, Any], Reading, Keys], RawList] | None = None
     one_response_a_row: bool = False
-    refused: str = ""
-    """Why no pairs can be made of it."""
+    labels: bool = False
+    """Whether each response has a label instead of a score: paired only where that is asked for."""
 
     def lacks(self, roles: Roles) -> list[str]:
         """Return the roles that no column has."""
         return [names[0] for names in self.needs if all(getattr(roles, name) is None for name in names)]
 
+    def shares(self, roles: Roles) -> int:
+        """Return how many of its roles are there; a prompt says nothing, since nearly every layout has one."""
+        return len(self.needs) - len(self.lacks(roles)) - (PROMPT in self.needs and roles.prompt is not None)
 
-PROMPT, CHOSEN, REJECTED = ("prompt",), ("chosen",), ("rejected",)
-COMPLETION = ("completion",)
+
 LAYOUTS = (
     Layout(name="chosen and rejected conversations", needs=(CHOSEN, REJECTED), side="turns", pair=chosen_and_rejected),
     Layout(
@@ -62,6 +67,12 @@ LAYOUTS = (
         pair=chosen_and_rejected,
     ),
     Layout(
+        name="two conversations and which is better",
+        needs=(("first",), ("second",), ("strength", "label")),
+        side="turns",
+        pair=two_responses,
+    ),
+    Layout(
         name="a prompt with two responses and which is better",
         needs=(PROMPT, ("first",), ("second",), ("strength", "label")),
         pair=two_responses,
@@ -76,7 +87,9 @@ LAYOUTS = (
     Layout(
         name="unpaired labels",
         needs=(PROMPT, COMPLETION, ("desirable",)),
-        refused="one completion a row with a label whether it is good, so no row has two responses to compare",
+        listed=lambda row, reading, keys: labelled(row, reading),
+        one_response_a_row=True,
+        labels=True,
     ),
 )
 HOUSE = Layout(name="conversations", needs=(CHOSEN, REJECTED), pair=chosen_and_rejected)
@@ -104,9 +117,9 @@ def columns_read(columns: Collection[str], given: str = "") -> list[str]:
     return [name for name in columns if name in read]
 
 
-def taken_for(table: Table, given: str = "") -> Taken:
+def taken_for(table: Table, options: LoadOptions) -> Taken:
     """Return the layout of a table of pairs. Raises `HarnessError` where it fits none."""
-    roles = _strength_or_label(table, roles_of(table.columns, given, table.where))
+    roles = _strength_or_label(table, roles_of(table.columns, options.columns, table.where))
     sides = (roles.chosen, roles.rejected) if roles.chosen and roles.rejected else (roles.first, roles.second)
     side = most(row.get(name) for row in _sample(table) for name in sides if name)
     prompt = most(row.get(roles.prompt) for row in _sample(table)) if roles.prompt else None
@@ -115,18 +128,26 @@ def taken_for(table: Table, given: str = "") -> Taken:
     layout = _fitting(roles, side)
     if layout is None:
         raise _fits_none(table, roles, side)
-    if layout.refused:
-        known = "; ".join(f"{each.name}: {_columns(each)}" for each in LAYOUTS if not each.refused)
-        raise HarnessError(
-            f"{table.where}: these are {layout.name}, {layout.refused}; got columns {some(sorted(table.columns))}, "
-            f"expected two responses to compare; put the good and the bad completion of a prompt into one row. "
-            f"Layouts that load: {known}"
-        )
+    if layout.labels and not options.pairs_from_labels:
+        raise _unpaired(table)
     if prompt is None and roles.prompt and layout.side in ("turns", "transcript"):
         roles = _without_prompt(table, roles)
     reading = Reading(roles=roles, side=side, prompt=prompt, textual=table.textual, scored=_scored(table, roles))
     keys = keys_of(row.get(roles.completions) for row in _sample(table)) if roles.completions else Keys()
     return Taken(layout=layout, reading=reading, keys=keys, words=_words(layout, reading, keys))
+
+
+def _unpaired(table: Table) -> HarnessError:
+    return HarnessError(
+        f"{table.where}: these are unpaired labels, one completion a row with a label whether it is good; got columns "
+        f"{some(sorted(table.columns))}, expected two responses to compare; --pairs-from-labels pairs the completions "
+        f"of prompts that have both labels. Layouts that load: {_known()}"
+    )
+
+
+def _known() -> str:
+    """Return the layouts that load, each with its columns."""
+    return "; ".join(f"{layout.name}: {_columns(layout)}" for layout in LAYOUTS if not layout.labels)
 
 
 def listwise_reading(table: Table) -> tuple[Reading, Keys]:
@@ -161,14 +182,15 @@ def _fitting(roles: Roles, side: Kind | None) -> Layout | None:
 
 def _fits_none(table: Table, roles: Roles, side: Kind | None) -> HarnessError:
     near = [layout for layout in LAYOUTS if side is None or layout.side in (None, side)] or list(LAYOUTS)
-    nearest = min(near, key=lambda layout: (len(layout.lacks(roles)), -len(layout.needs)))
+    nearest = max(near, key=lambda layout: (layout.shares(roles), -len(layout.lacks(roles))))
+    if not nearest.shares(roles):
+        nearest = next(layout for layout in LAYOUTS if layout.side == "text")
     lacks = nearest.lacks(roles)
-    known = "; ".join(f"{layout.name}: {_columns(layout)}" for layout in LAYOUTS if not layout.refused)
     asked = ",".join(f"{role}=COLUMN" for role in lacks)
     return HarnessError(
         f"{table.where}: no column '{lacks[0]}'; got columns {some(sorted(table.columns))}, which fit no layout; the "
         f"nearest is '{nearest.name}', which lacks {', '.join(lacks)}; rename or add the column, or name it with "
-        f"--columns {asked}. Layouts: {known}"
+        f"--columns {asked}. Layouts: {_known()}"
     )
 
 
@@ -176,7 +198,13 @@ def _columns(layout: Layout) -> str:
     return ", ".join(" or ".join(SHOWN.get(name, name) for name in names) for names in layout.needs)
 
 
-SHOWN = {"first": "response_1", "second": "response_2", "strength": "preference_strength", "scores": "score"}
+SHOWN = {
+    "first": "response_1",
+    "second": "response_2",
+    "strength": "preference_strength",
+    "scores": "score",
+    "desirable": "label",
+}
 """A column to name in errors for a role that is no column's name."""
 
 
@@ -243,4 +271,7 @@ def _words(layout: Layout, reading: Reading, keys: Keys) -> str:
         words += "; the turns that both sides share are the prompt"
     if {"gap", "strength"} & set(shown):
         words += "; the gap of the scores is the size of that number, 0 is a tie"
-    return words + (f"; pairs: {RULE}, by {keys.score}" if layout.listed else "")
+    if layout.listed is None:
+        return words
+    score = roles.scores if layout.one_response_a_row else keys.score
+    return words + (f"; pairs: {LABEL_RULE}" if layout.labels else f"; pairs: {RULE}, by {score}")

@@ -23,15 +23,18 @@ MARK = re.compile(r"(?:\A\s*|\n[ \t]*\n\s*)(Human|User|Assistant|System):[ \t]*"
 LINE_MARK = re.compile(r"(?:\A\s*|\n\s*)(Human|User|Assistant|System):[ \t]*", re.IGNORECASE)
 
 
-def as_turns(value: object) -> object:
-    """Return turns as a list of {role, content}, whatever they were written as; any other value as it is."""
+def as_turns(value: object, *, alone: bool = True) -> object:
+    """Return turns as a list of {role, content}, whatever they were written as; any other value as it is.
+
+    `alone`: whether one turn may stand without a list around it.
+    """
     if isinstance(value, str):
         value = _from_text(value)
     if isinstance(value, dict):
         columns = [value.get(key) for key in ("role", "content")]
         if all(isinstance(column, list) for column in columns):  # a column for each key: how older `datasets` save
             value = [dict(zip(value, cells, strict=False)) for cells in zip(*value.values(), strict=False)]
-        else:
+        elif alone:
             value = [value]
     return [_turn(turn) for turn in value] if isinstance(value, list) else value
 
