@@ -151,16 +151,23 @@ class _Prompts:
 
 
 def encode_many(
-    tokenizer: PreTrainedTokenizerBase, conversations: Sequence[tuple[Sequence[Message], str]], limits: Limits
+    tokenizer: PreTrainedTokenizerBase,
+    conversations: Sequence[tuple[Sequence[Message], str]],
+    limits: Limits,
+    *,
+    what: str = "every conversation",
 ) -> list[Encoded]:
     """Return what `encode_each` returns, without the conversations that the chat template refuses.
 
-    Raises `HarnessError` if it refuses all of them.
+    Raises `HarnessError` if it refuses all of them; `what` names them.
     """
     each = encode_each(tokenizer, conversations, limits)
     encoded = [row for row in each if isinstance(row, Encoded)]
     if conversations and not encoded:
-        raise refused_error(tokenizer, "every conversation", conversations[0][0], each[0])
+        raise HarnessError(
+            f"{what}: {_refusal(tokenizer, conversations[0][0], each[0])}; name a checkpoint whose template takes such "
+            "rows, or give other data"
+        )
     return encoded
 
 
@@ -168,12 +175,16 @@ def refused_error(
     tokenizer: PreTrainedTokenizerBase, what: str, context: Sequence[Message], refusal: Encoded | RefusedError
 ) -> HarnessError:
     """Return the error for a row that the chat template refuses, with the template's words."""
-    roles = ", ".join(turn.role for turn in context)
     return HarnessError(
-        f"{what}: the chat template of {Template(tokenizer, Shield(())).name} refuses it ({roles}, assistant): "
-        f"{printable(str(refusal))}; correct or leave out such rows, pass --lenient to skip them, or name a checkpoint "
-        "that takes them"
+        f"{what}: {_refusal(tokenizer, context, refusal)}; correct or leave out such rows, pass --lenient to skip "
+        "them, or name a checkpoint that takes them"
     )
+
+
+def _refusal(tokenizer: PreTrainedTokenizerBase, context: Sequence[Message], refusal: Encoded | RefusedError) -> str:
+    roles = ", ".join(turn.role for turn in context)
+    name = Template(tokenizer, Shield(())).name
+    return f"the chat template of {name} refuses it ({roles}, assistant): {printable(str(refusal))}"
 
 
 def tokenise(

@@ -12,18 +12,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.api import HarnessError
-from harness.data.tokens import encode_many
 from harness.models.families import FAMILIES, family_of
 from harness.models.hub import count_parameters, fetch, needs_code, require_causal
 from harness.models.nano import make_nano
-from harness.models.sft import Example, fine_tune
+from harness.models.sft import fine_tune
 from harness.models.start import (
     StartCheckpoint,
     StartRequest,
     cached,
     content_key,
+    encoded_examples,
     fingerprint,
-    say_refused,
     sft_examples,
 )
 from harness.torchvision_guard import hide_broken_torchvision
@@ -225,10 +224,7 @@ def _tuned(checkpoint: StartCheckpoint, tokenizer: PreTrainedTokenizerBase, requ
         if model.num_parameters() >= CHECKPOINTING_FROM:
             recompute_activations(model)
         examples = sft_examples(dataset)
-        sequences: list[Example] = [
-            (row.prompt_ids, row.response_ids) for row in encode_many(tokenizer, examples, limits)
-        ]
-        say_refused(len(examples) - len(sequences), request.progress)
+        sequences = encoded_examples(tokenizer, examples, request)
         report = fine_tune(model, sequences, recipe, seed, request.progress)
         losses = f"{report.first_loss:.2f} -> {report.last_loss:.2f} nats per response token"
         request.progress(f"{checkpoint.id}: SFT on {report.sequences} sequences, {losses}")

@@ -12,16 +12,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from harness.data.tokens import encode_many
 from harness.models.families import Family
-from harness.models.sft import Example, Recipe, fine_tune
+from harness.models.sft import Recipe, fine_tune
 from harness.models.start import (
     StartCheckpoint,
     StartRequest,
     cached,
     content_key,
+    encoded_examples,
     fingerprint,
-    say_refused,
     sft_examples,
 )
 from harness.torchvision_guard import hide_broken_torchvision
@@ -77,10 +76,7 @@ def make_nano(family: Family, request: StartRequest, recipe: NanoRecipe | None =
         tokenizer = train_tokenizer(family, texts, recipe.vocabulary)
         model = _untrained(config, seed)
         examples = examples[: recipe.sft.sequences or None]
-        sequences: list[Example] = [
-            (row.prompt_ids, row.response_ids) for row in encode_many(tokenizer, examples, limits)
-        ]
-        say_refused(len(examples) - len(sequences), request.progress)
+        sequences = encoded_examples(tokenizer, examples, request)
         visited = min(recipe.sft.sequences, MOST_EPOCHS * len(sequences))  # on few pairs, stop early
         report = fine_tune(model, sequences, replace(recipe.sft, sequences=visited), seed, request.progress)
         request.progress(
