@@ -572,3 +572,22 @@ def test_a_named_data_set_takes_no_columns() -> None:
     for options in (LoadOptions(columns="prompt=x"), LoadOptions(pairs_from_labels=True)):
         with pytest.raises(HarnessError, match="is for files; got the data set 'embedded'"):
             load("embedded", options, {"embedded": source})
+
+
+def test_decimals_are_numbers_wherever_a_number_may_stand(tmp_path: Path) -> None:
+    from decimal import Decimal
+
+    two = {"response_1": "yes", "response_2": "no"}
+    for name, values, expected in (("strength", ("-1.5", "2.5"), [1.5, 2.5]), ("winner", ("1", "2"), [])):
+        rows = [{"prompt": f"q{n}", **two, name: Decimal(values[n % 2])} for n in range(ROWS)]
+        pq.write_table(pa.Table.from_pylist(rows), tmp_path / f"{name}.parquet")
+        pairs = all_pairs(loaded(tmp_path / f"{name}.parquet"))
+        assert [pair.chosen for pair in pairs] == ["yes", "no"] * 10
+        assert [pair.score_chosen for pair in pairs if pair.score_chosen == pair.score_chosen] == expected * 10
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_text_that_looks_like_a_list_stays_text(tmp_path: Path) -> None:
+    texts_like_lists = [r"[content \d is cut", "[{'role'", '{"value": 1}', "[" * 5000 + "content"]
+    path = written(tmp_path / "a.jsonl", lambda n: texts(n, chosen=texts_like_lists[n % 4]))
+    assert [pair.chosen for pair in all_pairs(loaded(path))] == texts_like_lists * 5

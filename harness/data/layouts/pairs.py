@@ -77,7 +77,7 @@ def two_responses(row: Mapping[str, Any], reading: Reading) -> RawPair:
 def _place(label: Column, roles: Roles) -> int:
     """Return 0 where the label says that the first response is better, 1 for the second."""
     first, second = plain(str(roles.first)), plain(str(roles.second))
-    value = label.value
+    value = number(label.value, textual=False)
     said = plain(str(int(value)) if isinstance(value, float) and value.is_integer() else str(value))
     ends = next(ends for ends in ENDS if first.endswith(ends[0]) and second.endswith(ends[1]))
     if said.replace("_", " ") in TIES or (said == "0" and ends == ("1", "2")):

@@ -5,8 +5,10 @@ from __future__ import annotations
 import ast
 import json
 import re
+import warnings
 from collections import Counter
 from collections.abc import Iterable
+from decimal import Decimal
 from typing import Literal
 
 Kind = Literal["turns", "reply", "transcript", "text"]
@@ -72,7 +74,9 @@ def most(values: Iterable[object]) -> Kind | None:
 
 
 def number(value: object, textual: bool) -> object:
-    """Return a cell of a CSV file as a number, or as None where it is empty; any other value as it is."""
+    """Return a decimal or a cell of a CSV file as a number, an empty cell as None; any other value as it is."""
+    if isinstance(value, Decimal):
+        return float(value)
     if not textual or not isinstance(value, str):
         return value
     if not value.strip():
@@ -100,7 +104,9 @@ def as_list(value: object) -> object:
         return json.loads(value)
     except (ValueError, RecursionError):
         try:
-            return ast.literal_eval(value.strip())
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of escapes in a text that was no list at all
+                return ast.literal_eval(value.strip())
         except (ValueError, SyntaxError, RecursionError, MemoryError, TypeError):
             return value
 
