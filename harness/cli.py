@@ -14,6 +14,9 @@ import click
 
 import harness
 
+COLUMNS = "Which columns of a file are what, where their names do not say so: prompt=question,chosen=best,..."
+PAIRS_FROM_LABELS = "Pair the good and the bad completions of a prompt, where each row has one with a label."
+
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(harness.__version__, prog_name="harness")
@@ -47,7 +50,9 @@ def _renamed(_context: Any, _option: Any, given: bool) -> None:
 @click.option(
     "--models", callback=_comma, help="qwen, gemma, mistral, hub ids or local folders, comma-separated  [qwen]"
 )
-@click.option("--dataset", help="embedded, ultrafeedback, or a local folder / parquet / jsonl / json file  [embedded]")
+@click.option(
+    "--dataset", help="embedded, ultrafeedback, or a local folder or file: parquet, jsonl, json, CSV  [embedded]"
+)
 @click.option("--preset", help="nano (made on the spot, CPU) or paper (the papers' checkpoints, GPU)  [nano]")
 @click.option("--budget", help="pairs=N, tokens=N, steps=N, flops=N or seconds=N, the same for every loss")
 @click.option("--seeds", callback=_seeds, help="One training per seed, each in its own order of pairs: 0,1,2  [0]")
@@ -81,6 +86,8 @@ def _renamed(_context: Any, _option: Any, given: bool) -> None:
     "--reference-path", is_flag=True, hidden=True, expose_value=False, callback=_renamed, help="Now --plain-path."
 )
 @click.option("--lenient", is_flag=True, default=None, help="Skip defective rows and count them by reason.")
+@click.option("--columns", help=COLUMNS)
+@click.option("--pairs-from-labels", is_flag=True, default=None, help=PAIRS_FROM_LABELS)
 @click.option("--trust-remote-code", is_flag=True, default=None, help="Let a model repository run its own code.")
 @click.option("--output-dir", type=click.Path(path_type=Path), help="Where the run goes  [runs/<hash of the run>]")
 @click.option("--keep-checkpoints", is_flag=True, help="Keep the trained weights after they are scored.")
@@ -319,8 +326,10 @@ def data() -> None:
 @data.command()
 @click.argument("dataset", default="embedded")
 @click.option("--lenient", is_flag=True, help="Skip defective rows and count them by reason.")
+@click.option("--columns", default="", help=COLUMNS)
+@click.option("--pairs-from-labels", is_flag=True, help=PAIRS_FROM_LABELS)
 @click.option("--data-seed", type=int, default=0, help="Seed of the simulator and of the splits we draw.")
-def describe(dataset: str, lenient: bool, data_seed: int) -> None:
+def describe(dataset: str, lenient: bool, columns: str, pairs_from_labels: bool, data_seed: int) -> None:
     """Describe a DATASET: pairs, prompts, lengths, score gaps, length bias, what was skipped and why."""
     from harness.api import LoadOptions
     from harness.data.describe import as_text
@@ -328,7 +337,8 @@ def describe(dataset: str, lenient: bool, data_seed: int) -> None:
     from harness.data.sources import load
     from harness.manager import datasets, plugin_manager
 
-    loaded = load(dataset, LoadOptions(lenient=lenient, seed=data_seed), datasets(plugin_manager()))
+    options = LoadOptions(lenient=lenient, seed=data_seed, columns=columns, pairs_from_labels=pairs_from_labels)
+    loaded = load(dataset, options, datasets(plugin_manager()))
     click.echo(as_text(describe_data(loaded)))
 
 

@@ -16,8 +16,15 @@ class Message:
     """One turn of a conversation."""
 
     role: str
-    """`system`, `user` or `assistant`."""
+    """`system`, `user`, `assistant`, or `tool` for what a tool gave back."""
     content: str
+    tools: str = ""
+    """JSON of the other keys of a turn that calls a tool or answers for one (`tool_calls`, `tool_call_id`, `name`)."""
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """Role and content, and `tools` where the turn has any: what hashes are made of."""
+        return (self.role, self.content, self.tools) if self.tools else (self.role, self.content)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,7 +36,7 @@ class Pair:
     prompt_id: str
     """Shared by all pairs of one prompt; the bootstrap resamples prompts."""
     context: tuple[Message, ...]
-    """Every turn before the response; the last one is the user's."""
+    """Every turn before the response, system turn included; the last one is the user's or a tool's."""
     chosen: str
     rejected: str
     score_chosen: float = NAN
@@ -42,7 +49,7 @@ class Pair:
     @property
     def prompt(self) -> str:
         """The user's last turn as text."""
-        return self.context[-1].content
+        return next(turn.content for turn in reversed(self.context) if turn.role == "user")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,7 +99,7 @@ class Dataset:
         for split in (self.train, self.dev, self.test, self.test_lenbalanced):
             digest.update(b"|split|")
             for pair in split:
-                turns = [(turn.role, turn.content) for turn in pair.context]
+                turns = [turn.parts for turn in pair.context]
                 row = [
                     pair.pair_id,
                     pair.prompt_id,
@@ -106,11 +113,11 @@ class Dataset:
         for listwise in (self.listwise_dev, self.listwise_test):
             digest.update(b"|listwise|")
             for prompt in listwise:
-                turns = [(turn.role, turn.content) for turn in prompt.context]
+                turns = [turn.parts for turn in prompt.context]
                 responses = [(response.response_id, response.text, response.score) for response in prompt.responses]
                 digest.update(json.dumps([prompt.prompt_id, turns, responses], ensure_ascii=True).encode())
         for context, text in self.sft:
-            digest.update(json.dumps([[(turn.role, turn.content) for turn in context], text]).encode())
+            digest.update(json.dumps([[turn.parts for turn in context], text]).encode())
         return digest.hexdigest()[:16]
 
 
@@ -122,6 +129,10 @@ class LoadOptions:
     """Skip defective rows and count them by reason; otherwise the first one is an error."""
     seed: int = 0
     """Seed of carved splits and of the simulator; not the training seed: all training seeds see the same data."""
+    columns: str = ""
+    """`prompt=question,chosen=best`: the columns of files whose names say too little; "" for their own names."""
+    pairs_from_labels: bool = False
+    """Pair the good and the bad completions of a prompt, in files with one labelled completion a row."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from harness.api import Dataset, Pair
-from harness.data.files import printable
+from harness.data.raw import printable
 
 HISTOGRAM_BINS = 10
 BAR_WIDTH = 40

@@ -1,90 +1,88 @@
-"""Parquet, jsonl and json files -> raw rows, with every defect tied to its row and line."""
+"""People's files -> raw rows, with every defect tied to its row and line: which format a file has, and its shards."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+import bz2
+import gzip
+import lzma
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from harness.api import HarnessError
+from harness.data.arrow_files import read_arrow, read_parquet
+from harness.data.csv_files import csv_rows
+from harness.data.json_files import BOM, json_rows, line_rows
+from harness.data.raw import Choose, RawRow, RowError, Table, printable
 
-FORMATS = (".parquet", ".jsonl", ".json")
-BOM = b"\xef\xbb\xbf"
-QUOTE_LENGTH = 60
-BATCH_ROWS = 4096
-
-
-class RowError(Exception):
-    """A defective row: a short reason (rows are counted by it), the columns at fault, what was got and expected."""
-
-    def __init__(self, reason: str, columns: tuple[str, ...], message: str) -> None:
-        super().__init__(message)
-        self.reason = reason
-        self.columns = columns
+FORMATS = (".parquet", ".jsonl", ".json", ".csv", ".tsv", ".ndjson", ".arrow")
+COMPRESSED = (".gz", ".zst", ".bz2", ".xz")
+"""Each may follow a format: `train.jsonl.gz`."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RawRow:
-    """A row as read, before any check of its content."""
-
-    number: int
-    """Counted from 0, without blank lines."""
-    line: int | None
-    """Line of the file, counted from 1; None if the format has no lines."""
-    values: Mapping[str, Any] | RowError
-    """Value of each column, or why the row could not be read."""
+def format_of(path: Path) -> tuple[str, str]:
+    """Return (format, compression) by the file's suffixes, in lower case; "" where there is none."""
+    suffixes = [suffix.lower() for suffix in path.suffixes]
+    packed = suffixes.pop() if suffixes and suffixes[-1] in COMPRESSED else ""
+    return (suffixes[-1] if suffixes else ""), packed
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Table:
-    """The rows of one file or of one split of a hub data set."""
-
-    where: str
-    """The name of the table in errors and notes; safe to print."""
-    columns: frozenset[str]
-    """Every column of the file, also those that are not read."""
-    rows: Sequence[RawRow]
+def is_data(path: Path) -> bool:
+    """Return whether the file's name is that of a format we read."""
+    return format_of(path)[0] in FORMATS
 
 
-def printable(text: str) -> str:
-    """Return `text` with control characters, line separators, bidi marks and lone surrogates escaped."""
-    if text.isprintable():
-        return text
-    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
+def stem_of(path: Path) -> str:
+    """Return the name without format and compression: `train` of `train.jsonl.gz`."""
+    kind, packed = format_of(path)
+    return path.name[: len(path.name) - len(kind) - len(packed)]
 
 
-def counted(count: int, noun: str) -> str:
-    """Return the count with its noun: `1 row`, `2 rows`."""
-    return f"{count} {noun}{'' if count == 1 else 's'}"
+def read_table(paths: Path | Sequence[Path], choose: Choose) -> Table:
+    """Return the rows of a file, or of the shards of a split in this order; of columnar files only what `choose` names.
 
-
-def quoted(value: object) -> str:
-    """Return a short description of a value, safe to print: its type, and the value itself if it is small."""
-    if value is None:
-        return "null"
-    kind = f"a {type(value).__name__}"
-    if isinstance(value, str):
-        text = repr(value[:QUOTE_LENGTH])
-        cut = len(value) > QUOTE_LENGTH or len(text) > QUOTE_LENGTH
-        return f"{kind} ({text[:QUOTE_LENGTH]}{'...' if cut else ''})"
-    if isinstance(value, bool | float):
-        return f"{kind} ({value})"
-    return kind
-
-
-def read_table(path: Path, columns: Sequence[str]) -> Table:
-    """Return the rows of a .parquet, .jsonl or .json file; of parquet files only `columns` are read.
-
-    Rows that cannot be read become `RowError`s. Raises `HarnessError` if the file as a whole cannot be
-    read: another format, 0 bytes, no rows, a truncated parquet or json file, a git-lfs pointer.
+    Rows that cannot be read become `RowError`s. Raises `HarnessError` if a file as a whole cannot be
+    read: another format, 0 bytes, no rows, truncated, a git-lfs pointer.
     """
+    files = [paths] if isinstance(paths, Path) else list(paths)
+    tables = [_read(path, choose) for path in files]
+    if len(tables) == 1:
+        return tables[0]
+    return Table(
+        where=f"{tables[0].where} and {len(tables) - 1} more",
+        columns=frozenset[str]().union(*(table.columns for table in tables)),
+        rows=[row for table in tables for row in table.rows],
+        textual=any(table.textual for table in tables),
+    )
+
+
+def _read(path: Path, choose: Choose) -> Table:
     where = printable(str(path))
-    if path.suffix.lower() not in FORMATS:
+    kind, packed = format_of(path)
+    if kind not in FORMATS:
         raise HarnessError(
-            f"{where}: got format '{printable(path.suffix)}', expected one of {', '.join(FORMATS)}; convert the file"
+            f"{where}: got format '{printable(path.suffix)}', expected one of {', '.join(FORMATS)} "
+            f"(also with {', '.join(COMPRESSED)}); convert the file"
         )
+    data = b"" if _check_head(path, where) and not packed and kind in (".parquet", ".arrow") else _bytes(path, where)
+    if kind in (".parquet", ".arrow"):
+        table = (read_parquet if kind == ".parquet" else read_arrow)(path, data, where, choose)
+    else:
+        bare = data.removeprefix(BOM)
+        rows: list[RawRow]
+        if kind in (".csv", ".tsv"):
+            rows = csv_rows(bare, where, "," if kind == ".csv" else "\t")
+        else:
+            whole = json_rows(bare, where) if kind == ".json" else None
+            rows = list(line_rows(bare, where, first_byte=len(data) - len(bare))) if whole is None else whole
+        names = frozenset(name for row in rows if not isinstance(row.values, RowError) for name in row.values)
+        table = Table(where=where, columns=names, rows=rows, textual=kind in (".csv", ".tsv"))
+    if not table.rows and not (kind in (".parquet", ".arrow") and table.columns and not choose(table.columns)):
+        raise HarnessError(f"{where}: the file holds 0 rows, expected at least one; fetch or write it again")
+    return table
+
+
+def _check_head(path: Path, where: str) -> bool:
+    """Return True for a file that can be opened and is neither empty nor a git-lfs pointer; else raise."""
     try:
         size = path.stat().st_size
         with path.open("rb") as file:
@@ -95,131 +93,29 @@ def read_table(path: Path, columns: Sequence[str]) -> Table:
         raise HarnessError(f"{where}: the file is empty (0 bytes), expected rows; fetch or write it again")
     if head.startswith(b"version https://git-lfs"):
         raise HarnessError(f"{where}: got a git-lfs pointer, expected the data itself; run `git lfs pull`")
-    if path.suffix.lower() == ".parquet":
-        return _read_parquet(path, where, columns)
-    data = path.read_bytes().removeprefix(BOM)
-    if path.suffix.lower() == ".json" and data.lstrip().startswith(b"["):
-        rows = _array_rows(data, where)
-    else:
-        rows = list(_line_rows(data, first_byte=size - len(data)))
-    if not rows:
-        raise HarnessError(f"{where}: the file holds 0 rows, expected at least one; fetch or write it again")
-    names = frozenset(name for row in rows if not isinstance(row.values, RowError) for name in row.values)
-    return Table(where=where, columns=names, rows=rows)
+    return True
 
 
-def rows_of_batches(batches: Iterator[Any]) -> list[RawRow]:
-    """Return the rows of pyarrow record batches or tables, in order; a row that is not UTF-8 becomes a `RowError`."""
-    rows: list[RawRow] = []
-    for batch in batches:
-        try:
-            values = batch.to_pylist()
-        except UnicodeDecodeError:
-            values = [_arrow_row(batch.slice(index, 1)) for index in range(batch.num_rows)]
-        rows.extend(RawRow(number=number, line=None, values=value) for number, value in enumerate(values, len(rows)))
-    return rows
-
-
-def _arrow_row(batch: Any) -> Mapping[str, Any] | RowError:
+def _bytes(path: Path, where: str) -> bytes:
+    """Return the content, decompressed."""
+    packed = format_of(path)[1]
+    raw = path.read_bytes()
     try:
-        row: Mapping[str, Any] = batch.to_pylist()[0]
-    except UnicodeDecodeError as error:
-        byte = error.object[error.start]
-        return RowError(
-            "invalid UTF-8", (), f"text is not valid UTF-8 (byte 0x{byte:02x} at offset {error.start} of its cell)"
-        )
-    return row
+        if packed == ".gz":
+            return gzip.decompress(raw)
+        if packed == ".bz2":
+            return bz2.decompress(raw)
+        if packed == ".xz":
+            return lzma.decompress(raw)
+        if packed == ".zst":
+            import pyarrow as pa
 
-
-def _read_parquet(path: Path, where: str, columns: Sequence[str]) -> Table:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        with pq.ParquetFile(path) as file:
-            names = file.schema_arrow.names
-            wanted = [name for name in columns if name in names]
-            count = file.metadata.num_rows
-            rows = rows_of_batches(file.iter_batches(BATCH_ROWS, columns=wanted)) if wanted else []
-    except (pa.ArrowException, OSError) as error:
-        reason = printable(str(error).splitlines()[0])[-160:]
+            with pa.input_stream(pa.BufferReader(raw), compression="zstd") as stream:
+                content: bytes = stream.read()
+            return content
+    except (OSError, EOFError, ValueError, lzma.LZMAError) as error:
+        reason = printable(str(error).splitlines()[0] if str(error) else type(error).__name__)[:160]
         raise HarnessError(
-            f"{where}: not a readable parquet file, is it truncated? ({reason}); fetch or write it again"
+            f"{where}: not a readable {packed} file, is it truncated? ({reason}); fetch or write it again"
         ) from error
-    if count == 0:
-        raise HarnessError(f"{where}: the file holds 0 rows, expected at least one; fetch or write it again")
-    return Table(where=where, columns=frozenset(names), rows=rows)
-
-
-def _line_rows(data: bytes, first_byte: int) -> Iterator[RawRow]:
-    """Yield one row per line that is not blank. Only \\n ends a line: U+2028 and U+0085 are text."""
-    number = 0
-    offset = first_byte
-    for line, raw in enumerate(data.split(b"\n"), 1):
-        stripped = raw.strip(b" \t\r")
-        if stripped:
-            yield RawRow(number=number, line=line, values=_attempt(_object_of, raw, offset))
-            number += 1
-        offset += len(raw) + 1
-
-
-def _attempt(read: Callable[[bytes, int], Mapping[str, Any]], raw: bytes, offset: int) -> Mapping[str, Any] | RowError:
-    try:
-        return read(raw, offset)
-    except RowError as error:
-        return error.with_traceback(None)
-
-
-def _object_of(raw: bytes, offset: int) -> Mapping[str, Any]:
-    try:
-        text = raw.decode()
-    except UnicodeDecodeError as error:
-        place = f"byte 0x{raw[error.start]:02x} at offset {error.start} of the line, {offset + error.start} of the file"
-        raise RowError("invalid UTF-8", (), f"the line is not valid UTF-8 ({place})") from None
-    try:
-        value = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise RowError(
-            "invalid JSON",
-            (),
-            f"the line is not valid JSON ({_json_reason(error, text)}), expected one object per line",
-        ) from None
-    if not isinstance(value, dict):
-        hint = "; a JSON array belongs in a .json file" if isinstance(value, list) else ""
-        raise RowError("not an object", (), f"the line is {quoted(value)}, expected one JSON object per line{hint}")
-    return value
-
-
-def _array_rows(data: bytes, where: str) -> list[RawRow]:
-    try:
-        text = data.decode()
-    except UnicodeDecodeError as error:
-        place = f"byte 0x{data[error.start]:02x} at offset {error.start}"
-        raise HarnessError(f"{where}: not valid UTF-8 ({place}), expected a JSON array; write it as UTF-8") from None
-    try:
-        values = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        reason = _json_reason(error, text)
-        raise HarnessError(
-            f"{where}: not valid JSON ({reason}), expected an array of objects; correct the file"
-        ) from None
-    return [
-        RawRow(number=number, line=None, values=value if isinstance(value, dict) else _not_an_object(value))
-        for number, value in enumerate(values)
-    ]
-
-
-def _not_an_object(value: object) -> RowError:
-    return RowError("not an object", (), f"the element is {quoted(value)}, expected a JSON object")
-
-
-def _json_reason(error: Exception, text: str) -> str:
-    if isinstance(error, RecursionError):
-        return "nested too deeply"
-    if not isinstance(error, json.JSONDecodeError):
-        return "a number with too many digits"
-    # the parser reports an unterminated string at its start, though it is the end that is missing
-    ended = error.pos >= len(text.rstrip()) or error.msg.startswith("Unterminated string")
-    return f"{error.msg.removesuffix(' at')} at character {error.pos}" + (
-        ": unexpected end, is the file truncated?" if ended else ""
-    )
+    return raw

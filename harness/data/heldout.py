@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
 from harness.api import Dataset, Message, Pair, ScoreRequest
-from harness.data.tokens import Limits, encode_many
+from harness.data.template import RefusedError
+from harness.data.tokens import REFUSED, SAME_TOKENS, Encoded, Limits, encode_each, nothing_left, refused_error
+
+SIDES = ("chosen", "rejected")
 
 TableRow = dict[str, str | float | bool]
 """A row of a table by the names of its columns, before it has scores."""
@@ -34,18 +38,54 @@ class HeldOut:
     """Number of held-out pairs that were cut to the limits."""
     fingerprint: str
     """16 hex digits over the ids of all requests."""
+    left_out: Mapping[str, int] = field(default_factory=dict)
+    """Pairs and responses left out, by split and reason."""
 
 
-def held_out(tokenizer: PreTrainedTokenizerBase, dataset: Dataset, evaluate_on: str, limits: Limits) -> HeldOut:
-    """Return the held-out data of the split "test" or "dev", tokenised; the length-balanced pairs belong to "test"."""
+def held_out(
+    tokenizer: PreTrainedTokenizerBase, dataset: Dataset, evaluate_on: str, limits: Limits, *, lenient: bool = False
+) -> HeldOut:
+    """Return the held-out data of the split "test" or "dev", tokenised; the length-balanced pairs belong to "test".
+
+    Pairs with the same tokens on both sides are left out and counted. Raises `HarnessError` for the first response
+    that the chat template refuses, unless lenient, and where no pair is left.
+    """
+    rows, responses = _listed(dataset, evaluate_on)
+    encoded = encode_each(tokenizer, [(response.context, response.text) for response in responses], limits)
+    kept, left_out = _kept(tokenizer, rows, responses, encoded, lenient)
+    if not any(row["split"] == evaluate_on for row in kept):
+        raise nothing_left(evaluate_on, left_out)
+    needed = {row[side] for row in kept for side in SIDES}
+    sequences: list[Encoded] = []
+    place = {}
+    for index, (response, sequence) in enumerate(zip(responses, encoded, strict=True)):
+        if isinstance(sequence, Encoded) and (response.listwise or index in needed):
+            place[index] = len(sequences)
+            sequences.append(sequence)
+    table = pd.DataFrame([row | {side: place[int(row[side])] for side in SIDES} for row in kept])
+    main = table[table["split"] == evaluate_on]
+    cut = np.array([sequence.truncated for sequence in sequences], dtype=bool)
+    requests = tuple(ScoreRequest(prompt=sequence.prompt_ids, response=sequence.response_ids) for sequence in sequences)
+    digest = hashlib.sha256(json.dumps([[request.prompt, request.response] for request in requests]).encode())
+    return HeldOut(
+        requests=requests,
+        pairs=table,
+        responses=pd.DataFrame([responses[index].row(evaluate_on) for index in place]),
+        truncated_pairs=int((cut[main["chosen"]] | cut[main["rejected"]]).sum()),
+        fingerprint=digest.hexdigest()[:16],
+        left_out=left_out,
+    )
+
+
+def _listed(dataset: Dataset, evaluate_on: str) -> tuple[list[TableRow], list[_Response]]:
+    """Return a row per held-out pair, and every response once."""
     splits: list[tuple[str, Sequence[Pair]]] = [(evaluate_on, dataset.test if evaluate_on == "test" else dataset.dev)]
     if evaluate_on == "test":
         splits.append(("test_lenbalanced", dataset.test_lenbalanced))
     listwise = dataset.listwise_test if evaluate_on == "test" else dataset.listwise_dev
     unique: dict[str, _Response] = {}
-    for (
-        prompt
-    ) in listwise:  # before the pairs: a response keeps its first score, and a pair's may be relative to the pair
+    # lists before the pairs: a response keeps its first score, and a pair's may be relative to the pair
+    for prompt in listwise:
         for response in prompt.responses:
             _add(unique, prompt.prompt_id, prompt.context, response.text, response.score, response.true_quality, True)
     rows = []
@@ -59,20 +99,38 @@ def held_out(tokenizer: PreTrainedTokenizerBase, dataset: Dataset, evaluate_on: 
                 )
             ]
             rows.append(_pair_row(pair, split, sides))
-    responses = list(unique.values())
-    encoded = encode_many(tokenizer, [(response.context, response.text) for response in responses], limits)
-    cut = np.array([sequence.truncated for sequence in encoded], dtype=bool)
-    table = pd.DataFrame(rows)
-    main = table[table["split"] == evaluate_on]
-    requests = tuple(ScoreRequest(prompt=sequence.prompt_ids, response=sequence.response_ids) for sequence in encoded)
-    digest = hashlib.sha256(json.dumps([[request.prompt, request.response] for request in requests]).encode())
-    return HeldOut(
-        requests=requests,
-        pairs=table,
-        responses=pd.DataFrame([response.row(evaluate_on) for response in responses]),
-        truncated_pairs=int((cut[main["chosen"]] | cut[main["rejected"]]).sum()),
-        fingerprint=digest.hexdigest()[:16],
-    )
+    return rows, list(unique.values())
+
+
+def _kept(
+    tokenizer: PreTrainedTokenizerBase,
+    rows: Sequence[TableRow],
+    responses: Sequence[_Response],
+    encoded: Sequence[Encoded | RefusedError],
+    lenient: bool,
+) -> tuple[list[TableRow], dict[str, int]]:
+    """Return the rows of the pairs that can be scored and told apart, and how many others there are, by reason."""
+    left_out: Counter[str] = Counter()
+    kept = []
+    for row in rows:
+        chosen, rejected = (encoded[int(row[side])] for side in SIDES)
+        if isinstance(chosen, RefusedError) or isinstance(rejected, RefusedError):
+            if not lenient:
+                refusal = chosen if isinstance(chosen, RefusedError) else rejected
+                context = responses[int(row["chosen"])].context
+                raise refused_error(tokenizer, f"pair '{row['pair_id']}' of {row['split']}", context, refusal)
+            left_out[f"{row['split']}: {REFUSED}"] += 1
+        elif chosen.response_ids == rejected.response_ids:
+            left_out[f"{row['split']}: {SAME_TOKENS}"] += 1
+        else:
+            kept.append(row)
+    for response, sequence in zip(responses, encoded, strict=True):
+        if response.listwise and isinstance(sequence, RefusedError):
+            if not lenient:
+                what = f"response '{response.response_id}' to prompt '{response.prompt_id}'"
+                raise refused_error(tokenizer, what, response.context, sequence)
+            left_out[f"listwise: {REFUSED}"] += 1
+    return kept, dict(left_out)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,7 +167,7 @@ def _add(
     listwise: bool,
 ) -> _Response:
     """Return the response with this text to this prompt, added to `unique` if it is new."""
-    turns = [(turn.role, turn.content) for turn in context]
+    turns = [turn.parts for turn in context]
     name = hashlib.sha256(json.dumps([prompt_id, turns, text]).encode()).hexdigest()[:16]
     return unique.setdefault(
         name,

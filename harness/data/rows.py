@@ -1,4 +1,4 @@
-"""Raw rows in the `ultrafeedback_binarized` schema -> checked `Pair`s, `Listwise` prompts and SFT examples.
+"""Raw rows of any layout -> checked `Pair`s, `Listwise` prompts and SFT examples.
 
 Strict: the first defective row raises an error that names file, row, line and column. Lenient: defective rows are
 skipped and counted by reason. Legal but noteworthy rows (ties, copies, reused prompt ids) are kept and become a note.
@@ -6,28 +6,25 @@ skipped and counted by reason. Legal but noteworthy rows (ties, copies, reused p
 
 from __future__ import annotations
 
-import hashlib
-import math
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, Generic, TypeVar
 
-from harness.api import HarnessError, Listwise, LoadOptions, Message, Pair, Response
-from harness.data.files import RowError, Table, counted, printable, quoted
-from harness.data.prompts import clustered, numbered, opening, pair_id_of
+from harness.api import HarnessError, Listwise, LoadOptions, Message, Pair
+from harness.data.checked import Ids, list_of, pair_of
+from harness.data.layouts.lists import binarised, by_label, scored_list, together
+from harness.data.layouts.raw_pair import ABSENT, Column
+from harness.data.layouts.table import Taken, listwise_reading, taken_for
+from harness.data.layouts.values import as_turns
+from harness.data.prompts import clustered, contradictory, numbered
+from harness.data.raw import NoPairError, RawRow, RowError, Table, counted, some
+from harness.data.turns import conversation
 
-SIDES = ("chosen", "rejected")
-SCORES = ("score_chosen", "score_rejected")
-PAIR_COLUMNS = ("prompt", "prompt_id", *SIDES, *SCORES)
-LISTWISE_COLUMNS = ("prompt", "prompt_id", "responses")
 SFT_COLUMNS = ("prompt_id", "messages")
-ROLES = ("system", "user", "assistant")
-LISTED_COLUMNS = 20
-NAN = float("nan")
 
 Kind = TypeVar("Kind", Pair, Listwise, "Sft")
+Built = TypeVar("Built")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,65 +43,124 @@ class Loaded(Generic[Kind]):
     rows: tuple[Kind, ...]
     skipped: Mapping[str, int]
     notes: tuple[str, ...] = ()
+    taken_for: str = ""
+    """The layout of a table of pairs."""
+    listwise: tuple[Listwise, ...] = ()
+    """The full lists that pairs were made from, where the data has rated completions."""
 
 
 def pairs_of(table: Table, options: LoadOptions) -> Loaded[Pair]:
     """Return the pairs of `table`, each with its cluster (`prompt_id`) and a `pair_id` unique in the table."""
-    scored = any(column in table.columns for column in SCORES)
-    _require_columns(table, ("prompt", *SIDES, *(SCORES if scored else ())))
-    identified = "prompt_id" in table.columns
-    pairs, skipped = _usable(table, partial(_pair, scored=scored, identified=identified), options)
+    taken = taken_for(table, options)
+    if taken.layout.listed is not None:
+        return _pairs_of_lists(table, taken, options)
+    read = taken.layout.pair
+    assert read is not None, "taken_for raises for a layout that gives no pairs"
+    ids = Ids()
+    pairs, skipped = _usable(table, lambda values: pair_of(read(values, taken.reading), ids), options)
+    return _loaded(table, pairs, skipped, taken, ids)
+
+
+def _pairs_of_lists(table: Table, taken: Taken, options: LoadOptions) -> Loaded[Pair]:
+    """Return a pair for each prompt with rated completions, and the full lists."""
+    read, ids = taken.layout.listed, Ids()
+    assert read is not None
+    single = taken.layout.one_response_a_row
+    fewest = 1 if single else 2
+    lists, skipped = _usable(
+        table, lambda values: list_of(read(values, taken.reading, taken.keys), ids, fewest), options
+    )
+    lists, clusters = clustered(lists)
+    if single:
+        lists = together(lists)
+    pairs, left = [], Counter(skipped)
+    for each in lists:
+        try:
+            pairs += by_label(each) if taken.layout.labels else [binarised(each, options.seed)]
+        except NoPairError as reason:
+            left[reason.reason] += 1
+    if not pairs:
+        raise HarnessError(
+            f"{table.where}: got no prompt of {len(lists)} with two completions to compare, expected at least "
+            "one; give the file in which each prompt has all its completions"
+        )
+    lists = () if taken.layout.labels else tuple(each for each in lists if len(each.responses) > 1)
+    return _loaded(table, tuple(pairs), left, taken, ids, clusters, lists)
+
+
+def _loaded(
+    table: Table,
+    pairs: tuple[Pair, ...],
+    skipped: Mapping[str, int],
+    taken: Taken,
+    ids: Ids,
+    clusters: list[str] | None = None,
+    lists: tuple[Listwise, ...] = (),
+) -> Loaded[Pair]:
     notes = []
-    if not scored:
+    if all(pair.score_chosen != pair.score_chosen for pair in pairs):
         notes.append("no annotation scores: gap quartiles, correlations and score-weighted losses cannot be computed")
-    if not identified:
-        notes.append("no prompt_id: the sha256 of the prompt's text is used")
+    notes += ids.notes()
     if ties := sum(pair.score_chosen == pair.score_rejected for pair in pairs):
         notes.append(f"{counted(ties, 'tie')} (score_chosen = score_rejected), kept")
-    pairs, clusters = clustered(pairs)
+    if clusters is None:
+        pairs, clusters = clustered(pairs)
+    notes += clusters + contradictory(pairs)
     pairs, copies = numbered(pairs)
     return Loaded(
-        rows=pairs, skipped=skipped, notes=tuple(f"{table.where}: {note}" for note in notes + clusters + copies)
+        rows=pairs,
+        skipped=dict(skipped),
+        notes=tuple(f"{table.where}: {note}" for note in notes + copies),
+        taken_for=taken.words,
+        listwise=lists,
     )
 
 
 def listwise_of(table: Table, options: LoadOptions) -> Loaded[Listwise]:
     """Return the prompts of `table` with their scored responses (column `responses`: {model, content, score})."""
-    _require_columns(table, ("prompt", "responses"))
-    rows, skipped = _usable(table, partial(_listwise, identified="prompt_id" in table.columns), options)
+    reading, keys = listwise_reading(table)
+    ids = Ids()
+    rows, skipped = _usable(table, lambda values: list_of(scored_list(values, reading, keys), ids, 2), options)
     return Loaded(rows=rows, skipped=skipped)
 
 
 def sft_of(table: Table, options: LoadOptions) -> Loaded[Sft]:
     """Return the SFT examples of `table` (column `messages`); the last turn is the response to learn."""
-    _require_columns(table, ("messages",))
-    rows, skipped = _usable(table, partial(_sft, identified="prompt_id" in table.columns), options)
+    readable = any(not isinstance(row.values, RowError) for row in table.rows)
+    if "messages" not in table.columns and (readable or not table.rows):
+        raise HarnessError(
+            f"{table.where}: no column 'messages'; got columns {some(sorted(table.columns))}, expected messages; "
+            "rename or add the column"
+        )
+    identified = "prompt_id" in table.columns
+    ids = Ids()
+
+    def build(values: Mapping[str, Any]) -> Sft:
+        messages = Column(name="messages", value=as_turns(values.get("messages", ABSENT)))
+        context, answer = conversation(messages)
+        given = Column(name="prompt_id", value=values.get("prompt_id", ABSENT)) if identified else None
+        return Sft(prompt_id=ids.of(given, context), context=context, response=answer)
+
+    rows, skipped = _usable(table, build, options)
     return Loaded(rows=rows, skipped=skipped)
 
 
-def _require_columns(table: Table, expected: Sequence[str]) -> None:
-    missing = [column for column in expected if column not in table.columns]
-    readable = any(not isinstance(row.values, RowError) for row in table.rows)
-    if not missing or (table.rows and not readable):  # no row is readable: each is reported with its own reason
-        return
-    names = [printable(name[:40]) for name in sorted(table.columns)]
-    listed = ", ".join(names[:LISTED_COLUMNS]) + (", ..." if len(names) > LISTED_COLUMNS else "")
-    raise HarnessError(
-        f"{table.where}: no column '{missing[0]}'; got columns {listed or 'none'}, expected {', '.join(expected)}; "
-        "rename or add the column"
-    )
+def sft_columns(columns: Collection[str]) -> list[str]:
+    """Return the columns of SFT examples that there are."""
+    return [name for name in columns if name in SFT_COLUMNS]
 
 
 def _usable(
-    table: Table, build: Callable[[Mapping[str, Any]], Kind], options: LoadOptions
-) -> tuple[tuple[Kind, ...], dict[str, int]]:
+    table: Table, build: Callable[[Mapping[str, Any]], Built], options: LoadOptions
+) -> tuple[tuple[Built, ...], dict[str, int]]:
     """Return what `build` makes of each row, and the number of rows skipped by reason.
 
     `build` raises `RowError` for a defective row; strict loading turns the first one into a `HarnessError`.
     """
-    built: list[Kind] = []
+    built: list[Built] = []
     skipped: Counter[str] = Counter()
-    first = ""
+    defective = 0
+    first, where = "", table.where
     for row in table.rows:
         try:
             if isinstance(row.values, RowError):
@@ -112,13 +168,12 @@ def _usable(
             built.append(build(row.values))
         except RowError as error:
             skipped[error.reason] += 1
-            if not first:
-                line = "" if row.line is None else f" (line {row.line})"
-                kind = ("", ", column ", ", columns ")[min(len(error.columns), 2)]
-                first = f"row {row.number}{line}{kind}{', '.join(error.columns)}: {error}"
+            defective += not isinstance(error, NoPairError)
+            if not first and not isinstance(error, NoPairError):
+                first, where = _place(row, error), row.where or table.where
     if first and not options.lenient:
-        more = f"; {counted(skipped.total() - 1, 'more row')} defective" if skipped.total() > 1 else ""
-        raise HarnessError(f"{table.where}: {first}; correct the row, or pass --lenient to skip such rows{more}")
+        more = f"; {counted(defective - 1, 'more row')} defective" if defective > 1 else ""
+        raise HarnessError(f"{where}: {first}; correct the row, or pass --lenient to skip such rows{more}")
     if not built:
         reasons = ", ".join(f"{reason} {count}" for reason, count in skipped.items())
         raise HarnessError(
@@ -128,150 +183,8 @@ def _usable(
     return tuple(built), dict(skipped)
 
 
-def _pair(values: Mapping[str, Any], *, scored: bool, identified: bool) -> Pair:
-    prompt = _text(values, "prompt", "prompt")
-    prompt_id = _prompt_id(values, prompt, identified)
-    context, chosen = _conversation("chosen", values.get("chosen"))
-    other, rejected = _conversation("rejected", values.get("rejected"))
-    score_chosen = _score(values, "score_chosen") if scored else NAN
-    score_rejected = _score(values, "score_rejected") if scored else NAN
-    if context != other:
-        raise RowError(
-            "context mismatch", SIDES, "the turns before the response differ, expected the same turns on both sides"
-        )
-    if opening(context) != prompt:
-        raise RowError(
-            "prompt mismatch", ("prompt",), f"prompt is {quoted(prompt)}, expected chosen's first user turn's content"
-        )
-    if chosen == rejected:
-        raise RowError("identical pair", SIDES, "the two responses are identical, expected two different ones")
-    if score_chosen < score_rejected:
-        raise RowError(
-            "negative gap",
-            SCORES,
-            f"score_chosen {score_chosen} is less than score_rejected {score_rejected}, expected a gap of 0 or more",
-        )
-    return Pair(
-        pair_id=pair_id_of(prompt_id, context, chosen, rejected),
-        prompt_id=prompt_id,
-        context=context,
-        chosen=chosen,
-        rejected=rejected,
-        score_chosen=score_chosen,
-        score_rejected=score_rejected,
-    )
-
-
-def _listwise(values: Mapping[str, Any], *, identified: bool) -> Listwise:
-    prompt = _text(values, "prompt", "prompt")
-    prompt_id = _prompt_id(values, prompt, identified)
-    entries = values.get("responses")
-    if not isinstance(entries, list) or len(entries) < 2 or not all(isinstance(entry, dict) for entry in entries):
-        got = f"a list of {len(entries)}" if isinstance(entries, list) else quoted(entries)
-        raise RowError(
-            "bad responses",
-            ("responses",),
-            f"responses is {got}, expected a list of two or more {{model, content, score}}",
-        )
-    responses = []
-    seen: Counter[str] = Counter()
-    for index, entry in enumerate(entries):
-        where = f"responses[{index}]"
-        text = _response(_text(entry, "content", "responses", f"{where}."), "responses", where)
-        name = _text(entry, "model", "responses", f"{where}.") if entry.get("model") is not None else str(index)
-        seen[name] += 1
-        response_id = name if seen[name] == 1 else f"{name}-{seen[name]}"
-        score = _score(entry, "score", "responses", f"{where}.")
-        responses.append(Response(response_id=response_id, text=text, score=score))
-    return Listwise(prompt_id=prompt_id, context=(Message(role="user", content=prompt),), responses=tuple(responses))
-
-
-def _sft(values: Mapping[str, Any], *, identified: bool) -> Sft:
-    context, response = _conversation("messages", values.get("messages"))
-    return Sft(prompt_id=_prompt_id(values, opening(context), identified), context=context, response=response)
-
-
-def _prompt_id(values: Mapping[str, Any], prompt: str, identified: bool) -> str:
-    if not identified:
-        return hashlib.sha256(prompt.encode()).hexdigest()
-    value = values.get("prompt_id")
-    if isinstance(value, int) and not isinstance(value, bool):
-        return str(value)
-    if value == "":
-        raise RowError("empty prompt_id", ("prompt_id",), "prompt_id is empty, expected an id")
-    return _text(values, "prompt_id", "prompt_id")
-
-
-def _conversation(column: str, turns: object) -> tuple[tuple[Message, ...], str]:
-    """Return the turns before the last one, and the last one, which is the response."""
-    expected = "expected a list of {role, content}"
-    if turns is None:
-        raise RowError(f"missing {column}", (column,), f"{column} is missing or null, {expected}")
-    if not isinstance(turns, list) or not turns:
-        got = "an empty list" if isinstance(turns, list) else quoted(turns)
-        raise RowError("not a list of messages", (column,), f"{column} is {got}, {expected}")
-    messages = []
-    for index, turn in enumerate(turns):
-        where = f"{column}[{index}]"
-        if not isinstance(turn, dict):
-            raise RowError(
-                "not a list of messages", (column,), f"{where} is {quoted(turn)}, expected {{role, content}}"
-            )
-        role = turn.get("role")
-        if role not in ROLES:
-            got = f"{where} has no 'role'" if role is None else f"{where}.role is {quoted(role)}"
-            raise RowError("wrong roles", (column,), f"{got}, expected one of {', '.join(ROLES)}")
-        messages.append(Message(role=role, content=_text(turn, "content", column, f"{where}.")))
-    last = len(messages) - 1
-    if messages[last].role != "assistant":
-        raise RowError(
-            "wrong roles", (column,), f"{column}'s last role is '{messages[last].role}', expected 'assistant'"
-        )
-    if last == 0 or messages[last - 1].role != "user":
-        got = "no turn" if last == 0 else f"a turn of '{messages[last - 1].role}'"
-        raise RowError("wrong roles", (column,), f"{column} has {got} before the response, expected a user turn")
-    return tuple(messages[:last]), _response(messages[last].content, column, column)
-
-
-def _response(text: str, column: str, where: str) -> str:
-    if not text.strip():
-        got = "whitespace only" if text else "empty"
-        raise RowError("empty response", (column,), f"the response of {where} is {got}, expected text")
-    return text
-
-
-def _text(values: Mapping[str, Any], key: str, column: str, prefix: str = "") -> str:
-    """Return a value, checked to be a string that can be encoded as UTF-8."""
-    value = values.get(key)
-    if not isinstance(value, str):
-        got = quoted(value) if value is not None or key in values else "missing"
-        reason = f"null {key}" if value is None else f"{key} not a string"
-        raise RowError(reason, (column,), f"{prefix}{key} is {got}, expected a string")
-    if not value.isascii():
-        try:
-            value.encode()
-        except UnicodeEncodeError as error:
-            code = f"U+{ord(value[error.start]):04X}"
-            raise RowError(
-                "lone surrogate",
-                (column,),
-                f"{prefix}{key} holds a lone surrogate {code} at character {error.start}, expected valid Unicode",
-            ) from None
-    return value
-
-
-def _score(values: Mapping[str, Any], key: str, column: str = "", prefix: str = "") -> float:
-    value = values.get(key)
-    where = f"{prefix}{key}"
-    if key not in values:
-        raise RowError("missing score", (column or key,), f"{where} is missing, expected a number")
-    if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
-        raise RowError("bad score type", (column or key,), f"{where} is {quoted(value)}, expected a number")
-    try:
-        score = NAN if value is None else float(value)
-    except OverflowError:
-        score = math.inf
-    if not math.isfinite(score):
-        got = "null" if value is None else "NaN" if math.isnan(score) else str(score)
-        raise RowError("non-finite score", (column or key,), f"{where} is {got}, expected a finite number")
-    return score
+def _place(row: RawRow, error: RowError) -> str:
+    line = "" if row.line is None else f" (line {row.line})"
+    columns = list(dict.fromkeys(error.columns))
+    kind = ("", ", column ", ", columns ")[min(len(columns), 2)]
+    return f"row {row.number}{line}{kind}{some(columns)}: {error}" if columns else f"row {row.number}{line}: {error}"

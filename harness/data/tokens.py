@@ -9,21 +9,25 @@ are rare; and every system is trained and scored on these same ids, so that none
 from __future__ import annotations
 
 import hashlib
-import re
-from collections.abc import Iterable, Iterator, Sequence, Set
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from harness.api import HarnessError, Message, Pair
+from harness.data.raw import printable
+from harness.data.template import RefusedError, Shield, Template, Turn
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 BATCH = 1000
 """Texts per call of the tokenizer: enough to occupy its threads, few enough for memory."""
+REFUSED = "refused by the chat template"
+SAME_TOKENS = "the same tokens on both sides, so that no model can tell them apart"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,6 +73,10 @@ class TokenisedPairs:
     """Pairs as ids, in the order given."""
 
     pairs: tuple[TokenPair, ...]
+    kept: tuple[int, ...] = ()
+    """Where each was among the pairs given."""
+    left_out: Mapping[str, int] = field(default_factory=dict)
+    """Pairs left out, by split and reason."""
 
     @cached_property
     def truncated(self) -> int:
@@ -81,96 +89,156 @@ class TokenisedPairs:
         return _fingerprint(ids for pair in self.pairs for ids in (pair.prompt_ids, pair.chosen_ids, pair.rejected_ids))
 
 
-def encode_many(
+def encode_each(
     tokenizer: PreTrainedTokenizerBase, conversations: Sequence[tuple[Sequence[Message], str]], limits: Limits
-) -> list[Encoded]:
+) -> list[Encoded | RefusedError]:
     """Return, for each (context, response) in order, the ids of the prompt and of the response with its end of turn.
 
     The prompt includes the generation prompt. A prompt longer than `limits.max_prompt` is cut on the left, its BOS
-    kept; a response is cut on the right. Raises `HarnessError` if the chat template cannot render a conversation, or
-    renders the prompt differently once a response follows.
+    kept; a response is cut on the right. A conversation that the chat template refuses, or whose prompt it renders
+    differently once a response follows, gives the refusal.
     """
     specials = {id: token.content for id, token in tokenizer.added_tokens_decoder.items() if token.special}
-    shield = _Shield(sorted(specials.values(), key=len, reverse=True))
-    fold = not _takes_system(tokenizer)
-    seen: dict[tuple[Message, ...], tuple[list[dict[str, str]], str, int]] = {}
-    rows, texts = [], []
+    shield = Shield(sorted(specials.values(), key=len, reverse=True))
+    template = Template(tokenizer, shield)
+    prompts = _Prompts(template)
+    rows: list[tuple[int, str] | RefusedError] = []
     for context, response in conversations:
-        if (key := tuple(context)) not in seen:
-            turns = [
-                {"role": turn.role, "content": shield.up(turn.content)}
-                for turn in (_fold(context) if fold else context)
-            ]
-            seen[key] = turns, _render(tokenizer, turns, generation_prompt=True), len(seen)
-        turns, prompt, row = seen[key]
-        whole = _render(tokenizer, [*turns, {"role": "assistant", "content": shield.up(response)}])
-        if not whole.startswith(prompt):
-            got, expected = whole[: len(prompt)][-40:], prompt[-40:]
-            raise HarnessError(
-                f"the chat template of {_name(tokenizer)} renders the prompt differently once a response follows: "
-                f"got ...{got!r}, expected ...{expected!r}; give a template whose generation "
-                "prompt begins the assistant's turn"
-            )
-        rows.append(row)
-        texts.append(whole[len(prompt) :])
-    prompt_ids = [
-        _cut_prompt(tokenizer, ids, limits)
-        for ids in _ids(tokenizer, [prompt for _, prompt, _ in seen.values()], shield)
-    ]
-    encoded = []
-    for row, ids in zip(rows, _ids(tokenizer, texts, shield), strict=True):
-        prompt_tokens, cut = prompt_ids[row]
-        ended = _end(tokenizer, ids, specials.keys())
+        try:
+            row = prompts.row_of(tuple(context))
+            rows.append((row, template.response(prompts.turns[row], prompts.texts[row], response)))
+        except RefusedError as refusal:
+            rows.append(refusal.with_traceback(None))
+    prompt_ids = [_cut_prompt(tokenizer, ids, limits) for ids in _ids(tokenizer, prompts.texts, shield)]
+    ids = _ids(tokenizer, [row[1] for row in rows if isinstance(row, tuple)], shield)
+    encoded: list[Encoded | RefusedError] = []
+    for each in rows:
+        if isinstance(each, RefusedError):
+            encoded.append(each)
+            continue
+        prompt_tokens, cut = prompt_ids[each[0]]
+        ended = _end(tokenizer, next(ids), specials.keys(), template.name)
         room = limits.max_length - len(prompt_tokens)
         encoded.append(Encoded(prompt_tokens, tuple(ended[:room]), cut or len(ended) > room))
     return encoded
 
 
-def tokenise(tokenizer: PreTrainedTokenizerBase, pairs: Sequence[Pair], limits: Limits) -> TokenisedPairs:
-    """Return the pairs as ids, in order. Raises what `encode_many` raises."""
-    sides = [(pair.context, response) for pair in pairs for response in (pair.chosen, pair.rejected)]
-    encoded = iter(encode_many(tokenizer, sides, limits))
-    done = []
-    for pair in pairs:
-        chosen, rejected = next(encoded), next(encoded)
-        assert chosen.prompt_ids == rejected.prompt_ids, "the two sides of a pair share the prompt's ids"
-        done.append(
-            TokenPair(
-                pair_id=pair.pair_id,
-                prompt_ids=chosen.prompt_ids,
-                chosen_ids=chosen.response_ids,
-                rejected_ids=rejected.response_ids,
-                truncated=chosen.truncated or rejected.truncated,
-            )
-        )
-    return TokenisedPairs(pairs=tuple(done))
+class _Prompts:
+    """Each context rendered once: its turns as the template takes them, and their text."""
+
+    def __init__(self, template: Template) -> None:
+        self._template = template
+        self._rows: dict[tuple[Message, ...], int | RefusedError] = {}
+        self.turns: list[list[Turn]] = []
+        self.texts: list[str] = []
+
+    def row_of(self, context: tuple[Message, ...]) -> int:
+        """Return the place of the context; raise `RefusedError` where the template refuses it."""
+        if context not in self._rows:
+            try:
+                turns = self._template.turns(context)
+                text = self._template.render(turns, generation_prompt=True)
+            except RefusedError as refusal:
+                self._rows[context] = refusal.with_traceback(None)
+            else:
+                self._rows[context] = len(self.texts)
+                self.turns.append(turns)
+                self.texts.append(text)
+        row = self._rows[context]
+        if isinstance(row, RefusedError):
+            raise row
+        return row
 
 
-class _Shield:
-    """Keeps the strings of special tokens in a user's text from becoming special tokens.
+def encode_many(
+    tokenizer: PreTrainedTokenizerBase,
+    conversations: Sequence[tuple[Sequence[Message], str]],
+    limits: Limits,
+    *,
+    what: str = "every conversation",
+) -> list[Encoded]:
+    """Return what `encode_each` returns, without the conversations that the chat template refuses.
 
-    Each is replaced by a marker of Unicode noncharacters before the template is rendered, and is put back afterwards to
-    be tokenised as plain text: a response that quotes `<|im_end|>` does not end there.
+    Raises `HarnessError` if it refuses all of them; `what` names them.
     """
-
-    def __init__(self, specials: Sequence[str]) -> None:
-        self._markers = {special: f"\ufdd0{index}\ufdd1" for index, special in enumerate(specials)}
-        self._specials = {marker: special for special, marker in self._markers.items()}
-        self._up = re.compile("|".join(map(re.escape, specials)) or r"(?!)")
-        self._down = re.compile("(" + ("|".join(self._specials) or r"(?!)") + ")")
-
-    def up(self, text: str) -> str:
-        """Return `text` with markers in place of the strings of special tokens."""
-        return self._up.sub(lambda match: self._markers[match[0]], text)
-
-    def pieces(self, text: str) -> list[tuple[str, bool]]:
-        """Return (piece, whether it stood behind a marker and so is plain text), in order."""
-        return [
-            (self._specials.get(piece, piece), piece in self._specials) for piece in self._down.split(text) if piece
-        ]
+    each = encode_each(tokenizer, conversations, limits)
+    encoded = [row for row in each if isinstance(row, Encoded)]
+    if conversations and not encoded:
+        raise HarnessError(
+            f"{what}: {_refusal(tokenizer, conversations[0][0], each[0])}; name a checkpoint whose template takes such "
+            "rows, or give other data"
+        )
+    return encoded
 
 
-def _ids(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], shield: _Shield) -> Iterator[list[int]]:
+def refused_error(
+    tokenizer: PreTrainedTokenizerBase, what: str, context: Sequence[Message], refusal: Encoded | RefusedError
+) -> HarnessError:
+    """Return the error for a row that the chat template refuses, with the template's words."""
+    return HarnessError(
+        f"{what}: {_refusal(tokenizer, context, refusal)}; correct or leave out such rows, pass --lenient to skip "
+        "them, or name a checkpoint that takes them"
+    )
+
+
+def _refusal(tokenizer: PreTrainedTokenizerBase, context: Sequence[Message], refusal: Encoded | RefusedError) -> str:
+    roles = ", ".join(turn.role for turn in context)
+    name = Template(tokenizer, Shield(())).name
+    return f"the chat template of {name} refuses it ({roles}, assistant): {printable(str(refusal))}"
+
+
+def tokenise(
+    tokenizer: PreTrainedTokenizerBase,
+    pairs: Sequence[Pair],
+    limits: Limits,
+    *,
+    lenient: bool = False,
+    split: str = "train",
+) -> TokenisedPairs:
+    """Return the pairs as ids, in order, without those that no model can tell apart and, if lenient, refused ones.
+
+    Raises `HarnessError` for the first pair that the chat template refuses, unless lenient, and where no pair is left.
+    """
+    sides = [(pair.context, response) for pair in pairs for response in (pair.chosen, pair.rejected)]
+    encoded = iter(encode_each(tokenizer, sides, limits))
+    done: list[TokenPair] = []
+    kept: list[int] = []
+    left_out: Counter[str] = Counter()
+    for index, pair in enumerate(pairs):
+        chosen, rejected = next(encoded), next(encoded)
+        if isinstance(chosen, RefusedError) or isinstance(rejected, RefusedError):
+            if not lenient:
+                refusal = chosen if isinstance(chosen, RefusedError) else rejected
+                raise refused_error(tokenizer, f"pair '{pair.pair_id}' of {split}", pair.context, refusal)
+            left_out[f"{split}: {REFUSED}"] += 1
+        elif chosen.response_ids == rejected.response_ids:
+            left_out[f"{split}: {SAME_TOKENS}"] += 1
+        else:
+            kept.append(index)
+            done.append(
+                TokenPair(
+                    pair_id=pair.pair_id,
+                    prompt_ids=chosen.prompt_ids,
+                    chosen_ids=chosen.response_ids,
+                    rejected_ids=rejected.response_ids,
+                    truncated=chosen.truncated or rejected.truncated,
+                )
+            )
+    if pairs and not done:
+        raise nothing_left(split, left_out)
+    return TokenisedPairs(pairs=tuple(done), kept=tuple(kept), left_out=dict(left_out))
+
+
+def nothing_left(split: str, left_out: Mapping[str, int]) -> HarnessError:
+    """Return the error for a split of which no pair is left."""
+    reasons = ", ".join(f"{count} {reason}" for reason, count in left_out.items())
+    return HarnessError(
+        f"got no usable pair of the {split} split ({reasons}), expected at least one; give other data, a checkpoint "
+        "whose template takes it, or a larger --max-length"
+    )
+
+
+def _ids(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], shield: Shield) -> Iterator[list[int]]:
     """Yield the ids of each rendered text: special tokens where the template put them, plain text elsewhere."""
     for start in range(0, len(texts), BATCH):
         batch = [shield.pieces(text) for text in texts[start : start + BATCH]]
@@ -197,59 +265,17 @@ def _cut_prompt(tokenizer: PreTrainedTokenizerBase, ids: list[int], limits: Limi
     return (*bos, *ids[len(ids) - limits.max_prompt + len(bos) :]), True
 
 
-def _end(tokenizer: PreTrainedTokenizerBase, ids: list[int], specials: Set[int]) -> list[int]:
+def _end(tokenizer: PreTrainedTokenizerBase, ids: list[int], specials: Set[int], name: str) -> list[int]:
     """Return the response up to its last special token; with EOS added if text follows that token or there is none."""
     last = next((index for index in range(len(ids) - 1, -1, -1) if ids[index] in specials), -1)
     if last >= 0 and not tokenizer.decode(ids[last + 1 :]).strip():
         return ids[: last + 1]
     if tokenizer.eos_token_id is None:
         raise HarnessError(
-            f"the chat template of {_name(tokenizer)} ends a response with no special token, and the tokenizer has no "
+            f"the chat template of {name} ends a response with no special token, and the tokenizer has no "
             "eos_token; expected one of the two; name an eos_token in tokenizer_config.json"
         )
     return [*ids, tokenizer.eos_token_id]
-
-
-def _takes_system(tokenizer: PreTrainedTokenizerBase) -> bool:
-    """Return whether the template renders a system turn: Gemma's refuses it, and some drop it silently."""
-    turns = [{"role": "system", "content": "SYSTEM-PROBE"}, {"role": "user", "content": "hello"}]
-    try:
-        return "SYSTEM-PROBE" in _render(tokenizer, turns, generation_prompt=True)
-    except HarnessError:
-        return False
-
-
-def _fold(context: Sequence[Message]) -> Sequence[Message]:
-    """Return the context with its leading system turn put before the first user turn's text."""
-    if len(context) < 2 or context[0].role != "system":
-        return context
-    first = context[1]
-    return [Message(role=first.role, content=f"{context[0].content}\n\n{first.content}"), *context[2:]]
-
-
-def _render(
-    tokenizer: PreTrainedTokenizerBase, turns: Sequence[dict[str, str]], *, generation_prompt: bool = False
-) -> str:
-    from jinja2 import TemplateError
-
-    if tokenizer.chat_template is None:
-        raise HarnessError(
-            f"{_name(tokenizer)} has no chat template, expected one; name a checkpoint whose tokenizer has it, or set "
-            "`chat_template` in its tokenizer_config.json"
-        )
-    try:
-        text: str = tokenizer.apply_chat_template(list(turns), tokenize=False, add_generation_prompt=generation_prompt)
-    except TemplateError as error:
-        roles = ", ".join(turn["role"] for turn in turns)
-        raise HarnessError(
-            f"the chat template of {_name(tokenizer)} refuses a conversation of {roles}: {error}; "
-            "leave such rows out or name a checkpoint that takes them"
-        ) from None
-    return text
-
-
-def _name(tokenizer: PreTrainedTokenizerBase) -> str:
-    return f"tokenizer '{tokenizer.name_or_path}'" if tokenizer.name_or_path else "the tokenizer"
 
 
 def _fingerprint(rows: Iterable[Sequence[int]]) -> str:

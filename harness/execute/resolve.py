@@ -49,7 +49,7 @@ def resolve(run: Run, output: Path | None, keep_checkpoints: bool) -> Resolved:
     if run.ranked_by not in METRICS or METRICS[run.ranked_by].direction != "higher":
         ranking = [name for name, metric in METRICS.items() if metric.direction == "higher"]
         raise HarnessError(f"--ranked-by got '{run.ranked_by}', expected one of {', '.join(ranking)}")
-    data = load(run.dataset, LoadOptions(lenient=run.lenient, seed=run.data_seed), datasets(manager))
+    data = load(run.dataset, _load_options(run), datasets(manager))
     data = limited(data, run.limit)
     grid = cells(run.models, systems, run.seeds)
     # raises where the budget or the data cannot make one step; in tokens and FLOPs this is an estimate
@@ -61,6 +61,15 @@ def resolve(run: Run, output: Path | None, keep_checkpoints: bool) -> Resolved:
         dataset=data,
         manager=manager,
         keep_checkpoints=keep_checkpoints,
+    )
+
+
+def _load_options(run: Run) -> LoadOptions:
+    return LoadOptions(
+        lenient=run.lenient,
+        seed=run.data_seed,
+        columns=run.columns or "",
+        pairs_from_labels=run.pairs_from_labels,
     )
 
 

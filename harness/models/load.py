@@ -12,12 +12,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.api import HarnessError
-from harness.data.tokens import encode_many
 from harness.models.families import FAMILIES, family_of
 from harness.models.hub import count_parameters, fetch, needs_code, require_causal
 from harness.models.nano import make_nano
-from harness.models.sft import Example, fine_tune
-from harness.models.start import StartCheckpoint, StartRequest, cached, content_key, fingerprint, sft_examples
+from harness.models.sft import fine_tune
+from harness.models.start import (
+    StartCheckpoint,
+    StartRequest,
+    cached,
+    content_key,
+    encoded_examples,
+    fingerprint,
+    sft_examples,
+)
 from harness.torchvision_guard import hide_broken_torchvision
 
 if TYPE_CHECKING:
@@ -216,9 +223,8 @@ def _tuned(checkpoint: StartCheckpoint, tokenizer: PreTrainedTokenizerBase, requ
         model.to("cuda" if torch.cuda.is_available() else "cpu")
         if model.num_parameters() >= CHECKPOINTING_FROM:
             recompute_activations(model)
-        sequences: list[Example] = [
-            (row.prompt_ids, row.response_ids) for row in encode_many(tokenizer, sft_examples(dataset), limits)
-        ]
+        examples = sft_examples(dataset)
+        sequences = encoded_examples(tokenizer, examples, request)
         report = fine_tune(model, sequences, recipe, seed, request.progress)
         losses = f"{report.first_loss:.2f} -> {report.last_loss:.2f} nats per response token"
         request.progress(f"{checkpoint.id}: SFT on {report.sequences} sequences, {losses}")

@@ -12,10 +12,17 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from harness.data.tokens import encode_many
 from harness.models.families import Family
-from harness.models.sft import Example, Recipe, fine_tune
-from harness.models.start import StartCheckpoint, StartRequest, cached, content_key, fingerprint, sft_examples
+from harness.models.sft import Recipe, fine_tune
+from harness.models.start import (
+    StartCheckpoint,
+    StartRequest,
+    cached,
+    content_key,
+    encoded_examples,
+    fingerprint,
+    sft_examples,
+)
 from harness.torchvision_guard import hide_broken_torchvision
 
 if TYPE_CHECKING:
@@ -68,10 +75,8 @@ def make_nano(family: Family, request: StartRequest, recipe: NanoRecipe | None =
         texts = [turn.content for context, _ in examples for turn in context] + [response for _, response in examples]
         tokenizer = train_tokenizer(family, texts, recipe.vocabulary)
         model = _untrained(config, seed)
-        sequences: list[Example] = [
-            (row.prompt_ids, row.response_ids)
-            for row in encode_many(tokenizer, examples[: recipe.sft.sequences or None], limits)
-        ]
+        examples = examples[: recipe.sft.sequences or None]
+        sequences = encoded_examples(tokenizer, examples, request)
         visited = min(recipe.sft.sequences, MOST_EPOCHS * len(sequences))  # on few pairs, stop early
         report = fine_tune(model, sequences, replace(recipe.sft, sequences=visited), seed, request.progress)
         request.progress(

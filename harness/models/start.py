@@ -7,14 +7,18 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from harness.api import Dataset, Message
-from harness.data.tokens import Limits
-from harness.models.sft import Recipe
+from harness.data.tokens import Limits, encode_many
+from harness.models.sft import Example, Recipe
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 FORMAT = 3
 """Raise it when a change in this room or to `harness.logps` makes other weights of the same inputs."""
@@ -109,6 +113,22 @@ def sft_examples(dataset: Dataset) -> list[tuple[tuple[Message, ...], str]]:
         return list(dataset.sft)
     sides = ((pair.context, response) for pair in dataset.train for response in (pair.chosen, pair.rejected))
     return list(dict.fromkeys(sides))
+
+
+def encoded_examples(
+    tokenizer: PreTrainedTokenizerBase, examples: Sequence[tuple[Sequence[Message], str]], request: StartRequest
+) -> list[Example]:
+    """Return examples to fine-tune on as ids, without those that the chat template refuses, after saying how many.
+
+    Raises `HarnessError` if it refuses all of them.
+    """
+    train = request.dataset.train
+    own = bool(request.dataset.sft) or not train
+    what = "every example to fine-tune on" if own else f"pair '{train[0].pair_id}' of train and every other pair"
+    encoded = encode_many(tokenizer, examples, request.limits, what=what)
+    if refused := len(examples) - len(encoded):
+        request.progress(f"fine-tuning leaves out {refused} examples that the chat template refuses")
+    return [(row.prompt_ids, row.response_ids) for row in encoded]
 
 
 def content_key(*parts: object) -> str:

@@ -75,6 +75,10 @@ class Run(BaseModel):
     In files and hashes its key stays `PLAIN_PATH_KEY`, so that folders made before still open.
     """
     lenient: bool = False
+    columns: str | None = None
+    """`prompt=question,chosen=best`: which columns of the data are what, where their names do not say so."""
+    pairs_from_labels: bool = False
+    """Pair the good and the bad completions of a prompt where the data has one labelled completion a row."""
     limit: int | None = Field(default=None, ge=1)
     """At most this many training pairs, and this many held-out pairs per split; for trying things out."""
     data_seed: int = Field(default=0, ge=0)
@@ -161,7 +165,13 @@ class Run(BaseModel):
             lenient=self.lenient,
             limit=self.limit,
             data_seed=self.data_seed,
+            **self._data_as_told(),
         )
+
+    def _data_as_told(self) -> dict[str, Any]:
+        """Return the settings that say how files are read, where they are given: keys made before have none."""
+        told = {"columns": self.columns, "pairs_from_labels": self.pairs_from_labels}
+        return {name: value for name, value in told.items() if value}
 
     def as_json(self) -> dict[str, Any]:
         """Return every field under its key in files, JSON-ready: for the manifest."""

@@ -88,6 +88,8 @@ class DataFacts(Facts):
     """Held-out pairs that were cut to the longest length."""
     skipped: dict[str, int] = Field(default_factory=dict)
     """Rows that were left out, by reason."""
+    left_out: dict[str, int] = Field(default_factory=dict)
+    """Pairs this model did not see, by split and reason: refused by its template, the same tokens on both sides."""
     notes: tuple[str, ...] = ()
     """What a reader of results must know of the data."""
 
@@ -182,6 +184,10 @@ class BoardKey(Facts):
     reference_path: bool = False
     """Whether training ran on the plain path, `--plain-path`."""
     lenient: bool = False
+    columns: str | None = None
+    """Which columns of the data are what, `--columns`; absent where their names say it."""
+    pairs_from_labels: bool = False
+    """Whether labelled completions were paired, `--pairs-from-labels`."""
     limit: Count = None
     data_seed: Count = None
     trial_learning_rates: tuple[float, float] | None = None

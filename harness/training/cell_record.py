@@ -148,6 +148,7 @@ def _record(prepared: Prepared, key: str, label: str, loss: LossFacts, seed: int
                 "truncated_pairs": prepared.tokens.truncated,
                 "truncated_test_pairs": prepared.held_out.truncated_pairs,
                 "skipped": dict(job.dataset.skipped),
+                "left_out": {**prepared.tokens.left_out, **prepared.held_out.left_out},
                 "notes": tuple(job.dataset.notes),
             }
         ),

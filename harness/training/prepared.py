@@ -71,12 +71,14 @@ def prepare(job: Job, tell: Tell) -> Prepared:
     require_same_start(job, start)
     made = time.perf_counter()
     tokenizer = load_tokenizer(start.folder, run.trust_remote_code)
-    pairs = job.dataset.train
-    tokens, held = tokenise(tokenizer, pairs, limits), held_out(tokenizer, job.dataset, run.evaluate_on, limits)
+    tokens = tokenise(tokenizer, job.dataset.train, limits, lenient=run.lenient)
+    held = held_out(tokenizer, job.dataset, run.evaluate_on, limits, lenient=run.lenient)
+    for reason, count in [*tokens.left_out.items(), *held.left_out.items()]:
+        tell(Phase(text=f"left out {count}, {reason}"))
     return Prepared(
         job=job,
         start=start,
-        pairs=pairs,
+        pairs=tuple(job.dataset.train[index] for index in tokens.kept),
         tokens=tokens,
         held_out=held,
         start_seconds=made - began,

@@ -12,7 +12,8 @@ import pytest
 
 from harness.api import HarnessError, LoadOptions, Pair
 from harness.data.files import read_table
-from harness.data.rows import PAIR_COLUMNS, pairs_of
+from harness.data.layouts.table import columns_read
+from harness.data.rows import pairs_of
 
 FILES = (
     "01_missing_column.jsonl",
@@ -51,7 +52,6 @@ FILES = (
 WHOLE_FILE = {
     "01_missing_column.jsonl": ("no column 'rejected'", "score_chosen"),
     "20_truncated.parquet": ("not a readable parquet file",),
-    "23_bom.csv": (".csv", ".parquet", ".jsonl", ".json"),
     "24_empty_file.jsonl": ("empty (0 bytes)",),
     "24_empty_file.parquet": ("empty (0 bytes)",),
     "25_zero_rows.parquet": ("0 rows",),
@@ -86,7 +86,7 @@ LENIENT = LoadOptions(lenient=True)
 
 def pairs_of_file(path: Path, options: LoadOptions) -> tuple[tuple[Pair, ...], Mapping[str, int], tuple[str, ...]]:
     """The pairs of a file, the number of rows skipped for each reason, and the notes."""
-    loaded = pairs_of(read_table(path, PAIR_COLUMNS), options)
+    loaded = pairs_of(read_table(path, columns_read), options)
     return loaded.rows, loaded.skipped, loaded.notes
 
 

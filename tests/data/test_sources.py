@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import copy
+import gzip
 import hashlib
 import json
+import lzma
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,8 @@ import pytest
 
 from harness.api import Dataset, DatasetSource, HarnessError, LoadOptions, Pair
 from harness.data.files import read_table
-from harness.data.rows import PAIR_COLUMNS, pairs_of
+from harness.data.layouts.table import columns_read
+from harness.data.rows import pairs_of
 from harness.data.sources import from_dataset_dict, harness_datasets, load
 
 STRICT = LoadOptions()
@@ -52,7 +55,7 @@ def write_parquet(path: Path, values: list[Row]) -> Path:
 
 def pairs_of_file(path: Path, options: LoadOptions) -> tuple[tuple[Pair, ...], Mapping[str, int], tuple[str, ...]]:
     """The pairs of a file, the number of rows skipped for each reason, and the notes."""
-    loaded = pairs_of(read_table(path, PAIR_COLUMNS), options)
+    loaded = pairs_of(read_table(path, columns_read), options)
     return loaded.rows, loaded.skipped, loaded.notes
 
 
@@ -222,7 +225,15 @@ FILES: Mapping[str, tuple[str, bytes, tuple[str, ...]]] = {
     "not parquet": ("a.parquet", b"PAR1 and then nothing", ("not a readable parquet file",)),
     "truncated array": ("a.json", json.dumps([row()]).encode()[:-9], ("not valid JSON", "truncated")),
     "array of invalid UTF-8": ("a.json", b'[{"prompt": "\xff"}]', ("byte 0xff at offset 13",)),
-    "csv": ("a.csv", b"prompt,chosen\n", ("'.csv'", ".parquet, .jsonl, .json")),
+    "another format": ("a.xlsx", b"PK", ("'.xlsx'", ".parquet, .jsonl, .json, .csv", ".gz")),
+    "csv of a header alone": ("a.csv", b"prompt,chosen\n", ("0 rows",)),
+    "csv with an open quote": ("a.csv", b'prompt,chosen\n"a,b\n', ("line 2", "not valid CSV", "truncated")),
+    "csv of invalid UTF-8": ("a.csv", b'prompt\n"\xff"\n', ("line 2", "byte 0xff")),
+    "truncated gzip": ("a.jsonl.gz", gzip.compress(json.dumps(row()).encode())[:-20], (".gz file", "truncated")),
+    "truncated xz": ("a.jsonl.xz", lzma.compress(json.dumps(row()).encode())[:-20], (".xz file", "truncated")),
+    "not zstd": ("a.jsonl.zst", b"no zstd", (".zst file",)),
+    "not arrow": ("a.arrow", b"ARROW1 and then nothing", ("not a readable arrow file",)),
+    "columns of other lengths": ("a.json", b'{"prompt": ["a"], "chosen": ["b", "c"]}', ("prompt 1, chosen 2",)),
     "column missing": ("a.jsonl", json.dumps(without("rejected")).encode(), ("no column 'rejected'", "prompt_id")),
     "one score column missing": (
         "a.jsonl",
@@ -380,7 +391,9 @@ def test_a_folder_with_every_split_is_read_as_it_is(tmp_path: Path) -> None:
     assert [response.response_id for response in dataset.listwise_test[0].responses] == ["one", "two", "two-2"]
     assert [response.text for response in dataset.listwise_test[0].responses] == ["By one.", "By two.", "By two."]
     assert [(context[0].content, response) for context, response in dataset.sft] == [("sft?", "Four.")]
-    assert (dataset.notes, dataset.skipped, dataset.source) == ((), {}, name)
+    assert (dataset.skipped, dataset.source) == ({}, name)
+    (note,) = dataset.notes
+    assert note.startswith("taken for: chosen and rejected conversations (columns prompt, chosen, rejected, score_")
 
 
 @pytest.mark.parametrize(
@@ -425,7 +438,7 @@ def test_a_single_file_is_split_80_10_10_by_prompt(tmp_path: Path) -> None:
     assert len(set.union(*splits)) == 50
     assert len(dataset.train) + len(dataset.dev) + len(dataset.test) == 100
     assert dataset.name == "pairs"
-    assert [note.partition(":")[0] for note in dataset.notes] == ["test", "dev"]
+    assert [note.partition(":")[0] for note in dataset.notes] == ["taken for", "test", "dev"]
 
 
 @pytest.mark.parametrize(("prompts", "sizes"), [(1, (1, 0, 0)), (3, (2, 0, 1)), (10, (8, 1, 1)), (19, (17, 1, 1))])
@@ -475,8 +488,8 @@ def test_train_data_that_is_all_test_data_is_an_error(tmp_path: Path) -> None:
 
 
 def test_a_folder_without_train_lists_its_files_and_what_is_expected(tmp_path: Path) -> None:
-    (tmp_path / "train_prefs.csv").write_text("prompt\n")
-    with pytest.raises(HarnessError, match=r"train_prefs\.csv.*expected train_prefs or train with one of \.parquet"):
+    (tmp_path / "train_prefs.xlsx").write_text("prompt\n")
+    with pytest.raises(HarnessError, match=r"train_prefs\.xlsx.*expected train_prefs or train with one of \.parquet"):
         load(str(tmp_path), STRICT, {})
 
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from harness.api import HarnessError, Message, Pair
+from harness.api import Dataset, HarnessError, Listwise, LoadOptions, Message, Pair, Response
+from harness.data.heldout import held_out
+from harness.data.sources import load
 from harness.data.tokens import Encoded, Limits, encode_many, tokenise
 from harness.models.families import FAMILIES
 from harness.models.nano import train_tokenizer
@@ -216,3 +220,108 @@ def test_the_fingerprint_follows_the_ids(tokenizers: dict[str, Any]) -> None:
     assert prints[0] == prints[1]
     assert len(set(prints)) == 3
     assert len(prints[0]) == 16
+
+
+STRICT_TURNS = (
+    "{% for message in messages %}"
+    "{% if (message['role'] == 'user') != (loop.index0 % 2 == 0) %}"
+    "{{ raise_exception('Roles must alternate') }}{% endif %}"
+    "{{ '<|im_start|>' + message['role'] + '\\n' + message['content'] + '<|im_end|>\\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
+)
+TWICE = (Message(role="user", content="Hello."), Message(role="user", content="And be brief."))
+
+
+@pytest.fixture
+def strict() -> Any:
+    tokenizer = train_tokenizer(FAMILIES["qwen"], TEXTS, 400)
+    tokenizer.chat_template = STRICT_TURNS
+    return tokenizer
+
+
+def test_a_pair_that_the_template_refuses_is_named_with_the_templates_words(strict: Any) -> None:
+    refused = replace(a_pair(TWICE), pair_id="the-one")
+    words = r"pair 'the-one' of train: the chat template .*user, user, assistant.*Roles must alternate.*--lenient"
+    with pytest.raises(HarnessError, match=words):
+        tokenise(strict, [a_pair(), refused], WIDE)
+
+
+def test_a_refused_pair_costs_itself_alone_when_lenient(strict: Any) -> None:
+    pairs = [a_pair(), a_pair(TWICE), a_pair(chosen="Green.")]
+    tokens = tokenise(strict, pairs, WIDE, lenient=True)
+    assert tokens.kept == (0, 2)
+    assert tokens.pairs == tokenise(strict, [pairs[0], pairs[2]], WIDE).pairs
+    assert tokens.left_out == {"train: refused by the chat template": 1}
+    with pytest.raises(HarnessError, match=r"no usable pair of the train split \(1 train: refused"):
+        tokenise(strict, pairs[1:2], WIDE, lenient=True)
+
+
+def test_pairs_with_equal_tokens_are_left_out_and_counted(tokenizers: dict[str, Any]) -> None:
+    same_start = a_pair(chosen="The red one. " * 30 + "Yes.", rejected="The red one. " * 30 + "No.")
+    tokens = tokenise(tokenizers["qwen"], [a_pair(), same_start], Limits(max_length=64, max_prompt=32))
+    assert tokens.kept == (0,)
+    assert list(tokens.left_out.values()) == [1]
+    assert "same tokens on both sides" in next(iter(tokens.left_out))
+
+
+def a_data_set(*test: Pair, listwise: tuple[Listwise, ...] = ()) -> Dataset:
+    return Dataset(name="d", train=(), dev=(), test=test, listwise_test=listwise)
+
+
+def test_held_out_pairs_that_no_model_can_be_asked_are_left_out_and_counted(strict: Any) -> None:
+    same = a_pair(chosen="The red one. " * 30 + "Yes.", rejected="The red one. " * 30 + "No.")
+    pairs = [replace(pair, pair_id=str(index)) for index, pair in enumerate((a_pair(TWICE), same, a_pair()))]
+    limits = Limits(max_length=64, max_prompt=32)
+
+    held = held_out(strict, a_data_set(*pairs), "test", limits, lenient=True)
+
+    assert held.pairs["pair_id"].tolist() == ["2"]
+    assert sorted(held.left_out.values()) == [1, 1]
+    alone = held_out(strict, a_data_set(pairs[2]), "test", limits)
+    assert held.requests == alone.requests
+    assert held.pairs.equals(alone.pairs)
+    with pytest.raises(HarnessError, match=r"pair '0' of test: .*Roles must alternate"):
+        held_out(strict, a_data_set(*pairs), "test", limits)
+
+
+def test_a_refused_listwise_response_is_named_or_left_out(strict: Any) -> None:
+    answers = (Response(response_id="a", text="One.", score=1.0), Response(response_id="b", text="Two.", score=2.0))
+    ranked = Listwise(prompt_id="l", context=TWICE, responses=answers)
+    data = a_data_set(a_pair(), listwise=(ranked,))
+    held = held_out(strict, data, "test", WIDE, lenient=True)
+    assert held.left_out == {"listwise: refused by the chat template": 2}
+    assert len(held.requests) == 2
+    with pytest.raises(HarnessError, match=r"to prompt 'l': .*Roles must alternate"):
+        held_out(strict, data, "test", WIDE)
+
+
+CALL = '{"tool_calls": [{"id": "1", "type": "function", "function": {"name": "look", "arguments": "{\\"at\\": 4}"}}]}'
+TOOLS = (*HELLO, Message(role="assistant", content="", tools=CALL), Message(role="tool", content="42", tools="{}"))
+
+
+def test_tool_turns_reach_a_template_that_takes_them() -> None:
+    tokenizer = train_tokenizer(FAMILIES["qwen"], TEXTS, 400)
+    tokenizer.chat_template = (
+        "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\\n' + message['content'] }}"
+        "{% for call in message['tool_calls'] or [] %}"
+        "{{ call['function']['name'] }}{{ call['function']['arguments'] | tojson }}{% endfor %}"
+        "{{ '<|im_end|>\\n' }}{% endfor %}"
+        "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
+    )
+    text = tokenizer.decode(encode(tokenizer, TOOLS, "Hi.", WIDE).prompt_ids)
+    assert 'look{"at": 4}<|im_end|>' in text
+    assert "<|im_start|>tool\n42" in text
+
+
+@pytest.mark.parametrize("family", list(FAMILIES))
+def test_tool_turns_are_refused_where_the_template_would_drop_them(tokenizers: dict[str, Any], family: str) -> None:
+    with pytest.raises(HarnessError, match=r"pair 'p' of train: .*it renders no calls of tools"):
+        tokenise(tokenizers[family], [a_pair(TOOLS)], WIDE)
+
+
+def test_the_one_wild_row_that_a_strict_template_refuses_costs_itself_alone(strict: Any, test_data: Path) -> None:
+    dataset = load(str(test_data / "wild" / "21_one_refused_by_template.jsonl"), LoadOptions(), {})
+    (refused,) = (pair for pair in dataset.train if len(pair.context) > 1)
+    with pytest.raises(HarnessError, match=f"pair '{refused.pair_id}' of train: .*Roles must alternate"):
+        tokenise(strict, dataset.train, WIDE)
+    assert len(tokenise(strict, dataset.train, WIDE, lenient=True).pairs) == len(dataset.train) - 1

@@ -108,6 +108,18 @@ def test_plugins_show_gives_options_with_defaults_and_source(harness: Any) -> No
     assert "column score_chosen" in shown
 
 
+def test_data_describe_says_what_a_file_was_taken_for_with_the_columns_it_was_told(harness: Any, tmp_path: Any) -> None:
+    row = '{"asked": "Question %d?", "best": "Yes.", "worst": "No."}'
+    (tmp_path / "pairs.jsonl").write_text("\n".join(row % n for n in range(20)))
+    asked = ("data", "describe", str(tmp_path / "pairs.jsonl"))
+
+    refused, done = harness(*asked), harness(*asked, "--columns", "prompt=asked,chosen=best,rejected=worst")
+
+    assert refused.returncode == 2
+    assert "which lacks prompt, chosen, rejected" in refused.stderr
+    assert "taken for: a prompt with chosen and rejected texts (columns asked, best, worst)" in done.stdout
+
+
 def test_data_describe_counts_pairs_and_gaps(harness: Any) -> None:
     done = harness("data", "describe", "embedded")
     assert done.returncode == 0, done.stderr

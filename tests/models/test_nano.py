@@ -129,10 +129,10 @@ def test_fine_tuning_takes_the_sft_split_or_every_response_once() -> None:
 
 def test_only_what_is_visited_is_tokenised(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     taken: list[int] = []
-    plain_encode, plain_train = nano.encode_many, nano.train_tokenizer
+    plain_encode, plain_train = nano.encoded_examples, nano.train_tokenizer
     monkeypatch.setattr(nano, "TOKENIZER_EXAMPLES", 15)
     monkeypatch.setattr(
-        nano, "encode_many", lambda t, rows, limits: taken.append(len(rows)) or plain_encode(t, rows, limits)
+        nano, "encoded_examples", lambda t, rows, asked: taken.append(len(rows)) or plain_encode(t, rows, asked)
     )
     monkeypatch.setattr(
         nano, "train_tokenizer", lambda f, texts, v: taken.append(len(texts)) or plain_train(f, texts, v)
@@ -149,3 +149,12 @@ def test_weights_are_stored_in_fp32_and_tied_ones_once(made: Any) -> None:
     assert {tensor.dtype for tensor in weights.values()} == {torch.float32}
     assert "lm_head.weight" not in weights
     assert json.loads((start.folder / "config.json").read_text())["architectures"] == ["Qwen2ForCausalLM"]
+
+
+def test_a_template_that_refuses_every_row_names_one_of_them_with_its_words(tmp_path: Path) -> None:
+    call = '{"tool_calls": [{"id": "1", "type": "function", "function": {"name": "look", "arguments": "{}"}}]}'
+    context = (*DATA.train[0].context, Message(role="assistant", content="", tools=call))
+    context = (*context, Message(role="tool", content="42", tools="{}"))
+    refused = replace(DATA, train=tuple(replace(pair, context=context) for pair in DATA.train))
+    with pytest.raises(HarnessError, match=r"pair '0' of train and every other pair: .*it renders no calls of tools"):
+        make_nano(FAMILIES["qwen"], replace(request(tmp_path), dataset=refused), RECIPE)

@@ -83,3 +83,11 @@ def test_what_decides_a_result_decides_the_hash() -> None:
     assert run.short_hash() != make_run({"budget": "pairs=64"}).short_hash()
     assert run.short_hash() == make_run({"micro_pairs": 4}).short_hash()  # micro-batching changes no result
     assert run.short_hash() == make_run({"trials": 4}).short_hash()  # trials add boards to the same run
+
+
+def test_how_files_are_read_decides_a_run_only_where_it_is_said() -> None:
+    plain, told = make_run({}), make_run({"columns": "prompt=question", "pairs_from_labels": True})
+    assert not {"columns", "pairs_from_labels"} & plain.decisive().as_json().keys()
+    assert told.decisive().as_json().items() >= {"columns": "prompt=question", "pairs_from_labels": True}.items()
+    assert told.short_hash() != plain.short_hash()
+    assert 'columns = "prompt=question"\n' in told.as_toml()

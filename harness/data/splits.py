@@ -1,0 +1,165 @@
+"""Which files, or splits on the hub, are which split of a data set: by their names."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TypeVar
+
+from harness.api import HarnessError
+from harness.data.files import FORMATS, is_data, stem_of
+from harness.data.layouts.table import columns_read
+from harness.data.raw import Choose, counted, printable, some
+from harness.data.rows import sft_columns
+
+SPLITS: Mapping[str, tuple[str, ...]] = {
+    "train": ("train_prefs", "train"),
+    "dev": (
+        *("dev_prefs", "dev", "validation_prefs", "validation", "valid", "val", "eval_prefs", "eval", "evaluation"),
+    ),
+    "test": ("test_prefs", "test"),
+    "test_lenbalanced": ("test_prefs_lenbalanced",),
+    "listwise_dev": ("listwise_dev",),
+    "listwise_test": ("listwise_test",),
+    "sft": ("train_sft",),
+}
+"""The names that a split may have, the first that is there counts."""
+STEMS = frozenset(stem for stems in SPLITS.values() for stem in stems)
+HELD_OUT_WORDS = frozenset({"test", "eval", "evaluation", "validation", "valid", "val", "dev"})
+SHARD = re.compile(r"(?P<stem>.+?)[-_.](?P<index>\d{4,6})-of-(?P<count>\d{4,6})")
+SAVED = "state.json"
+"""`datasets` writes it beside the files of a split that it saves to disk."""
+ABOUT = frozenset({"dataset_dict.json", "dataset_info.json", "dataset_infos.json", SAVED})
+"""Files about a data set that hold no rows of it."""
+
+Found = TypeVar("Found")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Files:
+    """The files of a folder by the split's name, shards in order."""
+
+    splits: Mapping[str, Sequence[Path]]
+    everything: Sequence[Path]
+    """Every data file that was seen, also those of no split."""
+    names: Sequence[str]
+    """Of all that lies in the folder."""
+
+
+def chooser(role: str, given: str) -> Choose:
+    """Return which columns of a split are read; `given` is `prompt=question,...`."""
+    return sft_columns if role == "sft" else partial(columns_read, given=given if is_pairs(role) else "")
+
+
+def is_pairs(role: str) -> bool:
+    """Return whether the split holds pairs."""
+    return role in ("train", "dev", "test", "test_lenbalanced")
+
+
+def is_held_out(name: str) -> bool:
+    """Return whether a name says that it is an evaluation split: its first word is test, validation, eval..."""
+    return re.split(r"[^a-z]+", name.lower())[0] in HELD_OUT_WORDS
+
+
+def no_training_data(where: str, names: Collection[str]) -> HarnessError:
+    """Return the error for an evaluation set alone: nothing of it may go into training."""
+    return HarnessError(
+        f"{where}: got an evaluation set ({some(names)}) without training data, expected a train split beside it; a "
+        "test split is never carved into a training set; give the folder that has train too, or, if the file is no "
+        "test split, rename it to train"
+    )
+
+
+def promoted(tables: dict[str, Found], names: Mapping[str, str]) -> tuple[dict[str, Found], list[str]]:
+    """Return the splits, the only held-out one as the test split, and a note that says so."""
+    if "dev" not in tables or "test" in tables:
+        return tables, []
+    moved = {"dev": "test", "listwise_dev": "listwise_test"}
+    renamed = {moved.get(role, role): table for role, table in tables.items() if role != "listwise_test"}
+    if "listwise_test" in tables:
+        renamed["listwise_test"] = tables["listwise_test"]
+    return renamed, [f"test: the split '{printable(names['dev'])}', the only held-out one; nothing carved for it"]
+
+
+def files_of(folder: Path) -> Files:
+    """Return the files of a folder: its own, those under a folder for each split, or those of its only data folder.
+
+    Raises `HarnessError` where a shard is missing, or one name has files that are no shards of one split.
+    """
+    files = _files_of(folder)
+    if files.splits:
+        return files
+    inner = [path for path in sorted(folder.iterdir()) if path.is_dir() and not path.name.startswith(".")]
+    for path in sorted(inner, key=lambda path: path.name != "data"):
+        if path.name == "data" or len(inner) == 1:
+            below = files_of(path)
+            if below.splits:
+                return below
+    return files
+
+
+def saved_shards(folder: Path) -> list[Path]:
+    """Return the files of one split that `datasets` saved to this folder; empty for any other folder."""
+    return _in_order("data", sorted(folder.glob("data-*.arrow"))) if (folder / SAVED).is_file() else []
+
+
+def _files_of(folder: Path) -> Files:
+    by_name: dict[str, list[Path]] = {}
+    everything = []
+    for path in sorted(folder.iterdir()):
+        if path.is_file() and is_data(path) and path.name not in ABOUT:
+            everything.append(path)
+            shard = SHARD.fullmatch(stem_of(path))
+            name = (shard["stem"] if shard else stem_of(path)).lower()
+            if name in STEMS:
+                by_name.setdefault(name, []).append(path)
+        elif path.is_dir() and path.name.lower() in STEMS:
+            inside = saved_shards(path) or [each for each in sorted(path.iterdir()) if each.is_file() and is_data(each)]
+            by_name.setdefault(path.name.lower(), []).extend(inside)
+    splits = {name: _in_order(name, paths) for name, paths in by_name.items() if paths}
+    return Files(splits=splits, everything=everything, names=[path.name for path in sorted(folder.iterdir())])
+
+
+def _in_order(name: str, paths: list[Path]) -> list[Path]:
+    """Return the shards of a split in order, after checking that there is none missing."""
+    shards = [SHARD.fullmatch(stem_of(path)) for path in paths]
+    where = printable(str(paths[0].parent)) if paths else ""
+    if len(paths) > 1 and not all(shards) and paths[0].parent.name.lower() != name:
+        names = " and ".join(printable(path.name) for path in paths)
+        raise HarnessError(f"{where}: got {names} for the split {name}, expected one file; move the others away")
+    numbers = [(int(shard["index"]), int(shard["count"])) for shard in shards if shard]
+    if numbers:
+        count = max(count for _, count in numbers)
+        missing = sorted(set(range(count)) - {index for index, _ in numbers})
+        if missing or len(numbers) != count or len(numbers) != len(paths):
+            expected = f"each of 0 to {count - 1} once"
+            raise HarnessError(
+                f"{where}: got {counted(len(paths), 'file')} for the split {name}, expected {expected}"
+                f"{'; missing: ' + some(map(str, missing)) if missing else ''}; fetch the shards again"
+            )
+    return paths
+
+
+def chosen_splits(files: Files, where: str) -> tuple[dict[str, Sequence[Path]], dict[str, str]]:
+    """Return the files of each split of the data set, and the name each has."""
+    tables: dict[str, Sequence[Path]] = {}
+    names: dict[str, str] = {}
+    for role, stems in SPLITS.items():
+        there = [stem for stem in stems if stem in files.splits]
+        if len(there) > 1:
+            got = " and ".join(printable(files.splits[stem][0].name) for stem in sorted(there))
+            raise HarnessError(f"{where}: got {got} for the {role} split, expected one file; move the others away")
+        for stem in there:
+            tables[role], names[role] = files.splits[stem], stem
+    if "train" not in tables:
+        if tables:
+            raise no_training_data(where, [path.name for paths in tables.values() for path in paths])
+        raise HarnessError(
+            f"{where}: got files {some(files.names)}, expected train_prefs or train with "
+            f"one of {', '.join(FORMATS)} (and test_prefs, dev_prefs, train_sft where there are any), shards of them, "
+            "or a folder for each; rename the file or give its path"
+        )
+    return tables, names
