@@ -89,6 +89,19 @@ def test_over_models_every_model_weighs_the_same_and_a_loss_that_failed_on_one_i
     assert [board.model for board in build(read_records(tmp_path), resamples=50).boards] == ["gemma", "qwen", "all"]
 
 
+def test_what_a_model_did_not_see_is_said_by_model(tmp_path: Path, add_cell: Add) -> None:
+    data = {"name": "embedded", "fingerprint": "f", "test_pairs": 9, "left_out": {"test: the same tokens": 3}}
+    add_cell(tmp_path, "a", np.ones(60), dataset=data)
+    add_cell(tmp_path, "a", np.ones(60), model="gemma")
+    boards = build(read_records(tmp_path), resamples=50).boards
+    said = ["qwen: 3 left out, test: the same tokens." in board.disclaimers for board in boards]
+    assert dict(zip([board.model for board in boards], said, strict=True)) == {
+        "gemma": False,
+        "qwen": True,
+        "all": True,
+    }
+
+
 def test_two_seeds_are_averaged_and_widen_the_interval(tmp_path: Path, add_cell: Add) -> None:
     for label, add in (("a", 0.5), ("b", 0.0)):
         for seed in (0, 1):

@@ -181,6 +181,12 @@ def _data(records: Sequence[Record]) -> list[str]:
     ]
     reasons = sorted(data.skipped.items())
     sentences += [f"{number} rows of the data skipped: {reason}." for reason, number in reasons if number]
+    by_model = {record.model.name: record.dataset.left_out for record in records}
+    sentences += [
+        f"{model}: {number} left out, {reason}."
+        for model, left_out in by_model.items()
+        for reason, number in sorted(left_out.items())
+    ]
     return sentences + [f"Data: {note}" for note in data.notes]
 
 

@@ -18,10 +18,10 @@ PROTOCOL = (
 )
 SETTINGS = (
     *("dataset", "preset", "budget", "adapter", "start", "learning_rate", "batch_pairs", "max_length", "max_prompt"),
-    *("dtype", "scorer", "control", "limit", "data_seed", "trials", "evaluated_on"),
+    *("dtype", "scorer", "control", "limit", "data_seed", "trials", "evaluated_on", "columns"),
 )
 """A board's settings that an option of `harness run` gives with a value."""
-SWITCHES = ("reference_path", "lenient")
+SWITCHES = ("reference_path", "lenient", "pairs_from_labels")
 """Those that an option without a value turns on."""
 OTHER_NAMES = {"evaluated_on": "--evaluate-on", "reference_path": "--plain-path"}
 """Options whose names differ from the setting's."""
