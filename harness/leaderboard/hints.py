@@ -22,6 +22,12 @@ class Code:
 Hint = tuple[str | Term | Code, ...]
 """The pieces of one hint, in order."""
 
+IN_SHORT = (
+    "learned: accuracy by the loss's own kind of log-prob relative to the start checkpoint, 0.5 for an untrained model",
+    "own reward: accuracy by the reward that its paper gives; without a reference it starts at the base's log-probs",
+    "in brackets: ranks that the data leave open (~ too close to call), 95 % intervals",
+)
+"""For a terminal: what the columns are."""
 FEW_MEANS = "fewer than ten prompts have a wrong pair (or fewer than ten a right one): the interval rests on few"
 HOW_TO_READ: tuple[Hint, ...] = (
     (
@@ -32,7 +38,8 @@ HOW_TO_READ: tuple[Hint, ...] = (
         " marks a range that depends on a comparison within resampling error of 5 %; it holds either way. Losses of "
         "one ",
         Term("tier"),
-        " are not significantly worse than its first.",
+        " are not significantly worse than its first; one of the next tier is worse than that first one, not than every "
+        "loss above it. ~ A test behind the range is too close to 5 % to call; the range holds either way.",
     ),
     (
         "Brackets after a number: 95 % interval over prompts, paired between losses; over prompts and seeds where "

@@ -33,7 +33,7 @@ def render(table: Table) -> str:
     hints = "\n".join(f"- {_hint(hint)}" for hint in HOW_TO_READ)
     parts = [
         f"# Leaderboard\n\nRanked by {ranked_by}. Protocol {table.protocol}.\n",
-        *(_board(board, table.ranked_by) for board in table.boards),
+        *(_board(board, table.ranked_by) for board in sorted(table.boards, key=lambda board: board.model != "all")),
         f"## How to read this\n\n{hints}\n",
     ]
     return "\n".join(parts)

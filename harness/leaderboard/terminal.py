@@ -21,7 +21,7 @@ from harness.leaderboard.formatting import (
     ranks,
     smallest_difference,
 )
-from harness.leaderboard.hints import FEW_MEANS
+from harness.leaderboard.hints import FEW_MEANS, IN_SHORT
 from harness.leaderboard.table import BESIDE, BY, Board, Row, Table
 
 COMMON = "pairwise_accuracy@mean"
@@ -42,8 +42,9 @@ def render(table: Table, width: int = 120) -> str:
         console.print(_grid(board, table.ranked_by, width < NARROW))
         _print(console, *(f"  {line}" for line in _remarks(board, table.ranked_by, width < NARROW)))
     if table.boards:
-        common = [one for one in table.boards[-1].disclaimers if not one.startswith(wording.BORDERLINE)]
-        _print(console, "", *(f"  {sentence}" for sentence in common))
+        elsewhere = (wording.BORDERLINE, "Seconds ")  # under its board; of a column that is not here
+        common = [one for one in table.boards[-1].disclaimers if not one.startswith(elsewhere)]
+        _print(console, "", *(f"  {sentence}" for sentence in (*IN_SHORT, *common)))
     return out.getvalue().rstrip()
 
 

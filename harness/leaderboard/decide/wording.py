@@ -17,7 +17,7 @@ from harness.statistics.metrics import READ
 
 ONE_SEED = (
     "One seed: ranks and tiers are of these trained models, not of the losses. Whether one loss is better than "
-    "another, this run cannot say; several seeds can."
+    "another, this run cannot say; several seeds (--seeds 0,1,2) can."
 )
 MOST_NAMED = 8
 """A longer first tier is counted, not listed."""
@@ -61,7 +61,7 @@ def conclusions(
     if ranked_by not in named:
         named = {ranked_by: spoken_name(short_name(ranked_by)), **named}
     parts = [f"by {what}: {_first_tier(families[metric])}" for metric, what in named.items() if families[metric].order]
-    said = f"First tier {'; '.join(parts)}." if parts else ""
+    said = f"First, or not told apart from it, {'; '.join(parts)}." if parts else ""
     return tuple(filter(None, ((noise or ONE_SEED) if len(seeds) == 1 else "", said)))
 
 
@@ -124,7 +124,7 @@ def _rule(ranked_by: str) -> str:
 def _first_tier(of: Family) -> str:
     leaders = of.leaders
     if len(leaders) == len(of.order) > 1:
-        return f"all {len(leaders)} losses, none told apart"
+        return f"any of the {len(leaders)} losses"
     return ", ".join(leaders) if len(leaders) <= MOST_NAMED else f"{len(leaders)} losses, led by {leaders[0]}"
 
 

@@ -77,8 +77,8 @@ def columns(ranked_by: str, axis: interval_strip.Axis, tuned: bool = False) -> l
             below=interval_strip.heading(axis),
             first=best,
         ),
-        Column(title="to the leader", cell=partial(_to_leader, ranked_by), group="difference", first=best),
-        Column(title="over base, @mean", cell=_to_base, group="difference", first=best),
+        Column(title="to the leader", cell=partial(_to_leader, ranked_by), group="difference, unadjusted", first=best),
+        Column(title="over base, @mean", cell=_to_base, group="difference, unadjusted", first=best),
         *(
             Column(title=heading(name), cell=partial(_also, name), group="accuracy by", first=best)
             for name in BESIDE
