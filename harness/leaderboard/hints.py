@@ -38,8 +38,10 @@ HOW_TO_READ: tuple[Hint, ...] = (
         " marks a range that depends on a comparison within resampling error of 5 %; it holds either way. Losses of "
         "one ",
         Term("tier"),
-        " are not significantly worse than its first; one of the next tier is worse than that first one, not than every "
-        "loss above it. ~ A test behind the range is too close to 5 % to call; the range holds either way.",
+        " are not significantly worse than its first; one of the next tier is worse than that first one, not than "
+        "every loss above it. ",
+        Code("~"),
+        " A test behind the range is too close to 5 % to call; the range holds either way.",
     ),
     (
         "Brackets after a number: 95 % interval over prompts, paired between losses; over prompts and seeds where "
