@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
+from rich.text import Text
 
 from harness.execute.status import read_unfinished
 from harness.planning.events import (
@@ -66,12 +67,8 @@ class RunProgress:
 
     def __enter__(self) -> RunProgress:
         if self.console.is_terminal and not self.quiet and self.total:
-            columns = (
-                TextColumn("{task.description}"),
-                BarColumn(),
-                TextColumn("{task.percentage:>3.0f}% {task.fields[eta]}"),
-            )
-            self.bar = Progress(*columns, console=self.console, transient=True)
+            columns = BarColumn(), TextColumn("{task.percentage:>3.0f}% {task.fields[eta]}")
+            self.bar = _Bar(*columns, console=self.console, transient=True)
             self.task = self.bar.add_task("starting", total=self.total, eta="")
             self.bar.start()
         return self
@@ -148,7 +145,16 @@ class RunProgress:
 
     def _line(self, text: str, always: bool = False) -> None:
         if always or not self.quiet:
-            self.console.print(printable(text.rstrip("; ")), markup=False, highlight=False, soft_wrap=True)
+            self.console.print(Text(printable(text.rstrip("; "))), soft_wrap=True)
+
+
+class _Bar(Progress):
+    """The bar, and above it what is being done: a line of its own, so that a narrow terminal cuts no name."""
+
+    def get_renderables(self) -> Iterator[RenderableType]:
+        for task in self.tasks:  # as `Text`: what stands in brackets, or between colons, is no markup here
+            yield Text(task.description, overflow="fold")
+        yield self.make_tasks_table(self.tasks)
 
 
 def shared_text(shared: SharedWork) -> str:

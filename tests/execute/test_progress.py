@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import fcntl
 import io
+import os
 import pickle
+import re
+import struct
+import subprocess
+import sys
+import termios
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
 from made_records import made_record
 from rich.console import Console
 
@@ -76,3 +84,82 @@ def test_a_cell_without_a_record_or_with_a_failed_one_is_unfinished(tmp_path: Pa
     before = read_status(tmp_path, CELLS)
     (tmp_path / "cells" / SECOND / "record.json").unlink()
     assert before.by_key == {FIRST: "diverged", SECOND: "failed"}  # a snapshot stays what it was
+
+
+NAMES = (
+    "/tmp/models/[bold]my model[/bold]",
+    "/tmp/models/" + "a-long-name-" * 12,
+    "meta-llama/Llama-3.2-1B",
+    "qwen",
+    "./[/]:warning:]",
+    "/srv/Modelle/größer-模型",
+)
+"""Names of models that hold what rich would read as markup, that are longer than a line, or not in ASCII."""
+SHOWN = """
+import sys
+from types import SimpleNamespace
+from rich.console import Console
+from harness.execute.progress import RunProgress
+from harness.execute.tuning import Unfinished
+from harness.planning import events
+
+names = sys.argv[1:]
+cells = [
+    SimpleNamespace(key=name, model=name, seed=0, system=SimpleNamespace(label=f"dpo(path={name})")) for name in names
+]
+campaign = SimpleNamespace(cells=cells, run=SimpleNamespace(seeds=(0,), models=names))
+with RunProgress(campaign, Unfinished(run=tuple(cells)), Console(), False) as progress:
+    for name in names:
+        for event in (
+            events.TrainingBegins(key=name),
+            events.CellTrained(key=name, status="ok", reason="", seconds=1.0, loss=0.5),
+            events.CellFailed(key=name, reason=f"no room in {name}"),
+        ):
+            progress(name, event)
+            progress.bar.refresh()
+"""
+"""A run's progress of one cell for each model, all named by the arguments."""
+
+
+def on_a_terminal(program: str, *arguments: str, columns: int, **variables: str) -> tuple[int, str]:
+    """Return the exit code of a Python program on a terminal of its own so many columns wide, and all that it wrote."""
+    ours, theirs = os.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 50, columns, 0, 0))
+    kept = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES", "NO_COLOR", "CI")}
+    started = subprocess.Popen(
+        [sys.executable, "-c", program, *arguments],
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        env={**kept, "TERM": "xterm-256color", **variables},
+    )
+    os.close(theirs)
+    written = b""
+    try:
+        while piece := os.read(ours, 65536):
+            written += piece
+    except OSError:  # Linux says so where the other end is closed
+        pass
+    os.close(ours)
+    return started.wait(), written.decode()
+
+
+def without_control_sequences(text: str) -> str:
+    """Return what is left of a terminal's output without control sequences and white space."""
+    return "".join(re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", text).split())
+
+
+@pytest.mark.parametrize(
+    ("columns", "variables"), [(120, {}), (24, {}), (80, {"NO_COLOR": "1"}), (24, {"NO_COLOR": "1"})]
+)
+def test_names_come_out_whole_on_a_terminal_whatever_they_hold(columns: int, variables: dict[str, str]) -> None:
+    code, written = on_a_terminal(SHOWN, *NAMES, columns=columns, **variables)
+    assert code == 0, written
+    shown = without_control_sequences(written)
+    for name in NAMES:
+        for line in (
+            f"[{name}] training dpo(path={name})",
+            f"trained 1/1 dpo(path={name}): 1.0 s",
+            f"[{name}] FAILED dpo(path={name}): no room in {name}",
+        ):
+            assert "".join(line.split()) in shown
