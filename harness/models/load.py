@@ -18,6 +18,7 @@ from harness.models.hub import count_parameters, fetch, needs_code, require_caus
 from harness.models.nano import make_nano
 from harness.models.sft import Example, fine_tune
 from harness.models.start import StartCheckpoint, StartRequest, cached, content_key, fingerprint, sft_examples
+from harness.planning.presets import start_preset
 from harness.torchvision_guard import hide_broken_torchvision
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ def start_checkpoint(request: StartRequest) -> StartCheckpoint:
     checkpoint = StartCheckpoint(
         folder=folder,
         family=known.name if known else model_type,
-        preset="paper" if family and request.preset == "paper" else "custom",
+        preset=start_preset(request.model, request.preset, request.start),
         id=name,
         revision=revision,
         parameters=count_parameters(folder),
