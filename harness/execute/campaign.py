@@ -71,7 +71,7 @@ def assemble(resolved: Resolved, scorer: ChosenScorer) -> Campaign:
     run, manager, data, grid = resolved.run, resolved.manager, resolved.dataset, resolved.grid
     check_data(data, run)
     check_folder(resolved.folder, run, data, scorer.source.name)
-    canary, side_by_side = scorers(manager)["transformers"], workers.count(run)
+    canary, side_by_side = scorers(manager).get("transformers"), workers.count(run)
     jobs = tuple(
         Job(
             run=run,
@@ -80,7 +80,7 @@ def assemble(resolved: Resolved, scorer: ChosenScorer) -> Campaign:
             owners={name: loss_owner(manager, name) for name in dict.fromkeys(cell.system.loss.name for cell in grid)},
             dataset=data,
             scorer=scorer.source,
-            canary=None if scorer.source.name == "transformers" else canary,
+            canary=None if canary is None or scorer.source.name == canary.name or canary.why_not() else canary,
             scorer_note=scorer.note,
             folder=resolved.folder,
             cache=cache_folder(),

@@ -132,3 +132,34 @@ def test_the_manifest_keeps_what_was_run(small_run: Path) -> None:
     assert manifest["decisive"]["budget"] == "pairs=32"
     assert manifest["versions"]["torch"]
     assert (small_run / "run.toml").exists()
+
+
+def brings(site: Path, name: str, source: str) -> None:
+    """Write a distribution `<name>-dist` 1.2 with one module, which an entry point of its own names."""
+    info = site / f"{name}_dist-1.2.dist-info"
+    info.mkdir(parents=True)
+    (site / f"outside_{name}.py").write_text(source)
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}-dist\nVersion: 1.2\n")
+    (info / "entry_points.txt").write_text(f"[harness]\n{name} = outside_{name}\n")
+
+
+def test_a_taken_name_and_an_entry_point_without_a_hook_are_told_and_every_verb_works(
+    harness: Any, tmp_path: Path
+) -> None:
+    source = (Path(__file__).parents[1] / "example_plugin" / "example_loss.py").read_text()
+    for name in ("one", "two"):
+        brings(tmp_path, name, source)
+    brings(tmp_path, "silent", "answer = 42\n")
+    site = {"PYTHONPATH": str(tmp_path), "HF_HUB_OFFLINE": "1"}
+    clash = "several plugins bring a loss called 'example-hinge': one-dist:one and two-dist:two"
+    silent = "plugin 'silent' of silent-dist 1.2 failed: HarnessError: got 'outside_silent', which has no hook"
+    doctor, listed = harness("doctor", **site), harness("plugins", "list", **site)
+    planned = harness("run", "--dry-run", "--plugins", "simpo", "--scorer", "transformers", **site)
+    for done in (doctor, listed, planned):
+        assert done.returncode == 0, done.stderr
+        assert clash in done.stdout + done.stderr
+        assert silent in done.stdout + done.stderr
+    assert "simpo" in listed.stdout
+    for asked in ("example-hinge", "simpo,example-hinge:beta=2.0"):
+        refused = harness("run", "--dry-run", "--plugins", asked, **site)
+        assert (refused.returncode, refused.stderr.startswith(f"Error: {clash}")) == (2, True), refused.stderr
