@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 import time
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
 
 START, TRAIN, ENGINE, SCORE = 3.0, 4.0, 2.0, 1.0
 """Rough weights of making a start checkpoint, training a cell, starting an engine, scoring a cell; for the ETA only."""
+SHORT = 80
+"""Characters of a reason that is told a second time."""
 
 
 class RunProgress:
@@ -47,11 +50,15 @@ class RunProgress:
         self.began = time.monotonic()
         self.bar: Progress | None = None
         self.task: TaskID | None = None
+        self.failures: dict[tuple[str, str], int] = {}
+        """By loss and reason: the cells that failed so in this stage."""
         self._begin(campaign, unfinished.run)
 
     def _begin(self, campaign: Campaign, unfinished: Sequence[Cell]) -> None:
         self.labels = {cell.key: cell.system.label for cell in campaign.cells}
         self.seeds = {cell.key: cell.seed for cell in campaign.cells} if len(campaign.run.seeds) > 1 else {}
+        self.losses = {cell.key: cell.system.loss.name for cell in campaign.cells}
+        self._count_failures()
         models = campaign.run.models
         self.counts = {model: sum(cell.model == model for cell in unfinished) for model in models}
         self.done, self.ahead = self.ahead, self.ahead + _units(unfinished)
@@ -74,6 +81,7 @@ class RunProgress:
         return self
 
     def __exit__(self, *error: object) -> None:
+        self._count_failures()
         if self.bar:
             self.bar.stop()
 
@@ -120,7 +128,10 @@ class RunProgress:
                 self._line(f"[{model}] scored {done} {self._name(key)}; {self.eta()}")
             case CellFailed(key=key, reason=reason):
                 self._advance(model, SCORE)
-                self._line(f"[{model}] FAILED {self._name(key)}: {reason}", always=True)
+                failure = self.losses.get(key, key), reason
+                self.failures[failure] = self.failures.get(failure, 0) + 1
+                if self.failures[failure] == 1:  # the others are counted: each has the reason in its record
+                    self._line(f"[{model}] FAILED {self._name(key)}: {reason}", always=True)
             case ModelFailed(reason=reason):
                 self._line(f"[{model}] FAILED: {reason}", always=True)
         if self.bar and self.task is not None:
@@ -138,6 +149,14 @@ class RunProgress:
     def _advance(self, model: str, units: float) -> None:
         self.done += units
         self.partial[model] = 0.0
+
+    def _count_failures(self) -> None:
+        """Say of every failure that was told once how many cells it cost."""
+        for (loss, reason), count in self.failures.items():
+            if count > 1:
+                short = textwrap.shorten(reason, SHORT, placeholder=" ...")
+                self._line(f"FAILED {loss}: {count} cells for the same reason ({short})", always=True)
+        self.failures = {}
 
     def _describe(self, text: str) -> None:
         if self.bar and self.task is not None:

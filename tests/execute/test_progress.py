@@ -76,6 +76,23 @@ def test_a_quiet_run_prints_failures_alone() -> None:
     assert [line for line in printed(quiet=True) if line] == [line for _, line in TOLD if "FAILED" in line]
 
 
+def test_a_loss_that_fails_in_every_cell_is_told_once_with_the_number_of_its_cells() -> None:
+    text, models = io.StringIO(), ("qwen", "gemma", "mistral")
+    grid = cells(models, select("simpo,dpo", list(losses(MANAGER)), resolver(MANAGER)), range(6))
+    campaign: Any = SimpleNamespace(cells=grid, run=SimpleNamespace(seeds=tuple(range(6)), models=models))
+    with RunProgress(campaign, Unfinished(run=tuple(grid)), Console(file=text, width=200), True) as progress:
+        for cell in grid:
+            if cell.system.label == "dpo":
+                progress(cell.model, events.CellFailed(key=cell.key, reason="RuntimeError: on purpose"))
+        odd = next(cell for cell in grid if cell.system.label == "simpo")
+        progress(odd.model, events.CellFailed(key=odd.key, reason="another"))
+    assert text.getvalue().splitlines() == [
+        "[qwen] FAILED dpo seed 0: RuntimeError: on purpose",
+        "[qwen] FAILED simpo seed 0: another",
+        "FAILED dpo: 18 cells for the same reason (RuntimeError: on purpose)",
+    ]
+
+
 def test_a_cell_without_a_record_or_with_a_failed_one_is_unfinished(tmp_path: Path) -> None:
     assert read_unfinished(tmp_path, CELLS) == CELLS
     for key, status in ((FIRST, "diverged"), (SECOND, "failed")):
@@ -105,7 +122,7 @@ from harness.planning import events
 
 names = sys.argv[1:]
 cells = [
-    SimpleNamespace(key=name, model=name, seed=0, system=SimpleNamespace(label=f"dpo(path={name})")) for name in names
+    SimpleNamespace(key=name, model=name, seed=0, system=SimpleNamespace(label=f"dpo(path={name})", loss=SimpleNamespace(name="dpo"))) for name in names
 ]
 campaign = SimpleNamespace(cells=cells, run=SimpleNamespace(seeds=(0,), models=names))
 with RunProgress(campaign, Unfinished(run=tuple(cells)), Console(), False) as progress:
