@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from harness.api import HarnessError
 from harness.data.tokens import encode_many
 from harness.models.families import FAMILIES, family_of
-from harness.models.hub import count_parameters, fetch, needs_code, require_causal
+from harness.models.hub import check_finite, count_parameters, fetch, needs_code, require_causal
 from harness.models.nano import make_nano
 from harness.models.sft import Example, fine_tune
 from harness.models.start import StartCheckpoint, StartRequest, cached, content_key, fingerprint, sft_examples
@@ -36,7 +36,8 @@ def start_checkpoint(request: StartRequest) -> StartCheckpoint:
 
     A family under `nano` is made here; under `paper` it is the hub's base checkpoint fine-tuned on the data. Anything
     else is used as it is, unless fine-tuning is asked for.
-    Raises `HarnessError` for unknown names, what cannot be fetched, and what is no causal language model.
+    Raises `HarnessError` for unknown names, what cannot be fetched, what is no causal language model, and weights that
+    are not finite.
     """
     family = FAMILIES.get(request.model)
     if family and request.start is None and request.preset == "nano":
@@ -49,6 +50,7 @@ def start_checkpoint(request: StartRequest) -> StartCheckpoint:
             f"got --start {name}, a '{model_type}' model, expected a {family.name} checkpoint for the model "
             f"'{request.model}'; name it as the model itself: --models {name}"
         )
+    check_finite(folder, name)
     tokenizer = load_tokenizer(folder, request.trust_remote_code)
     known = family_of(model_type)
     checkpoint = StartCheckpoint(

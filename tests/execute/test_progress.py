@@ -121,9 +121,9 @@ from harness.execute.tuning import Unfinished
 from harness.planning import events
 
 names = sys.argv[1:]
-cells = [
-    SimpleNamespace(key=name, model=name, seed=0, system=SimpleNamespace(label=f"dpo(path={name})", loss=SimpleNamespace(name="dpo"))) for name in names
-]
+loss = SimpleNamespace(name="dpo")
+systems = [SimpleNamespace(label=f"dpo(path={name})", loss=loss) for name in names]
+cells = [SimpleNamespace(key=name, model=name, seed=0, system=system) for name, system in zip(names, systems)]
 campaign = SimpleNamespace(cells=cells, run=SimpleNamespace(seeds=(0,), models=names))
 with RunProgress(campaign, Unfinished(run=tuple(cells)), Console(), False) as progress:
     for name in names:

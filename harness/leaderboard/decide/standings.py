@@ -21,7 +21,7 @@ class Standing:
     """The place of a system; baseline rows have none."""
 
     rank: int | None = None
-    """1 + systems with a higher value; failed ones come last on a model's board, behind what is ranked, and else have none."""
+    """1 + systems with a higher value; failed ones come behind these on a model's board, and else have none."""
     rank_low: int | None = None
     rank_high: int | None = None
     """The ranks that the comparisons leave open, low being best."""
