@@ -96,8 +96,8 @@ def train_cell(prepared: Prepared, cell: Cell, tell: Tell) -> None:
         plain=job.run.plain_path,
     )
 
-    def on_step(step: int) -> None:
-        tell(StepTaken(key=cell.key, step=step, steps=plan.steps))
+    def on_step(step: int, step_loss: float) -> None:
+        tell(StepTaken(key=cell.key, step=step, steps=plan.steps, loss=step_loss))
 
     trained = train(model, loss, data, plan, recipe, folder / SCRATCH, on_step)
     shutil.rmtree(folder / SCRATCH, ignore_errors=True)

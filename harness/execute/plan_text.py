@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from harness.execute import workers
 from harness.execute.campaign import Campaign
-from harness.execute.progress import clock
+from harness.execute.time_left import clock
 from harness.execute.tuning import Tuning, Unfinished
 from harness.planning.estimates import CHARACTERS_PER_TOKEN, estimates, visits
 from harness.planning.grid import Cell

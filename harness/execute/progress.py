@@ -12,6 +12,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn
 from rich.text import Text
 
 from harness.execute.status import read_unfinished
+from harness.execute.time_left import Heartbeat, clock
 from harness.planning.events import (
     CellFailed,
     CellScored,
@@ -52,6 +53,7 @@ class RunProgress:
         self.task: TaskID | None = None
         self.failures: dict[tuple[str, str], int] = {}
         """By loss and reason: the cells that failed so in this stage."""
+        self.heartbeat = Heartbeat(self._line)
         self._begin(campaign, unfinished.run)
 
     def _begin(self, campaign: Campaign, unfinished: Sequence[Cell]) -> None:
@@ -78,9 +80,12 @@ class RunProgress:
             self.bar = _Bar(*columns, console=self.console, transient=True)
             self.task = self.bar.add_task("starting", total=self.total, eta="")
             self.bar.start()
+        elif not self.quiet:
+            self.heartbeat.start()
         return self
 
     def __exit__(self, *error: object) -> None:
+        self.heartbeat.stop()
         self._count_failures()
         if self.bar:
             self.bar.stop()
@@ -102,11 +107,13 @@ class RunProgress:
                 self._line(f"[{model}] {cells} cells to compute")
             case Phase(text=text):
                 self._line(f"[{model}] {text}")
+                self.heartbeat.begins(model, text)
             case TrainingBegins(key=key):
                 if not self.trained[model]:
                     self._advance(model, START)
-                self._describe(f"[{model}] training {self._name(key)}")
+                self._describe(model, f"training {self._name(key)}")
             case StepTaken(step=step, steps=steps):
+                self.heartbeat.steps(model, event)
                 if steps:
                     self.partial[model] = TRAIN * step / steps
             case CellTrained():
@@ -118,9 +125,9 @@ class RunProgress:
                     self._line(f"[{model}] {shared_text(event)}")
             case ScoringBegins(key=None):
                 self._advance(model, ENGINE)
-                self._describe(f"[{model}] scoring base")
+                self._describe(model, "scoring base")
             case ScoringBegins(key=str(key)):
-                self._describe(f"[{model}] scoring {self._name(key)}")
+                self._describe(model, f"scoring {self._name(key)}")
             case CellScored(key=key):
                 self._advance(model, SCORE)
                 self.scored[model] += 1
@@ -133,6 +140,7 @@ class RunProgress:
                 if self.failures[failure] == 1:  # the others are counted: each has the reason in its record
                     self._line(f"[{model}] FAILED {self._name(key)}: {reason}", always=True)
             case ModelFailed(reason=reason):
+                self.heartbeat.ends(model)
                 self._line(f"[{model}] FAILED: {reason}", always=True)
         if self.bar and self.task is not None:
             completed = min(self.total, self.done + sum(self.partial.values()))
@@ -147,6 +155,7 @@ class RunProgress:
         return f"{label} seed {self.seeds[key]}" if key in self.seeds else label
 
     def _advance(self, model: str, units: float) -> None:
+        self.heartbeat.ends(model)
         self.done += units
         self.partial[model] = 0.0
 
@@ -158,12 +167,14 @@ class RunProgress:
                 self._line(f"FAILED {loss}: {count} cells for the same reason ({short})", always=True)
         self.failures = {}
 
-    def _describe(self, text: str) -> None:
+    def _describe(self, model: str, text: str) -> None:
+        self.heartbeat.begins(model, text)
         if self.bar and self.task is not None:
-            self.bar.update(self.task, description=printable(text))
+            self.bar.update(self.task, description=printable(f"[{model}] {text}"))
 
     def _line(self, text: str, always: bool = False) -> None:
         if always or not self.quiet:
+            self.heartbeat.heard()
             self.console.print(Text(printable(text.rstrip("; "))), soft_wrap=True)
 
 
@@ -196,11 +207,3 @@ def _units(cells: Sequence[Cell]) -> float:
 def printable(text: str) -> str:
     """Return text that cannot steer a terminal: control characters are shown as escapes."""
     return "".join(c if c.isprintable() or c in "\n\t" else c.encode("unicode_escape").decode() for c in text)
-
-
-def clock(seconds: float) -> str:
-    """Return `1 h 02 min`, `3 min 05 s` or `12 s`."""
-    whole = round(seconds)
-    if whole >= 3600:
-        return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
-    return f"{whole // 60} min {whole % 60:02d} s" if whole >= 60 else f"{whole} s"

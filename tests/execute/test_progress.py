@@ -11,6 +11,7 @@ import struct
 import subprocess
 import sys
 import termios
+import time
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -18,6 +19,7 @@ from typing import Any
 import pytest
 from made_records import made_record
 from rich.console import Console
+from waiting import until
 
 from harness.execute.progress import RunProgress
 from harness.execute.status import read_status, read_unfinished
@@ -35,8 +37,8 @@ TOLD: list[tuple[events.RunEvent, str]] = [
     (events.ModelBegins(cells=2), "[qwen] 2 cells to compute"),
     (events.Phase(text="start checkpoint"), "[qwen] start checkpoint"),
     (events.TrainingBegins(key=FIRST), ""),
-    (events.StepTaken(key=FIRST, step=1, steps=2), ""),
-    (events.StepTaken(key=FIRST, step=1, steps=None), ""),
+    (events.StepTaken(key=FIRST, step=1, steps=2, loss=0.5), ""),
+    (events.StepTaken(key=FIRST, step=1, steps=None, loss=0.5), ""),
     (
         events.CellTrained(key=FIRST, status="ok", reason="", seconds=1.5, loss=0.25),
         "[qwen] trained 1/2 simpo: 1.5 s, last loss 0.25",
@@ -74,6 +76,28 @@ def test_every_event_has_its_line_or_none() -> None:
 
 def test_a_quiet_run_prints_failures_alone() -> None:
     assert [line for line in printed(quiet=True) if line] == [line for _, line in TOLD if "FAILED" in line]
+
+
+def test_a_cell_that_takes_long_says_now_and_then_where_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("harness.execute.time_left.EVERY", 0.05)
+    text = io.StringIO()
+    campaign: Any = SimpleNamespace(cells=CELLS, run=SimpleNamespace(seeds=(0,), models=("qwen",)))
+    with RunProgress(campaign, Unfinished(run=tuple(CELLS)), Console(file=text, width=200), False) as progress:
+        progress("qwen", events.TrainingBegins(key=FIRST))
+        until(lambda: "[qwen] training simpo, for 0 s so far" in text.getvalue(), "a word before the first step")
+        progress("qwen", events.StepTaken(key=FIRST, step=1, steps=1001, loss=0.7))
+        time.sleep(0.2)
+        progress("qwen", events.StepTaken(key=FIRST, step=2, steps=1001, loss=0.625))
+        until(lambda: "step 2 of 1001, loss 0.625; ETA of this cell" in text.getvalue(), "step, loss and time left")
+        progress("qwen", events.ScoringBegins(key=SECOND))
+        until(lambda: "[qwen] scoring dpo, for 0 s so far" in text.getvalue(), "a word while it is scored")
+        progress("qwen", events.CellScored(key=SECOND))
+        before = text.getvalue()
+        time.sleep(0.2)
+        assert text.getvalue() == before  # it is at nothing
+    left = re.search(r"ETA of this cell (\d+) min", before)
+    assert left is not None
+    assert int(left[1]) >= 3  # 999 steps of at least 0.2 s
 
 
 def test_a_loss_that_fails_in_every_cell_is_told_once_with_the_number_of_its_cells() -> None:
