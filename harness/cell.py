@@ -112,7 +112,7 @@ def train_cell(prepared: Prepared, cell: Cell, tell: Tell) -> None:
         prepared=column_summaries(data.columns, visited),
     )
     write_trained(folder, left)
-    remember_rate(job.cache, job.run.preset, left.spend)
+    remember_rate(job.cache, job.run, prepared.start.parameters, left.spend)
     last = float(trained.log["loss"].iloc[-1]) if len(trained.log) else float("nan")
     tell(CellTrained(key=cell.key, status=trained.status, reason=trained.reason, seconds=trained.seconds, loss=last))
 

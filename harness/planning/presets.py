@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 
@@ -68,3 +69,8 @@ def start_preset(model: str, preset: str, start: str | None) -> str:
     if model not in NAMED or (preset == "nano" and start is not None):
         return "custom"
     return preset
+
+
+def trains_pretrained(models: Sequence[str], preset: str, start: str | None) -> bool:
+    """Return whether any of the models starts from a checkpoint that was not made here."""
+    return any(start_preset(model, preset, start) != "nano" for model in models)

@@ -163,3 +163,30 @@ def test_a_taken_name_and_an_entry_point_without_a_hook_are_told_and_every_verb_
     for asked in ("example-hinge", "simpo,example-hinge:beta=2.0"):
         refused = harness("run", "--dry-run", "--plugins", asked, **site)
         assert (refused.returncode, refused.stderr.startswith(f"Error: {clash}")) == (2, True), refused.stderr
+
+
+def a_folder(folder: Path, parameters: int) -> Path:
+    """Write what the plan reads of a checkpoint: its config and the header of its weights."""
+    folder.mkdir()
+    (folder / "config.json").write_text('{"model_type": "llama", "architectures": ["LlamaForCausalLM"]}')
+    header = json.dumps({"w": {"dtype": "F32", "shape": [parameters // 1000, 1000], "data_offsets": [0, 0]}}).encode()
+    (folder / "model.safetensors").write_bytes(len(header).to_bytes(8, "little") + header)
+    return folder
+
+
+def test_the_plan_says_what_a_folder_is_and_at_which_rate_it_is_trained(harness: Any, tmp_path: Path) -> None:
+    folder = a_folder(tmp_path / "mine", 31_300_000)
+    asked = ("run", "--dry-run", "--plugins", "dpo", "--limit", "48", "--models")
+    planned = harness(*asked, str(folder), HARNESS_CACHE=str(tmp_path / "cache"))
+    assert planned.returncode == 0, planned.stderr
+    assert f"Models    {folder} (a local folder, 31.3M parameters: trained as it is)" in planned.stdout
+    assert "learning rate 5e-07 is that of the preset paper" in planned.stdout
+    assert "learning rate 5e-07 for every loss" in planned.stdout
+    assert "made and fine-tuned on the spot" not in planned.stdout
+    assert "time not known: no earlier run on this machine trained models of about 31.3M parameters" in planned.stdout
+    refused = harness(*asked, f"qwen,{folder}")
+    assert refused.returncode == 2
+    assert f"--models got qwen, made here, beside {folder}, which are not" in refused.stderr
+    both = harness(*asked, f"qwen,{folder}", "--learning-rate", "1e-4")
+    assert "Models    qwen (nano preset" in both.stdout
+    assert f"          {folder} (a local folder, 31.3M" in both.stdout

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -83,3 +84,21 @@ def test_what_decides_a_result_decides_the_hash() -> None:
     assert run.short_hash() != make_run({"budget": "pairs=64"}).short_hash()
     assert run.short_hash() == make_run({"micro_pairs": 4}).short_hash()  # micro-batching changes no result
     assert run.short_hash() == make_run({"trials": 4}).short_hash()  # trials add boards to the same run
+
+
+@pytest.mark.parametrize(
+    ("asked", "rate"),
+    [
+        ({}, 1e-3),
+        ({"adapter": "lora"}, 2e-3),
+        ({"models": ["qwen", "gemma"]}, 1e-3),
+        ({"models": ["./mine"]}, 5e-7),
+        ({"models": ["org/name"], "adapter": "lora"}, 5e-6),
+        ({"start": "org/name"}, 5e-7),
+        ({"models": ["./mine"], "learning_rate": 1e-4}, 1e-4),
+        ({"preset": "paper"}, 5e-7),
+    ],
+)
+def test_only_models_made_here_are_trained_at_the_learning_rate_of_nano(asked: dict[str, Any], rate: float) -> None:
+    run = make_run(asked)
+    assert (run.settings.learning_rate, run.decisive().learning_rate) == (rate, rate)
