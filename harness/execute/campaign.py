@@ -28,6 +28,7 @@ from harness.planning.grid import Cell
 from harness.planning.job import Job
 from harness.planning.run_file import PROTOCOL, Run
 from harness.run_folder.facts import DataFacts
+from harness.run_folder.full_disk import told
 from harness.run_folder.manifest import Manifest, known_manifest, with_start_checkpoints, write_manifest
 from harness.run_folder.paths import LOCK, RUN_FILE, cache_folder, is_run
 from harness.run_folder.record import Record
@@ -187,7 +188,8 @@ def _version(name: str) -> str | None:
 
 @contextmanager
 def _locked(folder: Path) -> Iterator[None]:
-    folder.mkdir(parents=True, exist_ok=True)
+    with told(folder, LOCK):
+        folder.mkdir(parents=True, exist_ok=True)
     with open(folder / LOCK, "w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -15,6 +15,7 @@ from pathlib import Path
 from harness.api import Dataset, Message
 from harness.data.tokens import Limits
 from harness.models.sft import Recipe
+from harness.run_folder.full_disk import told
 
 FORMAT = 3
 """Raise it when a change in this room or to `harness.logps` makes other weights of the same inputs."""
@@ -82,6 +83,13 @@ def cached(
         account = json.loads((folder / ACCOUNT).read_text(encoding="utf-8"))
         return StartCheckpoint(folder=folder, **account)
     progress(f"{title}: made and fine-tuned here, kept in {folder}")
+    with told(cache, f"the start checkpoint {title}"):
+        return _made(cache, key, build)
+
+
+def _made(cache: Path, key: str, build: Callable[[Path], StartCheckpoint]) -> StartCheckpoint:
+    """Return the checkpoint that `build` makes, in its place in the cache."""
+    folder = cache / key
     cache.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=cache, prefix=f".{key}-", ignore_cleanup_errors=True) as name:
         draft = Path(name) / key

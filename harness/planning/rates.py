@@ -11,6 +11,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from harness.api import HarnessError
 from harness.planning.run_file import Run
 from harness.run_folder.facts import Spend
 from harness.run_folder.store import write_atomically
@@ -56,7 +57,7 @@ def remember_rate(cache: Path, run: Run, parameters: int, spend: Spend) -> None:
     known.setdefault(_kind(run), {})[parameters] = spend.flops / spend.seconds
     try:
         write_atomically(cache / FILE, json.dumps(known))
-    except OSError as error:
+    except (OSError, HarnessError) as error:
         print(f"{FILE} was not written: {error}")
 
 

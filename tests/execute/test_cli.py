@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from harness.__main__ import main
 
 MISTAKES = [
     (("--plugins", "smipo"), ("smipo", "simpo", "plugins list")),
@@ -190,3 +194,43 @@ def test_the_plan_says_what_a_folder_is_and_at_which_rate_it_is_trained(harness:
     both = harness(*asked, f"qwen,{folder}", "--learning-rate", "1e-4")
     assert "Models    qwen (nano preset" in both.stdout
     assert f"          {folder} (a local folder, 31.3M" in both.stdout
+
+
+def test_a_full_disk_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def fills(**options: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", "/data/runs/7/run.lock")
+
+    monkeypatch.setattr("harness.cli.cli.main", fills)
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 2
+    said = capsys.readouterr().err
+    assert said.startswith("Error: the disk of /data/runs/7 is full")
+    assert said.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "encoding", [{"PYTHONIOENCODING": "ascii"}, {"LC_ALL": "C"}, {"LC_ALL": "C", "PYTHONUTF8": "0"}]
+)
+def test_names_outside_ascii_are_printed_in_every_locale(
+    encoding: dict[str, str], harness: Any, tmp_path: Path
+) -> None:
+    folder = a_folder(tmp_path / "größe", 1_000_000)
+    done = harness("run", "--dry-run", "--plugins", "dpo", "--limit", "48", "--models", str(folder), **encoding)
+    assert "Traceback" not in done.stderr
+    unreadable = done.returncode == 2 and "expected UTF-8; set PYTHONUTF8=1" in done.stderr
+    assert done.returncode == 0 or unreadable
+
+
+def test_a_line_of_progress_outside_ascii_is_printed_in_every_encoding() -> None:
+    program = (
+        "from harness.__main__ import print_any_name; print_any_name(); from rich.console import Console; "
+        "from rich.text import Text; Console().print(Text('[größe] 模型'), soft_wrap=True)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        capture_output=True,
+        env={**os.environ, "PYTHONIOENCODING": "ascii"},
+        check=True,
+    )
+    assert done.stdout.strip() == rb"[gr\xf6\xdfe] \u6a21\u578b"
