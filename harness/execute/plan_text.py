@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Sequence
 
@@ -17,6 +18,8 @@ from harness.run_folder.paths import cache_folder
 
 RUNTIME_BYTES = 1.2e9
 """Memory of one worker before any weights: torch, transformers and the engine."""
+STEADY = 2.0
+"""How many times as long as the least time the most may be for one number to be said of both."""
 BYTES_PER_PARAMETER = {"full": 16, "lora": 4}
 """Memory of training by adapter: fp32 weights, gradients and AdamW's two moments; with LoRA little but the weights."""
 
@@ -120,9 +123,14 @@ def _time(campaign: Campaign, cells: Sequence[tuple[int, float]]) -> str:
     if len(measured) < len(rates):
         sizes = ", ".join(f"{size / 1e6:.3g}M" for size, rate in rates.items() if rate is None)
         return f"time not known: no earlier run on this machine trained models of about {sizes} parameters so"
-    seconds = sum(flops / rate.flops_per_second for size, flops in cells if (rate := rates[size]) is not None)
+    known = [(flops, rate) for size, flops in cells if (rate := rates[size]) is not None]
     at_once = min(workers.count(campaign.run), os.cpu_count() or 1)
-    return f"{clock(seconds / at_once)} of training ({'; '.join(dict.fromkeys(rate.source for rate in measured))})"
+    source = "; ".join(dict.fromkeys(rate.source for rate in measured))
+    least = sum(flops / rate.fastest for flops, rate in known) / at_once
+    most = sum(flops / rate.slowest for flops, rate in known) / at_once
+    if most > STEADY * least:
+        return f"{clock(least)} to {clock(most)} of training ({source}, which varied)"
+    return f"{clock(math.sqrt(least * most))} of training ({source})"
 
 
 def _headed(title: str, lines: Sequence[str]) -> list[str]:

@@ -1,7 +1,7 @@
 """`rates.json` in the cache folder: the FLOP/s that training reached on this machine, for the estimates of a plan.
 
-By kind of training and, within it, by the number of parameters: a large model computes far more of the time than a
-nano model, whose rate says nothing about it.
+The last cells of each kind of training and, within it, number of parameters: a large model computes far more of the
+time than a nano model, whose rate says nothing about it, and a machine that is shared is now fast and now slow.
 """
 
 from __future__ import annotations
@@ -22,29 +22,36 @@ ASSUMED_FLOPS = 20e9
 """FLOP/s of one CPU core that training a nano model is assumed to reach where no earlier run here says better."""
 ALIKE = 2.0
 """A rate is taken for models of up to so many times as many parameters as the measured one, or as few."""
+KEPT = 5
+"""Cells of one size whose rates are kept."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Rate:
     """How fast training is expected to be."""
 
-    flops_per_second: float
+    slowest: float
+    """FLOP/s of the slowest of the cells that it is judged by."""
+    fastest: float
     source: str
     """Where the figure comes from, as the plan says it."""
 
 
 def read_rate(cache: Path, run: Run, parameters: int) -> Rate | None:
-    """Return the rate that the last such training of a model of about this size reached here.
+    """Return the rate that the last such trainings of a model of about this size reached here.
 
     Without one it is assumed for a nano model, and None for any other: not known.
     """
     nearest = min(_read(cache).get(_kind(run), {}).items(), key=lambda item: _apart(item[0], parameters), default=None)
     if nearest is not None and _apart(nearest[0], parameters) <= ALIKE:
-        return Rate(flops_per_second=nearest[1], source="at the rate of the last run on this machine")
+        source = "at the rate of the last such cells on this machine"
+        return Rate(slowest=min(nearest[1]), fastest=max(nearest[1]), source=source)
     if _apart(NANO_PARAMETERS, parameters) > ALIKE:
         return None
+    assumed = ASSUMED_FLOPS * (os.cpu_count() or 1)
     return Rate(
-        flops_per_second=ASSUMED_FLOPS * (os.cpu_count() or 1),
+        slowest=assumed,
+        fastest=assumed,
         source=f"assuming {ASSUMED_FLOPS / 1e9:.0f} GFLOP/s per core; no earlier run on this machine",
     )
 
@@ -54,7 +61,8 @@ def remember_rate(cache: Path, run: Run, parameters: int, spend: Spend) -> None:
     if not (spend.steps and spend.flops and spend.seconds):
         return
     known = _read(cache)
-    known.setdefault(_kind(run), {})[parameters] = spend.flops / spend.seconds
+    rates = known.setdefault(_kind(run), {})
+    rates[parameters] = [*rates.get(parameters, []), spend.flops / spend.seconds][-KEPT:]
     try:
         write_atomically(cache / FILE, json.dumps(known))
     except (OSError, HarnessError) as error:
@@ -71,12 +79,12 @@ def _apart(one: int, other: int) -> float:
     return max(one, other) / max(1, min(one, other))
 
 
-def _read(cache: Path) -> dict[str, dict[int, float]]:
+def _read(cache: Path) -> dict[str, dict[int, list[float]]]:
     """Return the rates by kind and parameters, without what an earlier version wrote in another form."""
     try:
         content = json.loads((cache / FILE).read_text())
         return {
-            kind: {int(size): float(rate) for size, rate in rates.items() if float(rate) > 0}
+            kind: {int(size): [float(rate) for rate in of_size] for size, of_size in rates.items() if min(of_size) > 0}
             for kind, rates in content.items()
             if isinstance(rates, dict)
         }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -234,3 +235,27 @@ def test_a_line_of_progress_outside_ascii_is_printed_in_every_encoding() -> None
         check=True,
     )
     assert done.stdout.strip() == rb"[gr\xf6\xdfe] \u6a21\u578b"
+
+
+@pytest.mark.parametrize(
+    ("rates", "words"),
+    [([1e10, 1.5e10], "of training (at the rate of the last such cells"), ([1e9, 1e11], "which varied)")],
+)
+def test_the_plan_s_time_is_by_models_of_like_size_and_a_range_where_the_rate_varied(
+    rates: list[float], words: str, harness: Any, tmp_path: Path
+) -> None:
+    folder, cache = a_folder(tmp_path / "mine", 31_300_000), tmp_path / "cache"
+    cache.mkdir()
+    (cache / "rates.json").write_text(
+        json.dumps({"full float32, 8 pairs at once": {"30000000": rates, "1000000": [1.0]}})
+    )
+    asked = ("run", "--dry-run", "--plugins", "dpo", "--limit", "48", "--models", str(folder))
+    planned = harness(*asked, HARNESS_CACHE=str(cache)).stdout
+    (line,) = (line for line in planned.splitlines() if line.startswith("Estimate"))
+    assert words in line
+    flops = float(line.split(" FLOPs")[0].rpartition(" ")[2])
+    said = re.search(r"FLOPs, (?:(\d+) h )?(\d+) min", line)
+    assert said is not None
+    seconds = 3600 * int(said[1] or 0) + 60 * int(said[2])
+    least, most = flops / max(rates), flops / min(rates)
+    assert least - 60 <= seconds <= most
