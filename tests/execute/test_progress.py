@@ -2,15 +2,9 @@
 
 from __future__ import annotations
 
-import fcntl
 import io
-import os
 import pickle
 import re
-import struct
-import subprocess
-import sys
-import termios
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -19,6 +13,7 @@ from typing import Any
 import pytest
 from made_records import made_record
 from rich.console import Console
+from terminal import on_a_terminal, without_control_sequences
 from waiting import until
 
 from harness.execute.progress import RunProgress
@@ -162,39 +157,11 @@ with RunProgress(campaign, Unfinished(run=tuple(cells)), Console(), False) as pr
 """A run's progress of one cell for each model, all named by the arguments."""
 
 
-def on_a_terminal(program: str, *arguments: str, columns: int, **variables: str) -> tuple[int, str]:
-    """Return the exit code of a Python program on a terminal of its own so many columns wide, and all that it wrote."""
-    ours, theirs = os.openpty()
-    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 50, columns, 0, 0))
-    kept = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES", "NO_COLOR", "CI")}
-    started = subprocess.Popen(
-        [sys.executable, "-c", program, *arguments],
-        stdin=theirs,
-        stdout=theirs,
-        stderr=theirs,
-        env={**kept, "TERM": "xterm-256color", **variables},
-    )
-    os.close(theirs)
-    written = b""
-    try:
-        while piece := os.read(ours, 65536):
-            written += piece
-    except OSError:  # Linux says so where the other end is closed
-        pass
-    os.close(ours)
-    return started.wait(), written.decode()
-
-
-def without_control_sequences(text: str) -> str:
-    """Return what is left of a terminal's output without control sequences and white space."""
-    return "".join(re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", text).split())
-
-
 @pytest.mark.parametrize(
     ("columns", "variables"), [(120, {}), (24, {}), (80, {"NO_COLOR": "1"}), (24, {"NO_COLOR": "1"})]
 )
 def test_names_come_out_whole_on_a_terminal_whatever_they_hold(columns: int, variables: dict[str, str]) -> None:
-    code, written = on_a_terminal(SHOWN, *NAMES, columns=columns, **variables)
+    code, written = on_a_terminal("-c", SHOWN, *NAMES, columns=columns, **variables)
     assert code == 0, written
     shown = without_control_sequences(written)
     for name in NAMES:
