@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import io
+import os
 import sys
+from collections.abc import Sequence
+from pathlib import Path
 
 
 def main() -> None:
@@ -12,7 +16,9 @@ def main() -> None:
     from harness.api.errors import HarnessError
     from harness.cli import cli
 
+    print_any_name()
     try:
+        check_readable(sys.argv[1:])
         sys.exit(cli.main(standalone_mode=False) or 0)
     except click.exceptions.Exit as error:
         sys.exit(error.exit_code)
@@ -22,9 +28,38 @@ def main() -> None:
     except HarnessError as error:
         print(f"Error: {error}", file=sys.stderr)
         sys.exit(2)
+    except OSError as error:
+        from harness.run_folder.full_disk import full, is_full
+
+        if not is_full(error):
+            raise
+        place = Path(str(error.filename or ".")).absolute()
+        print(f"Error: {full(place if place.is_dir() else place.parent, place.name)}", file=sys.stderr)
+        sys.exit(2)
     except (KeyboardInterrupt, click.Abort):
         print("Stopped. What was finished is kept; the same command goes on from there.", file=sys.stderr)
         sys.exit(130)
+
+
+def print_any_name() -> None:
+    """Let what is printed show as escapes where the terminal's encoding lacks a character, instead of failing."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def check_readable(arguments: Sequence[str]) -> None:
+    """Raise `HarnessError` for an argument that is no text in the encoding of this locale: no file could hold it."""
+    from harness.api.errors import HarnessError
+
+    for argument in arguments:
+        try:
+            argument.encode()
+        except UnicodeEncodeError:
+            raise HarnessError(
+                f"got an argument that is no text in the encoding {sys.getfilesystemencoding()}: "
+                f"{os.fsencode(argument)!r}, expected UTF-8; set PYTHONUTF8=1, or rename the file"
+            ) from None
 
 
 if __name__ == "__main__":

@@ -12,6 +12,8 @@ import shutil
 import time
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -32,6 +34,7 @@ from harness.planning.events import (
 from harness.planning.grid import Cell
 from harness.planning.job import Job, cell_folder, learning_rate, record_failure
 from harness.planning.rates import remember_rate
+from harness.run_folder.full_disk import require_room, told
 from harness.run_folder.paths import SCRATCH, TRAIN_LOG, WEIGHTS
 from harness.run_folder.store import write_record
 from harness.run_folder.trained import (
@@ -54,8 +57,11 @@ from harness.training.cell_record import (
 from harness.training.own_rewards import own_rewards
 from harness.training.peak_memory import leave_out_what_is_held
 from harness.training.prepared import Prepared, cell_plan, prepare
-from harness.training.trainer import Recipe, train
+from harness.training.trainer import Recipe, Trained, train
 from harness.training.training_data import training_data
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 
 def run_model(job: Job, tell: Tell) -> None:
@@ -75,7 +81,9 @@ def run_model(job: Job, tell: Tell) -> None:
 def train_cell(prepared: Prepared, cell: Cell, tell: Tell) -> None:
     """Train one cell and leave its weights, its step log and `trained.json`, written last."""
     job, loss, settings = prepared.job, cell.system.loss, prepared.job.run.settings
-    folder = cell_folder(job, cell.key)
+    folder, weights = cell_folder(job, cell.key), prepared.start.folder
+    bytes_left = sum(file.stat().st_size for file in weights.glob("*.safetensors"))  # as much as training leaves
+    require_room(folder, bytes_left, f"the trained weights of {cell.system.label}")
     folder.mkdir(parents=True, exist_ok=True)
     remove_trained(folder)
     leave_out_what_is_held()
@@ -96,14 +104,13 @@ def train_cell(prepared: Prepared, cell: Cell, tell: Tell) -> None:
         plain=job.run.plain_path,
     )
 
-    def on_step(step: int) -> None:
-        tell(StepTaken(key=cell.key, step=step, steps=plan.steps))
+    def on_step(step: int, step_loss: float) -> None:
+        tell(StepTaken(key=cell.key, step=step, steps=plan.steps, loss=step_loss))
 
     trained = train(model, loss, data, plan, recipe, folder / SCRATCH, on_step)
     shutil.rmtree(folder / SCRATCH, ignore_errors=True)
-    trained.log.to_parquet(folder / TRAIN_LOG, index=False, compression="zstd")
-    if trained.status == "ok":
-        save_merged(model, folder / WEIGHTS)
+    with told(folder, f"the step log and the trained weights of {cell.system.label}", bytes_left):
+        leave(trained, model, folder)
     left = TrainedCell(
         status=trained.status,
         reason=trained.reason,
@@ -112,9 +119,21 @@ def train_cell(prepared: Prepared, cell: Cell, tell: Tell) -> None:
         prepared=column_summaries(data.columns, visited),
     )
     write_trained(folder, left)
-    remember_rate(job.cache, job.run.preset, left.spend)
+    remember_rate(job.cache, job.run, prepared.start.parameters, left.spend)
     last = float(trained.log["loss"].iloc[-1]) if len(trained.log) else float("nan")
     tell(CellTrained(key=cell.key, status=trained.status, reason=trained.reason, seconds=trained.seconds, loss=last))
+
+
+def leave(trained: Trained, model: PreTrainedModel, folder: Path) -> None:
+    """Write the step log and, of a cell that did not diverge, the weights: all of them or none."""
+    trained.log.to_parquet(folder / TRAIN_LOG, index=False, compression="zstd")
+    if trained.status != "ok":
+        return
+    try:
+        save_merged(model, folder / WEIGHTS)
+    except BaseException:  # half of them would only fill the disk
+        shutil.rmtree(folder / WEIGHTS, ignore_errors=True)
+        raise
 
 
 def free_memory() -> None:

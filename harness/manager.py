@@ -8,7 +8,8 @@ import inspect
 import pickle
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from functools import partial
+from typing import Any, NoReturn
 
 import pluggy
 
@@ -16,6 +17,8 @@ from harness.api import DatasetSource, HarnessError, Loss, ScorerSource, hookspe
 
 KINDS: Mapping[str, type] = {"harness_losses": Loss, "harness_datasets": DatasetSource, "harness_scorers": ScorerSource}
 """For each hook, the type of what it returns a list of: for losses classes (subclasses of `Loss`), else instances."""
+CALLED: Mapping[str, str] = {"harness_losses": "loss", "harness_datasets": "data set", "harness_scorers": "scorer"}
+"""For each hook, what to call one of what it returns."""
 
 TRAITS = tuple(name for name, value in vars(Loss).items() if isinstance(value, property))
 """Names of the properties by which a loss describes itself."""
@@ -46,15 +49,18 @@ class Manager:
     owners: Mapping[str, Owner]
     """By the name under which the plugin is registered with pluggy."""
     broken: Mapping[str, str] = field(default_factory=dict)
-    """Entry point -> a sentence with its distribution and the error it raised on import or when a hook was called."""
+    """Entry point -> a sentence with its distribution and the error it raised on import or when a hook was called.
+
+    `loss NAME`, `data set NAME` or `scorer NAME` -> a sentence with the plugins that bring another of one name each.
+    """
 
 
 def plugin_manager(entry_points: Iterable[importlib.metadata.EntryPoint] | None = None) -> Manager:
     """Return the plugins of every installed distribution; one that fails costs only itself.
 
     A plugin fails if importing it raises, if it implements an unknown hook or takes arguments that the hook does not
-    have, or if one of its hooks raises or returns the wrong kind of thing: every hook is called once here. The whole
-    plugin is then left out and named in `broken`.
+    have, has no hook at all, or if one of its hooks raises or returns the wrong kind of thing: every hook is called
+    once here. The whole plugin is then left out and named in `broken`. A name that several bring costs that name alone.
     """
     hooks = pluggy.PluginManager(hookspecs.PROJECT)
     hooks.add_hookspecs(hookspecs)
@@ -81,7 +87,9 @@ def plugin_manager(entry_points: Iterable[importlib.metadata.EntryPoint] | None 
         owner = owners.pop(name)
         key = name if owner.entry_point in broken else owner.entry_point
         broken[key] = f"plugin '{owner.entry_point}' of {owner.distribution} {owner.version} failed: {reason}"
-    return Manager(hooks=hooks, owners=owners, broken=broken)
+    manager = Manager(hooks=hooks, owners=owners, broken=broken)
+    broken |= {f"{CALLED[hook]} {name}": reason for hook in CALLED for name, reason in _clashes(manager, hook).items()}
+    return manager
 
 
 def _unusable(hooks: pluggy.PluginManager) -> list[tuple[str, str]]:
@@ -122,7 +130,13 @@ def _register(hooks: pluggy.PluginManager, module: Any, name: str) -> None:
     try:
         hooks.register(module, name=name)
         hooks.check_pending()
-        for hook in hooks.get_hookcallers(module) or []:
+        callers = hooks.get_hookcallers(module) or []
+        if not callers:
+            raise HarnessError(
+                f"got {getattr(module, '__name__', module)!r}, which has no hook, expected {', '.join(KINDS)}, or one "
+                "of them, under @hookimpl; write it, or remove the entry point"
+            )
+        for hook in callers:
             for implementation in hook.get_hookimpls():
                 if implementation.plugin is module:
                     _checked(hook.name, implementation.function())
@@ -133,21 +147,14 @@ def _register(hooks: pluggy.PluginManager, module: Any, name: str) -> None:
 
 
 def losses(manager: Manager) -> dict[str, type[Loss]]:
-    """Return the loss classes by name, in alphabetical order; raises `HarnessError` if two plugins use one name."""
-    by_name: dict[str, type[Loss]] = {}
-    owner: dict[str, str] = {}
-    for plugin, classes in _answers(manager, "harness_losses"):
-        for cls in classes:
-            if cls.name in by_name and by_name[cls.name] is not cls:
-                raise HarnessError(
-                    f"two plugins bring a loss called '{cls.name}': {owner[cls.name]} and {plugin}; uninstall one"
-                )
-            by_name[cls.name], owner[cls.name] = cls, plugin
-    return dict(sorted(by_name.items()))
+    """Return the loss classes by name, in alphabetical order, without names that several plugins use."""
+    brought = _brought(manager, "harness_losses")
+    clashes = _clashes(manager, "harness_losses")
+    return {name: items[0][1] for name, items in sorted(brought.items()) if name not in clashes}
 
 
 def loss_owner(manager: Manager, name: str) -> Owner:
-    """Return who brings the loss called `name`."""
+    """Return who brings the loss called `name`; the first of several."""
     for plugin, classes in _answers(manager, "harness_losses"):
         if any(cls.name == name for cls in classes):
             return manager.owners[plugin]
@@ -155,20 +162,34 @@ def loss_owner(manager: Manager, name: str) -> Owner:
 
 
 def datasets(manager: Manager) -> dict[str, DatasetSource]:
-    """Return the data sets that plugins bring, by name."""
-    return _by_name(manager, "harness_datasets", "data set")
+    """Return the data sets that plugins bring, by name; loading one whose name several use is an error."""
+    clashes = _clashes(manager, "harness_datasets")
+    unusable = {name: DatasetSource(name=name, load=partial(_refuse, reason)) for name, reason in clashes.items()}
+    return {name: items[0][1] for name, items in _brought(manager, "harness_datasets").items()} | unusable
 
 
 def scorers(manager: Manager) -> dict[str, ScorerSource]:
-    """Return the scorers that plugins bring, by name."""
-    return _by_name(manager, "harness_scorers", "scorer")
+    """Return the scorers that plugins bring, by name; one whose name several use cannot run."""
+    clashes = _clashes(manager, "harness_scorers")
+    unusable = {
+        name: ScorerSource(
+            name=name,
+            version=partial(str, "none"),
+            why_not=partial(str, reason),
+            open=partial(_refuse, reason),
+        )
+        for name, reason in clashes.items()
+    }
+    return {name: items[0][1] for name, items in _brought(manager, "harness_scorers").items()} | unusable
 
 
 def resolver(manager: Manager) -> Callable[[str, Mapping[str, Any]], Loss]:
     """Return `resolve(name, options)`, which gives the loss of that name; its error for an unknown name lists all."""
-    known = losses(manager)
+    known, clashes = losses(manager), _clashes(manager, "harness_losses")
 
     def resolve(name: str, options: Mapping[str, Any]) -> Loss:
+        if name in clashes:
+            raise HarnessError(clashes[name])
         if name not in known:
             close = difflib.get_close_matches(name, known, n=1)
             hint = f" (did you mean '{close[0]}'?)" if close else ""
@@ -181,18 +202,29 @@ def resolver(manager: Manager) -> Callable[[str, Mapping[str, Any]], Loss]:
     return resolve
 
 
-def _by_name(manager: Manager, hook: str, kind: str) -> dict[str, Any]:
-    by_name: dict[str, Any] = {}
-    owner: dict[str, str] = {}
-    for plugin, sources in _answers(manager, hook):
-        for source in sources:
-            if source.name in by_name:
-                raise HarnessError(
-                    f"two plugins bring a {kind} called '{source.name}': "
-                    f"{owner[source.name]} and {plugin}; uninstall one"
-                )
-            by_name[source.name], owner[source.name] = source, plugin
+def _brought(manager: Manager, hook: str) -> dict[str, list[tuple[str, Any]]]:
+    """Return, by name, every (plugin, loss, data set or scorer) of that name, each thing once."""
+    by_name: dict[str, list[tuple[str, Any]]] = {}
+    for plugin, items in _answers(manager, hook):
+        for item in items:
+            same = by_name.setdefault(item.name, [])
+            if all(item is not other for _, other in same):
+                same.append((plugin, item))
     return by_name
+
+
+def _clashes(manager: Manager, hook: str) -> dict[str, str]:
+    """Return the names that more than one loss, data set or scorer has, each with a sentence that names the plugins."""
+    return {
+        name: f"several plugins bring a {CALLED[hook]} called '{name}': {' and '.join(plugin for plugin, _ in items)}, "
+        "expected one; uninstall or rename the others"
+        for name, items in _brought(manager, hook).items()
+        if len(items) > 1
+    }
+
+
+def _refuse(reason: str, *_given: Any) -> NoReturn:
+    raise HarnessError(reason)
 
 
 def _answers(manager: Manager, hook: str) -> list[tuple[str, list[Any]]]:

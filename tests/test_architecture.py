@@ -37,7 +37,6 @@ DOORS = {
     "harness/leaderboard/page/manifest_facts.py": "JSON of manifests",
     "harness/compare/json.py": "JSON of comparisons",
     "harness/exchange/identity_checks.py": "options of a loss",
-    "harness/exchange/installed_losses.py": "options of a loss",
     "harness/exchange/lm_eval.py": "JSON of lm-evaluation-harness",
     "harness/exchange/merge_conflicts.py": "JSON of records",
     "harness/exchange/merged_manifest.py": "JSON of manifests",

@@ -118,6 +118,8 @@ def test_the_accuracy_of_a_record_is_that_of_its_rows_and_training_moved_it(ran:
 def test_events_tell_what_happened_to_each_cell_in_order(ran: tuple[Path, list[CellEvent]]) -> None:
     simpo, raises, diverges = (cell.key for cell in job(ran[0], SIMPO, RAISES, DIVERGES).cells)
     told = [event for event in ran[1] if not isinstance(event, Phase)]
+    losses = pd.read_parquet(ran[0] / "run" / "cells" / simpo / "train.parquet")["loss"]
+    steps = [StepTaken(key=simpo, step=step, steps=2, loss=loss) for step, loss in enumerate(losses, start=1)]
     trained = [event for event in told if isinstance(event, CellTrained)]
     assert [(event.key, event.status) for event in trained] == [(simpo, "ok"), (diverges, "diverged")]
     assert told[-5:] == [
@@ -128,7 +130,7 @@ def test_events_tell_what_happened_to_each_cell_in_order(ran: tuple[Path, list[C
     (shared,) = (event for event in told if isinstance(event, SharedWork))
     assert (shared.cells, shared.reference_cells) == (2, 0)
     assert told[:-6] == [
-        TrainingBegins(key=simpo), *(StepTaken(key=simpo, step=step, steps=2) for step in (1, 2)), trained[0],
+        TrainingBegins(key=simpo), *steps, trained[0],
         TrainingBegins(key=raises), CellFailed(key=raises, reason="RuntimeError: on purpose"),
         TrainingBegins(key=diverges), trained[1],
     ]  # fmt: skip

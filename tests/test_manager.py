@@ -1,5 +1,7 @@
 """Plugins: found by entry point, failing alone, named with their owner."""
 
+import pickle
+import re
 import sys
 from collections.abc import Callable
 from importlib.metadata import Distribution, EntryPoint
@@ -7,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.api import HarnessError
+from harness.api import HarnessError, LoadOptions
 from harness.manager import Manager, datasets, loss_owner, losses, plugin_manager, resolver, scorers
 
 LOSS = """
@@ -90,6 +92,11 @@ BROKEN = {
         "from harness.api import hookimpl\n@hookimpl\ndef harness_loses(): return []",
         "unknown hook 'harness_loses'",
     ),
+    "has_no_hook": ("answer = 42", "which has no hook, expected harness_losses, harness_datasets, harness_scorers"),
+    "forgets_to_mark_its_hook": (
+        LOSS.format(name="unmarked").replace("@hookimpl\n", ""),
+        "which has no hook, expected harness_losses",
+    ),
     "asks_for_too_much": (
         "from harness.api import hookimpl\n@hookimpl\ndef harness_losses(model): return []",
         "PluginValidationError",
@@ -109,20 +116,40 @@ def test_a_plugin_that_fails_is_named_with_its_distribution_and_costs_only_itsel
     assert scorers(manager) == {}
 
 
-def test_two_plugins_that_claim_a_name_are_both_named(install: Install) -> None:
-    manager = plugin_manager([install("one", LOSS.format(name="same")), install("two", LOSS.format(name="same"))])
-    with pytest.raises(HarnessError, match=r"a loss called 'same': one-dist:one and two-dist:two"):
-        losses(manager)
+SOURCE = """
+from harness.api import DatasetSource, ScorerSource, hookimpl
+
+def no(*given): return None
+
+@hookimpl
+def harness_datasets(): return [DatasetSource(name="uf", load=no)]
+
+@hookimpl
+def harness_scorers(): return [ScorerSource(name="mine", version=no, why_not=no, open=no)]
+"""
 
 
-def test_two_data_sets_of_one_name_name_both_owners(install: Install) -> None:
-    source = (
-        "from harness.api import DatasetSource, hookimpl\n@hookimpl\n"
-        "def harness_datasets(): return [DatasetSource(name='uf', load=print)]"
+def test_two_plugins_that_claim_a_name_cost_that_name_alone_and_are_both_named(install: Install) -> None:
+    sources = {"one": "same", "two": "same", "works": "works"}
+    manager = plugin_manager([install(name, LOSS.format(name=loss)) for name, loss in sources.items()])
+    assert list(losses(manager)) == ["works"]
+    said = manager.broken["loss same"]
+    assert said == (
+        "several plugins bring a loss called 'same': one-dist:one and two-dist:two, expected one; "
+        "uninstall or rename the others"
     )
-    manager = plugin_manager([install("one", source), install("two", source)])
+    assert resolver(manager)("works", {}).name == "works"
+    with pytest.raises(HarnessError, match=re.escape(said)):
+        resolver(manager)("same", {})
+
+
+def test_a_data_set_or_scorer_of_two_plugins_is_unusable_and_names_both(install: Install) -> None:
+    manager = plugin_manager([install("one", SOURCE), install("two", SOURCE)])
     with pytest.raises(HarnessError, match=r"a data set called 'uf': one-dist:one and two-dist:two"):
-        datasets(manager)
+        datasets(manager)["uf"].load(LoadOptions())
+    scorer = pickle.loads(pickle.dumps(scorers(manager)["mine"]))
+    assert "a scorer called 'mine': one-dist:one and two-dist:two" in scorer.why_not()
+    assert set(manager.broken) == {"data set uf", "scorer mine"}
 
 
 @pytest.mark.parametrize("name", ["all", "core", "base", "longer-wins"])

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 from harness.api.errors import HarnessError
 from harness.api.loss import Loss, Resolve
@@ -23,12 +21,9 @@ class InstalledLosses:
 
     @classmethod
     def here(cls) -> InstalledLosses:
-        """Return what is installed; no loss where two plugins bring one of the same name."""
+        """Return what is installed."""
         manager = plugin_manager()
-        try:
-            return cls(manager=manager, resolve=resolver(manager))
-        except HarnessError as error:
-            return cls(manager=manager, resolve=_refuse(str(error)))
+        return cls(manager=manager, resolve=resolver(manager))
 
     def find(self, record: Record) -> Loss | None:
         """Return the loss of a record with all its options; None where it is not installed or refuses them."""
@@ -60,10 +55,3 @@ class InstalledLosses:
             except Exception as error:  # whatever a plugin raises, it is a reason
                 self._built[place] = f"{type(error).__name__}: {error}"
         return self._built[place]
-
-
-def _refuse(reason: str) -> Resolve:
-    def resolve(name: str, options: Mapping[str, Any]) -> Loss:
-        raise HarnessError(reason)
-
-    return resolve

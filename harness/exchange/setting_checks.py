@@ -10,7 +10,7 @@ import harness
 from harness.api.errors import HarnessError
 from harness.exchange.cell_checks import Check
 from harness.exchange.untrusted import UntrustedCell
-from harness.models.families import FAMILIES
+from harness.planning.presets import NAMED, start_preset
 from harness.planning.run_file import PROTOCOL, Run, TrialRun, TunedRun, make_run, read_run
 from harness.run_folder.facts import BoardKey, differing
 from harness.run_folder.manifest import Manifest, StartFacts
@@ -150,14 +150,13 @@ def _apart(record: Record, other: UntrustedCell) -> Iterator[str]:
 def _other_preset(record: Record) -> Iterator[str]:
     """Yield where the start checkpoint cannot be that of the board's preset."""
     model, board = record.model, record.board
-    family, made = FAMILIES.get(model.name), board.preset == "nano" and board.start is None
     if board.preset is None or model.id is None:
         return
-    if family is not None and made:
-        preset, ids = "nano", [f"nano-{family.name}"]
+    preset = start_preset(model.name, board.preset, board.start)
+    if preset == "nano":
+        ids = [f"nano-{model.name}"]
     else:
-        preset = "paper" if family is not None and board.preset == "paper" else "custom"
-        ids = [] if family is not None and board.start is None else [board.start or model.name]
+        ids = [] if model.name in NAMED and board.start is None else [board.start or model.name]
     if model.preset != preset:
         yield f"got model.preset {model.preset!r}, expected {preset!r} of {model.name} under the preset {board.preset}"
     if ids and model.id not in ids:

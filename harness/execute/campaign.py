@@ -28,6 +28,7 @@ from harness.planning.grid import Cell
 from harness.planning.job import Job
 from harness.planning.run_file import PROTOCOL, Run
 from harness.run_folder.facts import DataFacts
+from harness.run_folder.full_disk import told
 from harness.run_folder.manifest import Manifest, known_manifest, with_start_checkpoints, write_manifest
 from harness.run_folder.paths import LOCK, RUN_FILE, cache_folder, is_run
 from harness.run_folder.record import Record
@@ -71,7 +72,7 @@ def assemble(resolved: Resolved, scorer: ChosenScorer) -> Campaign:
     run, manager, data, grid = resolved.run, resolved.manager, resolved.dataset, resolved.grid
     check_data(data, run)
     check_folder(resolved.folder, run, data, scorer.source.name)
-    canary, side_by_side = scorers(manager)["transformers"], workers.count(run)
+    canary, side_by_side = scorers(manager).get("transformers"), workers.count(run)
     jobs = tuple(
         Job(
             run=run,
@@ -80,7 +81,7 @@ def assemble(resolved: Resolved, scorer: ChosenScorer) -> Campaign:
             owners={name: loss_owner(manager, name) for name in dict.fromkeys(cell.system.loss.name for cell in grid)},
             dataset=data,
             scorer=scorer.source,
-            canary=None if scorer.source.name == "transformers" else canary,
+            canary=None if canary is None or scorer.source.name == canary.name or canary.why_not() else canary,
             scorer_note=scorer.note,
             folder=resolved.folder,
             cache=cache_folder(),
@@ -187,7 +188,8 @@ def _version(name: str) -> str | None:
 
 @contextmanager
 def _locked(folder: Path) -> Iterator[None]:
-    folder.mkdir(parents=True, exist_ok=True)
+    with told(folder, LOCK):
+        folder.mkdir(parents=True, exist_ok=True)
     with open(folder / LOCK, "w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

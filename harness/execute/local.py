@@ -6,6 +6,7 @@ and a new worker goes on with the rest.
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
 import pickle
@@ -35,6 +36,7 @@ from harness.planning.events import (
     WorkerFailed,
 )
 from harness.planning.job import Job, cell_folder, record_failure
+from harness.run_folder.full_disk import full, is_full, told
 from harness.run_folder.paths import LOGS, RECORD, WEIGHTS
 
 
@@ -94,7 +96,8 @@ def _watch(job: Job, report: Report, stop: threading.Event) -> _Trouble | None:
     vllm = job.scorer.name == "vllm"
     starting = workers.context(vllm=vllm)
     ours, theirs = starting.Pipe(duplex=False)
-    log_path(job).parent.mkdir(parents=True, exist_ok=True)
+    with told(log_path(job).parent, "logs"):
+        log_path(job).parent.mkdir(parents=True, exist_ok=True)
     environment = dict(os.environ)
     worker = starting.Process(target=_work, args=(pickle.dumps(job), environment, theirs, str(log_path(job))))
     try:
@@ -172,9 +175,14 @@ def _work(packed: bytes, environment: dict[str, str], connection: Connection, lo
     with_vllm = sys.modules.get(workers.WITH_VLLM)
     os.environ.clear()  # the process it was forked from has the environment of an earlier moment
     os.environ.update((with_vllm.environment if with_vllm else {}) | environment)
-    with open(log, "ab", buffering=0) as file:
-        os.dup2(file.fileno(), 1)
-        os.dup2(file.fileno(), 2)
+    try:
+        with open(log, "ab", buffering=0) as file:
+            os.dup2(file.fileno(), 1)
+            os.dup2(file.fileno(), 2)
+    except OSError as error:
+        reason = full(Path(log).parent, "its log") if is_full(error) else f"{log} cannot be written: {error}"
+        connection.send(WorkerFailed(reason=str(reason)))
+        return
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent answers an interrupt, by ending the worker
     threading.Thread(target=_leave_with_parent, daemon=True).start()
 
@@ -203,7 +211,8 @@ def _work(packed: bytes, environment: dict[str, str], connection: Connection, lo
     except Exception as error:
         import traceback
 
-        traceback.print_exc()
+        with contextlib.suppress(OSError):  # the disk of the log may be full
+            traceback.print_exc()
         reason = f"{type(error).__name__}: {error}; the traceback is in {log}"
         connection.send(WorkerFailed(reason=reason))
 

@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
+import math
 import os
-import re
 from collections.abc import Sequence
 
 from harness.execute import workers
 from harness.execute.campaign import Campaign
-from harness.execute.progress import clock
+from harness.execute.model_facts import models_in_words, parameters_of
+from harness.execute.time_left import clock
 from harness.execute.tuning import Tuning, Unfinished
 from harness.planning.estimates import CHARACTERS_PER_TOKEN, estimates, visits
 from harness.planning.grid import Cell
-from harness.planning.presets import PRESETS
-from harness.planning.rates import read_rate
+from harness.planning.rates import NANO_PARAMETERS, Rate, read_rate
 from harness.run_folder.paths import cache_folder
 
-NANO_PARAMETERS = 1_000_000
-NAMED_PARAMETERS = {"qwen": 494_000_000, "gemma": 2_614_000_000, "mistral": 7_242_000_000}
-"""Parameters of the checkpoints of the preset `paper`, from their model cards."""
 RUNTIME_BYTES = 1.2e9
 """Memory of one worker before any weights: torch, transformers and the engine."""
+STEADY = 2.0
+"""How many times as long as the least time the most may be for one number to be said of both."""
 BYTES_PER_PARAMETER = {"full": 16, "lora": 4}
 """Memory of training by adapter: fp32 weights, gradients and AdamW's two moments; with LoRA little but the weights."""
 
@@ -32,7 +31,7 @@ def plan_text(campaign: Campaign, tuning: Tuning | None, unfinished: Unfinished)
     lines = [
         f"Run       {campaign.folder}",
         f"Losses    {len(labels)}: {', '.join(labels)}",
-        f"Models    {', '.join(run.models)} ({settings.name} preset: {settings.note})",
+        *_headed("Models", models_in_words(run)),
         f"Data      {campaign.dataset.name}: {len(campaign.dataset.train)} training pairs, "
         f"{len(campaign.dataset.test if run.evaluate_on == 'test' else campaign.dataset.dev)} {run.evaluate_on} pairs",
         *(f"          {note}" for note in campaign.dataset.notes),
@@ -83,7 +82,7 @@ def _estimates(campaign: Campaign, todo: Sequence[Cell]) -> list[str]:
     settings = campaign.run.settings
     if not todo:
         return []
-    sizes = {model: parameters_of(model, campaign.run.preset) for model in campaign.run.models}
+    sizes = {model: parameters_of(model, campaign.run) for model in campaign.run.models}
     known = [cell for cell in todo if sizes[cell.model]]
     tokens_of = visits(campaign.dataset)
     costs = estimates(campaign.run, tokens_of, ((cell, sizes[cell.model] or NANO_PARAMETERS) for cell in known))
@@ -106,19 +105,34 @@ def _estimates(campaign: Campaign, todo: Sequence[Cell]) -> list[str]:
             f"Estimate  about {clock(seconds / side_by_side)} ({basis}); about {memory / 1e9:.1f} GB of memory"
         )
         return lines
-    rate = read_rate(cache_folder(), campaign.run.preset)
     lines.append(
         f"Estimate  about {tokens / 1e6:.2f} M tokens, {flops:.2g} FLOPs, "
-        f"{clock(flops / rate.flops_per_second / min(side_by_side, os.cpu_count() or 1))} of training ({rate.source}), "
+        f"{_time(campaign, [(sizes[cell.model] or 0, cost.flops) for cell, cost in zip(known, costs, strict=True)])}, "
         f"{memory / 1e9:.1f} GB of memory plus activations; "
         f"estimates, from {CHARACTERS_PER_TOKEN} characters per token"
     )
+    if len(known) < len(todo):
+        lines.append(f"          without {len(todo) - len(known)} cells of models whose size is not known")
     return lines
 
 
-def parameters_of(model: str, preset: str) -> int | None:
-    """Return how many parameters a model has, going by its name alone; None where the name does not tell."""
-    if model in NAMED_PARAMETERS:
-        return NANO_PARAMETERS if preset == PRESETS["nano"].name else NAMED_PARAMETERS[model]
-    size = re.search(r"(\d+(?:\.\d+)?)\s*([bBmM])(?![a-zA-Z])", model)
-    return int(float(size[1]) * {"b": 1e9, "m": 1e6}[size[2].lower()]) if size else None
+def _time(campaign: Campaign, cells: Sequence[tuple[int, float]]) -> str:
+    """Return what is said of the time that cells of these parameters and FLOPs take."""
+    rates = {size: read_rate(cache_folder(), campaign.run, size) for size, _ in cells}
+    measured: list[Rate] = [rate for rate in rates.values() if rate is not None]
+    if len(measured) < len(rates):
+        sizes = ", ".join(f"{size / 1e6:.3g}M" for size, rate in rates.items() if rate is None)
+        return f"time not known: no earlier run on this machine trained models of about {sizes} parameters so"
+    known = [(flops, rate) for size, flops in cells if (rate := rates[size]) is not None]
+    at_once = min(workers.count(campaign.run), os.cpu_count() or 1)
+    source = "; ".join(dict.fromkeys(rate.source for rate in measured))
+    least = sum(flops / rate.fastest for flops, rate in known) / at_once
+    most = sum(flops / rate.slowest for flops, rate in known) / at_once
+    if most > STEADY * least:
+        return f"{clock(least)} to {clock(most)} of training ({source}, which varied)"
+    return f"{clock(math.sqrt(least * most))} of training ({source})"
+
+
+def _headed(title: str, lines: Sequence[str]) -> list[str]:
+    """Return lines of the plan, the first under its title."""
+    return [f"{title if number == 0 else '':<10}{line}" for number, line in enumerate(lines)]

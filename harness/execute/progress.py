@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import textwrap
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
+from rich.text import Text
 
 from harness.execute.status import read_unfinished
+from harness.execute.time_left import Heartbeat, clock
 from harness.planning.events import (
     CellFailed,
     CellScored,
@@ -32,6 +35,8 @@ if TYPE_CHECKING:
 
 START, TRAIN, ENGINE, SCORE = 3.0, 4.0, 2.0, 1.0
 """Rough weights of making a start checkpoint, training a cell, starting an engine, scoring a cell; for the ETA only."""
+SHORT = 80
+"""Characters of a reason that is told a second time."""
 
 
 class RunProgress:
@@ -46,11 +51,16 @@ class RunProgress:
         self.began = time.monotonic()
         self.bar: Progress | None = None
         self.task: TaskID | None = None
+        self.failures: dict[tuple[str, str], int] = {}
+        """By loss and reason: the cells that failed so in this stage."""
+        self.heartbeat = Heartbeat(self._line)
         self._begin(campaign, unfinished.run)
 
     def _begin(self, campaign: Campaign, unfinished: Sequence[Cell]) -> None:
         self.labels = {cell.key: cell.system.label for cell in campaign.cells}
         self.seeds = {cell.key: cell.seed for cell in campaign.cells} if len(campaign.run.seeds) > 1 else {}
+        self.losses = {cell.key: cell.system.loss.name for cell in campaign.cells}
+        self._count_failures()
         models = campaign.run.models
         self.counts = {model: sum(cell.model == model for cell in unfinished) for model in models}
         self.done, self.ahead = self.ahead, self.ahead + _units(unfinished)
@@ -66,17 +76,17 @@ class RunProgress:
 
     def __enter__(self) -> RunProgress:
         if self.console.is_terminal and not self.quiet and self.total:
-            columns = (
-                TextColumn("{task.description}"),
-                BarColumn(),
-                TextColumn("{task.percentage:>3.0f}% {task.fields[eta]}"),
-            )
-            self.bar = Progress(*columns, console=self.console, transient=True)
+            columns = BarColumn(), TextColumn("{task.percentage:>3.0f}% {task.fields[eta]}")
+            self.bar = _Bar(*columns, console=self.console, transient=True)
             self.task = self.bar.add_task("starting", total=self.total, eta="")
             self.bar.start()
+        elif not self.quiet:
+            self.heartbeat.start()
         return self
 
     def __exit__(self, *error: object) -> None:
+        self.heartbeat.stop()
+        self._count_failures()
         if self.bar:
             self.bar.stop()
 
@@ -97,11 +107,13 @@ class RunProgress:
                 self._line(f"[{model}] {cells} cells to compute")
             case Phase(text=text):
                 self._line(f"[{model}] {text}")
+                self.heartbeat.begins(model, text)
             case TrainingBegins(key=key):
                 if not self.trained[model]:
                     self._advance(model, START)
-                self._describe(f"[{model}] training {self._name(key)}")
+                self._describe(model, f"training {self._name(key)}")
             case StepTaken(step=step, steps=steps):
+                self.heartbeat.steps(model, event)
                 if steps:
                     self.partial[model] = TRAIN * step / steps
             case CellTrained():
@@ -113,9 +125,9 @@ class RunProgress:
                     self._line(f"[{model}] {shared_text(event)}")
             case ScoringBegins(key=None):
                 self._advance(model, ENGINE)
-                self._describe(f"[{model}] scoring base")
+                self._describe(model, "scoring base")
             case ScoringBegins(key=str(key)):
-                self._describe(f"[{model}] scoring {self._name(key)}")
+                self._describe(model, f"scoring {self._name(key)}")
             case CellScored(key=key):
                 self._advance(model, SCORE)
                 self.scored[model] += 1
@@ -123,8 +135,12 @@ class RunProgress:
                 self._line(f"[{model}] scored {done} {self._name(key)}; {self.eta()}")
             case CellFailed(key=key, reason=reason):
                 self._advance(model, SCORE)
-                self._line(f"[{model}] FAILED {self._name(key)}: {reason}", always=True)
+                failure = self.losses.get(key, key), reason
+                self.failures[failure] = self.failures.get(failure, 0) + 1
+                if self.failures[failure] == 1:  # the others are counted: each has the reason in its record
+                    self._line(f"[{model}] FAILED {self._name(key)}: {reason}", always=True)
             case ModelFailed(reason=reason):
+                self.heartbeat.ends(model)
                 self._line(f"[{model}] FAILED: {reason}", always=True)
         if self.bar and self.task is not None:
             completed = min(self.total, self.done + sum(self.partial.values()))
@@ -139,16 +155,36 @@ class RunProgress:
         return f"{label} seed {self.seeds[key]}" if key in self.seeds else label
 
     def _advance(self, model: str, units: float) -> None:
+        self.heartbeat.ends(model)
         self.done += units
         self.partial[model] = 0.0
 
-    def _describe(self, text: str) -> None:
+    def _count_failures(self) -> None:
+        """Say of every failure that was told once how many cells it cost."""
+        for (loss, reason), count in self.failures.items():
+            if count > 1:
+                short = textwrap.shorten(reason, SHORT, placeholder=" ...")
+                self._line(f"FAILED {loss}: {count} cells for the same reason ({short})", always=True)
+        self.failures = {}
+
+    def _describe(self, model: str, text: str) -> None:
+        self.heartbeat.begins(model, text)
         if self.bar and self.task is not None:
-            self.bar.update(self.task, description=printable(text))
+            self.bar.update(self.task, description=printable(f"[{model}] {text}"))
 
     def _line(self, text: str, always: bool = False) -> None:
         if always or not self.quiet:
-            self.console.print(printable(text.rstrip("; ")), markup=False, highlight=False, soft_wrap=True)
+            self.heartbeat.heard()
+            self.console.print(Text(printable(text.rstrip("; "))), soft_wrap=True)
+
+
+class _Bar(Progress):
+    """The bar, and above it what is being done: a line of its own, so that a narrow terminal cuts no name."""
+
+    def get_renderables(self) -> Iterator[RenderableType]:
+        for task in self.tasks:  # as `Text`: what stands in brackets, or between colons, is no markup here
+            yield Text(task.description, overflow="fold")
+        yield self.make_tasks_table(self.tasks)
 
 
 def shared_text(shared: SharedWork) -> str:
@@ -171,11 +207,3 @@ def _units(cells: Sequence[Cell]) -> float:
 def printable(text: str) -> str:
     """Return text that cannot steer a terminal: control characters are shown as escapes."""
     return "".join(c if c.isprintable() or c in "\n\t" else c.encode("unicode_escape").decode() for c in text)
-
-
-def clock(seconds: float) -> str:
-    """Return `1 h 02 min`, `3 min 05 s` or `12 s`."""
-    whole = round(seconds)
-    if whole >= 3600:
-        return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
-    return f"{whole // 60} min {whole % 60:02d} s" if whole >= 60 else f"{whole} s"

@@ -8,7 +8,7 @@ from typing import Any
 
 from harness.api import Dataset, HarnessError, LoadOptions
 from harness.data.sources import load
-from harness.execute.preflight import check_model
+from harness.execute.preflight import check_learning_rate, check_model
 from harness.manager import Manager, datasets, losses, plugin_manager, resolver
 from harness.planning.budget import Budget
 from harness.planning.estimates import estimates, visits
@@ -45,6 +45,7 @@ def resolve(run: Run, output: Path | None, keep_checkpoints: bool) -> Resolved:
     systems = select(run.plugins, list(known), resolver(manager))
     for model in run.models:
         check_model(model)
+    check_learning_rate(run)
     Budget.parse(run.settings.budget)
     if run.ranked_by not in METRICS or METRICS[run.ranked_by].direction != "higher":
         ranking = [name for name, metric in METRICS.items() if metric.direction == "higher"]

@@ -11,6 +11,8 @@ from harness.execute.resolve import Resolved
 from harness.manager import scorers
 from harness.run_folder.paths import MANIFEST
 
+NO_PLUGIN = "its plugin is not there; see `harness doctor`, or install preference-harness again"
+
 
 class ChosenScorer(NamedTuple):
     """A scorer, and why it."""
@@ -44,9 +46,12 @@ def choose_scorer(name: str, known: Mapping[str, ScorerSource], *, dry: bool = F
         return None if dry else workers.ask(source.why_not)
 
     if name == "auto":
-        trouble = why_not(known["vllm"])
+        trouble = why_not(known["vllm"]) if "vllm" in known else NO_PLUGIN
         if trouble is None:
             return ChosenScorer(known["vllm"], "")
+        other = why_not(known["transformers"]) if "transformers" in known else NO_PLUGIN
+        if other is not None:
+            raise HarnessError(f"no scorer can run here: vllm: {trouble}; transformers: {other}")
         return ChosenScorer(known["transformers"], f"scored by transformers, because vLLM cannot run here: {trouble}")
     if name not in known:
         raise HarnessError(f"--scorer got '{name}', expected auto or one of {', '.join(known)}")

@@ -18,6 +18,7 @@ from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerContext, SpawnContext
 from pathlib import Path
 
+from harness.planning.presets import trains_pretrained
 from harness.planning.run_file import Run
 
 GPU_FILES = ("nvidia*", "nvhost*", "nvgpu*", "dxg", "kfd")
@@ -36,7 +37,8 @@ def count(run: Run) -> int:
     A nano model on CPU is too small to use several cores, so each gets one thread; up to two per core, so that no core
     is idle while the last ones finish.
     """
-    return min(len(run.models), 2 * (os.cpu_count() or 1)) if run.preset == "nano" and not _has_gpu() else 1
+    small = not trains_pretrained(run.models, run.preset, run.start)  # all are made here
+    return min(len(run.models), 2 * (os.cpu_count() or 1)) if small and not _has_gpu() else 1
 
 
 def context(*, vllm: bool = False) -> ForkServerContext | SpawnContext:

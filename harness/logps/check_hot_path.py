@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -28,6 +29,11 @@ def check_hot_path(model: Any, pair: TokenPair, *, dtype: str, name: str) -> Non
         expected = float(logits.log_softmax(-1).gather(-1, batch.label_R[:, None]).double().sum())
         use_packed_attention(model)
         got = float(response_logps(model, batch).token.double().sum())
+    if not math.isfinite(expected):
+        raise HarnessError(
+            f"model '{name}' ({model.config.model_type}) gives {expected} nats for a response in {dtype}, expected a "
+            "finite number; its numbers overflow or its weights are damaged: try --dtype float32, or name another"
+        )
     allowed = 1e-3 + 1e-5 * abs(expected) if dtype == "float32" else 0.5 + 0.02 * abs(expected)
     if not abs(got - expected) <= allowed:
         raise HarnessError(

@@ -87,15 +87,45 @@ def needs_code(name: str) -> HarnessError:
 
 
 def count_parameters(folder: Path) -> int:
-    """Return the number of parameters by the headers of the weight files; tied weights count once."""
-    from safetensors import safe_open
+    """Return the number of parameters by the headers of the weight files; tied weights count once. Loads no torch.
 
+    Raises `HarnessError` where a file cannot be read.
+    """
     sizes = {}
     for file in sorted(folder.glob("*.safetensors")):
-        with safe_open(file, framework="pt") as opened:
-            for name in opened.keys():  # noqa: SIM118  # safe_open is no mapping
-                sizes[name] = prod(opened.get_slice(name).get_shape())
+        try:
+            with file.open("rb") as opened:  # a safetensors file begins with the length of its header, which is JSON
+                header = json.loads(opened.read(int.from_bytes(opened.read(8), "little")))
+            sizes.update({name: prod(facts["shape"]) for name, facts in header.items() if name != "__metadata__"})
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, MemoryError) as error:
+            raise HarnessError(
+                f"{file} cannot be read ({error}), expected safetensors; fetch or write it anew"
+            ) from None
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     if config.get("tie_word_embeddings"):
         sizes.pop("lm_head.weight", None)  # some files store the embedding twice
     return sum(sizes.values())
+
+
+def check_finite(folder: Path, name: str) -> None:
+    """Raise `HarnessError` where a weight of the checkpoint is NaN or infinite; reads every weight once."""
+    import torch
+    from safetensors import safe_open
+
+    bad: list[tuple[str, str, int, int]] = []
+    for file in sorted(folder.glob("*.safetensors")):
+        with safe_open(file, framework="pt") as opened:
+            for key in opened.keys():  # noqa: SIM118  # safe_open is no mapping
+                weight = opened.get_tensor(key)
+                if not weight.is_floating_point() or not weight.numel():
+                    continue
+                weight = weight.float() if weight.element_size() == 1 else weight
+                if not all(map(torch.isfinite, weight.aminmax())):  # both are NaN where any weight is; needs no copy
+                    bad.append((key, file.name, int((~weight.isfinite()).sum()), weight.numel()))
+    if bad:
+        key, where, count, size = bad[0]
+        others = f" and in {len(bad) - 1} more tensors" if len(bad) > 1 else ""
+        raise HarnessError(
+            f"model '{name}': got {count} non-finite weights (NaN or infinite) of {size} in {key} of {where}{others}, "
+            "expected finite numbers; the checkpoint is damaged or its training diverged: fetch it anew or name another"
+        )

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.api import HarnessError
 from harness.models.families import FAMILIES, family_of
-from harness.models.hub import count_parameters, fetch, needs_code, require_causal
+from harness.models.hub import check_finite, count_parameters, fetch, needs_code, require_causal
 from harness.models.nano import make_nano
 from harness.models.sft import fine_tune
 from harness.models.start import (
@@ -25,6 +25,7 @@ from harness.models.start import (
     fingerprint,
     sft_examples,
 )
+from harness.planning.presets import start_preset
 from harness.torchvision_guard import hide_broken_torchvision
 
 if TYPE_CHECKING:
@@ -42,7 +43,8 @@ def start_checkpoint(request: StartRequest) -> StartCheckpoint:
 
     A family under `nano` is made here; under `paper` it is the hub's base checkpoint fine-tuned on the data. Anything
     else is used as it is, unless fine-tuning is asked for.
-    Raises `HarnessError` for unknown names, what cannot be fetched, and what is no causal language model.
+    Raises `HarnessError` for unknown names, what cannot be fetched, what is no causal language model, and weights that
+    are not finite.
     """
     family = FAMILIES.get(request.model)
     if family and request.start is None and request.preset == "nano":
@@ -55,12 +57,13 @@ def start_checkpoint(request: StartRequest) -> StartCheckpoint:
             f"got --start {name}, a '{model_type}' model, expected a {family.name} checkpoint for the model "
             f"'{request.model}'; name it as the model itself: --models {name}"
         )
+    check_finite(folder, name)
     tokenizer = load_tokenizer(folder, request.trust_remote_code)
     known = family_of(model_type)
     checkpoint = StartCheckpoint(
         folder=folder,
         family=known.name if known else model_type,
-        preset="paper" if family and request.preset == "paper" else "custom",
+        preset=start_preset(request.model, request.preset, request.start),
         id=name,
         revision=revision,
         parameters=count_parameters(folder),

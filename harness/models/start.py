@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from harness.api import Dataset, Message
 from harness.data.tokens import Limits, encode_many
 from harness.models.sft import Example, Recipe
+from harness.run_folder.full_disk import told
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -86,6 +87,13 @@ def cached(
         account = json.loads((folder / ACCOUNT).read_text(encoding="utf-8"))
         return StartCheckpoint(folder=folder, **account)
     progress(f"{title}: made and fine-tuned here, kept in {folder}")
+    with told(cache, f"the start checkpoint {title}"):
+        return _made(cache, key, build)
+
+
+def _made(cache: Path, key: str, build: Callable[[Path], StartCheckpoint]) -> StartCheckpoint:
+    """Return the checkpoint that `build` makes, in its place in the cache."""
+    folder = cache / key
     cache.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=cache, prefix=f".{key}-", ignore_cleanup_errors=True) as name:
         draft = Path(name) / key

@@ -33,6 +33,8 @@ class StepTaken:
     """Steps done so far."""
     steps: int | None
     """Steps of the whole budget; None where only the clock can tell."""
+    loss: float
+    """Of this step."""
 
 
 @dataclass(frozen=True, kw_only=True)

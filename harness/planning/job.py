@@ -9,6 +9,7 @@ from pathlib import Path
 from harness.api import Dataset, Loss, ScorerSource
 from harness.manager import Owner
 from harness.planning.grid import Cell, System
+from harness.planning.presets import start_preset
 from harness.planning.run_file import PROTOCOL, Run
 from harness.run_folder.facts import BoardKey, DataFacts, LossFacts, ModelFacts, ScorerFacts, Spend, TuningFacts
 from harness.run_folder.paths import CELLS
@@ -79,7 +80,7 @@ def failed_record(job: Job, cell: Cell, reason: str) -> Record:
         label=cell.system.label,
         loss=loss_facts(job, cell.system.loss),
         learning_rate=learning_rate(job, cell.system),
-        model=ModelFacts(name=job.model, preset=job.run.preset),
+        model=ModelFacts(name=job.model, preset=start_preset(job.model, job.run.preset, job.run.start)),
         dataset=DataFacts(name=str(job.dataset.name), fingerprint=str(job.dataset.fingerprint)),
         seed=cell.seed,
         board=board_key(job),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 
@@ -55,3 +56,21 @@ PRESETS = {
         note="the base checkpoints of the papers in bf16, with our own SFT stage",
     ),
 }
+
+NAMED = ("qwen", "gemma", "mistral")
+"""Models that have a name of their own; what is known of them is in `models/families.py`."""
+
+
+def start_preset(model: str, preset: str, start: str | None) -> str:
+    """Return the preset of a model's start checkpoint under the preset of a run, whether or not it is loaded.
+
+    `nano`: made here; `paper`: the papers' base checkpoint, or what `--start` names instead; `custom`: any other.
+    """
+    if model not in NAMED or (preset == "nano" and start is not None):
+        return "custom"
+    return preset
+
+
+def trains_pretrained(models: Sequence[str], preset: str, start: str | None) -> bool:
+    """Return whether any of the models starts from a checkpoint that was not made here."""
+    return any(start_preset(model, preset, start) != "nano" for model in models)

@@ -1,4 +1,8 @@
-"""`rates.json` in the cache folder: the FLOP/s that training reached on this machine, for the estimates of a plan."""
+"""`rates.json` in the cache folder: the FLOP/s that training reached on this machine, for the estimates of a plan.
+
+The last cells of each kind of training and, within it, number of parameters: a large model computes far more of the
+time than a nano model, whose rate says nothing about it, and a machine that is shared is now fast and now slow.
+"""
 
 from __future__ import annotations
 
@@ -7,42 +11,82 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from harness.api import HarnessError
+from harness.planning.run_file import Run
 from harness.run_folder.facts import Spend
 from harness.run_folder.store import write_atomically
 
 FILE = "rates.json"
+NANO_PARAMETERS = 1_000_000
 ASSUMED_FLOPS = 20e9
-"""FLOP/s of one CPU core that training is assumed to reach where no earlier run on this machine says better."""
+"""FLOP/s of one CPU core that training a nano model is assumed to reach where no earlier run here says better."""
+ALIKE = 2.0
+"""A rate is taken for models of up to so many times as many parameters as the measured one, or as few."""
+KEPT = 5
+"""Cells of one size whose rates are kept."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Rate:
     """How fast training is expected to be."""
 
-    flops_per_second: float
+    slowest: float
+    """FLOP/s of the slowest of the cells that it is judged by."""
+    fastest: float
     source: str
     """Where the figure comes from, as the plan says it."""
 
 
-def read_rate(cache: Path, preset: str) -> Rate:
-    """Return the rate that the last cell of this preset reached here, or an assumption where there was none."""
-    try:
-        measured = float(json.loads((cache / FILE).read_text())[preset])
-        return Rate(flops_per_second=measured, source="at the rate of the last run on this machine")
-    except (OSError, ValueError, KeyError, TypeError):
-        return Rate(
-            flops_per_second=ASSUMED_FLOPS * (os.cpu_count() or 1),
-            source=f"assuming {ASSUMED_FLOPS / 1e9:.0f} GFLOP/s per core; no earlier run on this machine",
-        )
+def read_rate(cache: Path, run: Run, parameters: int) -> Rate | None:
+    """Return the rate that the last such trainings of a model of about this size reached here.
+
+    Without one it is assumed for a nano model, and None for any other: not known.
+    """
+    nearest = min(_read(cache).get(_kind(run), {}).items(), key=lambda item: _apart(item[0], parameters), default=None)
+    if nearest is not None and _apart(nearest[0], parameters) <= ALIKE:
+        source = "at the rate of the last such cells on this machine"
+        return Rate(slowest=min(nearest[1]), fastest=max(nearest[1]), source=source)
+    if _apart(NANO_PARAMETERS, parameters) > ALIKE:
+        return None
+    assumed = ASSUMED_FLOPS * (os.cpu_count() or 1)
+    return Rate(
+        slowest=assumed,
+        fastest=assumed,
+        source=f"assuming {ASSUMED_FLOPS / 1e9:.0f} GFLOP/s per core; no earlier run on this machine",
+    )
 
 
-def remember_rate(cache: Path, preset: str, spend: Spend) -> None:
-    """Keep the rate that a cell was trained at; where the file cannot be written, estimates stay an assumption."""
+def remember_rate(cache: Path, run: Run, parameters: int, spend: Spend) -> None:
+    """Keep the rate that a cell was trained at; where the file cannot be written, estimates stay as they were."""
     if not (spend.steps and spend.flops and spend.seconds):
         return
-    path = cache / FILE
+    known = _read(cache)
+    rates = known.setdefault(_kind(run), {})
+    rates[parameters] = [*rates.get(parameters, []), spend.flops / spend.seconds][-KEPT:]
     try:
-        known = json.loads(path.read_text()) if path.exists() else {}
-        write_atomically(path, json.dumps(known | {preset: spend.flops / spend.seconds}))
-    except (OSError, ValueError, TypeError) as error:
+        write_atomically(cache / FILE, json.dumps(known))
+    except (OSError, HarnessError) as error:
         print(f"{FILE} was not written: {error}")
+
+
+def _kind(run: Run) -> str:
+    settings = run.settings
+    return f"{run.adapter} {settings.dtype}, {settings.micro_pairs} pairs at once"
+
+
+def _apart(one: int, other: int) -> float:
+    """Return how many times as large the larger of two sizes is."""
+    return max(one, other) / max(1, min(one, other))
+
+
+def _read(cache: Path) -> dict[str, dict[int, list[float]]]:
+    """Return the rates by kind and parameters, without what an earlier version wrote in another form."""
+    try:
+        content = json.loads((cache / FILE).read_text())
+        return {
+            kind: {int(size): [float(rate) for rate in of_size] for size, of_size in rates.items() if min(of_size) > 0}
+            for kind, rates in content.items()
+            if isinstance(rates, dict)
+        }
+    except (OSError, ValueError, TypeError, AttributeError):
+        return {}

@@ -21,7 +21,7 @@ from pydantic import (
 )
 
 from harness.api import HarnessError
-from harness.planning.presets import PRESETS, Preset
+from harness.planning.presets import PRESETS, Preset, trains_pretrained
 from harness.run_folder.facts import BoardKey
 
 PROTOCOL = 1
@@ -115,9 +115,13 @@ class Run(BaseModel):
 
     @property
     def settings(self) -> Preset:
-        """The settings of the preset, replaced where the run has its own."""
+        """The settings of the preset, replaced where the run has its own.
+
+        The learning rate of `nano` is for models made here: a run with any other model has that of `paper`.
+        """
         preset = PRESETS[self.preset]
-        rate = preset.lora_learning_rate if self.adapter == "lora" else preset.learning_rate
+        rates = PRESETS["paper"] if trains_pretrained(self.models, self.preset, self.start) else preset
+        rate = rates.lora_learning_rate if self.adapter == "lora" else rates.learning_rate
         batch = self.batch_pairs or preset.batch_pairs
         length = self.max_length or preset.max_length
         return Preset(
@@ -126,7 +130,7 @@ class Run(BaseModel):
             batch_pairs=batch,
             micro_pairs=self.micro_pairs or min(preset.micro_pairs, batch),
             learning_rate=self.learning_rate or rate,
-            lora_learning_rate=preset.lora_learning_rate,
+            lora_learning_rate=rates.lora_learning_rate,
             max_length=length,
             max_prompt=self.max_prompt or min(preset.max_prompt, length // 2),
             dtype=self.dtype or preset.dtype,

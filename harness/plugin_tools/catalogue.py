@@ -44,7 +44,7 @@ def catalogue() -> str:
     Raises `HarnessError` if a shipped loss cannot be imported or built: a page without it would look complete.
     """
     manager = plugin_manager()
-    lost = [reason for reason in manager.broken.values() if f" of {SHIPPED} " in reason]
+    lost = [reason for reason in manager.broken.values() if f" of {SHIPPED} " in reason or f" {SHIPPED}:" in reason]
     if lost:
         raise HarnessError("; ".join(lost))
     ours = [name for name in losses(manager) if loss_owner(manager, name).distribution == SHIPPED]

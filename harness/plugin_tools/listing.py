@@ -134,7 +134,10 @@ def doctor_page() -> str:
         lines.append(
             f"scorer {name:<13} {'ready, version ' + source.version() if trouble is None else 'no: ' + trouble}"
         )
-    lines.append(f"A run scores with {choose_scorer('auto', known)[0].name}.")
+    try:
+        lines.append(f"A run scores with {choose_scorer('auto', known)[0].name}.")
+    except HarnessError as error:
+        lines.append(f"A run cannot score: {error}")
     lines.append(f"GPU           {_gpu()}")
     offline = os.environ.get("HF_HUB_OFFLINE", "") not in ("", "0")
     lines.append(f"Hub           {'off (HF_HUB_OFFLINE is set)' if offline else _hub()}")

@@ -80,6 +80,8 @@ def _check_name(name: str) -> None:
     if name in RESERVED:
         raise HarnessError(f"got the name '{name}', which stands for {RESERVED[name]}; choose another")
     manager = plugin_manager()
+    if f"loss {name}" in manager.broken:
+        raise HarnessError(f"got the name '{name}', expected a new one: {manager.broken[f'loss {name}']}")
     if name in losses(manager):
         owner = loss_owner(manager, name)
         raise HarnessError(

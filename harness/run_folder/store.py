@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from harness.run_folder.full_disk import told
 from harness.run_folder.json_types import plain
 from harness.run_folder.paths import RECORD, RESPONSES, ROWS, check_run, record_files
 from harness.run_folder.record import Record, RecordError, parse_record
@@ -23,7 +24,15 @@ if TYPE_CHECKING:
 
 
 def write_atomically(path: Path, text: str) -> None:
-    """Write `text` to `path` so that a reader sees the old file or the whole new one, also after a power cut."""
+    """Write `text` to `path` so that a reader sees the old file or the whole new one, also after a power cut.
+
+    Raises `HarnessError` where the disk is full.
+    """
+    with told(path.parent, path.name):
+        _write(path, text)
+
+
+def _write(path: Path, text: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
     try:
@@ -47,9 +56,10 @@ def write_record(
 
     Both tables name the cell in their metadata. The record's `files` gets the sha256 of every table in the folder, the
     step log included.
-    Raises `HarnessError` where a column is missing.
+    Raises `HarnessError` where a column is missing or the disk is full.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    with told(folder, RECORD):
+        folder.mkdir(parents=True, exist_ok=True)
     (folder / RECORD).unlink(missing_ok=True)  # a cell that is written anew is not done until its tables are
     for name, table, columns in ((ROWS, rows, ROW_COLUMNS), (RESPONSES, responses, RESPONSE_COLUMNS)):
         if table is None:
@@ -58,7 +68,8 @@ def write_record(
         check_columns(folder / name, list(table.columns), columns)
         owned = table.copy(deep=False)
         owned.attrs = {OWNER: record.key}
-        owned.to_parquet(folder / name, index=False, compression="zstd")
+        with told(folder, name):
+            owned.to_parquet(folder / name, index=False, compression="zstd")
     files = {path.name: file_hash(path) for path in sorted(folder.glob("*.parquet"))}
     text = as_text(record.as_json() | {"files": files})
     write_atomically(folder / RECORD, text)

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
+from harness.run_folder.full_disk import told
+
 BLOCKS = {"cpu": 1}
 """Number of pairs computed together, by type of device; 16 on those not listed.
 
@@ -128,8 +130,12 @@ def _stored(path: Path, empty: np.ndarray) -> np.ndarray:
 
 
 def _store(path: Path, table: np.ndarray) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    with open(temporary, "wb") as file:
-        np.savez(file, table=table)
-    os.replace(temporary, path)
+    with told(path.parent, "reference log-probs"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+        try:
+            with open(temporary, "wb") as file:
+                np.savez(file, table=table)
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)

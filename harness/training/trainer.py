@@ -81,9 +81,9 @@ def train(
     plan: Plan,
     recipe: Recipe,
     scratch: Path,
-    on_step: Callable[[int], None],
+    on_step: Callable[[int, float], None],
 ) -> Trained:
-    """Train `model` in place with `loss` until the plan is spent; `on_step(step)` is called after every step."""
+    """Train `model` in place with `loss` until the plan is spent; `on_step(step, loss)` is called after every step."""
     reset_peak_memory()
     began = time.perf_counter()
     trainer = PreferenceTrainer(
@@ -122,7 +122,7 @@ class PreferenceTrainer(Trainer):
         plan: Plan,
         recipe: Recipe,
         scratch: Path,
-        on_step: Callable[[int], None],
+        on_step: Callable[[int, float], None],
     ) -> None:
         self.loss, self.data, self.plan, self.recipe = loss, data, plan, recipe
         self.visited_pairs = self.visited_tokens = 0
@@ -218,6 +218,10 @@ class PreferenceTrainer(Trainer):
         }.items():
             self._sums[name] = self._sums.get(name, 0.0) + float(value.double().sum())
 
+    def step_loss(self) -> float:
+        """Return the mean loss of the pairs visited since the last row of the log: those of the step just done."""
+        return self._sums["loss"] / self._sums["pairs"]
+
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Keep one row per optimiser step."""
         if "loss" not in logs:  # Trainer's closing summary
@@ -246,11 +250,11 @@ class _Visits(IterableDataset[np.ndarray]):
 class _Budget(TrainerCallback):
     """Reports each step, and ends training when a budget in seconds is used up."""
 
-    def __init__(self, trainer: PreferenceTrainer, on_step: Callable[[int], None]) -> None:
+    def __init__(self, trainer: PreferenceTrainer, on_step: Callable[[int, float], None]) -> None:
         self.trainer, self.on_step = trainer, on_step
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> Any:
-        self.on_step(state.global_step)
+        self.on_step(state.global_step, self.trainer.step_loss())
         if self.trainer.spent():
             control.should_training_stop = True
         return control

@@ -108,7 +108,9 @@ def train_once(*, loss: str, share_reference: bool = False) -> dict[str, Any]:
     columns = prepare_columns(method, state["pairs"], state["tokens"], plan.visited(), reference)
     data = TrainingData(pairs=state["pairs"], tokens=state["tokens"], reference=reference, columns=columns)
     with tempfile.TemporaryDirectory() as scratch:
-        trained = train(model, method, data, plan, recipe, Path(scratch), lambda step: ends.append(time.perf_counter()))
+        trained = train(
+            model, method, data, plan, recipe, Path(scratch), lambda step, loss: ends.append(time.perf_counter())
+        )
     seconds = time.perf_counter() - began
     assert trained.status == "ok", trained.reason
     return {

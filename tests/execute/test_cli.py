@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from harness.__main__ import main
 
 MISTAKES = [
     (("--plugins", "smipo"), ("smipo", "simpo", "plugins list")),
@@ -144,3 +149,125 @@ def test_the_manifest_keeps_what_was_run(small_run: Path) -> None:
     assert manifest["decisive"]["budget"] == "pairs=32"
     assert manifest["versions"]["torch"]
     assert (small_run / "run.toml").exists()
+
+
+def brings(site: Path, name: str, source: str) -> None:
+    """Write a distribution `<name>-dist` 1.2 with one module, which an entry point of its own names."""
+    info = site / f"{name}_dist-1.2.dist-info"
+    info.mkdir(parents=True)
+    (site / f"outside_{name}.py").write_text(source)
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}-dist\nVersion: 1.2\n")
+    (info / "entry_points.txt").write_text(f"[harness]\n{name} = outside_{name}\n")
+
+
+def test_a_taken_name_and_an_entry_point_without_a_hook_are_told_and_every_verb_works(
+    harness: Any, tmp_path: Path
+) -> None:
+    source = (Path(__file__).parents[1] / "example_plugin" / "example_loss.py").read_text()
+    for name in ("one", "two"):
+        brings(tmp_path, name, source)
+    brings(tmp_path, "silent", "answer = 42\n")
+    site = {"PYTHONPATH": str(tmp_path), "HF_HUB_OFFLINE": "1"}
+    clash = "several plugins bring a loss called 'example-hinge': one-dist:one and two-dist:two"
+    silent = "plugin 'silent' of silent-dist 1.2 failed: HarnessError: got 'outside_silent', which has no hook"
+    doctor, listed = harness("doctor", **site), harness("plugins", "list", **site)
+    planned = harness("run", "--dry-run", "--plugins", "simpo", "--scorer", "transformers", **site)
+    for done in (doctor, listed, planned):
+        assert done.returncode == 0, done.stderr
+        assert clash in done.stdout + done.stderr
+        assert silent in done.stdout + done.stderr
+    assert "simpo" in listed.stdout
+    for asked in ("example-hinge", "simpo,example-hinge:beta=2.0"):
+        refused = harness("run", "--dry-run", "--plugins", asked, **site)
+        assert (refused.returncode, refused.stderr.startswith(f"Error: {clash}")) == (2, True), refused.stderr
+
+
+def a_folder(folder: Path, parameters: int) -> Path:
+    """Write what the plan reads of a checkpoint: its config and the header of its weights."""
+    folder.mkdir()
+    (folder / "config.json").write_text('{"model_type": "llama", "architectures": ["LlamaForCausalLM"]}')
+    header = json.dumps({"w": {"dtype": "F32", "shape": [parameters // 1000, 1000], "data_offsets": [0, 0]}}).encode()
+    (folder / "model.safetensors").write_bytes(len(header).to_bytes(8, "little") + header)
+    return folder
+
+
+def test_the_plan_says_what_a_folder_is_and_at_which_rate_it_is_trained(harness: Any, tmp_path: Path) -> None:
+    folder = a_folder(tmp_path / "mine", 31_300_000)
+    asked = ("run", "--dry-run", "--plugins", "dpo", "--limit", "48", "--models")
+    planned = harness(*asked, str(folder), HARNESS_CACHE=str(tmp_path / "cache"))
+    assert planned.returncode == 0, planned.stderr
+    assert f"Models    {folder} (a local folder, 31.3M parameters: trained as it is)" in planned.stdout
+    assert "learning rate 5e-07 is that of the preset paper" in planned.stdout
+    assert "learning rate 5e-07 for every loss" in planned.stdout
+    assert "made and fine-tuned on the spot" not in planned.stdout
+    assert "time not known: no earlier run on this machine trained models of about 31.3M parameters" in planned.stdout
+    refused = harness(*asked, f"qwen,{folder}")
+    assert refused.returncode == 2
+    assert f"--models got qwen, made here, beside {folder}, which are not" in refused.stderr
+    both = harness(*asked, f"qwen,{folder}", "--learning-rate", "1e-4")
+    assert "Models    qwen (nano preset" in both.stdout
+    assert f"          {folder} (a local folder, 31.3M" in both.stdout
+
+
+def test_a_full_disk_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def fills(**options: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", "/data/runs/7/run.lock")
+
+    monkeypatch.setattr("harness.cli.cli.main", fills)
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 2
+    said = capsys.readouterr().err
+    assert said.startswith("Error: the disk of /data/runs/7 is full")
+    assert said.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "encoding", [{"PYTHONIOENCODING": "ascii"}, {"LC_ALL": "C"}, {"LC_ALL": "C", "PYTHONUTF8": "0"}]
+)
+def test_names_outside_ascii_are_printed_in_every_locale(
+    encoding: dict[str, str], harness: Any, tmp_path: Path
+) -> None:
+    folder = a_folder(tmp_path / "größe", 1_000_000)
+    done = harness("run", "--dry-run", "--plugins", "dpo", "--limit", "48", "--models", str(folder), **encoding)
+    assert "Traceback" not in done.stderr
+    unreadable = done.returncode == 2 and "expected UTF-8; set PYTHONUTF8=1" in done.stderr
+    assert done.returncode == 0 or unreadable
+
+
+def test_a_line_of_progress_outside_ascii_is_printed_in_every_encoding() -> None:
+    program = (
+        "from harness.__main__ import print_any_name; print_any_name(); from rich.console import Console; "
+        "from rich.text import Text; Console().print(Text('[größe] 模型'), soft_wrap=True)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        capture_output=True,
+        env={**os.environ, "PYTHONIOENCODING": "ascii"},
+        check=True,
+    )
+    assert done.stdout.strip() == rb"[gr\xf6\xdfe] \u6a21\u578b"
+
+
+@pytest.mark.parametrize(
+    ("rates", "words"),
+    [([1e10, 1.5e10], "of training (at the rate of the last such cells"), ([1e9, 1e11], "which varied)")],
+)
+def test_the_plan_s_time_is_by_models_of_like_size_and_a_range_where_the_rate_varied(
+    rates: list[float], words: str, harness: Any, tmp_path: Path
+) -> None:
+    folder, cache = a_folder(tmp_path / "mine", 31_300_000), tmp_path / "cache"
+    cache.mkdir()
+    (cache / "rates.json").write_text(
+        json.dumps({"full float32, 8 pairs at once": {"30000000": rates, "1000000": [1.0]}})
+    )
+    asked = ("run", "--dry-run", "--plugins", "dpo", "--limit", "48", "--models", str(folder))
+    planned = harness(*asked, HARNESS_CACHE=str(cache)).stdout
+    (line,) = (line for line in planned.splitlines() if line.startswith("Estimate"))
+    assert words in line
+    flops = float(line.split(" FLOPs")[0].rpartition(" ")[2])
+    said = re.search(r"FLOPs, (?:(\d+) h )?(\d+) min", line)
+    assert said is not None
+    seconds = 3600 * int(said[1] or 0) + 60 * int(said[2])
+    least, most = flops / max(rates), flops / min(rates)
+    assert least - 60 <= seconds <= most

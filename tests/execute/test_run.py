@@ -13,6 +13,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from terminal import on_a_terminal, without_control_sequences
 from waiting import has_no_writer, until
 
 SMALL = ("--models", "qwen", "--limit", "48", "--budget", "pairs=32", "--scorer", "transformers")
@@ -280,3 +281,22 @@ def test_a_broken_loss_costs_its_own_cell_only(bad_plugin: str, harness: Any, tm
     board = json.loads((folder / "leaderboard.json").read_text())["boards"][0]["rows"]
     assert board[0]["loss"] == "simpo"
     assert all(reason in (folder / "leaderboard.md").read_text() for reason in ("on purpose", "exit code 9"))
+
+
+def test_a_run_of_a_folder_by_its_absolute_path_on_a_terminal_names_it_whole(
+    small_run: Path, cache: Path, environment: dict[str, str], tmp_path: Path
+) -> None:
+    made = next(path.parent for path in cache.glob("*/start.json"))  # that of `small_run`
+    folder = tmp_path / "[bold]mine" / "nano"
+    shutil.copytree(made, folder)
+    asked = ("run", "--plugins", "dpo", *SMALL[2:], "--models", str(folder), "--no-pictures")
+    code, written = on_a_terminal(
+        "-m", "harness", *asked, "--output-dir", str(tmp_path / "run"), columns=60,
+        HARNESS_CACHE=environment["HARNESS_CACHE"],
+    )  # fmt: skip
+    assert code == 0, written
+    shown = without_control_sequences(written)
+    for said in ("1cellstocompute", "trainingdpo", "trained1/1dpo", "scored1/1dpo"):
+        assert f"[{folder}]{said}" in shown
+    record = records(tmp_path / "run")["dpo"]
+    assert (record["model"]["name"], record["model"]["preset"]) == (str(folder), "custom")

@@ -139,6 +139,25 @@ def test_a_seed_that_failed_or_is_not_done_keeps_the_loss_from_being_ranked_amon
     assert row_of(board, "c").reason == "qwen, seed 0: not done"
 
 
+def test_a_reason_that_cost_many_cells_is_said_once_with_their_number(tmp_path: Path, add_cell: Add) -> None:
+    for model in ("qwen", "gemma"):
+        for seed in range(3):
+            add_cell(tmp_path, "a", RNG(seed).normal(size=120), model=model, seed=seed)
+            add_cell(tmp_path, "b", model=model, seed=seed, status="failed", reason="RuntimeError: on purpose")
+    board = build(read_records(tmp_path), resamples=50, models=["qwen", "gemma"]).boards[-1]
+    assert row_of(board, "b").reason == "6 cells, the first qwen, seed 0: RuntimeError: on purpose"
+
+
+def test_where_no_loss_has_a_result_none_has_a_rank(tmp_path: Path, add_cell: Add) -> None:
+    for label, status in (("a", "failed"), ("b", "diverged")):
+        add_cell(tmp_path, label, status=status, reason="on purpose")
+    for label in ("base", "longer-wins"):
+        add_cell(tmp_path, label, RNG(1).normal(size=120))
+    board = board_of(tmp_path)
+    places = {row.label: (row.rank, row.rank_low, row.rank_high, row.tier) for row in board.rows}
+    assert places == dict.fromkeys(("base", "longer-wins", "a", "b"), (None, None, None, None))
+
+
 def test_pairs_not_scored_in_every_cell_are_left_out_of_all_and_counted(tmp_path: Path, add_cell: Add) -> None:
     add_cell(tmp_path, "a", np.r_[np.full(50, np.nan), np.ones(50), -np.ones(20)])
     add_cell(tmp_path, "b", np.r_[np.ones(50), -np.ones(70)])
@@ -220,10 +239,7 @@ def test_a_run_in_which_everything_failed_still_has_a_board(tmp_path: Path, add_
     for label in ("a", "b"):
         add_cell(tmp_path, label, status="failed", reason="no")
     board = board_of(tmp_path)
-    assert [(row.rank, row.rank_low, row.rank_high) for row in board.rows] == [
-        (1, 1, 2),
-        (2, 1, 2),
-    ]
+    assert [(row.rank, row.rank_low, row.rank_high) for row in board.rows] == [(None, None, None)] * 2
     assert board.n_pairs == 0
 
 

@@ -285,3 +285,16 @@ def test_blocks_of_the_vocabulary_are_narrowed_where_products_are_padded_and_now
         covered = [column for _, columns in blocks for column in range(columns.start, min(columns.stop, 640))]
         assert covered == list(range(640))  # each part of the vocabulary once
     assert found == widths
+
+
+def test_a_model_whose_logits_are_not_finite_is_no_unsupported_architecture() -> None:
+    from harness.api import HarnessError
+    from harness.data.tokens import TokenPair
+    from harness.logps.check_hot_path import check_hot_path
+
+    model = tiny("gemma", packed=False)
+    with torch.no_grad():
+        next(model.parameters()).fill_(float("nan"))
+    pair = TokenPair(pair_id="0", prompt_ids=(3, 4), chosen_ids=(5, 6, 1), rejected_ids=(7, 1), truncated=False)
+    with pytest.raises(HarnessError, match="gives nan nats for a response in float32, expected a finite number"):
+        check_hot_path(model, pair, dtype="float32", name="damaged")

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
 from harness.api import Dataset, HarnessError, Message, Pair
@@ -62,6 +63,21 @@ def test_a_local_folder_is_used_as_it_is(tmp_path: Path) -> None:
     assert (found.folder, found.family, found.preset, found.id) == (folder, "gemma", "custom", str(folder))
     assert found.parameters == AutoModelForCausalLM.from_pretrained(folder).num_parameters()
     assert not (tmp_path / "cache").exists()
+
+
+@pytest.mark.parametrize(("value", "dtype"), [("nan", "float32"), ("inf", "bfloat16"), ("-inf", "float16")])
+def test_weights_that_are_not_finite_are_named_before_anything_is_trained(
+    value: str, dtype: str, tmp_path: Path
+) -> None:
+    folder = checkpoint(tmp_path / "mine", "qwen")
+    file = folder / "model.safetensors"
+    weights = {name: tensor.to(getattr(torch, dtype)) for name, tensor in load_file(file).items()}
+    save_file(weights, file, {"format": "pt"})
+    assert start(str(folder), tmp_path / "cache").parameters
+    weights["model.norm.weight"][3] = float(value)
+    save_file(weights, file, {"format": "pt"})
+    with pytest.raises(HarnessError, match=r"got 1 non-finite weights .* of 128 in model.norm.weight of model.safeten"):
+        start(str(folder), tmp_path / "cache")
 
 
 def test_a_named_start_takes_the_place_of_the_sft_stage(tmp_path: Path) -> None:

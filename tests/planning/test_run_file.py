@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -91,3 +92,21 @@ def test_how_files_are_read_decides_a_run_only_where_it_is_said() -> None:
     assert told.decisive().as_json().items() >= {"columns": "prompt=question", "pairs_from_labels": True}.items()
     assert told.short_hash() != plain.short_hash()
     assert 'columns = "prompt=question"\n' in told.as_toml()
+
+
+@pytest.mark.parametrize(
+    ("asked", "rate"),
+    [
+        ({}, 1e-3),
+        ({"adapter": "lora"}, 2e-3),
+        ({"models": ["qwen", "gemma"]}, 1e-3),
+        ({"models": ["./mine"]}, 5e-7),
+        ({"models": ["org/name"], "adapter": "lora"}, 5e-6),
+        ({"start": "org/name"}, 5e-7),
+        ({"models": ["./mine"], "learning_rate": 1e-4}, 1e-4),
+        ({"preset": "paper"}, 5e-7),
+    ],
+)
+def test_only_models_made_here_are_trained_at_the_learning_rate_of_nano(asked: dict[str, Any], rate: float) -> None:
+    run = make_run(asked)
+    assert (run.settings.learning_rate, run.decisive().learning_rate) == (rate, rate)

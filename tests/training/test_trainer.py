@@ -93,7 +93,7 @@ def run(
     columns = prepare_columns(loss, PAIRS, TOKENS, spending.visited(), REFERENCE)
     data = TrainingData(pairs=PAIRS, tokens=TOKENS, reference=REFERENCE, columns=columns, mismatched=MISMATCHED)
     recipe = Recipe(learning_rate=rate, micro_pairs=micro, seed=seed, dtype="float32")
-    return train(net, loss, data, spending, recipe, tmp_path, lambda step: None), net
+    return train(net, loss, data, spending, recipe, tmp_path, lambda step, loss: None), net
 
 
 def difference(a: Any, b: Any) -> float:

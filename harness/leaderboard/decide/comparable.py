@@ -34,7 +34,7 @@ class Group:
     def trouble(self, label: str, models: Sequence[str]) -> tuple[str, str] | None:
         """Return (status, reason) of a system that cannot be ranked: a cell of it failed, diverged or is not there."""
         several = len(models) * len(self.seeds) > 1
-        reasons: dict[str, list[str]] = {}
+        places: dict[tuple[str, str], list[str]] = {}
         for model in models:
             for seed in self.seeds:
                 record = self.records.get(Unit(label, model, seed))
@@ -42,10 +42,12 @@ class Group:
                 if status == "ok":
                     continue
                 reason = "not done" if record is None else record.reason or "no reason given"
-                reasons.setdefault(status, []).append(f"{model}, seed {seed}: {reason}" if several else reason)
-        for status in ("failed", "diverged", *reasons):
-            if status in reasons:
-                return status, "; ".join(reason for of_status in reasons.values() for reason in of_status)
+                places.setdefault((status, reason), []).append(f"{model}, seed {seed}")
+        reasons = [f"{_several(where)}: {reason}" if several else reason for (_, reason), where in places.items()]
+        found = {status for status, _ in places}
+        for status in ("failed", "diverged", "missing"):
+            if status in found:
+                return status, "; ".join(reasons)
         return None
 
 
@@ -98,3 +100,8 @@ def _unfit(noise: NoiseFloor, data: str | None, settings: BoardKey, ranked_by: s
     if not noise.seeds_differ:
         return "it was measured from runs that share seeds, and another seed may differ by more"
     return noise.unfit_for(dataset_fingerprint=data, settings=settings, metric=ranked_by, seeds=1)
+
+
+def _several(cells: Sequence[str]) -> str:
+    """Return the cells that one reason cost: the one, or how many and the first."""
+    return cells[0] if len(cells) == 1 else f"{len(cells)} cells, the first {cells[0]}"

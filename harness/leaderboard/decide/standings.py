@@ -20,7 +20,7 @@ class Standing:
     """The place of a system; baseline rows have none."""
 
     rank: int | None = None
-    """1 + systems with a higher value; failed ones come last on a model's board and have none over all models."""
+    """1 + systems with a higher value; failed ones come behind these on a model's board, and else have none."""
     rank_low: int | None = None
     rank_high: int | None = None
     """The ranks that the comparisons leave open, low being best."""
@@ -103,7 +103,12 @@ def each_pair_once(of: Family) -> dict[str, dict[str, float]]:
 
 
 def last(labels: Sequence[str], ranked: int) -> dict[str, Standing]:
-    """Return the places of systems without a result: behind all others, in no order among themselves."""
+    """Return the places of systems without a result: behind all others, in no order among themselves.
+
+    None has a place where nothing is ranked: what failed is never first.
+    """
+    if not ranked:
+        return {}
     return {
         label: Standing(rank=ranked + place, rank_low=ranked + 1, rank_high=ranked + len(labels))
         for place, label in enumerate(labels, start=1)
