@@ -6,6 +6,8 @@ import math
 from collections.abc import Callable
 from functools import partial
 
+from harness.leaderboard.decide.estimates import read_by
+from harness.leaderboard.decide.standings import Standing
 from harness.leaderboard.decide.wording import choice
 from harness.leaderboard.formatting import (
     FEW,
@@ -70,7 +72,13 @@ def _board(board: Board, ranked_by: str) -> str:
 
 def _columns(board: Board, ranked_by: str) -> dict[str, Callable[[Row], str]]:
     """Return the columns of a board's table in order: what each cell says of a row, by heading."""
-    first = {heading(metric): partial(_metric, metric) for metric in (ranked_by, *BESIDE)}
+    first = {heading(ranked_by): partial(_metric, ranked_by)}
+    readings = {read_by(ranked_by, reading): reading for reading in BY}
+    first |= {
+        heading(metric): partial(_with_rank, metric, readings.get(metric, ""))
+        for metric in BESIDE
+        if metric != ranked_by
+    }
     balanced = any(math.isfinite(row.metrics[BALANCED].value) for row in board.rows)
     return {
         "rank": lambda row: rank_with_range(row.rank, row.rank_low, row.rank_high, row.borderline),
@@ -96,6 +104,13 @@ def _common(row: Row) -> str:
     if row.loss == "base" or not math.isfinite(over_base.value):
         return value
     return f"{value} ({number_with_interval(over_base, '+.3f')})"
+
+
+def _with_rank(metric: str, reading: str, row: Row) -> str:
+    """Return a metric, with the rank and the range of ranks under the reading that it is, if it is one."""
+    of = row.readings.get(reading, Standing())
+    place = "" if of.rank is None else f"; rank {rank_with_range(of.rank, of.rank_low, of.rank_high, of.borderline)}"
+    return _metric(metric, row) + place
 
 
 def _ranks(row: Row) -> str:

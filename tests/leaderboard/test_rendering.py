@@ -76,6 +76,7 @@ def test_the_markdown_is_a_table_with_names_escaped_and_failures_beneath(small_r
     text = (small_run / "leaderboard.md").read_text()
     lines = [line for line in text.splitlines() if line.startswith("|")]
     assert {line.replace("\\|", "").count("|") for line in lines} == {12}
+    assert "; rank 1 [1–1] |" in lines[2]  # by what was learned, beside the own reward that ranks
     assert lines[2].startswith("| 1 [1–1] | 1 | good | 0.900 [")
     assert "- rank 4, wild\\|loss, diverged: loss became NaN at step 7" in text
     opening = text[text.index("## qwen") :].splitlines()[2]
