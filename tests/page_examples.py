@@ -101,7 +101,7 @@ def table(labels: list[str], models: tuple[str, ...] = ("qwen", "gemma")) -> Tab
             preset="nano",
             dataset="embedded",
             title=f"{model} · nano preset · embedded · budget pairs=512 · seed 0",
-            conclusions=(ONE_SEED, f"First, or not told apart from it, by what was learned: {labels[0]}."),
+            conclusions=(ONE_SEED, f"First place by what was learned: {labels[0]}."),
             disclaimers=(MEASURES, NANO),
             settings=BoardKey.of(SETTINGS),
             seeds=(0,),

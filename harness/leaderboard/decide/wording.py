@@ -61,7 +61,7 @@ def conclusions(
     if ranked_by not in named:
         named = {ranked_by: spoken_name(short_name(ranked_by)), **named}
     parts = [f"by {what}: {_first_tier(families[metric])}" for metric, what in named.items() if families[metric].order]
-    said = f"First, or not told apart from it, {'; '.join(parts)}." if parts else ""
+    said = f"First place {'; '.join(parts)}." if parts else ""
     return tuple(filter(None, ((noise or ONE_SEED) if len(seeds) == 1 else "", said)))
 
 
@@ -124,8 +124,11 @@ def _rule(ranked_by: str) -> str:
 def _first_tier(of: Family) -> str:
     leaders = of.leaders
     if len(leaders) == len(of.order) > 1:
-        return f"any of the {len(leaders)} losses"
-    return ", ".join(leaders) if len(leaders) <= MOST_NAMED else f"{len(leaders)} losses, led by {leaders[0]}"
+        return f"open between all {len(leaders)} losses"
+    if len(leaders) == 1:
+        return leaders[0]
+    listed = ", ".join(leaders) if len(leaders) <= MOST_NAMED else f"{len(leaders)} losses, led by {leaders[0]}"
+    return f"open between {listed}"
 
 
 def borderline(pairs: Sequence[tuple[str, str]]) -> tuple[str, ...]:
