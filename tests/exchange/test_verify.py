@@ -18,6 +18,7 @@ from harness.api import HarnessError
 from harness.compare.repeats import calibrate
 from harness.exchange.verify import run_verify, verify
 from harness.leaderboard import write
+from harness.run_folder.manifest import known_manifest
 from harness.run_folder.noise_floor import render_noise
 from harness.run_folder.paths import NOISE_FLOOR
 
@@ -270,12 +271,13 @@ def test_runs_are_verified_where_torch_is_not_installed(run: Path, without_torch
 
 
 def test_boards_made_with_a_noise_floor_are_verified_with_it(run: Path) -> None:
-    """The second run is the first with other rewards, as another seed would give them: two repeats give a floor."""
+    """The second run is the first with other log-probs, as another seed would give them: two repeats give a floor."""
     again = run.parent / "again"
     shutil.copytree(run, again)
     for cell in (again / "cells").glob("*seed0"):
-        rewrite(again, cell.name, "rows.parquet", lambda rows: rows.assign(reward_chosen=rows["reward_chosen"] - 0.3))
-    (run / NOISE_FLOOR).write_text(render_noise(replace(calibrate([run, again]), seeds_differ=True)))
+        rewrite(again, cell.name, "rows.parquet", lambda rows: rows.assign(chosen_sum_logp=rows["chosen_sum_logp"] - 3))
+    floor = calibrate([run, again], known_manifest(run).ranked_by)
+    (run / NOISE_FLOOR).write_text(render_noise(replace(floor, seeds_differ=True)))
     assert "leaderboard.json: got other bytes than the records give" in "\n".join(verify(run).problems)
     write(run)
     text, code = run_verify(run)
