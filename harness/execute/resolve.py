@@ -70,6 +70,7 @@ def _load_options(run: Run) -> LoadOptions:
         lenient=run.lenient,
         seed=run.data_seed,
         columns=run.columns or "",
+        splits=run.splits or "",
         pairs_from_labels=run.pairs_from_labels,
     )
 

@@ -42,7 +42,7 @@ class Run(BaseModel):
     models: tuple[str, ...] = ("qwen",)
     """Families (qwen, gemma, mistral), hub ids or local folders."""
     dataset: str = "embedded"
-    """`embedded`, `ultrafeedback`, a name that a plugin brings, or a local folder or file."""
+    """`embedded`, `ultrafeedback`, a name that a plugin brings, a local folder or file, or `org/name` on the hub."""
     preset: Literal["nano", "paper"] = "nano"
     budget: str | None = None
     """`pairs=N`, `tokens=N`, `steps=N`, `flops=N` or `seconds=N`; None: the preset's."""
@@ -77,6 +77,8 @@ class Run(BaseModel):
     lenient: bool = False
     columns: str | None = None
     """`prompt=question,chosen=best`: which columns of the data are what, where their names do not say so."""
+    splits: str | None = None
+    """`train=NAME,test=NAME`: which splits of the data are what, where their names are not the usual ones."""
     pairs_from_labels: bool = False
     """Pair the good and the bad completions of a prompt where the data has one labelled completion a row."""
     limit: int | None = Field(default=None, ge=1)
@@ -174,7 +176,7 @@ class Run(BaseModel):
 
     def _data_as_told(self) -> dict[str, Any]:
         """Return the settings that say how files are read, where they are given: keys made before have none."""
-        told = {"columns": self.columns, "pairs_from_labels": self.pairs_from_labels}
+        told = {"columns": self.columns, "splits": self.splits, "pairs_from_labels": self.pairs_from_labels}
         return {name: value for name, value in told.items() if value}
 
     def as_json(self) -> dict[str, Any]:

@@ -186,6 +186,8 @@ class BoardKey(Facts):
     lenient: bool = False
     columns: str | None = None
     """Which columns of the data are what, `--columns`; absent where their names say it."""
+    splits: str | None = None
+    """Which splits of the data are what, `--splits`; absent where their names say it."""
     pairs_from_labels: bool = False
     """Whether labelled completions were paired, `--pairs-from-labels`."""
     limit: Count = None

@@ -231,6 +231,7 @@ def test_the_command_of_a_row_gives_the_settings_of_its_board_back() -> None:
     board = table(LABELS, models=("qwen", "gemma")).boards[-1]
     settings = SETTINGS | {"evaluated_on": "dev", "lenient": True, "limit": 64, "data_seed": 3, "scorer": "auto"}
     settings |= {"columns": "prompt=question,chosen=best,rejected=worst", "pairs_from_labels": True}
+    settings |= {"splits": "train=first,test=held_out"}
     words = shlex.split(command(replace(board, settings=BoardKey.of(settings)), board.rows[1]))
     assert words[:4] == ["harness", "run", "--plugins", "loss1:beta=2.5"]
     flags = cli.commands["run"].make_context("run", words[2:]).params
