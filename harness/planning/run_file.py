@@ -7,13 +7,14 @@ import hashlib
 import json
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     AliasChoices,
     BaseModel,
     ConfigDict,
     Field,
+    PrivateAttr,
     ValidationError,
     ValidationInfo,
     field_validator,
@@ -88,6 +89,8 @@ class Run(BaseModel):
     trust_remote_code: bool = False
     cell_timeout: float | None = Field(default=None, gt=0)
     ranked_by: str = "pairwise_accuracy@learned"
+    _data: str = PrivateAttr(default="")
+    """What board keys call the data; "" for the name or path in `dataset`."""
 
     @field_validator("models", "seeds")
     @classmethod
@@ -146,6 +149,12 @@ class Run(BaseModel):
         shared = self.settings.learning_rate
         return shared / RATE_FACTOR, shared * RATE_FACTOR
 
+    def on(self, data: str) -> Self:
+        """Return the run on data that board keys call so, wherever `dataset` says that they lie."""
+        run = self.model_copy()
+        run._data = data
+        return run
+
     def decisive(self) -> BoardKey:
         """Return all settings that decide a result: the board's key, with the scorer as it was asked for.
 
@@ -154,7 +163,7 @@ class Run(BaseModel):
         settings = self.settings
         return BoardKey(
             protocol=PROTOCOL,
-            dataset=self.dataset,
+            dataset=self._data or self.dataset,
             preset=self.preset,
             budget=settings.budget,
             adapter=self.adapter,
@@ -203,7 +212,7 @@ class TrialRun(Run):
     @classmethod
     def of(cls, run: Run) -> TrialRun:
         """Return the run of the trials of `run`."""
-        return cls(**run.model_dump() | {"evaluate_on": "dev", "seeds": run.seeds[:1], "trials": 0})
+        return cls(**run.model_dump() | {"evaluate_on": "dev", "seeds": run.seeds[:1], "trials": 0}).on(run._data)
 
     def decisive(self) -> BoardKey:
         """Return the settings of the run, with the range of learning rates and the seed in place of the shared rate."""
@@ -216,7 +225,7 @@ class TunedRun(Run):
     @classmethod
     def of(cls, run: Run) -> TunedRun:
         """Return the run of what is chosen from the trials of `run`."""
-        return cls(**run.model_dump())
+        return cls(**run.model_dump()).on(run._data)
 
     def decisive(self) -> BoardKey:
         """Return the settings of the run, with the trials and what chose among them in place of the shared rate."""

@@ -41,6 +41,8 @@ def command(board: Board, row: Row) -> str:
     words += ["--seeds", ",".join(map(str, row.seeds or board.seeds or (0,)))]
     for setting in SETTINGS:
         value = getattr(board.settings, setting)
+        if setting == "dataset" and board.settings.knows_content:
+            value = board.data or None
         if value is not None and not (setting == "control" and value == "none"):
             words += [_flag(setting), str(value)]
     words += [_flag(switch) for switch in SWITCHES if getattr(board.settings, switch)]

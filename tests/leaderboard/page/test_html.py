@@ -241,6 +241,14 @@ def test_the_command_of_a_row_gives_the_settings_of_its_board_back() -> None:
     assert (run.plugins, run.models, run.seeds) == ("loss1:beta=2.5", ("qwen", "gemma"), (0,))
 
 
+def test_the_command_of_a_row_reads_data_known_by_their_content_from_where_they_were() -> None:
+    board = table(LABELS).boards[-1]
+    settings = BoardKey.of(SETTINGS | {"dataset": "content:0123456789abcdef"})
+    words = shlex.split(command(replace(board, settings=settings, data="my data/train.jsonl"), board.rows[1]))
+    assert words[words.index("--dataset") + 1] == "my data/train.jsonl"
+    assert "--dataset" not in command(replace(board, settings=settings, data=""), board.rows[1])
+
+
 def test_a_command_is_safe_to_paste_whatever_a_name_holds() -> None:
     board = table(["x; rm -rf ~ $(boom)"]).boards[0]
     words = shlex.split(command(board, board.rows[0]), posix=True)
