@@ -116,6 +116,7 @@ class Answers(BaseHTTPRequestHandler):
                     "downloads": 0,
                     "likes": 0,
                     "lastModified": "2024-01-01T00:00:00.000Z",
+                    "cardData": card(folder),
                     "siblings": [{"rfilename": name} for name in names],
                 }
             )
@@ -175,6 +176,14 @@ class Answers(BaseHTTPRequestHandler):
             self.wfile.write(body[: len(body) // 2] if cut else body)
         if cut:
             self.close_connection = True
+
+
+def card(folder: Path) -> dict[str, Any]:
+    """Return what stands in front of the README."""
+    import yaml
+
+    text = (folder / "README.md").read_text("utf-8") if (folder / "README.md").is_file() else ""
+    return yaml.safe_load(text.split("---")[1]) if text.startswith("---") else {}
 
 
 def entry(folder: Path, path: Path) -> dict[str, Any]:

@@ -15,8 +15,9 @@ from typing import Any
 from harness.api import Dataset, HarnessError, LoadOptions
 from harness.data.arrow_files import BATCH_ROWS, rows_of_batches
 from harness.data.assemble import assemble
+from harness.data.files import is_data
 from harness.data.raw import Choose, Table, printable, some
-from harness.data.splits import SPLITS, chooser, promoted, split_names
+from harness.data.splits import SPLITS, STEMS, chooser, promoted, split_names, split_of
 
 HUB_ID = re.compile(r"(?P<repo>\w[\w.-]*/\w[\w.-]*)(:(?P<config>[^:@/]+))?(@(?P<revision>[^:@\s]+))?", re.ASCII)
 COMMIT = re.compile("[0-9a-f]{40}")
@@ -58,14 +59,25 @@ class _Found:
     notes: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Answer:
+    """What the hub says of a revision."""
+
+    commit: str = ""
+    stems: frozenset[str] = frozenset()
+    """Splits that its files are named after, where its README declares none."""
+    unreachable: str = ""
+    """Why the hub cannot be reached; "" where it can."""
+
+
 def load_from_hub(hub: HubId, name: str, options: LoadOptions) -> Dataset:
     """Return the data set, called `name`; `source` has the commit that was read.
 
     Raises `HarnessError`, one line, where it is not there, not open to this user, or neither the hub nor a copy of it
     can be reached.
     """
-    commit, unreachable = ("", "HF_HUB_OFFLINE is set") if _offline() else _commit(hub)
-    found = _cached(hub, unreachable) if unreachable else _fetched(hub, commit)
+    asked = _Answer(unreachable="HF_HUB_OFFLINE is set") if _offline() else _asked(hub)
+    found = _cached(hub, asked.unreachable) if asked.unreachable else _fetched(hub, asked)
     revision = found.source.revision
     return replace(
         from_dataset_dict(found.splits, name, revision, options, found.notes), source=printable(str(found.source))
@@ -104,14 +116,14 @@ def _offline() -> bool:
     return bool(datasets.config.HF_HUB_OFFLINE)
 
 
-def _commit(hub: HubId) -> tuple[str, str]:
-    """Return the commit that the hub has under the revision, or "" and why it cannot be reached."""
+def _asked(hub: HubId) -> _Answer:
+    """Return what the hub has under the revision, or why it cannot be reached."""
     from huggingface_hub import HfApi
     from huggingface_hub.errors import EntryNotFoundError, RepositoryNotFoundError, RevisionNotFoundError
 
     revision = hub.revision or None
     try:
-        commit = str(HfApi().dataset_info(hub.repo, revision=revision, timeout=SECONDS).sha)
+        info = HfApi().dataset_info(hub.repo, revision=revision, timeout=SECONDS)
     except Exception as error:  # the HTTP library's exceptions are its own, and differ between versions
         if isinstance(error, RevisionNotFoundError):
             raise _no_revision(hub) from None
@@ -122,22 +134,26 @@ def _commit(hub: HubId) -> tuple[str, str]:
                 f"--dataset got '{hub.repo}', expected a file, a folder or a data set on the hub: none is there, or it "
                 "is private; check the name or the path, or log in (hf auth login)"
             ) from None
-        return "", _reason(error)
+        return _Answer(unreachable=_reason(error))
     if not COMMIT.fullmatch(hub.revision):
         try:  # so that the cache knows which commit the revision is when the hub is out of reach
             HfApi().hf_hub_download(hub.repo, "README.md", repo_type="dataset", revision=revision)
         except EntryNotFoundError:
             pass
-        except Exception as error:
+        except Exception as error:  # what else is wrong, reading the files meets too
             if _is_closed(error):
                 raise _closed(hub) from None
-    return commit, ""
+    files = [Path(each.rfilename) for each in info.siblings or []]
+    declared = info.card_data and any(info.card_data.get(key) for key in ("configs", "dataset_info"))
+    stems = {split_of(file) for file in files if is_data(file) and str(file.parent) in (".", "data")} & STEMS
+    return _Answer(commit=str(info.sha), stems=frozenset() if declared else frozenset(stems))
 
 
-def _fetched(hub: HubId, commit: str) -> _Found:
+def _fetched(hub: HubId, asked: _Answer) -> _Found:
     """Return the data set at this commit, from the cache of `datasets` as far as it is there."""
     import datasets
 
+    commit = asked.commit
     try:
         splits = datasets.load_dataset(hub.repo, hub.config or None, revision=commit)
     except Exception as error:  # datasets, the hub's client and its HTTP library each raise exceptions of their own
@@ -154,6 +170,12 @@ def _fetched(hub: HubId, commit: str) -> _Found:
         raise HarnessError(
             f"data set '{hub}': got commit {read} from the cache, expected {commit}, which could not be fetched; run "
             "the command again, or ask for the commit that is there"
+        )
+    if len(asked.stems) > len(splits):
+        raise HarnessError(
+            f"data set '{hub}': got splits {some(splits)} from files of {some(sorted(asked.stems))}, expected each "
+            "of them apart, but `datasets` joins files that its README does not tell apart; declare them in its README "
+            "(`configs`), or download the files and give their folder"
         )
     config = next(iter(splits.values())).config_name or ""
     return _Found(splits=splits, source=_source(hub, config, commit))
@@ -239,8 +261,8 @@ def _is_closed(error: BaseException | None) -> bool:
 
 def _closed(hub: HubId) -> HarnessError:
     return HarnessError(
-        f"data set '{hub.repo}': got no access, expected a user who has it: the hub keeps it gated; ask for access on "
-        "its page, log in (hf auth login, or HF_TOKEN) and run again"
+        f"data set '{hub.repo}': got no access, expected a user who has it: it is gated, or the token is not valid; "
+        "ask for access on its page, log in (hf auth login, or HF_TOKEN) and run again"
     )
 
 

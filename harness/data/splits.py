@@ -113,6 +113,12 @@ def promoted(tables: dict[str, Found], names: Mapping[str, str]) -> tuple[dict[s
     return renamed, [f"test: the split '{printable(names['dev'])}', the only held-out one; nothing carved for it"]
 
 
+def split_of(path: Path) -> str:
+    """Return the split that a file is named after, whatever its name is: `train` of `train-00000-of-00002.parquet`."""
+    shard = SHARD.fullmatch(stem_of(path))
+    return (shard["stem"] if shard else stem_of(path)).lower()
+
+
 def files_of(folder: Path, more: Collection[str] = ()) -> Files:
     """Return the files of a folder: its own, those under a folder for each split, or those of its only data folder.
 
@@ -142,8 +148,7 @@ def _files_of(folder: Path, stems: Collection[str]) -> Files:
     for path in sorted(folder.iterdir()):
         if path.is_file() and is_data(path) and path.name not in ABOUT:
             everything.append(path)
-            shard = SHARD.fullmatch(stem_of(path))
-            name = (shard["stem"] if shard else stem_of(path)).lower()
+            name = split_of(path)
             if name in stems:
                 by_name.setdefault(name, []).append(path)
         elif path.is_dir() and path.name.lower() in stems:

@@ -135,6 +135,20 @@ def test_a_configuration_is_read_and_one_that_is_not_there_lists_those_that_are(
         assert re.search(rf"got {got}, expected one of (small, large|large, small); give it as org/two:CONFIG", said)
 
 
+def test_files_that_datasets_would_join_are_not_read_as_one_split(hub: Hub, describe: Describe, tmp_path: Path) -> None:
+    folder = data(tmp_path / "joined", train_prefs=20, test_prefs=4, test_prefs_lenbalanced=4)
+    hub.add("org/joined", folder)
+    code, said = describe("org/joined")
+    assert code == 2
+    assert "got splits train, test from files of test_prefs, test_prefs_lenbalanced, train_prefs, expected each" in said
+
+    splits = "\n".join(f"  - split: {path.stem}\n    path: {path.name}" for path in sorted(folder.glob("*.parquet")))
+    (folder / "README.md").write_text(f"---\nconfigs:\n- config_name: default\n  data_files:\n{splits}\n---\n")
+    hub.add("org/told-apart", folder)
+    code, said = describe("org/told-apart")
+    assert (code, fingerprint(said)) == (0, load(str(folder), LoadOptions(), {}).fingerprint)
+
+
 def test_a_gated_data_set_says_to_log_in_and_a_missing_one_to_check_the_name(
     hub: Hub, describe: Describe, tmp_path: Path
 ) -> None:
@@ -145,7 +159,9 @@ def test_a_gated_data_set_says_to_log_in_and_a_missing_one_to_check_the_name(
     began = time.monotonic()
     code, said = describe("org/closed")
     assert code == 2
-    assert re.search(r"'org/closed': got no access.*gated; ask for access on its page, log in \(hf auth login", said)
+    assert re.search(
+        r"'org/closed': got no access.*gated, or .*; ask for access on its page, log in \(hf auth login", said
+    )
 
     code, said = describe("org/none")
     assert code == 2
@@ -252,7 +268,7 @@ def test_splits_of_other_names_are_told_for_the_hub_and_for_folders(
     [
         ("train=nope", r"got --splits train=nope, expected one of test, train; correct the name"),
         ("train", r"--splits got 'train', expected SPLIT=NAME"),
-        ("training=train", r"expected SPLIT=NAME .* one of train, dev, test"),
+        ("training=train", r"expected SPLIT=NAME, .* one of train, dev, test"),
         ("train=train,test=train", r"--splits got 'train' for two splits"),
         ("train=train,train=test", r"--splits got 'train=test'"),
     ],
