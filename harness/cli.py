@@ -15,6 +15,7 @@ import click
 import harness
 
 COLUMNS = "Which columns of a file are what, where their names do not say so: prompt=question,chosen=best,..."
+SPLITS = "Which splits of a folder or hub data set are what, where the usual names do not say so: train=...,test=..."
 PAIRS_FROM_LABELS = "Pair the good and the bad completions of a prompt, where each row has one with a label."
 
 
@@ -51,7 +52,9 @@ def _renamed(_context: Any, _option: Any, given: bool) -> None:
     "--models", callback=_comma, help="qwen, gemma, mistral, hub ids or local folders, comma-separated  [qwen]"
 )
 @click.option(
-    "--dataset", help="embedded, ultrafeedback, or a local folder or file: parquet, jsonl, json, CSV  [embedded]"
+    "--dataset",
+    help="embedded, ultrafeedback, a folder or file (parquet, jsonl, json, CSV), or on the hub "
+    "org/name[:config][@revision]  [embedded]",
 )
 @click.option("--preset", help="nano (made on the spot, CPU) or paper (the papers' checkpoints, GPU)  [nano]")
 @click.option("--budget", help="pairs=N, tokens=N, steps=N, flops=N or seconds=N, the same for every loss")
@@ -87,6 +90,7 @@ def _renamed(_context: Any, _option: Any, given: bool) -> None:
 )
 @click.option("--lenient", is_flag=True, default=None, help="Skip defective rows and count them by reason.")
 @click.option("--columns", help=COLUMNS)
+@click.option("--splits", help=SPLITS)
 @click.option("--pairs-from-labels", is_flag=True, default=None, help=PAIRS_FROM_LABELS)
 @click.option("--trust-remote-code", is_flag=True, default=None, help="Let a model repository run its own code.")
 @click.option("--output-dir", type=click.Path(path_type=Path), help="Where the run goes  [runs/<hash of the run>]")
@@ -327,9 +331,10 @@ def data() -> None:
 @click.argument("dataset", default="embedded")
 @click.option("--lenient", is_flag=True, help="Skip defective rows and count them by reason.")
 @click.option("--columns", default="", help=COLUMNS)
+@click.option("--splits", default="", help=SPLITS)
 @click.option("--pairs-from-labels", is_flag=True, help=PAIRS_FROM_LABELS)
 @click.option("--data-seed", type=int, default=0, help="Seed of the simulator and of the splits we draw.")
-def describe(dataset: str, lenient: bool, columns: str, pairs_from_labels: bool, data_seed: int) -> None:
+def describe(dataset: str, data_seed: int, **options: Any) -> None:
     """Describe a DATASET: pairs, prompts, lengths, score gaps, length bias, what was skipped and why."""
     from harness.api import LoadOptions
     from harness.data.describe import as_text
@@ -337,8 +342,7 @@ def describe(dataset: str, lenient: bool, columns: str, pairs_from_labels: bool,
     from harness.data.sources import load
     from harness.manager import datasets, plugin_manager
 
-    options = LoadOptions(lenient=lenient, seed=data_seed, columns=columns, pairs_from_labels=pairs_from_labels)
-    loaded = load(dataset, options, datasets(plugin_manager()))
+    loaded = load(dataset, LoadOptions(seed=data_seed, **options), datasets(plugin_manager()))
     click.echo(as_text(describe_data(loaded)))
 
 

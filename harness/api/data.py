@@ -131,6 +131,8 @@ class LoadOptions:
     """Seed of carved splits and of the simulator; not the training seed: all training seeds see the same data."""
     columns: str = ""
     """`prompt=question,chosen=best`: the columns of files whose names say too little; "" for their own names."""
+    splits: str = ""
+    """`train=train_sft,test=heldout`: the splits whose names are not the usual ones; "" for the usual names."""
     pairs_from_labels: bool = False
     """Pair the good and the bad completions of a prompt, in files with one labelled completion a row."""
 

@@ -49,6 +49,35 @@ class Files:
     """Of all that lies in the folder."""
 
 
+def told_splits(given: str) -> dict[str, str]:
+    """Return the name of each split that `--splits` tells: `train=...,test=...`."""
+    told: dict[str, str] = {}
+    for item in filter(None, map(str.strip, given.split(","))):
+        role, _, name = map(str.strip, item.partition("="))
+        if role not in SPLITS or not name or role in told:
+            raise HarnessError(
+                f"--splits got '{printable(item)}', expected SPLIT=NAME, each split once, where SPLIT is one of "
+                f"{', '.join(SPLITS)}; write it as --splits train=NAME,test=NAME"
+            )
+        told[role] = name
+    return told
+
+
+def split_names(given: str, there: Collection[str], where: str) -> dict[str, tuple[str, ...]]:
+    """Return the names that each split may have: the one that is told, else the usual ones that no other split took."""
+    told = told_splits(given)
+    for role, name in told.items():
+        if name not in there:
+            raise HarnessError(
+                f"{printable(where)}: got --splits {role}={printable(name)}, expected one of {some(there)}; correct "
+                "the name"
+            )
+    if double := next((name for name in told.values() if list(told.values()).count(name) > 1), ""):
+        raise HarnessError(f"--splits got '{printable(double)}' for two splits, expected one; give each its own data")
+    free = {role: tuple(name for name in names if name not in told.values()) for role, names in SPLITS.items()}
+    return free | {role: (name,) for role, name in told.items()}
+
+
 def chooser(role: str, given: str) -> Choose:
     """Return which columns of a split are read; `given` is `prompt=question,...`."""
     return sft_columns if role == "sft" else partial(columns_read, given=given if is_pairs(role) else "")
@@ -84,18 +113,25 @@ def promoted(tables: dict[str, Found], names: Mapping[str, str]) -> tuple[dict[s
     return renamed, [f"test: the split '{printable(names['dev'])}', the only held-out one; nothing carved for it"]
 
 
-def files_of(folder: Path) -> Files:
+def split_of(path: Path) -> str:
+    """Return the split that a file is named after, whatever its name is: `train` of `train-00000-of-00002.parquet`."""
+    shard = SHARD.fullmatch(stem_of(path))
+    return (shard["stem"] if shard else stem_of(path)).lower()
+
+
+def files_of(folder: Path, more: Collection[str] = ()) -> Files:
     """Return the files of a folder: its own, those under a folder for each split, or those of its only data folder.
 
     Raises `HarnessError` where a shard is missing, or one name has files that are no shards of one split.
     """
-    files = _files_of(folder)
+    stems = STEMS | {name.lower() for name in more}
+    files = _files_of(folder, stems)
     if files.splits:
         return files
     inner = [path for path in sorted(folder.iterdir()) if path.is_dir() and not path.name.startswith(".")]
     for path in sorted(inner, key=lambda path: path.name != "data"):
         if path.name == "data" or len(inner) == 1:
-            below = files_of(path)
+            below = files_of(path, more)
             if below.splits:
                 return below
     return files
@@ -106,17 +142,16 @@ def saved_shards(folder: Path) -> list[Path]:
     return _in_order("data", sorted(folder.glob("data-*.arrow"))) if (folder / SAVED).is_file() else []
 
 
-def _files_of(folder: Path) -> Files:
+def _files_of(folder: Path, stems: Collection[str]) -> Files:
     by_name: dict[str, list[Path]] = {}
     everything = []
     for path in sorted(folder.iterdir()):
         if path.is_file() and is_data(path) and path.name not in ABOUT:
             everything.append(path)
-            shard = SHARD.fullmatch(stem_of(path))
-            name = (shard["stem"] if shard else stem_of(path)).lower()
-            if name in STEMS:
+            name = split_of(path)
+            if name in stems:
                 by_name.setdefault(name, []).append(path)
-        elif path.is_dir() and path.name.lower() in STEMS:
+        elif path.is_dir() and path.name.lower() in stems:
             inside = saved_shards(path) or [each for each in sorted(path.iterdir()) if each.is_file() and is_data(each)]
             by_name.setdefault(path.name.lower(), []).extend(inside)
     splits = {name: _in_order(name, paths) for name, paths in by_name.items() if paths}
@@ -143,11 +178,11 @@ def _in_order(name: str, paths: list[Path]) -> list[Path]:
     return paths
 
 
-def chosen_splits(files: Files, where: str) -> tuple[dict[str, Sequence[Path]], dict[str, str]]:
+def chosen_splits(files: Files, where: str, given: str = "") -> tuple[dict[str, Sequence[Path]], dict[str, str]]:
     """Return the files of each split of the data set, and the name each has."""
     tables: dict[str, Sequence[Path]] = {}
     names: dict[str, str] = {}
-    for role, stems in SPLITS.items():
+    for role, stems in split_names(given.lower(), files.splits, where).items():
         there = [stem for stem in stems if stem in files.splits]
         if len(there) > 1:
             got = " and ".join(printable(files.splits[stem][0].name) for stem in sorted(there))

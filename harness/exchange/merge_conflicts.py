@@ -14,9 +14,11 @@ from harness.run_folder.tables import RESPONSE_KEYS
 
 OF_THE_MACHINE: Mapping[str, tuple[str, ...]] = {
     "spend": ("seconds", "peak_memory_bytes", "reference_seconds", "reference_cached"),
+    "dataset": ("name", "source", "notes"),
     "scorer": ("version", "seconds", "parity_max_abs_nats", "note"),
 }
-"""Parts of a record in which two machines may differ; so may `environment`, and what follows from the tables."""
+"""Parts of a record in which two machines may differ, where the same data lie too; so may `environment`, and what
+follows from the tables."""
 FOLLOWS = ("environment", "files", "metrics", "metric_reasons")
 NEARLY = {"float32": (1e-3, 1e-6)}
 """How far two machines' scores of the same start checkpoint may lie apart, in nats and in parts of the sum: in float32

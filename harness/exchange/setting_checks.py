@@ -12,7 +12,7 @@ from harness.exchange.cell_checks import Check
 from harness.exchange.untrusted import UntrustedCell
 from harness.planning.presets import NAMED, start_preset
 from harness.planning.run_file import PROTOCOL, Run, TrialRun, TunedRun, make_run, read_run
-from harness.run_folder.facts import BoardKey, differing
+from harness.run_folder.facts import BoardKey, content_key, differing
 from harness.run_folder.manifest import Manifest, StartFacts
 from harness.run_folder.paths import MANIFEST, RECORD, RUN_FILE
 from harness.run_folder.record import Record
@@ -61,6 +61,8 @@ def _other_board(record: Record, manifest: Manifest) -> Iterator[str]:
         return
     # of merged runs, or after an update, words may have changed
     alike = manifest.sources is None and record.environment.harness == manifest.harness
+    if record.board.knows_content and record.dataset.source != manifest.dataset.source:
+        return  # another copy of the same data, or a failed cell, which does not say where they were
     for name in ("name", *(("skipped", "notes") if alike and record.scored else ())):
         got, expected = getattr(record.dataset, name), getattr(manifest.dataset, name)
         if got != expected:
@@ -86,6 +88,8 @@ def _other_run(manifest: Manifest) -> tuple[list[str], list[str]]:
 def _run_of(manifest: Manifest) -> Run:
     """Return the run of a manifest: its trials', what was chosen from them, or the run itself."""
     run, board = make_run(dict(manifest.run)), manifest.decisive or BoardKey()
+    if board.knows_content and manifest.dataset is not None:
+        run = run.on(content_key(str(manifest.dataset.fingerprint)))
     if board.trial_learning_rates is None:
         return run
     return TrialRun.of(run) if board.trials is None else TunedRun.of(run)

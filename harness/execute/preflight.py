@@ -60,7 +60,10 @@ def check_folder(folder: Path, run: Run, data: Dataset, scorer: str) -> None:
     if not (folder / MANIFEST).exists():
         return
     before = read_manifest(folder)
-    settings = run.decisive().differing(before.decisive or BoardKey())
+    key, key_before = run.decisive(), before.decisive or BoardKey()
+    settings = key.differing(key_before)
+    if key.knows_content and key_before.knows_content:
+        settings.pop("dataset", None)  # told below, in words
     changed = [f"{name} was {old!r}, now {new!r}" for name, (new, old) in settings.items()]
     if not changed and before.dataset is not None and before.dataset.fingerprint != data.fingerprint:
         changed = [f"the content of data set '{data.name}' has changed"]

@@ -14,7 +14,13 @@ from harness.planning.budget import Budget
 from harness.planning.estimates import estimates, visits
 from harness.planning.grid import Cell, cells, select
 from harness.planning.run_file import Run, make_run, read_run
+from harness.run_folder.facts import content_key
+from harness.run_folder.manifest import known_manifest
+from harness.run_folder.paths import MANIFEST
 from harness.statistics.metrics import METRICS
+
+RUNS = Path("runs")
+"""Where runs go without --output-dir."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,14 +56,15 @@ def resolve(run: Run, output: Path | None, keep_checkpoints: bool) -> Resolved:
     if run.ranked_by not in METRICS or METRICS[run.ranked_by].direction != "higher":
         ranking = [name for name, metric in METRICS.items() if metric.direction == "higher"]
         raise HarnessError(f"--ranked-by got '{run.ranked_by}', expected one of {', '.join(ranking)}")
-    data = load(run.dataset, _load_options(run), datasets(manager))
-    data = limited(data, run.limit)
+    named = datasets(manager)
+    data = limited(load(run.dataset, _load_options(run), named), run.limit)
     grid = cells(run.models, systems, run.seeds)
     # raises where the budget or the data cannot make one step; in tokens and FLOPs this is an estimate
     estimates(run, visits(data), ((cell, 1_000_000) for cell in grid))
+    run, folder = (run, output or RUNS / run.short_hash()) if run.dataset in named else _by_content(run, data, output)
     return Resolved(
         run=run,
-        folder=output or Path("runs") / run.short_hash(),
+        folder=folder,
         grid=tuple(grid),
         dataset=data,
         manager=manager,
@@ -65,11 +72,30 @@ def resolve(run: Run, output: Path | None, keep_checkpoints: bool) -> Resolved:
     )
 
 
+def _by_content(run: Run, data: Dataset, output: Path | None) -> tuple[Run, Path]:
+    """Return the run, its data known by their content, and its folder.
+
+    A folder of an earlier version, which knows the same data by a path, goes on with that path.
+    """
+    now = run.on(content_key(data.fingerprint))
+    folder, earlier = output or RUNS / now.short_hash(), RUNS / run.short_hash()
+    if output is None and not (folder / MANIFEST).exists() and (earlier / MANIFEST).exists():
+        folder = earlier
+    before = known_manifest(folder)
+    key = before.decisive
+    if key is None or key.dataset is None or key.knows_content or before.dataset is None:
+        return now, folder
+    if before.dataset.fingerprint != data.fingerprint:
+        return now, folder
+    return run.model_copy(update={"dataset": key.dataset}), folder
+
+
 def _load_options(run: Run) -> LoadOptions:
     return LoadOptions(
         lenient=run.lenient,
         seed=run.data_seed,
         columns=run.columns or "",
+        splits=run.splits or "",
         pairs_from_labels=run.pairs_from_labels,
     )
 

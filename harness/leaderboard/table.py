@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from harness.api.errors import HarnessError
@@ -74,6 +74,8 @@ class Board:
     disclaimers: tuple[str, ...]
     settings: BoardKey
     """The board's key: what all its cells share."""
+    data: str = ""
+    """What `--dataset` takes to read the data again; "" where no cell says."""
     seeds: tuple[int, ...]
     n_pairs: int
     n_prompts: int
@@ -188,6 +190,7 @@ def _board(group: Group, models: tuple[str, ...]) -> Board:
         )
         + borderline(ranked.borderline),
         settings=first.board,
+        data=_data(record for unit, record in group.records.items() if unit.model in models),
         seeds=group.seeds,
         n_pairs=group.evidence.n_pairs,
         n_prompts=group.evidence.n_prompts,
@@ -200,6 +203,15 @@ def _board(group: Group, models: tuple[str, ...]) -> Board:
         borderline=ranked.borderline,
         comparisons={reading: each_pair_once(results.families[read_by(group.ranked_by, reading)]) for reading in BY},
     )
+
+
+def _data(records: Iterable[Record]) -> str:
+    """Return the data's name, or where the first cell that says so read them."""
+    for record in records:
+        data = record.dataset.source if record.board.knows_content else record.board.dataset
+        if data:
+            return data
+    return ""
 
 
 def _results(group: Group, models: tuple[str, ...]) -> _Results:

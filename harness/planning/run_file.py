@@ -7,13 +7,14 @@ import hashlib
 import json
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     AliasChoices,
     BaseModel,
     ConfigDict,
     Field,
+    PrivateAttr,
     ValidationError,
     ValidationInfo,
     field_validator,
@@ -42,7 +43,7 @@ class Run(BaseModel):
     models: tuple[str, ...] = ("qwen",)
     """Families (qwen, gemma, mistral), hub ids or local folders."""
     dataset: str = "embedded"
-    """`embedded`, `ultrafeedback`, a name that a plugin brings, or a local folder or file."""
+    """`embedded`, `ultrafeedback`, a name that a plugin brings, a local folder or file, or `org/name` on the hub."""
     preset: Literal["nano", "paper"] = "nano"
     budget: str | None = None
     """`pairs=N`, `tokens=N`, `steps=N`, `flops=N` or `seconds=N`; None: the preset's."""
@@ -77,6 +78,8 @@ class Run(BaseModel):
     lenient: bool = False
     columns: str | None = None
     """`prompt=question,chosen=best`: which columns of the data are what, where their names do not say so."""
+    splits: str | None = None
+    """`train=NAME,test=NAME`: which splits of the data are what, where their names are not the usual ones."""
     pairs_from_labels: bool = False
     """Pair the good and the bad completions of a prompt where the data has one labelled completion a row."""
     limit: int | None = Field(default=None, ge=1)
@@ -86,6 +89,8 @@ class Run(BaseModel):
     trust_remote_code: bool = False
     cell_timeout: float | None = Field(default=None, gt=0)
     ranked_by: str = "pairwise_accuracy@learned"
+    _data: str = PrivateAttr(default="")
+    """What board keys call the data; "" for the name or path in `dataset`."""
 
     @field_validator("models", "seeds")
     @classmethod
@@ -144,6 +149,12 @@ class Run(BaseModel):
         shared = self.settings.learning_rate
         return shared / RATE_FACTOR, shared * RATE_FACTOR
 
+    def on(self, data: str) -> Self:
+        """Return the run on data that board keys call so, wherever `dataset` says that they lie."""
+        run = self.model_copy()
+        run._data = data
+        return run
+
     def decisive(self) -> BoardKey:
         """Return all settings that decide a result: the board's key, with the scorer as it was asked for.
 
@@ -152,7 +163,7 @@ class Run(BaseModel):
         settings = self.settings
         return BoardKey(
             protocol=PROTOCOL,
-            dataset=self.dataset,
+            dataset=self._data or self.dataset,
             preset=self.preset,
             budget=settings.budget,
             adapter=self.adapter,
@@ -174,7 +185,7 @@ class Run(BaseModel):
 
     def _data_as_told(self) -> dict[str, Any]:
         """Return the settings that say how files are read, where they are given: keys made before have none."""
-        told = {"columns": self.columns, "pairs_from_labels": self.pairs_from_labels}
+        told = {"columns": self.columns, "splits": self.splits, "pairs_from_labels": self.pairs_from_labels}
         return {name: value for name, value in told.items() if value}
 
     def as_json(self) -> dict[str, Any]:
@@ -201,7 +212,7 @@ class TrialRun(Run):
     @classmethod
     def of(cls, run: Run) -> TrialRun:
         """Return the run of the trials of `run`."""
-        return cls(**run.model_dump() | {"evaluate_on": "dev", "seeds": run.seeds[:1], "trials": 0})
+        return cls(**run.model_dump() | {"evaluate_on": "dev", "seeds": run.seeds[:1], "trials": 0}).on(run._data)
 
     def decisive(self) -> BoardKey:
         """Return the settings of the run, with the range of learning rates and the seed in place of the shared rate."""
@@ -214,7 +225,7 @@ class TunedRun(Run):
     @classmethod
     def of(cls, run: Run) -> TunedRun:
         """Return the run of what is chosen from the trials of `run`."""
-        return cls(**run.model_dump())
+        return cls(**run.model_dump()).on(run._data)
 
     def decisive(self) -> BoardKey:
         """Return the settings of the run, with the trials and what chose among them in place of the shared rate."""

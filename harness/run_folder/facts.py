@@ -159,12 +159,22 @@ class EnvironmentFacts(Facts):
     """Of the row `base`: seconds spent once for all cells of the model, and what that saved."""
 
 
+CONTENT = "content:"
+"""How a board's key begins to name data that have no name, by their fingerprint: a path says where they lie only."""
+
+
+def content_key(fingerprint: str) -> str:
+    """Return what a board's key calls data without a name of their own: local ones, and those on the hub."""
+    return f"{CONTENT}{fingerprint}"
+
+
 class BoardKey(Facts):
     """The settings that two records must share to stand in one table; compared as a whole, unknown keys included."""
 
     protocol: int | None = None
     """The rules under which numbers may stand in one table."""
     dataset: str | None = None
+    """The name of data that a plugin brings, else `content:` and their fingerprint; before that was so, the path."""
     preset: str | None = None
     budget: str | None = None
     adapter: str | None = None
@@ -186,6 +196,8 @@ class BoardKey(Facts):
     lenient: bool = False
     columns: str | None = None
     """Which columns of the data are what, `--columns`; absent where their names say it."""
+    splits: str | None = None
+    """Which splits of the data are what, `--splits`; absent where their names say it."""
     pairs_from_labels: bool = False
     """Whether labelled completions were paired, `--pairs-from-labels`."""
     limit: Count = None
@@ -212,6 +224,11 @@ class BoardKey(Facts):
 
     def __hash__(self) -> int:
         return hash(self.canonical)
+
+    @property
+    def knows_content(self) -> bool:
+        """Whether it knows the data by their content: name and place of equal data may then differ."""
+        return (self.dataset or "").startswith(CONTENT)
 
     def differing(self, other: BoardKey) -> dict[str, tuple[Any, Any]]:
         """Return the settings that differ, each with both values; a missing one counts as None."""

@@ -72,7 +72,7 @@ class NoiseFloor:
             return f"it was measured for {self.metric}"
         if dataset_fingerprint != self.dataset_fingerprint:
             return "it was measured on other data"
-        if other := sorted(self.settings.differing(settings)):
+        if other := sorted(self.settings.differing(settings).keys() - {"dataset"}):  # the fingerprint speaks for it
             return f"it was measured with another {', '.join(other)}"
         if seeds is not None and seeds != self.seeds:
             return f"it was measured with {self.seeds} seeds per run, but here are {seeds}"

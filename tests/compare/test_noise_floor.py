@@ -126,6 +126,16 @@ def test_a_noise_floor_of_other_runs_is_not_used_and_told(
     assert f"The noise floor beside BASE is not used: {why}" in text.replace("budget, ", "budget")[:10_000]
 
 
+def test_a_noise_floor_of_the_same_data_in_another_place_is_used(tmp_path: Path, write_cell: Write) -> None:
+    folders = write_runs(tmp_path, write_cell, noisy_runs(RNG(0), 2, 1, n=100))
+    run_calibrate(folders)
+    path = folders[0] / NOISE_FLOOR
+    content = json.loads(path.read_text())
+    path.write_text(json.dumps(content | {"settings": content["settings"] | {"dataset": "/where/they/lay/then"}}))
+    text, _ = run_gate(folders[0], folders[0], 0.01)
+    assert "is not used" not in text
+
+
 def test_a_broken_noise_floor_and_runs_that_are_no_repeats_are_refused(tmp_path: Path, write_cell: Write) -> None:
     folders = write_runs(tmp_path, write_cell, noisy_runs(RNG(0), 2, 2, n=100))
     (folders[0] / NOISE_FLOOR).write_text('{"schema": 9}')

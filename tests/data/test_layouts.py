@@ -565,11 +565,15 @@ def test_pairs_in_both_orders_are_counted_and_kept(tmp_path: Path) -> None:
     assert any("contradictory labels: 10 pairs" in note for note in dataset.notes)
 
 
-def test_a_named_data_set_takes_no_columns() -> None:
+def test_a_named_data_set_takes_no_columns_or_splits() -> None:
     from harness.api import DatasetSource
 
     source = DatasetSource(name="embedded", load=lambda options: Dataset(name="e", train=(), dev=(), test=()))
-    for options in (LoadOptions(columns="prompt=x"), LoadOptions(pairs_from_labels=True)):
+    for options in (
+        LoadOptions(columns="prompt=x"),
+        LoadOptions(splits="train=x"),
+        LoadOptions(pairs_from_labels=True),
+    ):
         with pytest.raises(HarnessError, match="is for files; got the data set 'embedded'"):
             load("embedded", options, {"embedded": source})
 

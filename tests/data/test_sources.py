@@ -7,7 +7,7 @@ import gzip
 import hashlib
 import json
 import lzma
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +17,10 @@ import pytest
 
 from harness.api import Dataset, DatasetSource, HarnessError, LoadOptions, Pair
 from harness.data.files import read_table
+from harness.data.hub import from_dataset_dict
 from harness.data.layouts.table import columns_read
 from harness.data.rows import pairs_of
-from harness.data.sources import from_dataset_dict, harness_datasets, load
+from harness.data.sources import load
 
 STRICT = LoadOptions()
 LENIENT = LoadOptions(lenient=True)
@@ -535,11 +536,6 @@ def hub_data(defective: int = 0) -> Any:
     return datasets.DatasetDict({name: datasets.Dataset.from_list(values) for name, values in splits.items()})
 
 
-def ultrafeedback() -> Callable[[LoadOptions], Dataset]:
-    (source,) = [source for source in harness_datasets() if source.name == "ultrafeedback"]
-    return source.load
-
-
 def test_a_dataset_dict_gives_the_same_pairs_as_a_folder_of_the_same_rows(tmp_path: Path) -> None:
     name = folder_of(tmp_path, train_prefs=rows(20), test_prefs=rows(4, "test"))
 
@@ -554,40 +550,6 @@ def test_a_dataset_dict_is_strict_when_asked(tmp_path: Path) -> None:
         from_dataset_dict(hub_data(defective=1), "mine", "abc", STRICT)
     with pytest.raises(HarnessError, match="got splits other, expected train_prefs or train"):
         from_dataset_dict({"other": None}, "mine", "abc", STRICT)
-
-
-def test_ultrafeedback_skips_and_counts_its_defective_rows_even_when_strict(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    import datasets
-
-    commit = "0123456789abcdef" * 2 + "01234567"
-    folder = tmp_path / "HuggingFaceH4___ultrafeedback_binarized" / "default" / "0.0.0" / commit
-    hub_data(defective=2).save_to_disk(folder)
-    asked = []
-    monkeypatch.setattr(
-        datasets, "load_dataset", lambda name: asked.append(name) or datasets.DatasetDict.load_from_disk(folder)
-    )
-
-    dataset = ultrafeedback()(STRICT)
-
-    assert asked == ["HuggingFaceH4/ultrafeedback_binarized"]
-    assert len(dataset.train) + len(dataset.dev) == 20
-    assert dataset.skipped == {"empty response": 2}
-    assert any("skipped and counted: 2 rows" in note for note in dataset.notes)
-    assert dataset.source == f"HuggingFaceH4/ultrafeedback_binarized@{commit}"
-
-
-def test_a_hub_out_of_reach_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
-    import datasets
-
-    def unreachable(name: str) -> None:
-        raise ConnectionError(f"Couldn't reach '{name}' on the Hub")
-
-    monkeypatch.setattr(datasets, "load_dataset", unreachable)
-
-    with pytest.raises(HarnessError, match=r"ConnectionError.*HF_HOME.*HF_HUB_OFFLINE.*local folder"):
-        ultrafeedback()(STRICT)
 
 
 def test_loading_leaves_the_rows_it_was_given_alone() -> None:

@@ -87,9 +87,10 @@ def test_what_decides_a_result_decides_the_hash() -> None:
 
 
 def test_how_files_are_read_decides_a_run_only_where_it_is_said() -> None:
-    plain, told = make_run({}), make_run({"columns": "prompt=question", "pairs_from_labels": True})
-    assert not {"columns", "pairs_from_labels"} & plain.decisive().as_json().keys()
-    assert told.decisive().as_json().items() >= {"columns": "prompt=question", "pairs_from_labels": True}.items()
+    said = {"columns": "prompt=question", "splits": "train=first", "pairs_from_labels": True}
+    plain, told = make_run({}), make_run(said)
+    assert not said.keys() & plain.decisive().as_json().keys()
+    assert told.decisive().as_json().items() >= said.items()
     assert told.short_hash() != plain.short_hash()
     assert 'columns = "prompt=question"\n' in told.as_toml()
 

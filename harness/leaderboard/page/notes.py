@@ -18,7 +18,7 @@ PROTOCOL = (
 )
 SETTINGS = (
     *("dataset", "preset", "budget", "adapter", "start", "learning_rate", "batch_pairs", "max_length", "max_prompt"),
-    *("dtype", "scorer", "control", "limit", "data_seed", "trials", "evaluated_on", "columns"),
+    *("dtype", "scorer", "control", "limit", "data_seed", "trials", "evaluated_on", "columns", "splits"),
 )
 """A board's settings that an option of `harness run` gives with a value."""
 SWITCHES = ("reference_path", "lenient", "pairs_from_labels")
@@ -41,6 +41,8 @@ def command(board: Board, row: Row) -> str:
     words += ["--seeds", ",".join(map(str, row.seeds or board.seeds or (0,)))]
     for setting in SETTINGS:
         value = getattr(board.settings, setting)
+        if setting == "dataset" and board.settings.knows_content:
+            value = board.data or None
         if value is not None and not (setting == "control" and value == "none"):
             words += [_flag(setting), str(value)]
     words += [_flag(switch) for switch in SWITCHES if getattr(board.settings, switch)]

@@ -231,6 +231,7 @@ def test_the_command_of_a_row_gives_the_settings_of_its_board_back() -> None:
     board = table(LABELS, models=("qwen", "gemma")).boards[-1]
     settings = SETTINGS | {"evaluated_on": "dev", "lenient": True, "limit": 64, "data_seed": 3, "scorer": "auto"}
     settings |= {"columns": "prompt=question,chosen=best,rejected=worst", "pairs_from_labels": True}
+    settings |= {"splits": "train=first,test=held_out"}
     words = shlex.split(command(replace(board, settings=BoardKey.of(settings)), board.rows[1]))
     assert words[:4] == ["harness", "run", "--plugins", "loss1:beta=2.5"]
     flags = cli.commands["run"].make_context("run", words[2:]).params
@@ -238,6 +239,14 @@ def test_the_command_of_a_row_gives_the_settings_of_its_board_back() -> None:
     run = run_values(None, {name: value for name, value in flags.items() if name not in not_of_the_run})
     assert run.decisive().as_json() == settings
     assert (run.plugins, run.models, run.seeds) == ("loss1:beta=2.5", ("qwen", "gemma"), (0,))
+
+
+def test_the_command_of_a_row_reads_data_known_by_their_content_from_where_they_were() -> None:
+    board = table(LABELS).boards[-1]
+    settings = BoardKey.of(SETTINGS | {"dataset": "content:0123456789abcdef"})
+    words = shlex.split(command(replace(board, settings=settings, data="my data/train.jsonl"), board.rows[1]))
+    assert words[words.index("--dataset") + 1] == "my data/train.jsonl"
+    assert "--dataset" not in command(replace(board, settings=settings, data=""), board.rows[1])
 
 
 def test_a_command_is_safe_to_paste_whatever_a_name_holds() -> None:
