@@ -179,10 +179,13 @@ def _notes(
         for model, now in sorted(new.checkpoints.items())
         if base.checkpoints.get(model, now) != now
     ]
+    alone: dict[tuple[int, ...], list[LossOnModel]] = {}
     for cell, seeds in matched.items():
-        extra = sorted({*base.records[cell], *new.records[cell]} - set(seeds))
-        if extra:
-            notes.append(f"{cell.label} on {cell.model}: seed {_listed(extra)} is on one side only and left out.")
+        if extra := sorted({*base.records[cell], *new.records[cell]} - set(seeds)):
+            alone.setdefault(tuple(extra), []).append(cell)
+    for extra_seeds, of in alone.items():
+        which = f"{of[0].label} on {of[0].model}" if len(of) == 1 else f"{len(of)} of {len(matched)} cells"
+        notes.append(f"{which}: seed {_listed(extra_seeds)} is on one side only and left out.")
     notes += [
         f"{difference.cell.label} on {difference.cell.model}: {difference.lost} examples have a value in BASE and "
         "none in NEW."

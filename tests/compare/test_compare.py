@@ -274,3 +274,14 @@ def test_comparing_runs_where_torch_is_not_installed_is_the_same_to_the_byte(
     content = json.loads((tmp_path / "first" / "compare.json").read_text())
     assert content["cells"][0]["value"] == -0.3
     assert content["cells"][0]["label"] == "one"
+
+
+def test_seeds_that_only_one_side_has_are_told_once(tmp_path: Path, write_cell: Write) -> None:
+    for label in ("simpo", "dpo", "ipo"):
+        for seed in (0, 1, 2):
+            write_cell(tmp_path / "base", label, np.ones(60), seed=seed)
+        write_cell(tmp_path / "new", label, np.ones(60), seed=0)
+    notes = compare(tmp_path / "base", tmp_path / "new").notes
+    assert [note for note in notes if "one side only" in note] == [
+        "3 of 3 cells: seed 1, 2 is on one side only and left out."
+    ]
