@@ -21,7 +21,7 @@ from pydantic import (
 )
 
 from harness.api import HarnessError
-from harness.planning.presets import PRESETS, Preset, trains_pretrained
+from harness.planning.presets import PRESETS, Preset, default_preset, trains_pretrained
 from harness.run_folder.facts import BoardKey
 
 PROTOCOL = 1
@@ -40,10 +40,11 @@ class Run(BaseModel):
     plugins: str = "all"
     """Losses: `all`, a list, `all,-cpo`, options as `simpo:beta=2.5,gamma=1.0`."""
     models: tuple[str, ...] = ("qwen",)
-    """Families (qwen, gemma, mistral), hub ids or local folders."""
+    """Families (qwen, gemma, mistral, llama), smollm2, hub ids, local folders or .gguf files."""
     dataset: str = "embedded"
     """`embedded`, `ultrafeedback`, a name that a plugin brings, or a local folder or file."""
-    preset: Literal["nano", "paper"] = "nano"
+    preset: Literal["nano", "small", "paper"] = "nano"
+    """Where it is not given: `small` if the model is smollm2."""
     budget: str | None = None
     """`pairs=N`, `tokens=N`, `steps=N`, `flops=N` or `seconds=N`; None: the preset's."""
     seeds: tuple[Annotated[int, Field(ge=0)], ...] = (0,)
@@ -86,6 +87,13 @@ class Run(BaseModel):
     trust_remote_code: bool = False
     cell_timeout: float | None = Field(default=None, gt=0)
     ranked_by: str = "pairwise_accuracy@learned"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _preset_of_the_models(cls, values: Any) -> Any:
+        if isinstance(values, dict) and "preset" not in values and isinstance(values.get("models"), list | tuple):
+            return values | {"preset": default_preset(values["models"])}
+        return values
 
     @field_validator("models", "seeds")
     @classmethod
