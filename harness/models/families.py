@@ -1,10 +1,12 @@
-"""The three model families: chat template, special tokens, hub checkpoint, and a config of about 1M parameters."""
+"""The model families: chat template, special tokens, hub checkpoint, and a config of about 1M parameters."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from harness.planning.presets import SMOLLM2
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
@@ -39,6 +41,12 @@ MISTRAL_INST = (
     "{%- else -%}{{ ' ' + content + eos_token }}{%- endif -%}"
     "{%- endfor -%}"
 )
+LLAMA_HEADERS = (
+    "{{ bos_token }}{%- for message in messages -%}"
+    "{{ '<|start_header_id|>' + message['role'] + '<|end_header_id|>\\n\\n' + message['content'] + '<|eot_id|>' }}"
+    "{%- endfor -%}"
+    "{%- if add_generation_prompt -%}{{ '<|start_header_id|>assistant<|end_header_id|>\\n\\n' }}{%- endif -%}"
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,11 +70,17 @@ class Family:
     """Further special tokens of the template."""
     nano_config: Callable[[int], PretrainedConfig]
     """Vocabulary size -> config of about 1M parameters with the family's own mechanisms."""
+    shared_type: bool = False
+    """Others' models have the family's `model_type` too: the template is for tokenizers that have its tokens alone."""
 
     @property
     def special_tokens(self) -> tuple[str, ...]:
         """Every special token of a nano tokenizer, in the order of its ids."""
         return tuple(dict.fromkeys([self.pad, self.eos, *([self.bos] if self.bos else []), *self.turn_tokens]))
+
+    def suits(self, vocabulary: Container[str]) -> bool:
+        """Return whether the chat template is for a checkpoint of this `model_type` with these tokens."""
+        return not self.shared_type or all(token in vocabulary for token in self.turn_tokens)
 
 
 def _sizes(vocabulary: int) -> dict[str, object]:
@@ -111,6 +125,15 @@ def _mistral(vocabulary: int) -> PretrainedConfig:
     )  # fmt: skip  # as above
 
 
+def _llama(vocabulary: int) -> PretrainedConfig:
+    from transformers import LlamaConfig
+
+    return LlamaConfig(
+        **_sizes(vocabulary), num_hidden_layers=3, intermediate_size=192, tie_word_embeddings=False,
+        head_dim=32, pad_token_id=0, eos_token_id=1, bos_token_id=2,
+    )  # fmt: skip  # as above
+
+
 QWEN = Family(
     name="qwen",
     hub_id="Qwen/Qwen2.5-0.5B",
@@ -144,8 +167,25 @@ MISTRAL = Family(
     turn_tokens=("[INST]", "[/INST]"),
     nano_config=_mistral,
 )
-FAMILIES = {family.name: family for family in (QWEN, GEMMA, MISTRAL)}
+LLAMA = Family(
+    name="llama",
+    hub_id="meta-llama/Meta-Llama-3-8B",
+    model_type="llama",
+    chat_template=LLAMA_HEADERS,
+    pad="<|pad|>",
+    eos="<|end_of_text|>",
+    bos="<|begin_of_text|>",
+    turn_tokens=("<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>"),
+    nano_config=_llama,
+    shared_type=True,
+)
+FAMILIES = {family.name: family for family in (QWEN, GEMMA, MISTRAL, LLAMA)}
 """By the name on the command line."""
+
+
+def named() -> str:
+    """Return the models that have a name of their own, as errors list them."""
+    return ", ".join([*FAMILIES, SMOLLM2])
 
 
 def family_of(model_type: str) -> Family | None:

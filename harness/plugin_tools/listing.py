@@ -123,7 +123,7 @@ def _promises(loss: Loss) -> list[str]:
 
 def doctor_page() -> str:
     """Return what is installed here, and which scorer, GPU, hub and caches a run would use."""
-    packages = ("preference-harness", "torch", "transformers", "datasets", "peft", "bert-score", "ray")
+    packages = ("preference-harness", "torch", "transformers", "datasets", "peft", "gguf", "bert-score", "ray")
     lines = [f"Python        {platform.python_version()} on {platform.platform()}, {os.cpu_count()} CPUs"]
     for name in packages:
         lines.append(f"{name:<13} {_version(name)}")

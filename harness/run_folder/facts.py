@@ -58,15 +58,17 @@ class ModelFacts(Facts):
     name: str
     """As `--models` has it."""
     preset: str = ""
-    """`nano`, `paper` or `custom`."""
+    """`nano`, `small`, `paper` or `custom`."""
     id: str | None = None
-    """The hub id or folder it was made from."""
+    """The hub id, folder or file it was made from."""
     revision: str | None = None
-    """The hub's commit, or the hash of what a nano model is made from."""
+    """The hub's commit, the SHA-256 of a GGUF file, or the hash of what a nano model is made from."""
     parameters: Count = None
     """How many parameters it has."""
     fingerprint: str | None = None
     """Hash of its weights."""
+    quantised: str = ""
+    """The type of most weights of the GGUF file that it is from, as `Q4_1`; empty: the weights are the full ones."""
 
 
 class DataFacts(Facts):

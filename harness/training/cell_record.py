@@ -137,6 +137,7 @@ def _record(prepared: Prepared, key: str, label: str, loss: LossFacts, seed: int
             revision=start.revision,
             parameters=start.parameters,
             fingerprint=start.fingerprint,
+            quantised=start.quantised,
         ),
         dataset=DataFacts.of(
             {

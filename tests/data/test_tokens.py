@@ -17,7 +17,7 @@ from harness.models.nano import train_tokenizer
 
 TEXTS = [f"user model assistant The {word} is {word}. Hello there, how are you?" for word in ("red", "green", "blue")]
 WIDE = Limits(max_length=512, max_prompt=256)
-END = {"qwen": "<|im_end|>", "gemma": "<end_of_turn>", "mistral": "</s>"}
+END = {"qwen": "<|im_end|>", "gemma": "<end_of_turn>", "mistral": "</s>", "llama": "<|eot_id|>"}
 HELLO = (Message(role="user", content="Hello there"),)
 
 
@@ -55,6 +55,13 @@ EXACT = {
         ("The red one.", "<end_of_turn>"),
     ),
     "mistral": (("<s>", "[INST]", " Hello there ", "[/INST]"), (" The red one.", "</s>")),
+    "llama": (
+        (
+            *("<|begin_of_text|>", "<|start_header_id|>", "user", "<|end_header_id|>", "\n\nHello there", "<|eot_id|>"),
+            *("<|start_header_id|>", "assistant", "<|end_header_id|>", "\n\n"),
+        ),
+        ("The red one.", "<|eot_id|>"),
+    ),
 }
 
 

@@ -21,7 +21,7 @@ MISTAKES = [
     (("--plugins", "simpo:betta=2"), ("betta", "beta, gamma")),
     (("--plugins", "simpo:beta=two"), ("'two'", "float")),
     (("--plugins", "simpo:beta=-1"), ("beta", "-1")),
-    (("--models", "quen"), ("quen", "qwen, gemma, mistral")),
+    (("--models", "quen"), ("quen", "qwen, gemma, mistral, llama, smollm2")),
     (("--models", ""), ("--models", "at least one")),
     (("--budget", "pairs"), ("'pairs'", "pairs=N")),
     (("--budget", "pairs=3"), ("pairs=3", "one optimiser step of 16 pairs")),

@@ -22,6 +22,9 @@ DOCUMENTED = {
     "gemma": "<bos><start_of_turn>user\nS\n\nU1<end_of_turn>\n<start_of_turn>model\nA1<end_of_turn>\n"
     "<start_of_turn>user\nU2<end_of_turn>\n<start_of_turn>model\n",
     "mistral": "<s>[INST] S\n\nU1 [/INST] A1</s>[INST] U2 [/INST]",
+    "llama": "<|begin_of_text|><|start_header_id|>system<|end_header_id|>\n\nS<|eot_id|>"
+    "<|start_header_id|>user<|end_header_id|>\n\nU1<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\nA1<|eot_id|>"
+    "<|start_header_id|>user<|end_header_id|>\n\nU2<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\n",
 }
 
 
@@ -93,4 +96,21 @@ def test_mistral_is_untied_and_its_window_hides_what_is_far() -> None:
 
 def test_a_family_is_found_by_the_type_of_a_checkpoint() -> None:
     assert family_of("gemma2") is FAMILIES["gemma"]
-    assert family_of("llama") is None
+    assert family_of("llama") is FAMILIES["llama"]
+    assert family_of("gpt2") is None
+
+
+def test_a_llama_has_no_window_no_biases_and_a_head_of_its_own() -> None:
+    config = FAMILIES["llama"].nano_config(VOCABULARY)
+    model = AutoModelForCausalLM.from_config(config)
+    assert getattr(config, "sliding_window", None) is None
+    assert model.lm_head.weight is not model.model.embed_tokens.weight
+    assert model.model.layers[0].self_attn.q_proj.bias is None
+
+
+def test_llama_3s_template_is_not_given_to_other_makers_llamas() -> None:
+    own = train_tokenizer(FAMILIES["llama"], ["some text"], 300).get_vocab()
+    other = train_tokenizer(FAMILIES["qwen"], ["some text"], 300).get_vocab()
+    assert FAMILIES["llama"].suits(own)
+    assert not FAMILIES["llama"].suits(other)
+    assert FAMILIES["mistral"].suits(other)

@@ -122,7 +122,8 @@ def test_a_family_under_paper_is_fetched_and_fine_tuned(tmp_path: Path, monkeypa
 
 def test_an_unknown_name_is_told_what_may_stand_there(tmp_path: Path) -> None:
     with pytest.raises(
-        HarnessError, match=r"got model 'qwenn', expected qwen, gemma, mistral, or a hub id .* or a local"
+        HarnessError,
+        match=r"got model 'qwenn', expected qwen, gemma, mistral, llama, smollm2, or a hub .* or a .gguf",
     ):
         start("qwenn", tmp_path)
 

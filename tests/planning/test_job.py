@@ -50,6 +50,8 @@ def job_of(folder: Path, **asked: Any) -> Job:
         ({"models": ("qwen",), "start": "org/tuned"}, "custom"),
         ({"models": ("./mine",)}, "custom"),
         ({"models": ("org/name",), "preset": "paper"}, "custom"),
+        ({"models": ("smollm2",)}, "custom"),
+        ({"models": ("llama",), "preset": "small"}, "small"),
     ],
 )
 def test_a_failed_record_has_the_preset_of_the_checkpoint_that_it_would_have_started_from(

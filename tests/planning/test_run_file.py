@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from harness.api import HarnessError
+from harness.planning.presets import PRESETS
 from harness.planning.run_file import make_run, read_run
 
 
@@ -55,7 +56,7 @@ def test_an_unknown_key_names_its_neighbour(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("values", "words"),
     [
-        ({"preset": "huge"}, "--preset got 'huge': expected 'nano' or 'paper'"),
+        ({"preset": "huge"}, "--preset got 'huge': expected 'nano', 'small' or 'paper'"),
         ({"models": []}, "--models got .*expected at least one"),
         ({"seeds": [1, 1]}, "--seeds got .*no value twice"),
         ({"learning_rate": -1.0}, "--learning-rate got -1.0"),
@@ -106,8 +107,32 @@ def test_how_files_are_read_decides_a_run_only_where_it_is_said() -> None:
         ({"start": "org/name"}, 5e-7),
         ({"models": ["./mine"], "learning_rate": 1e-4}, 1e-4),
         ({"preset": "paper"}, 5e-7),
+        ({"models": ["smollm2"]}, 5e-7),
+        ({"models": ["mine.gguf"]}, 5e-7),
+        ({"preset": "small"}, 5e-7),
     ],
 )
 def test_only_models_made_here_are_trained_at_the_learning_rate_of_nano(asked: dict[str, Any], rate: float) -> None:
     run = make_run(asked)
     assert (run.settings.learning_rate, run.decisive().learning_rate) == (rate, rate)
+
+
+@pytest.mark.parametrize(
+    ("asked", "preset"),
+    [
+        ({}, "nano"),
+        ({"models": ["smollm2"]}, "small"),
+        ({"models": ("smollm2",), "preset": "nano"}, "nano"),
+        ({"models": ["smollm2", "qwen"]}, "nano"),
+        ({"models": ["HuggingFaceTB/SmolLM2-135M-Instruct"]}, "nano"),
+    ],
+)
+def test_smollm2_alone_has_a_preset_of_its_own(asked: dict[str, Any], preset: str) -> None:
+    run = make_run(asked)
+    assert (run.preset, run.settings.name, run.decisive().preset) == (preset, preset, preset)
+    assert make_run(run.model_dump()) == run
+
+
+def test_no_preset_leaves_the_dtype_to_the_processor() -> None:
+    assert {preset.dtype for preset in PRESETS.values()} <= {"float32", "bfloat16"}
+    assert make_run({"preset": "small"}).settings.dtype == "float32"

@@ -80,6 +80,7 @@ def disclaimers(
     sentences = [MEASURES]
     if (settings.preset or records[0].model.preset) == "nano":
         sentences.append(NANO)
+    sentences += _quantised(records)
     if settings.evaluated_on == "dev":
         sentences.append("Scored on the development split, which choices may have been made on: not a test result.")
     if settings.trials:
@@ -101,6 +102,16 @@ def disclaimers(
     if beside > 1:
         sentences.append(f"Seconds are wall-clock, with {beside} models computed side by side.")
     return tuple(dict.fromkeys([*sentences, *_scorers(records), *_data(records)]))
+
+
+def _quantised(records: Sequence[Record]) -> list[str]:
+    """Return which models started from quantised weights, one sentence each."""
+    starts = dict.fromkeys((record.model.name, record.model.quantised, record.model.id) for record in records)
+    return [
+        f"{name} starts from weights quantised to {kind} ({of}), which are not the full ones."
+        for name, kind, of in starts
+        if kind
+    ]
 
 
 def training_noise(noise: NoiseFloor | None, sd: float | None) -> str:
