@@ -135,7 +135,7 @@ def _rule(ranked_by: str) -> str:
 def _first_tier(of: Family) -> str:
     leaders = of.leaders
     if len(leaders) == len(of.order) > 1:
-        return f"open between all {len(leaders)} losses"
+        return f"open between {'both' if len(leaders) == 2 else f'all {len(leaders)}'} losses"
     if len(leaders) == 1:
         return leaders[0]
     listed = ", ".join(leaders) if len(leaders) <= MOST_NAMED else f"{len(leaders)} losses, led by {leaders[0]}"
