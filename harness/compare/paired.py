@@ -20,7 +20,14 @@ from scipy.special import ndtr, stdtrit
 from harness.compare.sides import Values, check_same_keys
 from harness.run_folder.noise_floor import LossOnModel, NoiseFloor, Spread
 from harness.statistics.estimate_interval import Kind, estimate_interval
-from harness.statistics.intervals import Floats, cluster_sums, resample_counts, resampled_means, standard_errors
+from harness.statistics.intervals import (
+    Floats,
+    cluster_sums,
+    resample_counts,
+    resampled_means,
+    standard_errors,
+    with_variance,
+)
 
 OVERALL = LossOnModel("all models", "overall")
 TAIL = 0.025
@@ -167,9 +174,7 @@ def _own(columns: Columns, kind: Kind) -> tuple[Floats, Floats]:
     """
     counts = [len(column) for column in columns.per_seed]
     low, high = np.zeros(len(counts)), np.zeros(len(counts))
-    reruns = [spread if n == 1 else None for spread, n in zip(columns.spreads, counts, strict=True)]
-    sd = np.array([np.sqrt(2) * spread.sd if spread else 0.0 for spread in reruns])
-    freedom = np.array([spread.freedom if spread else 1.0 for spread in reruns])
+    sd, freedom = _reruns(columns)
     for seeds in sorted(set(counts)):
         group = [k for k, n in enumerate(counts) if n == seeds and not columns.identical[k]]
         low[group], high[group] = estimate_interval(
@@ -199,12 +204,18 @@ def _errors(columns: Columns, variance: Floats, n_prompts: int, cells: int) -> t
         errors[group], freedom[group] = standard_errors(
             np.array([per_seed[k] for k in group]).T, variance[group], n_prompts, len(group)
         )
-    for k, spread in enumerate(columns.spreads):
-        if spread is not None and spread.sd > 0 and len(per_seed[k]) == 1:
-            prompts, reruns = errors[k] ** 2, 2 * spread.sd**2
-            freedom[k] = (prompts + reruns) ** 2 / (prompts**2 / freedom[k] + reruns**2 / spread.freedom)
-            errors[k] = np.sqrt(prompts + reruns)
-    return errors, freedom
+    sd, of_reruns = _reruns(columns)
+    return with_variance(errors, freedom, sd**2, of_reruns)
+
+
+def _reruns(columns: Columns) -> tuple[Floats, Floats]:
+    """Return the sd that reruns of both sides add to each column, 0 where none is known, and its freedom, (K,) each."""
+    spreads = [
+        spread if len(of_column) == 1 else None
+        for spread, of_column in zip(columns.spreads, columns.per_seed, strict=True)
+    ]
+    sd = np.array([np.sqrt(2) * spread.sd if spread else 0.0 for spread in spreads])
+    return sd, np.array([spread.freedom if spread else 1.0 for spread in spreads])
 
 
 def pair(base: Values, new: Values, seeds: tuple[int, ...], base_name: str, new_name: str) -> Paired:

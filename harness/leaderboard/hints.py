@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 
@@ -21,6 +22,15 @@ class Code:
 
 Hint = tuple[str | Term | Code, ...]
 """The pieces of one hint, in order."""
+
+
+def marked_up(
+    hint: Hint, *, term: Callable[[str], str], code: Callable[[str], str], plain: Callable[[str], str]
+) -> str:
+    """Return a hint as one text, each kind of piece marked up by a function of the rendering."""
+    marks = {Term: term, Code: code}
+    return "".join(plain(piece) if isinstance(piece, str) else marks[type(piece)](piece.text) for piece in hint)
+
 
 IN_SHORT = (
     "learned: accuracy by the loss's own kind of log-prob relative to the start checkpoint, 0.5 for an untrained model",

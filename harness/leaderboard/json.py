@@ -40,6 +40,7 @@ def _board(board: Board) -> dict[str, Any]:
         "noise_floor": board.noise_floor,
         "rows": [_row(row) for row in board.rows],
         "p_values": board.p_values,
+        "borderline": board.borderline,
         "comparisons": board.comparisons,
     }
 

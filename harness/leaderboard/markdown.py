@@ -22,7 +22,7 @@ from harness.leaderboard.formatting import (
     ranks,
     smallest_difference,
 )
-from harness.leaderboard.hints import HOW_TO_READ, Code, Hint, Term
+from harness.leaderboard.hints import HOW_TO_READ, Hint, marked_up
 from harness.leaderboard.table import BESIDE, BY, Board, Row, Table
 from harness.statistics.metrics import METRICS
 
@@ -122,14 +122,6 @@ def _place(row: Row) -> str:
 
 
 def _hint(hint: Hint) -> str:
-    return "".join(map(_marked_up, hint))
-
-
-def _marked_up(piece: str | Term | Code) -> str:
-    match piece:
-        case Term(text):
-            return f"**{markdown_text(text)}**"
-        case Code(text):
-            return f"`{text}`"
-        case _:
-            return markdown_text(piece)
+    return marked_up(
+        hint, term=lambda text: f"**{markdown_text(text)}**", code=lambda text: f"`{text}`", plain=markdown_text
+    )

@@ -52,7 +52,7 @@ PRESETS = {
         max_length=384,
         max_prompt=192,
         # on every CPU: bf16 trains 1.5 times as fast where there are instructions for it, but two scorers of smollm2
-        # then differ by 0.6 nats a response
+        # then differ by 0.6 nats per response
         dtype="float32",
         cell_timeout=4 * 3600.0,
         note="the base checkpoints of the papers with our own SFT stage, at what two cores can pay for a small one",

@@ -191,7 +191,9 @@ def standard_errors(per_seed: Floats, prompt_variance: Floats, n_prompts: int, p
     return np.sqrt(prompts + between), np.where(np.isfinite(freedom), freedom, float(clusters))
 
 
-def with_variance(errors: Floats, freedom: Floats, variance: Floats, of_freedom: float) -> tuple[Floats, Floats]:
+def with_variance(
+    errors: Floats, freedom: Floats, variance: Floats, of_freedom: Floats | float
+) -> tuple[Floats, Floats]:
     """Return standard errors and degrees of freedom, (K,) each, with an independent `variance` (K,) added.
 
     `of_freedom`: that from which the added variance was estimated (Satterthwaite 1946). Where it is 0 nothing changes.

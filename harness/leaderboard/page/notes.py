@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from html import escape
 
-from harness.leaderboard.hints import HOW_TO_READ, ONLY_ON_THE_PAGE, Code, Hint, Term
+from harness.leaderboard.hints import HOW_TO_READ, ONLY_ON_THE_PAGE, Hint, marked_up
 from harness.leaderboard.page.manifest_facts import FactList, ManifestFacts
 from harness.leaderboard.table import Board, Row
 
@@ -91,14 +91,9 @@ def _fact_list(facts: FactList) -> str:
 
 
 def _hint(hint: Hint) -> str:
-    return "".join(map(_marked_up, hint))
-
-
-def _marked_up(piece: str | Term | Code) -> str:
-    match piece:
-        case Term(text):
-            return f"<strong>{escape(text)}</strong>"
-        case Code(text):
-            return f"<code>{escape(text)}</code>"
-        case _:
-            return escape(piece)
+    return marked_up(
+        hint,
+        term=lambda text: f"<strong>{escape(text)}</strong>",
+        code=lambda text: f"<code>{escape(text)}</code>",
+        plain=escape,
+    )
