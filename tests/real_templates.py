@@ -116,4 +116,4 @@ GPT_2 = (
     "{% for message in messages %}{{ message['role'] + ': ' + message['content'] + eos_token }}{% endfor %}"
     "{% if add_generation_prompt %}{{ 'assistant: ' }}{% endif %}"
 )
-"""GPT-2 has none; this one, as somebody may add it, ends the prompt with a space that the answer's first token takes."""
+"""GPT-2 has none; this one is as somebody may add it: the answer takes over the last space of the prompt."""
