@@ -87,9 +87,7 @@ def _standing_alone(tokenizer: PreTrainedTokenizerBase) -> frozenset[str]:
     if not tokenizer.is_fast:
         return frozenset()
     tokens = [token for token in tokenizer.added_tokens_decoder.values() if token.special]
-    return frozenset(
-        token.content for token in tokens if not (token.lstrip or token.normalized or token.single_word)
-    )
+    return frozenset(token.content for token in tokens if not (token.lstrip or token.normalized or token.single_word))
 
 
 def _common(left: Sequence[int], right: Sequence[int]) -> int:

@@ -24,7 +24,9 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 REFUSED = "refused by the chat template"
-OTHER_PROMPT = "it renders the prompt differently from its first token on once a response follows; nothing is left of it"
+OTHER_PROMPT = (
+    "it renders another prompt, from its first token on, once a response follows: nothing is left to answer to"
+)
 SAME_TOKENS = "the same tokens on both sides, so that no model can tell them apart"
 
 

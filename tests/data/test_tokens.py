@@ -168,7 +168,7 @@ def test_a_template_that_keeps_the_system_turn_renders_it(tokenizers: dict[str, 
 def test_a_template_that_changes_the_prompt_is_refused() -> None:
     tokenizer = train_tokenizer(FAMILIES["qwen"], TEXTS, 400)
     tokenizer.chat_template = "{{ messages | length }}{% for message in messages %}{{ message['content'] }}{% endfor %}"
-    with pytest.raises(HarnessError, match=r"chat template .* renders the prompt differently"):
+    with pytest.raises(HarnessError, match=r"chat template .* renders another prompt"):
         encode(tokenizer, HELLO, "Hi.", WIDE)
 
 
