@@ -24,9 +24,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 REFUSED = "refused by the chat template"
-OTHER_PROMPT = (
-    "it renders another prompt, from its first token on, once a response follows: nothing is left to answer to"
-)
+OTHER_PROMPT = "it renders another prompt, from its first token on, once a response follows, so that none is left"
 SAME_TOKENS = "the same tokens on both sides, so that no model can tell them apart"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -33,7 +34,7 @@ LAST_SYSTEM = (
     "{{ '[INST] ' + (system if loop.last and system is defined else '') + message['content'] + ' [/INST]' }}"
     "{% else %}{{ message['content'] + eos_token }}{% endif %}{% endfor %}"
 )
-"""As that of Mistral-7B-Instruct-v0.3: the system turn stands in the last turn, so that an answer behind it drops it."""
+"""As that of Mistral-7B-Instruct-v0.3: the system turn stands in the last turn, so that an answer drops it."""
 
 
 @pytest.fixture(scope="module")
@@ -124,6 +125,21 @@ def test_the_prompt_is_what_generation_prompt_and_whole_conversations_have_in_co
         assert pair.seam_moved == (shared < len(asked))
         for ids, side in zip((pair.chosen_ids, pair.rejected_ids), sides, strict=True):
             assert list(ids) == side[shared : shared + len(ids)]
+
+
+@pytest.mark.parametrize("trait", ["normalized", "lstrip", "single_word"])
+@pytest.mark.parametrize("tokenizer", ["llama-2", "phi-3", "qwen-3"], indirect=True)
+def test_special_tokens_that_depend_on_what_is_around_them_are_tokenised_with_it(tokenizer: Any, trait: str) -> None:
+    from tokenizers import Tokenizer
+
+    made = json.loads(tokenizer.backend_tokenizer.to_str())
+    for token in made["added_tokens"]:
+        token[trait] = token["special"]
+    tokenizer._tokenizer = Tokenizer.from_str(json.dumps(made))
+    assert all(getattr(token, trait) for token in tokenizer.added_tokens_decoder.values() if token.special)
+    pair = pair_of(tokenizer, a_pair("The Rhine.", " The Elbe. ", BEFORE))
+    ids, expected = [*pair.prompt_ids, *pair.rejected_ids], whole(tokenizer, BEFORE, " The Elbe. ")
+    assert ids[:-1] == expected[: len(ids) - 1]
 
 
 @pytest.mark.parametrize("tokenizer", ["qwen-3"], indirect=True)
@@ -232,3 +248,11 @@ def test_a_template_that_reads_the_clock_gets_the_pinned_day(
     ids = [*pair.prompt_ids, *pair.chosen_ids]
     assert ids == expected[: len(ids)]
     assert template_day(tokenizer) == "2024-07-26"
+
+
+@pytest.mark.parametrize("tokenizer", ["sharded"], indirect=True)
+def test_a_template_that_takes_a_date_gets_the_pinned_day_as_llama_writes_it(tokenizer: Any) -> None:
+    tokenizer.chat_template = "{{ date_string | default('01 Jan 2000') }}\n" + CHATML
+    assert tokenizer.decode(pair_of(tokenizer, a_pair("The Rhine.", "The Elbe.")).prompt_ids).startswith(
+        "26 Jul 2024\n"
+    )
