@@ -49,6 +49,7 @@ from harness.training.cell_record import (
     cell_record,
     column_summaries,
     finish,
+    require_same_tokens,
     scored_record,
     shared_work,
     spend,
@@ -68,8 +69,10 @@ def run_model(job: Job, tell: Tell) -> None:
     """Train and score the cells of a model that have no record yet, and its baseline rows."""
     tell(Phase(text="start checkpoint"))
     prepared = prepare(job, tell)
+    require_same_tokens(prepared)
     for cell in job.cells:
-        if not waits_to_be_scored(cell_folder(job, cell.key), prepared.start.fingerprint):
+        folder = cell_folder(job, cell.key)
+        if not waits_to_be_scored(folder, prepared.start.fingerprint, prepared.tokens_fingerprint):
             tell(TrainingBegins(key=cell.key))
             attempt(job, cell, tell, partial(train_cell, prepared, cell, tell))
             free_memory()  # Trainer and its callbacks hold each other, and with them the model and its optimiser
@@ -115,6 +118,7 @@ def train_cell(prepared: Prepared, cell: Cell, tell: Tell) -> None:
         status=trained.status,
         reason=trained.reason,
         start_fingerprint=prepared.start.fingerprint,
+        tokens_fingerprint=prepared.tokens_fingerprint,
         spend=spend(prepared, loss, trained, data.reference, plan),
         prepared=column_summaries(data.columns, visited),
     )

@@ -95,6 +95,7 @@ def _renamed(_context: Any, _option: Any, given: bool) -> None:
     "--reference-path", is_flag=True, hidden=True, expose_value=False, callback=_renamed, help="Now --plain-path."
 )
 @click.option("--lenient", is_flag=True, default=None, help="Skip defective rows and count them by reason.")
+@click.option("--chat-template", help="A Jinja file used in the place of the tokenizers' own chat templates.")
 @click.option("--columns", help=COLUMNS)
 @click.option("--splits", help=SPLITS)
 @click.option("--pairs-from-labels", is_flag=True, default=None, help=PAIRS_FROM_LABELS)

@@ -141,10 +141,8 @@ def template_day(tokenizer: PreTrainedTokenizerBase) -> str:
 
 def _template_of(tokenizer: PreTrainedTokenizerBase) -> str | None:
     """Return the text of the tokenizer's chat template, of several the one for plain conversations."""
-    template = tokenizer.chat_template
-    if isinstance(template, dict):
-        return template.get("default")
-    return template
+    template: str | dict[str, str] | None = tokenizer.chat_template
+    return template.get("default") if isinstance(template, dict) else template
 
 
 def _fold(context: Sequence[Message]) -> Sequence[Message]:

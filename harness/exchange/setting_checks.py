@@ -22,6 +22,7 @@ KEYS = {"evaluated_on": "evaluate_on"}
 """Settings of a board that a run file calls otherwise."""
 MADE_HERE = re.compile(r"[0-9a-f]{16}")
 """The revision of a start checkpoint that was made here; that of a hub is longer, that of a folder empty."""
+SAME_DATA = ("train_pairs", "test_pairs", "truncated_pairs", "seams_moved", "seams_moved_test", "template_day")
 SAME_IN_A_MODEL = ("preset", "id", "revision", "parameters", "fingerprint")
 
 
@@ -91,6 +92,7 @@ def _run_of(manifest: Manifest) -> Run:
     run, board = make_run(dict(manifest.run)), manifest.decisive or BoardKey()
     if board.knows_content and manifest.dataset is not None:
         run = run.on(content_key(str(manifest.dataset.fingerprint)))
+    run = run.on(chat_template=board.chat_template or "")
     if board.trial_learning_rates is None:
         return run
     return TrialRun.of(run) if board.trials is None else TunedRun.of(run)
@@ -143,7 +145,7 @@ def _apart(record: Record, other: UntrustedCell) -> Iterator[str]:
     """Yield where a record tells otherwise of its model or its data than another of the model."""
     for part in ("model", "dataset"):
         mine, its = getattr(record, part), getattr(other.record, part)
-        names = SAME_IN_A_MODEL if part == "model" else ("train_pairs", "test_pairs", "truncated_pairs")
+        names = SAME_IN_A_MODEL if part == "model" else SAME_DATA
         for name in names:
             got, expected = getattr(mine, name), getattr(its, name)
             if got != expected:

@@ -86,6 +86,7 @@ def assemble(resolved: Resolved, scorer: ChosenScorer) -> Campaign:
             folder=resolved.folder,
             cache=cache_folder(),
             keep_checkpoints=resolved.keep_checkpoints,
+            chat_template=resolved.chat_template,
             side_by_side=side_by_side,
             threads=max(1, (os.cpu_count() or 1) // side_by_side),
         )

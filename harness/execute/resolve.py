@@ -8,6 +8,7 @@ from typing import Any
 
 from harness.api import Dataset, HarnessError, LoadOptions
 from harness.data.sources import load
+from harness.data.template_file import read_template, template_key
 from harness.execute.preflight import check_learning_rate, check_model
 from harness.manager import Manager, datasets, losses, plugin_manager, resolver
 from harness.planning.budget import Budget
@@ -33,6 +34,8 @@ class Resolved:
     dataset: Dataset
     manager: Manager
     keep_checkpoints: bool
+    chat_template: str = ""
+    """The text of `--chat-template`; empty where the tokenizers' own are used."""
 
 
 def run_values(path: Path | None, flags: dict[str, Any]) -> Run:
@@ -58,6 +61,9 @@ def resolve(run: Run, output: Path | None, keep_checkpoints: bool) -> Resolved:
         raise HarnessError(f"--ranked-by got '{run.ranked_by}', expected one of {', '.join(ranking)}")
     named = datasets(manager)
     data = limited(load(run.dataset, _load_options(run), named), run.limit)
+    template = read_template(run.chat_template) if run.chat_template else ""
+    if template:
+        run = run.on(chat_template=template_key(template))
     grid = cells(run.models, systems, run.seeds)
     # raises where the budget or the data cannot make one step; in tokens and FLOPs this is an estimate
     estimates(run, visits(data), ((cell, 1_000_000) for cell in grid))
@@ -69,6 +75,7 @@ def resolve(run: Run, output: Path | None, keep_checkpoints: bool) -> Resolved:
         dataset=data,
         manager=manager,
         keep_checkpoints=keep_checkpoints,
+        chat_template=template,
     )
 
 

@@ -59,7 +59,7 @@ def start_checkpoint(request: StartRequest) -> StartCheckpoint:
             f"'{request.model}'; name it as the model itself: --models {name}"
         )
     check_finite(folder, name)
-    tokenizer = load_tokenizer(folder, request.trust_remote_code)
+    tokenizer = load_tokenizer(folder, request.trust_remote_code, request.chat_template)
     known = family_of(model_type)
     checkpoint = StartCheckpoint(
         folder=folder,
@@ -126,8 +126,11 @@ def load_model(
     return _with_lora(model, seed) if adapter == "lora" else model
 
 
-def load_tokenizer(folder: Path, trust_remote_code: bool = False) -> PreTrainedTokenizerBase:
-    """Return the tokenizer in `folder`, with the family's chat template and a padding token where it has none."""
+def load_tokenizer(folder: Path, trust_remote_code: bool = False, chat_template: str = "") -> PreTrainedTokenizerBase:
+    """Return the tokenizer in `folder`, with the family's chat template and a padding token where it has none.
+
+    `chat_template`, where it is given, takes the place of its own.
+    """
     hide_broken_torchvision()
     from transformers import AutoTokenizer
 
@@ -140,13 +143,15 @@ def load_tokenizer(folder: Path, trust_remote_code: bool = False) -> PreTrainedT
             f"got no readable tokenizer in {folder} ({error}), expected the files of tokenizer.save_pretrained; "
             "add them"
         ) from None
+    if chat_template:
+        tokenizer.chat_template = chat_template
     if tokenizer.chat_template is None:
         model_type = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("model_type", "")
         family = family_of(model_type)
         if family is None or not family.suits(tokenizer.get_vocab()):
             raise HarnessError(
                 f"the tokenizer in {folder} has no chat template and none is known for a '{model_type}' model, "
-                "expected one; name a checkpoint with a chat template, or add chat_template.jinja to a local copy"
+                "expected one; give one as --chat-template FILE, or name a checkpoint with a chat template"
             )
         tokenizer.chat_template = family.chat_template
     if tokenizer.pad_token is None:
@@ -236,7 +241,9 @@ def _tuned(checkpoint: StartCheckpoint, tokenizer: PreTrainedTokenizerBase, requ
     from harness.logps.response_logps import recompute_activations
 
     dataset, limits, recipe, seed = request.dataset, request.limits, request.recipe, request.seed
-    key = content_key(checkpoint.fingerprint, asdict(recipe), dataset.fingerprint, asdict(limits), seed)
+    key = content_key(
+        checkpoint.fingerprint, asdict(recipe), dataset.fingerprint, asdict(limits), seed, *request.own_template
+    )
 
     def build(folder: Path) -> StartCheckpoint:
         model = load_model(checkpoint.folder, "float32", trust_remote_code=request.trust_remote_code)

@@ -66,6 +66,7 @@ def make_nano(family: Family, request: StartRequest, recipe: NanoRecipe | None =
         dataset.fingerprint,
         asdict(limits),
         seed,
+        *request.own_template,
     )
 
     def build(folder: Path) -> StartCheckpoint:
@@ -74,6 +75,7 @@ def make_nano(family: Family, request: StartRequest, recipe: NanoRecipe | None =
         examples = [examples[index] for index in order[:TOKENIZER_EXAMPLES]]
         texts = [turn.content for context, _ in examples for turn in context] + [response for _, response in examples]
         tokenizer = train_tokenizer(family, texts, recipe.vocabulary)
+        tokenizer.chat_template = request.chat_template or family.chat_template
         model = _untrained(config, seed)
         examples = examples[: recipe.sft.sequences or None]
         sequences = encoded_examples(tokenizer, examples, request)

@@ -43,6 +43,8 @@ class StartRequest:
     start: str | None = None
     """A tuned checkpoint, hub id or folder, to be used as it is in the place of the model's own."""
     trust_remote_code: bool = False
+    chat_template: str = ""
+    """The text of a chat template, used in the place of the tokenizer's own."""
     sft: bool | None = None
     """Whether to fine-tune; None: a family's base checkpoint is, anything else is used as it is."""
     seed: int = 0
@@ -50,6 +52,11 @@ class StartRequest:
     """How it is fine-tuned; a nano model has a recipe of its own."""
     progress: Callable[[str], None] = lambda line: None
     """Told of what takes time, one line each."""
+
+    @property
+    def own_template(self) -> tuple[str, ...]:
+        """The chat template as a part of a content key, where one is given: keys made before have none."""
+        return (self.chat_template,) if self.chat_template else ()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -35,6 +35,8 @@ class Job:
     folder: Path
     cache: Path
     keep_checkpoints: bool
+    chat_template: str = ""
+    """The text of `--chat-template`; empty where the tokenizer's own is used."""
     side_by_side: int
     """Models computed at the same time on this machine; wall-clock seconds are to be read with it."""
     threads: int

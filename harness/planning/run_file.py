@@ -77,6 +77,8 @@ class Run(BaseModel):
     In files and hashes its key stays `PLAIN_PATH_KEY`, so that folders made before still open.
     """
     lenient: bool = False
+    chat_template: str | None = None
+    """A Jinja file used in the place of the tokenizers' own chat templates."""
     columns: str | None = None
     """`prompt=question,chosen=best`: which columns of the data are what, where their names do not say so."""
     splits: str | None = None
@@ -92,6 +94,8 @@ class Run(BaseModel):
     ranked_by: str = "pairwise_accuracy@learned"
     _data: str = PrivateAttr(default="")
     """What board keys call the data; "" for the name or path in `dataset`."""
+    _template: str = PrivateAttr(default="")
+    """What board keys call the chat template; "" where none is given."""
 
     @model_validator(mode="before")
     @classmethod
@@ -157,10 +161,10 @@ class Run(BaseModel):
         shared = self.settings.learning_rate
         return shared / RATE_FACTOR, shared * RATE_FACTOR
 
-    def on(self, data: str) -> Self:
-        """Return the run on data that board keys call so, wherever `dataset` says that they lie."""
+    def on(self, data: str = "", chat_template: str = "") -> Self:
+        """Return the run with what board keys call its data and its chat template, wherever these lie."""
         run = self.model_copy()
-        run._data = data
+        run._data, run._template = data or self._data, chat_template or self._template
         return run
 
     def decisive(self) -> BoardKey:
@@ -194,6 +198,7 @@ class Run(BaseModel):
     def _data_as_told(self) -> dict[str, Any]:
         """Return the settings that say how files are read, where they are given: keys made before have none."""
         told = {"columns": self.columns, "splits": self.splits, "pairs_from_labels": self.pairs_from_labels}
+        told["chat_template"] = self._template
         return {name: value for name, value in told.items() if value}
 
     def as_json(self) -> dict[str, Any]:
@@ -220,7 +225,9 @@ class TrialRun(Run):
     @classmethod
     def of(cls, run: Run) -> TrialRun:
         """Return the run of the trials of `run`."""
-        return cls(**run.model_dump() | {"evaluate_on": "dev", "seeds": run.seeds[:1], "trials": 0}).on(run._data)
+        return cls(**run.model_dump() | {"evaluate_on": "dev", "seeds": run.seeds[:1], "trials": 0}).on(
+            run._data, run._template
+        )
 
     def decisive(self) -> BoardKey:
         """Return the settings of the run, with the range of learning rates and the seed in place of the shared rate."""
@@ -233,7 +240,7 @@ class TunedRun(Run):
     @classmethod
     def of(cls, run: Run) -> TunedRun:
         """Return the run of what is chosen from the trials of `run`."""
-        return cls(**run.model_dump()).on(run._data)
+        return cls(**run.model_dump()).on(run._data, run._template)
 
     def decisive(self) -> BoardKey:
         """Return the settings of the run, with the trials and what chose among them in place of the shared rate."""

@@ -88,6 +88,13 @@ class DataFacts(Facts):
     """Training pairs that were cut to the longest length."""
     truncated_test_pairs: Count = None
     """Held-out pairs that were cut to the longest length."""
+    seams_moved: Count = None
+    """Training pairs whose responses have tokens of the generation prompt, where the whole conversation has others;
+    absent where there are none."""
+    seams_moved_test: Count = None
+    """Held-out pairs whose responses have such tokens; absent where there are none."""
+    template_day: str | None = None
+    """The day that the model's chat template prints as today; absent where it prints none."""
     skipped: dict[str, int] = Field(default_factory=dict)
     """Rows that were left out, by reason."""
     left_out: dict[str, int] = Field(default_factory=dict)
@@ -196,6 +203,8 @@ class BoardKey(Facts):
     reference_path: bool = False
     """Whether training ran on the plain path, `--plain-path`."""
     lenient: bool = False
+    chat_template: str | None = None
+    """Hash of the chat template given by `--chat-template`; absent where the tokenizer's own is used."""
     columns: str | None = None
     """Which columns of the data are what, `--columns`; absent where their names say it."""
     splits: str | None = None

@@ -25,6 +25,8 @@ class TrainedCell(Facts):
     """Why it diverged; empty otherwise."""
     start_fingerprint: str
     """Fingerprint of the checkpoint it started from."""
+    tokens_fingerprint: str | None = None
+    """Hash of the token ids that it was trained on and is to be scored on; earlier versions did not write it."""
     spend: Spend
     """What training cost, as in the record."""
     prepared: dict[str, dict[str, Number]]
@@ -53,10 +55,12 @@ def read_trained(folder: Path) -> TrainedCell | None:
         ) from None
 
 
-def waits_to_be_scored(folder: Path, start_fingerprint: str) -> bool:
-    """Return whether a cell is trained from this start checkpoint, and what scoring needs of it is there."""
+def waits_to_be_scored(folder: Path, start_fingerprint: str, tokens_fingerprint: str) -> bool:
+    """Return whether a cell is trained from this checkpoint on these tokens, and what scoring needs of it is there."""
     trained = read_trained(folder)
-    if trained is None or trained.start_fingerprint != start_fingerprint:
+    if trained is None:
+        return False
+    if (trained.start_fingerprint, trained.tokens_fingerprint) != (start_fingerprint, tokens_fingerprint):
         return False
     return trained.status != "ok" or (folder / WEIGHTS).exists()
 

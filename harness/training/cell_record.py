@@ -12,22 +12,35 @@ import numpy as np
 import torch
 
 import harness
-from harness.api import Loss
+from harness.api import HarnessError, Loss
 from harness.logps import cpu_matmul
 from harness.planning.budget import Plan
 from harness.planning.events import SharedWork
 from harness.planning.grid import Cell, cell_key
 from harness.planning.job import Job, board_key, cell_folder, learning_rate, loss_facts
 from harness.planning.run_file import PROTOCOL
-from harness.run_folder.facts import DataFacts, EnvironmentFacts, LossFacts, ModelFacts, ScorerFacts, Spend, TuningFacts
+from harness.run_folder.facts import (
+    DataFacts,
+    EnvironmentFacts,
+    LossFacts,
+    ModelFacts,
+    ScorerFacts,
+    Spend,
+    TuningFacts,
+    differing,
+)
 from harness.run_folder.json_types import Number
+from harness.run_folder.paths import record_files
 from harness.run_folder.record import Record
-from harness.run_folder.store import write_record
+from harness.run_folder.store import read_record, write_record
 from harness.run_folder.trained import TrainedCell, read_trained
 from harness.statistics.summary import summarise
 from harness.training.prepared import Prepared, visit_flops
 from harness.training.reference_cache import Reference
 from harness.training.trainer import Trained
+
+UNTOLD = ("name", "source", "notes")
+"""What a record says of its data that changes no token."""
 
 
 def spend(prepared: Prepared, loss: Loss, trained: Trained, reference: Reference | None, plan: Plan) -> Spend:
@@ -148,12 +161,13 @@ def _record(prepared: Prepared, key: str, label: str, loss: LossFacts, seed: int
                 "test_pairs": int((prepared.held_out.pairs["split"] == job.run.evaluate_on).sum()),
                 "truncated_pairs": prepared.tokens.truncated,
                 "truncated_test_pairs": prepared.held_out.truncated_pairs,
+                **prepared.template_facts,
                 "skipped": dict(job.dataset.skipped),
                 "left_out": {**prepared.tokens.left_out, **prepared.held_out.left_out},
                 "notes": tuple(job.dataset.notes),
             }
         ),
-        tokens_fingerprint=f"{prepared.tokens.fingerprint}-{prepared.held_out.fingerprint}",
+        tokens_fingerprint=prepared.tokens_fingerprint,
         seed=seed,
         board=board_key(job),
         spend=Spend(),
@@ -161,6 +175,25 @@ def _record(prepared: Prepared, key: str, label: str, loss: LossFacts, seed: int
         environment=environment(job),
         metrics={},
     )
+
+
+def require_same_tokens(prepared: Prepared) -> None:
+    """Raise `HarnessError` where the folder holds results of this model on other tokens than this run's."""
+    now = _record(prepared, "", "", LossFacts(name="", options={}), seed=None)
+    for path in sorted(record_files(prepared.job.folder)):
+        record = read_record(path.parent)
+        before = record.tokens_fingerprint
+        if record.model.name != now.model.name or before in (None, now.tokens_fingerprint):
+            continue
+        facts = differing(record.dataset.as_json(), now.dataset.as_json())
+        facts |= differing(
+            *({"harness": r.environment.harness, "transformers": r.environment.transformers} for r in (record, now))
+        )
+        changed = [f"{name} was {old!r}, now {new!r}" for name, (old, new) in facts.items() if name not in UNTOLD]
+        raise HarnessError(
+            f"{record.folder} was trained or scored on other tokens ({before}, now {now.tokens_fingerprint}: "
+            f"{'; '.join(changed) or 'how text becomes tokens has changed'}); name another --output-dir"
+        )
 
 
 def environment(job: Job) -> EnvironmentFacts:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -15,6 +15,7 @@ from harness.api import HarnessError, Loss, Pair
 from harness.data.collate import Group, collate
 from harness.data.heldout import HeldOut, held_out
 from harness.data.mismatch import fingerprint, mismatched
+from harness.data.template import template_day
 from harness.data.tokens import Limits, TokenisedPairs, tokenise
 from harness.logps import cpu_matmul
 from harness.logps.response_logps import plain_logps, response_logps
@@ -43,6 +44,23 @@ class Prepared:
     """Time to make or find the start checkpoint."""
     token_seconds: float = 0.0
     """Time to turn all text into ids."""
+    template_day: str = ""
+    """The day that the chat template prints as today, as 2024-07-26; empty where it prints none."""
+
+    @property
+    def tokens_fingerprint(self) -> str:
+        """Hash of the training pairs and of the held-out responses as token ids."""
+        return f"{self.tokens.fingerprint}-{self.held_out.fingerprint}"
+
+    @property
+    def template_facts(self) -> dict[str, int | str]:
+        """What records say of the data under this chat template, where there is something to say."""
+        facts: dict[str, int | str] = {
+            "seams_moved": self.tokens.seams_moved,
+            "seams_moved_test": self.held_out.seams_moved,
+            "template_day": self.template_day,
+        }
+        return {name: value for name, value in facts.items() if value}
 
     @cached_property
     def mismatched(self) -> tuple[tuple[int, ...], ...]:
@@ -65,16 +83,17 @@ def prepare(job: Job, tell: Tell) -> Prepared:
             cache=job.cache,
             start=run.start,
             trust_remote_code=run.trust_remote_code,
+            chat_template=job.chat_template,
             progress=lambda text: tell(Phase(text=text)),
         )
     )
     require_same_start(job, start)
     made = time.perf_counter()
-    tokenizer = load_tokenizer(start.folder, run.trust_remote_code)
+    tokenizer = load_tokenizer(start.folder, run.trust_remote_code, job.chat_template)
     tokens = tokenise(tokenizer, job.dataset.train, limits, lenient=run.lenient)
     held = held_out(tokenizer, job.dataset, run.evaluate_on, limits, lenient=run.lenient)
-    for reason, count in [*tokens.left_out.items(), *held.left_out.items()]:
-        tell(Phase(text=f"left out {count}, {reason}"))
+    for line in _what_became_of_rows(tokens, held, run.evaluate_on, limits):
+        tell(Phase(text=line))
     return Prepared(
         job=job,
         start=start,
@@ -83,7 +102,28 @@ def prepare(job: Job, tell: Tell) -> Prepared:
         held_out=held,
         start_seconds=made - began,
         token_seconds=time.perf_counter() - made,
+        template_day=template_day(tokenizer),
     )
+
+
+def _what_became_of_rows(tokens: TokenisedPairs, held: HeldOut, split: str, limits: Limits) -> Iterator[str]:
+    """Yield what a user must know of pairs that are left out, cut, or begin their response earlier than is usual."""
+    for reason, count in [*tokens.left_out.items(), *held.left_out.items()]:
+        yield f"left out {count}, {reason}"
+    main = int((held.pairs["split"] == split).sum())
+    parts = ((len(tokens.pairs), "train"), (main, split))
+    for (pairs, name), cut in zip(parts, (tokens.truncated, held.truncated_pairs), strict=True):
+        if cut:
+            yield (
+                f"{cut} of {pairs} {name} pairs are cut: --max-length {limits.max_length}, of it --max-prompt "
+                f"{limits.max_prompt}, in tokens"
+            )
+    for (pairs, name), moved in zip(parts, (tokens.seams_moved, held.seams_moved), strict=True):
+        if moved:
+            yield (
+                f"{moved} of {pairs} {name} pairs: the chat template has other tokens at the end of the prompt once a "
+                "response follows; they count as part of both responses"
+            )
 
 
 def require_same_start(job: Job, start: StartCheckpoint) -> None:

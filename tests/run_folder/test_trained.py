@@ -14,6 +14,7 @@ FACTS = {
     "status": "ok",
     "reason": "",
     "start_fingerprint": "0123456789abcdef",
+    "tokens_fingerprint": "tokens",
     "spend": {"pairs": 32, "flops": 1.5e9, "reference_cached": False},
     "prepared": {"gap": {"mean": 1.0, "n_eff": None}},
 }
@@ -56,15 +57,16 @@ def test_a_file_that_is_something_else_is_one_line(text: str, tmp_path: Path) ->
         ({}, False, False),
         ({"status": "diverged"}, False, True),  # nothing is scored: its record only says so
         ({"start_fingerprint": "another"}, True, False),
+        ({"tokens_fingerprint": "others"}, True, False),
     ],
 )
 def test_a_cell_waits_to_be_scored_with_its_weights_and_its_start(
     changes: dict[str, str], weights: bool, waits: bool, tmp_path: Path
 ) -> None:
-    assert not waits_to_be_scored(tmp_path, "0123456789abcdef")
+    assert not waits_to_be_scored(tmp_path, "0123456789abcdef", "tokens")
     write_trained(tmp_path, TrainedCell(**(FACTS | changes)))  # type: ignore[arg-type]  # as above
     if weights:
         (tmp_path / "weights").mkdir()
-    assert waits_to_be_scored(tmp_path, "0123456789abcdef") is waits
+    assert waits_to_be_scored(tmp_path, "0123456789abcdef", "tokens") is waits
     remove_trained(tmp_path)
     assert not list(tmp_path.iterdir())

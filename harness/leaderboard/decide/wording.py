@@ -201,7 +201,25 @@ def _data(records: Sequence[Record]) -> list[str]:
         for model, left_out in by_model.items()
         for reason, number in sorted(left_out.items())
     ]
-    return sentences + [f"Data: {note}" for note in data.notes]
+    return sentences + _moved_seams(records) + [f"Data: {note}" for note in data.notes]
+
+
+def _moved_seams(records: Sequence[Record]) -> list[str]:
+    """Return a sentence for each model and split with responses that have tokens of the generation prompt."""
+    counts = {
+        (record.model.name, what): number
+        for record in records
+        for number, what in (
+            (record.dataset.seams_moved, "training pairs"),
+            (record.dataset.seams_moved_test, "held-out pairs"),
+        )
+        if number
+    }
+    return [
+        f"{model}: in {number} {what} the responses have the end of the prompt too, since the chat template has other "
+        "tokens there once a response follows."
+        for (model, what), number in counts.items()
+    ]
 
 
 def _controlled(settings: BoardKey) -> bool:
