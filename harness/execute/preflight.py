@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import tempfile
 from pathlib import Path
 
 from harness.api import Dataset, HarnessError
@@ -12,8 +13,9 @@ from harness.models.hub import is_gguf
 from harness.planning.presets import SMOLLM2, start_preset
 from harness.planning.run_file import Run, make_run
 from harness.run_folder.facts import BoardKey
+from harness.run_folder.full_disk import is_full
 from harness.run_folder.manifest import read_manifest
-from harness.run_folder.paths import MANIFEST
+from harness.run_folder.paths import MANIFEST, cache_folder
 
 
 def check_model(model: str) -> None:
@@ -53,6 +55,22 @@ def check_data(data: Dataset, run: Run) -> None:
         raise HarnessError(
             f"data set '{data.name}' has no {run.evaluate_on} pairs, expected at least 1; give more data"
         )
+
+
+def check_cache() -> None:
+    """Raise `HarnessError` where the folder of start checkpoints and reference log-probs cannot be written."""
+    try:
+        cache = cache_folder()
+        cache.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=cache):
+            pass
+    except (OSError, RuntimeError) as error:  # the latter: there is no home
+        if is_full(error):
+            return  # told when it is written to, with what it is for
+        raise HarnessError(
+            f"the cache cannot be written ({error}), expected a folder for start checkpoints and reference log-probs; "
+            "name one by the environment variable HARNESS_CACHE=FOLDER"
+        ) from None
 
 
 def check_folder(folder: Path, run: Run, data: Dataset, scorer: str) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 from harness.api import Dataset, HarnessError, LoadOptions
 from harness.data.sources import load
 from harness.data.template_file import read_template, template_key
-from harness.execute.preflight import check_learning_rate, check_model
+from harness.execute.preflight import check_cache, check_learning_rate, check_model
 from harness.manager import Manager, datasets, losses, plugin_manager, resolver
 from harness.planning.budget import Budget
 from harness.planning.estimates import estimates, visits
@@ -45,7 +45,7 @@ def run_values(path: Path | None, flags: dict[str, Any]) -> Run:
 
 
 def resolve(run: Run, output: Path | None, keep_checkpoints: bool) -> Resolved:
-    """Return the run, checked: plugins, models, budget and data. Nothing is started, tried or written.
+    """Return the run, checked: plugins, models, budget, cache and data. Nothing is started, tried or kept.
 
     Raises `HarnessError`, one line, for the first thing that is wrong.
     """
@@ -59,6 +59,7 @@ def resolve(run: Run, output: Path | None, keep_checkpoints: bool) -> Resolved:
     if run.ranked_by not in METRICS or METRICS[run.ranked_by].direction != "higher":
         ranking = [name for name, metric in METRICS.items() if metric.direction == "higher"]
         raise HarnessError(f"--ranked-by got '{run.ranked_by}', expected one of {', '.join(ranking)}")
+    check_cache()
     named = datasets(manager)
     data = limited(load(run.dataset, _load_options(run), named), run.limit)
     template = read_template(run.chat_template) if run.chat_template else ""

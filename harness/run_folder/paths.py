@@ -39,7 +39,7 @@ def cache_folder() -> Path:
     """Return where nano models and reference log-probs are kept: HARNESS_CACHE, or the user's cache folder."""
     named = os.environ.get("HARNESS_CACHE")
     if named:
-        return Path(named)
+        return Path(named).expanduser()
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "preference-harness"
 
 

@@ -21,6 +21,7 @@ from harness.logps import cpu_matmul
 from harness.logps.response_logps import plain_logps, response_logps
 from harness.models.load import load_tokenizer, start_checkpoint
 from harness.models.start import StartCheckpoint, StartRequest
+from harness.models.window import window_of
 from harness.planning.budget import Budget, Cost, Plan, loss_flops, plan, uses_reference
 from harness.planning.events import Phase, Tell
 from harness.planning.grid import Cell
@@ -67,7 +68,8 @@ class Prepared:
         """A mismatched response of each training pair, as ids; drawn when the first loss needs it, the same for all."""
         run = self.job.run
         names = [pair.prompt_id for pair in self.pairs]
-        return mismatched(self.tokens.pairs, names, run.settings.max_length, run.data_seed)
+        most = min(run.settings.max_length, window_of(self.start.folder) or run.settings.max_length)
+        return mismatched(self.tokens.pairs, names, most, run.data_seed)
 
 
 def prepare(job: Job, tell: Tell) -> Prepared:
@@ -94,7 +96,7 @@ def prepare(job: Job, tell: Tell) -> Prepared:
     held = held_out(tokenizer, job.dataset, run.evaluate_on, limits, lenient=run.lenient)
     for line in _what_became_of_rows(tokens, held, run.evaluate_on, limits):
         tell(Phase(text=line))
-    return Prepared(
+    prepared = Prepared(
         job=job,
         start=start,
         pairs=tuple(job.dataset.train[index] for index in tokens.kept),
@@ -104,6 +106,8 @@ def prepare(job: Job, tell: Tell) -> Prepared:
         token_seconds=time.perf_counter() - made,
         template_day=template_day(tokenizer),
     )
+    require_window(prepared)
+    return prepared
 
 
 def _what_became_of_rows(tokens: TokenisedPairs, held: HeldOut, split: str, limits: Limits) -> Iterator[str]:
@@ -141,6 +145,21 @@ def require_same_start(job: Job, start: StartCheckpoint) -> None:
 def pair_tokens(prepared: Prepared) -> list[int]:
     """Return the tokens of each training pair: prompt + chosen and prompt + rejected."""
     return [2 * len(pair.prompt_ids) + len(pair.chosen_ids) + len(pair.rejected_ids) for pair in prepared.tokens.pairs]
+
+
+def require_window(prepared: Prepared) -> None:
+    """Raise `HarnessError` where a sequence is longer than the context window that the model's config states."""
+    job, window = prepared.job, window_of(prepared.start.folder)
+    lengths = [len(request.prompt) + len(request.response) for request in prepared.held_out.requests]
+    for pair in prepared.tokens.pairs:
+        lengths.append(len(pair.prompt_ids) + max(len(pair.chosen_ids), len(pair.rejected_ids)))
+    if window is not None and max(lengths) > window:
+        longer = sum(length > window for length in lengths)
+        raise HarnessError(
+            f"{job.model} takes at most {window} tokens, its context window, and {longer} of {len(lengths)} sequences "
+            f"of the data have more, up to {max(lengths)}: got --max-length {job.run.settings.max_length}, expected at "
+            f"most {window}; give --max-length {window}, or name a model with a wider window"
+        )
 
 
 def mismatched_tokens(prepared: Prepared) -> list[int]:
