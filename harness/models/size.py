@@ -145,8 +145,8 @@ def _of_hub(name: str) -> ModelShape | None:
     if why_no_answer(name, HUB_WAIT):
         return None
     try:
-        weights = HfApi().model_info(name, timeout=HUB_WAIT).safetensors
+        parameters = sum(HfApi().get_safetensors_metadata(name).parameter_count.values())  # reads headers alone
         file = Path(hf_hub_download(name, "config.json", etag_timeout=HUB_WAIT))
     except Exception:  # gated, gone or cut off, each with its own type: told when the model is fetched
         return None
-    return _of_config(file, weights.total) if weights else None
+    return _of_config(file, parameters)
