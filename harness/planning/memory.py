@@ -48,7 +48,8 @@ def activation_bytes(shape: ModelShape, tokens: int, rows: int, longest: int, dt
     Per token and layer, of a Llama: 12 widths (of each of two norms its input in fp32, that divided by its size, and
     its output; query, key, value, and what attention gives, once more for the product after it) and 4 inner widths
     (gate, its activation, up, their product); and of attention the weights of all heads, of `rows` rows. Counted with
-    `saved_tensors_hooks`; in bf16 all but the norms is half as large.
+    `saved_tensors_hooks`; in bf16 all but the norms is half as large. With the weights that is 3.5 GB for 4 pairs of
+    200 tokens under SmolLM2-135M in fp32, and 1.9 GB with LoRA; measured were 3.6 and 2.2 GB.
     """
     attention = shape.heads * rows * longest * longest * BYTES[dtype]
     norms, others = 4 * 6 * shape.width, BYTES[dtype] * (2 * shape.width + 3 * shape.query_width + shape.key_width)
