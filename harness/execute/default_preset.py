@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from harness.api import HarnessError
 from harness.execute.preflight import check_model
 from harness.models.size import shape_of
+from harness.planning.model_shape import count_in_words
 from harness.planning.presets import NAMED, PRESETS, preset_of_size, start_preset
 from harness.planning.run_file import Run
 
@@ -30,7 +31,9 @@ def _parameters(name: str) -> int:
     check_model(name)
     shape = shape_of(name)
     if shape is None:
-        sizes = ", ".join(f"{each.name} (up to {each.up_to / 1e6:g}M)" for each in PRESETS.values() if each.up_to)
+        sizes = ", ".join(
+            f"{each.name} (up to {count_in_words(each.up_to)})" for each in PRESETS.values() if each.up_to
+        )
         raise HarnessError(
             f"got model '{name}', whose number of parameters is not known before it is fetched, expected --preset: "
             f"one of {sizes} or paper (larger); give it"

@@ -9,7 +9,7 @@ from pathlib import Path
 from harness.models.hub import is_gguf
 from harness.models.size import shape_of
 from harness.models.smollm2 import HUB_ID, WHEEL
-from harness.planning.model_shape import ModelShape
+from harness.planning.model_shape import ModelShape, count_in_words
 from harness.planning.presets import SMOLLM2, preset_of_size, start_preset
 from harness.planning.rates import NANO_PARAMETERS
 from harness.planning.run_file import Run
@@ -41,7 +41,9 @@ def models_in_words(run: Run) -> list[str]:
     shapes = [shape_in(run, model) for model in brought]
     for model, shape in zip(brought, shapes, strict=True):
         name = run.start or model
-        size = "size not known before it is loaded" if shape is None else f"{shape.parameters / 1e6:.3g}M parameters"
+        size = (
+            "size not known before it is loaded" if shape is None else f"{count_in_words(shape.parameters)} parameters"
+        )
         lines.append(f"{model}{f', from {name}' if run.start else ''} ({_kind(name)}, {size}: trained as it is)")
     if brought:
         lines.append(_settings_of(run, [shape for shape in shapes if shape is not None]))
@@ -52,7 +54,9 @@ def _settings_of(run: Run, shapes: Sequence[ModelShape]) -> str:
     """Return which preset the settings of brought models are of, and why."""
     settings, largest = run.settings, max((shape.parameters for shape in shapes), default=0)
     if largest and preset_of_size(largest) == settings.name:
-        reach = f"of up to {settings.up_to / 1e6:g}M parameters" if settings.up_to else "larger than those of medium"
+        reach = (
+            f"of up to {count_in_words(settings.up_to)} parameters" if settings.up_to else "larger than those of medium"
+        )
         return f"settings of the preset {settings.name}, which is for models {reach}; --preset names another"
     return f"settings of the preset {settings.name}, as asked, whatever the size"
 

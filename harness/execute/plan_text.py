@@ -91,7 +91,7 @@ def _estimates(campaign: Campaign, todo: Sequence[Cell]) -> list[str]:
         f"about {sum(cost.tokens for cost in costs) / 1e6:.2f} M tokens, {sum(cost.flops for cost in costs):.2g} FLOPs"
     )
     lines += [
-        f"Estimate  {counted}, from {CHARACTERS_PER_TOKEN} characters per token; these are estimates:",
+        f"Estimate  {counted}, from {CHARACTERS_PER_TOKEN} characters per token; estimates, as are these:",
         f"Time      {time_in_words(run, works, tokens)}",
         f"Memory    {_memory(run, works, tokens)}",
         f"Disk      {_disk(campaign, works)}",

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from harness.execute import workers
 from harness.execute.time_left import clock
 from harness.planning.estimates import Estimate, Visits
-from harness.planning.model_shape import ModelShape
+from harness.planning.model_shape import ModelShape, count_in_words
 from harness.planning.rates import Rate, measured_rate, read_rate
 from harness.planning.run_file import Run
 from harness.run_folder.paths import cache_folder
@@ -38,7 +38,7 @@ def time_in_words(run: Run, works: Sequence[Work], tokens: Visits) -> str:
     """Return what is said of the time that cells take, from the start of the run to its boards."""
     rates = {work.shape: _rate(run, work.shape) for work in works}
     if any(rate is None for rate in rates.values()):
-        sizes = ", ".join(f"{shape.parameters / 1e6:.3g}M" for shape, rate in rates.items() if rate is None)
+        sizes = ", ".join(count_in_words(shape.parameters) for shape, rate in rates.items() if rate is None)
         return f"not known: no earlier run on this machine trained models of about {sizes} parameters so"
     known = [(work, rate) for work in works if (rate := rates[work.shape]) is not None]
     at_once = min(workers.count(run), os.cpu_count() or 1)

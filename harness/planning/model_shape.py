@@ -47,3 +47,8 @@ class ModelShape:
             vocabulary=VOCABULARY,
             window=window,
         )
+
+
+def count_in_words(parameters: int) -> str:
+    """Return a number of parameters as `31.3M` or `8.03B`."""
+    return f"{parameters / 1e9:.3g}B" if parameters >= 1e9 else f"{parameters / 1e6:.3g}M"

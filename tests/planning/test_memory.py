@@ -9,7 +9,7 @@ from harness.planning.model_shape import ModelShape
 from harness.planning.run_file import make_run
 
 SHAPE = ModelShape(
-    parameters=1000, layers=2, width=64, inner=160, heads=4, query_width=64, key_width=32, vocabulary=500
+    parameters=1000, layers=2, width=64, inner=512, heads=4, query_width=64, key_width=32, vocabulary=500
 )
 PROMPT, ANSWER, PAIRS = 20, 60, 4
 
@@ -54,10 +54,10 @@ def kept_by_torch(dtype: str) -> int:
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_activations_are_estimated_within_a_fifth_of_what_torch_keeps(dtype: str) -> None:
+def test_activations_are_estimated_within_15_percent_of_what_torch_keeps(dtype: str) -> None:
     tokens = PAIRS * (PROMPT + 2 * ANSWER)
     estimated = activation_bytes(SHAPE, tokens, 2 * PAIRS, PROMPT + ANSWER, dtype)
-    assert estimated == pytest.approx(kept_by_torch(dtype), rel=0.2)
+    assert estimated == pytest.approx(kept_by_torch(dtype), rel=0.15)
 
 
 def test_full_training_has_16_bytes_a_parameter_and_bf16_a_copy_of_2() -> None:
