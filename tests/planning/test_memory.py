@@ -11,7 +11,7 @@ from harness.planning.run_file import make_run
 SHAPE = ModelShape(
     parameters=1000, layers=2, width=64, inner=512, heads=4, query_width=64, key_width=32, vocabulary=500
 )
-PROMPT, ANSWER, PAIRS = 20, 60, 4
+PROMPT, ANSWER, PAIRS = 20, 200, 2
 
 
 def kept_by_torch(dtype: str) -> int:
