@@ -60,8 +60,8 @@ def _renamed(_context: Any, _option: Any, given: bool) -> None:
 )
 @click.option(
     "--preset",
-    help="nano (made on the spot, CPU), small (pretrained, CPU) or paper (the papers' checkpoints, GPU)  "
-    "[nano; small for smollm2]",
+    help="nano (made on the spot, CPU), tiny, small, medium (by size) or paper (the papers' checkpoints, GPU)  "
+    "[nano; of models that are brought, by their size]",
 )
 @click.option("--budget", help="pairs=N, tokens=N, steps=N, flops=N or seconds=N, the same for every loss")
 @click.option("--seeds", callback=_seeds, help="One training per seed, each in its own order of pairs: 0,1,2  [0]")

@@ -18,6 +18,7 @@ import pytest
 from harness.api import Loss, PairLogps, ResponseLogps, hookspecs
 from harness.cli import cli
 from harness.manager import losses, plugin_manager
+from harness.planning.presets import LEARNING_RATES, PRESETS
 from harness.planning.run_file import Run
 from harness.plugin_tools.catalogue import catalogue, paragraphs
 
@@ -38,6 +39,30 @@ def verbs(group: click.Group, prefix: str = "harness") -> list[str]:
 @pytest.mark.parametrize("verb", verbs(cli))
 def test_every_verb_stands_in_the_readme(verb: str) -> None:
     assert verb in README
+
+
+def test_the_readme_has_the_settings_of_every_preset() -> None:
+    rows = [line.strip("| ").split(" | ") for line in README.splitlines() if re.match(r"\| `\w+` \| [\d,]+ \|", line)]
+    said = {
+        name.strip("`"): (
+            f"pairs={pairs.replace(',', '')}",
+            int(step),
+            [int(length) for length in lengths.split(", ")],
+            {"fp32": "float32", "bf16": "bfloat16"}[dtype],
+            (float(full), float(lora)),
+        )
+        for name, pairs, step, lengths, dtype, full, lora in rows
+    }
+    assert said == {
+        name: (
+            preset.budget,
+            preset.batch_pairs,
+            [preset.max_length, preset.max_prompt],
+            preset.dtype,
+            LEARNING_RATES[name],
+        )
+        for name, preset in PRESETS.items()
+    }
 
 
 def test_every_command_and_option_has_its_help() -> None:

@@ -3,59 +3,62 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
-from harness.api import HarnessError
-from harness.models.hub import count_parameters, is_gguf
+from harness.models.hub import is_gguf
+from harness.models.size import shape_of
 from harness.models.smollm2 import HUB_ID, WHEEL
-from harness.planning.presets import PRESETS, SMOLLM2, start_preset
+from harness.planning.model_shape import ModelShape, count_in_words
+from harness.planning.presets import SMOLLM2, preset_of_size, start_preset
 from harness.planning.rates import NANO_PARAMETERS
 from harness.planning.run_file import Run
 
-NAMED_PARAMETERS = {
-    "qwen": 494_000_000,
-    "gemma": 2_614_000_000,
-    "mistral": 7_242_000_000,
-    "llama": 8_030_000_000,
-    SMOLLM2: 134_515_008,
-}
-"""Parameters of the checkpoints of the preset `paper` and of smollm2, from their model cards."""
+NANO = ModelShape(
+    parameters=NANO_PARAMETERS, layers=3, width=128, inner=384, heads=4, query_width=128, key_width=64, vocabulary=4096
+)
+"""Of models made here, roughly."""
 
 
-def parameters_of(model: str, run: Run) -> int | None:
-    """Return how many parameters a model has: a folder's by its weight files, else by the name; None if unknown."""
+def shape_in(run: Run, model: str) -> ModelShape | None:
+    """Return the sizes of a model of a run: by its files, else usual ones for the size in its name; None if unknown."""
+    if start_preset(model, run.preset, run.start) == "nano":
+        return NANO
     name = run.start or model
-    if name in NAMED_PARAMETERS:
-        made_here = start_preset(model, run.preset, run.start) == "nano"
-        return NANO_PARAMETERS if made_here else NAMED_PARAMETERS[name]
-    folder = Path(name).expanduser()
-    if folder.is_dir():
-        try:
-            return count_parameters(folder) or None
-        except (HarnessError, OSError, ValueError):  # told when the model is loaded
-            return None
-    size = re.search(r"(\d+(?:\.\d+)?)\s*([bBmM])(?![a-zA-Z])", name)
-    return int(float(size[1]) * {"b": 1e9, "m": 1e6}[size[2].lower()]) if size else None
+    shape = shape_of(name)
+    said = re.search(r"(\d+(?:\.\d+)?)\s*([bBmM])(?![a-zA-Z])", name)
+    if shape is None and said:
+        return ModelShape.of_parameters(int(float(said[1]) * {"b": 1e9, "m": 1e6}[said[2].lower()]))
+    return shape
 
 
 def models_in_words(run: Run) -> list[str]:
-    """Return what the models of a run are, one or more on a line, and whose learning rate they are trained at."""
+    """Return what the models of a run are, one or more on a line, and whose settings they have."""
     settings = run.settings
     brought = [model for model in run.models if start_preset(model, run.preset, run.start) == "custom"]
     of_preset = [model for model in run.models if model not in brought]
     lines = [f"{', '.join(of_preset)} ({settings.name} preset: {settings.note})"] if of_preset else []
-    for model in brought:
-        name, count = run.start or model, parameters_of(model, run)
-        kind = _kind(name)
-        size = "size not known before it is loaded" if count is None else f"{count / 1e6:.3g}M parameters"
-        lines.append(f"{model}{f', from {name}' if run.start else ''} ({kind}, {size}: trained as it is)")
-    if brought and run.preset != "paper" and run.learning_rate is None:
-        nano = f": the nano preset's, {PRESETS['nano'].learning_rate:g}, is for models made here"
-        why = nano if run.preset == "nano" else ""
-        lines.append(
-            f"learning rate {settings.learning_rate:g} is that of the preset paper{why}; --learning-rate sets another"
+    shapes = [shape_in(run, model) for model in brought]
+    for model, shape in zip(brought, shapes, strict=True):
+        name = run.start or model
+        size = (
+            "size not known before it is loaded" if shape is None else f"{count_in_words(shape.parameters)} parameters"
         )
+        lines.append(f"{model}{f', from {name}' if run.start else ''} ({_kind(name)}, {size}: trained as it is)")
+    if brought:
+        lines.append(_settings_of(run, [shape for shape in shapes if shape is not None]))
     return lines
+
+
+def _settings_of(run: Run, shapes: Sequence[ModelShape]) -> str:
+    """Return which preset the settings of brought models are of, and why."""
+    settings, largest = run.settings, max((shape.parameters for shape in shapes), default=0)
+    if largest and preset_of_size(largest) == settings.name:
+        reach = (
+            f"of up to {count_in_words(settings.up_to)} parameters" if settings.up_to else "larger than those of medium"
+        )
+        return f"settings of the preset {settings.name}, which is for models {reach}; --preset names another"
+    return f"settings of the preset {settings.name}, as asked, whatever the size"
 
 
 def _kind(name: str) -> str:

@@ -2,26 +2,17 @@
 
 from __future__ import annotations
 
-import math
-import os
 from collections.abc import Sequence
 
 from harness.execute import workers
 from harness.execute.campaign import Campaign
-from harness.execute.model_facts import models_in_words, parameters_of
-from harness.execute.time_left import clock
+from harness.execute.model_facts import models_in_words, shape_in
+from harness.execute.plan_time import Work, time_in_words
 from harness.execute.tuning import Tuning, Unfinished
-from harness.planning.estimates import CHARACTERS_PER_TOKEN, estimates, visits
+from harness.planning.estimates import CHARACTERS_PER_TOKEN, Visits, estimates, visits
 from harness.planning.grid import Cell
-from harness.planning.rates import NANO_PARAMETERS, Rate, read_rate
-from harness.run_folder.paths import cache_folder
-
-RUNTIME_BYTES = 1.2e9
-"""Memory of one worker before any weights: torch, transformers and the engine."""
-STEADY = 2.0
-"""How many times as long as the least time the most may be for one number to be said of both."""
-BYTES_PER_PARAMETER = {"full": 16, "lora": 4}
-"""Memory of training by adapter: fp32 weights, gradients and AdamW's two moments; with LoRA little but the weights."""
+from harness.planning.memory import kept_bytes, needed_memory
+from harness.planning.run_file import Run
 
 
 def plan_text(campaign: Campaign, tuning: Tuning | None, unfinished: Unfinished) -> str:
@@ -37,6 +28,7 @@ def plan_text(campaign: Campaign, tuning: Tuning | None, unfinished: Unfinished)
         *(f"          {note}" for note in campaign.dataset.notes),
         f"Budget    {settings.budget} per cell, {settings.batch_pairs} pairs per step, "
         f"learning rate {settings.learning_rate:g} for every loss, {run.adapter} fine-tuning, {settings.dtype}",
+        f"Lengths   up to {settings.max_length} tokens of prompt and response, {settings.max_prompt} of the prompt",
         f"Scorer    {campaign.scorer.source.name}"
         + (" (installed; tried when the run starts)" if campaign.scorer.source.untried() else ""),
         f"Cells     {len(campaign.cells)} = {len(labels)} losses x {len(run.models)} models x {len(run.seeds)} seeds; "
@@ -79,58 +71,53 @@ def warnings(campaign: Campaign) -> list[str]:
 
 def _estimates(campaign: Campaign, todo: Sequence[Cell]) -> list[str]:
     """Return the lines on what the unfinished cells will take; none where there is nothing to compute."""
-    settings = campaign.run.settings
+    run = campaign.run
     if not todo:
         return []
-    sizes = {model: parameters_of(model, campaign.run) for model in campaign.run.models}
-    known = [cell for cell in todo if sizes[cell.model]]
-    tokens_of = visits(campaign.dataset)
-    costs = estimates(campaign.run, tokens_of, ((cell, sizes[cell.model] or NANO_PARAMETERS) for cell in known))
+    shapes = {model: shape for model in run.models if (shape := shape_in(run, model)) is not None}
+    known = [cell for cell in todo if cell.model in shapes]
+    tokens = visits(campaign.dataset, run)
+    costs = estimates(run, tokens, ((cell, shapes[cell.model].parameters) for cell in known))
     if not costs:
         return ["Estimate  none: the size of these models is not known before they are loaded"]
+    works = [
+        Work(model=cell.model, shape=shapes[cell.model], cost=cost) for cell, cost in zip(known, costs, strict=True)
+    ]
     epochs = costs[0].plan.epochs
-    repeats = epochs is not None and epochs > 1
-    lines = (
-        [f"Epochs    {epochs:.2f}: the budget is larger than the data, so pairs are seen more than once"]
-        if repeats
-        else []
+    lines = []
+    if epochs is not None and epochs > 1:
+        lines = [f"Epochs    {epochs:.2f}: the budget is larger than the data, so pairs are seen more than once"]
+    counted = (
+        f"about {sum(cost.tokens for cost in costs) / 1e6:.2f} M tokens, {sum(cost.flops for cost in costs):.2g} FLOPs"
     )
-    tokens, flops = sum(cost.tokens for cost in costs), sum(cost.flops for cost in costs)
-    largest = max(sizes[cell.model] or 0 for cell in known)
-    side_by_side = workers.count(campaign.run)
-    memory = side_by_side * (RUNTIME_BYTES + largest * BYTES_PER_PARAMETER[campaign.run.adapter])
-    if settings.budget.startswith("seconds"):
-        seconds, basis = float(settings.budget.partition("=")[2]) * len(todo), "of training alone, by the budget"
-        lines.append(
-            f"Estimate  about {clock(seconds / side_by_side)} ({basis}); about {memory / 1e9:.1f} GB of memory"
-        )
-        return lines
-    lines.append(
-        f"Estimate  about {tokens / 1e6:.2f} M tokens, {flops:.2g} FLOPs, "
-        f"{_time(campaign, [(sizes[cell.model] or 0, cost.flops) for cell, cost in zip(known, costs, strict=True)])}, "
-        f"{memory / 1e9:.1f} GB of memory plus activations; "
-        f"estimates, from {CHARACTERS_PER_TOKEN} characters per token"
-    )
+    lines += [
+        f"Estimate  {counted}, from {CHARACTERS_PER_TOKEN} characters per token; estimates, as are these:",
+        f"Time      {time_in_words(run, works, tokens)}",
+        f"Memory    {_memory(run, works, tokens)}",
+        f"Disk      {_disk(campaign, works)}",
+    ]
     if len(known) < len(todo):
         lines.append(f"          without {len(todo) - len(known)} cells of models whose size is not known")
     return lines
 
 
-def _time(campaign: Campaign, cells: Sequence[tuple[int, float]]) -> str:
-    """Return what is said of the time that cells of these parameters and FLOPs take."""
-    rates = {size: read_rate(cache_folder(), campaign.run, size) for size, _ in cells}
-    measured: list[Rate] = [rate for rate in rates.values() if rate is not None]
-    if len(measured) < len(rates):
-        sizes = ", ".join(f"{size / 1e6:.3g}M" for size, rate in rates.items() if rate is None)
-        return f"time not known: no earlier run on this machine trained models of about {sizes} parameters so"
-    known = [(flops, rate) for size, flops in cells if (rate := rates[size]) is not None]
-    at_once = min(workers.count(campaign.run), os.cpu_count() or 1)
-    source = "; ".join(dict.fromkeys(rate.source for rate in measured))
-    least = sum(flops / rate.fastest for flops, rate in known) / at_once
-    most = sum(flops / rate.slowest for flops, rate in known) / at_once
-    if most > STEADY * least:
-        return f"{clock(least)} to {clock(most)} of training ({source}, which varied)"
-    return f"{clock(math.sqrt(least * most))} of training ({source})"
+def _memory(run: Run, works: Sequence[Work], tokens: Visits) -> str:
+    """Return what is said of the memory: of all models that are computed side by side."""
+    side_by_side, shapes = workers.count(run), {work.model: work.shape for work in works}.values()
+    each = max(needed_memory(run, shape, tokens.packed, tokens.longest) for shape in shapes)
+    how = f"{run.settings.micro_pairs} pairs at once, the longest of them; --micro-pairs changes it, and no result"
+    return f"up to {side_by_side * each / 1e9:.1f} GB, with {how}"
+
+
+def _disk(campaign: Campaign, works: Sequence[Work]) -> str:
+    """Return what is said of the disk: the weights of a model's cells are there until all of them are scored."""
+    by_model: dict[str, float] = {}
+    for work in works:
+        by_model[work.model] = by_model.get(work.model, 0.0) + kept_bytes(campaign.run, work.shape)
+    if campaign.resolved.keep_checkpoints:
+        return f"{sum(by_model.values()) / 1e9:.2g} GB for good, the trained weights of {len(works)} cells"
+    at_once = sorted(by_model.values())[-workers.count(campaign.run) :]
+    return f"up to {sum(at_once) / 1e9:.2g} GB, of trained weights that are deleted when scored; what stays is some MB"
 
 
 def _headed(title: str, lines: Sequence[str]) -> list[str]:

@@ -10,8 +10,8 @@ from pathlib import Path
 from harness.api import Dataset, HarnessError
 from harness.models.families import FAMILIES, named
 from harness.models.hub import is_gguf
-from harness.planning.presets import SMOLLM2, start_preset
-from harness.planning.run_file import Run, make_run
+from harness.planning.presets import SMOLLM2
+from harness.planning.run_file import Run
 from harness.run_folder.facts import BoardKey
 from harness.run_folder.full_disk import is_full
 from harness.run_folder.manifest import read_manifest
@@ -33,19 +33,6 @@ def check_model(model: str) -> None:
         f"--models got '{model}', expected {named()}, a hub id such as org/name, a local folder with a config.json, "
         "or a .gguf file"
     )
-
-
-def check_learning_rate(run: Run) -> None:
-    """Raise `HarnessError` where no learning rate is given and the models do not share that of a preset."""
-    made = [model for model in run.models if start_preset(model, run.preset, run.start) == "nano"]
-    brought = [model for model in run.models if model not in made]
-    if run.learning_rate is None and made and brought:
-        nano, paper = (make_run({"preset": name, "adapter": run.adapter}).settings for name in ("nano", "paper"))
-        raise HarnessError(
-            f"--models got {', '.join(made)}, made here, beside {', '.join(brought)}, which are not: by default these "
-            f"train at learning rates {nano.learning_rate:g} and {paper.learning_rate:g}, and a run has one; give "
-            "--learning-rate, or make two runs"
-        )
 
 
 def check_data(data: Dataset, run: Run) -> None:

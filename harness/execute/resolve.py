@@ -9,7 +9,8 @@ from typing import Any
 from harness.api import Dataset, HarnessError, LoadOptions
 from harness.data.sources import load
 from harness.data.template_file import read_template, template_key
-from harness.execute.preflight import check_cache, check_learning_rate, check_model
+from harness.execute.default_preset import default_preset, within_windows
+from harness.execute.preflight import check_cache, check_model
 from harness.manager import Manager, datasets, losses, plugin_manager, resolver
 from harness.planning.budget import Budget
 from harness.planning.estimates import estimates, visits
@@ -39,9 +40,16 @@ class Resolved:
 
 
 def run_values(path: Path | None, flags: dict[str, Any]) -> Run:
-    """Return the run of a file and flags; a flag that was given wins over the file."""
+    """Return the run of a file and flags; a flag that was given wins over the file.
+
+    Without a preset it has the one that suits its models.
+    """
     values = read_run(path) if path else {}
-    return make_run(values | {name: value for name, value in flags.items() if value is not None})
+    values |= {name: value for name, value in flags.items() if value is not None}
+    models = values.get("models", ("qwen",))
+    if "preset" not in values and isinstance(models, list | tuple) and all(isinstance(m, str) for m in models):
+        values["preset"] = default_preset(models, values.get("start"))
+    return within_windows(make_run(values))
 
 
 def resolve(run: Run, output: Path | None, keep_checkpoints: bool) -> Resolved:
@@ -54,7 +62,6 @@ def resolve(run: Run, output: Path | None, keep_checkpoints: bool) -> Resolved:
     systems = select(run.plugins, list(known), resolver(manager))
     for model in run.models:
         check_model(model)
-    check_learning_rate(run)
     Budget.parse(run.settings.budget)
     if run.ranked_by not in METRICS or METRICS[run.ranked_by].direction != "higher":
         ranking = [name for name, metric in METRICS.items() if metric.direction == "higher"]
@@ -67,7 +74,7 @@ def resolve(run: Run, output: Path | None, keep_checkpoints: bool) -> Resolved:
         run = run.on(chat_template=template_key(template))
     grid = cells(run.models, systems, run.seeds)
     # raises where the budget or the data cannot make one step; in tokens and FLOPs this is an estimate
-    estimates(run, visits(data), ((cell, 1_000_000) for cell in grid))
+    estimates(run, visits(data, run), ((cell, 1_000_000) for cell in grid))
     run, folder = (run, output or RUNS / run.short_hash()) if run.dataset in named else _by_content(run, data, output)
     return Resolved(
         run=run,

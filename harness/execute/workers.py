@@ -46,7 +46,7 @@ def context(*, vllm: bool = False) -> ForkServerContext | SpawnContext:
 
     `vllm`: vLLM is among the imports.
     """
-    if sys.platform != "linux" or _may_have_gpu():
+    if sys.platform != "linux" or may_have_gpu():
         return multiprocessing.get_context("spawn")
     forking = multiprocessing.get_context("forkserver")
     try:
@@ -104,13 +104,13 @@ def _same_imports() -> Iterator[None]:
                 os.environ[name] = value
 
 
-def _may_have_gpu() -> bool:
+def may_have_gpu() -> bool:
     """Return whether there may be a GPU, without asking torch, whose import takes longer than all of a plan."""
     return os.environ.get("CUDA_VISIBLE_DEVICES") != "" and any(any(Path("/dev").glob(name)) for name in GPU_FILES)
 
 
 def _has_gpu() -> bool:
-    if not _may_have_gpu():
+    if not may_have_gpu():
         return False
     import torch
 

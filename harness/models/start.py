@@ -34,7 +34,7 @@ class StartRequest:
     model: str
     """A family's name, `smollm2`, a hub id, a local folder or a GGUF file."""
     preset: str
-    """`nano`, `small` or `paper`."""
+    """That of the run."""
     dataset: Dataset
     """What is fine-tuned on, where the checkpoint is made or fine-tuned here."""
     limits: Limits
@@ -68,7 +68,7 @@ class StartCheckpoint:
     family: str
     """`qwen`, `gemma`, `mistral`, `llama`, or the config's model_type for another architecture."""
     preset: str
-    """`nano`, `small`, `paper` or `custom`."""
+    """`nano`, `tiny`, `small`, `medium`, `paper`, or `custom` for a model that somebody brought."""
     id: str
     """What it is: a hub id, a path, `<wheel>/<file in it>`, or `nano-<family>`."""
     revision: str

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from harness.api import Dataset
+from harness.api import Dataset, Message, Pair
 from harness.planning.budget import Budget, Cost, Plan, loss_flops, plan
 from harness.planning.grid import Cell
 from harness.planning.run_file import Run
@@ -15,12 +15,18 @@ CHARACTERS_PER_TOKEN = 3.5
 
 @dataclass(frozen=True, kw_only=True)
 class Visits:
-    """The estimated tokens of one visit of each training pair."""
+    """The estimated tokens of one visit of each training pair, and of the held-out responses."""
 
     pairs: list[int]
-    """Prompt + chosen and prompt + rejected."""
+    """Prompt + chosen and prompt + rejected: what a pair is said to cost."""
     mismatched: list[int]
     """Prompt + a response to another prompt, of mean length."""
+    packed: list[int]
+    """Prompt, chosen and rejected: what is computed, since a prompt goes through the model once for both."""
+    longest: int
+    """Of the longest prompt + response."""
+    held_out: int
+    """Every prompt and every response that is scored, once."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,17 +38,37 @@ class Estimate:
     flops: float
 
 
-def visits(data: Dataset) -> Visits:
-    """Return the estimated tokens of the training pairs: by their characters, and a few for the chat template."""
-    prompts = [sum(len(turn.content) for turn in pair.context) for pair in data.train]
-    answers = [len(pair.chosen) + len(pair.rejected) for pair in data.train]
-    mean = sum(answers) / max(2 * len(answers), 1)
+def visits(data: Dataset, run: Run) -> Visits:
+    """Return the estimated tokens: by characters, cut to the longest length, and a few for the chat template."""
+    longest, longest_prompt = run.settings.max_length, run.settings.max_prompt
+
+    def prompt_of(context: Sequence[Message]) -> float:
+        return min(sum(len(turn.content) for turn in context) / CHARACTERS_PER_TOKEN, longest_prompt)
+
+    def answer(prompt: float, characters: float) -> float:
+        return min(characters / CHARACTERS_PER_TOKEN, longest - prompt)
+
+    prompts = [prompt_of(pair.context) for pair in data.train]
+    sides = [
+        (answer(prompt, len(pair.chosen)), answer(prompt, len(pair.rejected)))
+        for prompt, pair in zip(prompts, data.train, strict=True)
+    ]
+    mean = sum(map(sum, sides)) / max(2 * len(sides), 1)
+    held = {pair.context: set[str]() for pair in _held_out(data, run)}
+    for pair in _held_out(data, run):
+        held[pair.context] |= {pair.chosen, pair.rejected}
+    asked = [(prompt_of(context), responses) for context, responses in held.items()]
     return Visits(
-        pairs=[
-            int((2 * prompt + both) / CHARACTERS_PER_TOKEN) + 8 for prompt, both in zip(prompts, answers, strict=True)
-        ],
-        mismatched=[int((prompt + mean) / CHARACTERS_PER_TOKEN) + 4 for prompt in prompts],
+        pairs=[int(2 * prompt + sum(both)) + 8 for prompt, both in zip(prompts, sides, strict=True)],
+        mismatched=[int(prompt + mean) + 4 for prompt in prompts],
+        packed=[int(prompt + sum(both)) + 8 for prompt, both in zip(prompts, sides, strict=True)],
+        longest=int(max((prompt + max(both) for prompt, both in zip(prompts, sides, strict=True)), default=0)) + 4,
+        held_out=int(sum(prompt + sum(answer(prompt, len(text)) for text in texts) for prompt, texts in asked)),
     )
+
+
+def _held_out(data: Dataset, run: Run) -> Sequence[Pair]:
+    return (*data.test, *data.test_lenbalanced) if run.evaluate_on == "test" else data.dev
 
 
 def estimates(run: Run, tokens: Visits, cells: Iterable[tuple[Cell, int]]) -> list[Estimate]:

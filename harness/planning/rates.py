@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from harness.api import HarnessError
@@ -22,6 +25,15 @@ ASSUMED_FLOPS = 20e9
 """FLOP/s of one CPU core that training a nano model is assumed to reach where no earlier run here says better."""
 ALIKE = 2.0
 """A rate is taken for models of up to so many times as many parameters as the measured one, or as few."""
+REACHED = 0.9
+"""Share of the rate of bare matrix products that training, reference and scoring passes reach. Measured in fp32: 0.7 to
+1.4 on one core for Llamas of 10M to 135M parameters, 0.8 to 1.0 on two for SmolLM2-135M."""
+WIDE = 256
+"""Width from which it does; below, its share falls with the width."""
+WIDEST = 2048
+"""Products of wider layers are as fast as those of this width, and not timed for themselves."""
+MEASURE_LIMIT = 30.0
+"""Seconds after which timing them is given up."""
 KEPT = 5
 """Cells of one size whose rates are kept."""
 
@@ -35,6 +47,28 @@ class Rate:
     fastest: float
     source: str
     """Where the figure comes from, as the plan says it."""
+    computed: bool = False
+    """Whether it is of the products that are computed, and not of the FLOPs that a budget counts."""
+
+
+@cache
+def measured_rate(width: int, inner: int) -> Rate | None:
+    """Return the rate to expect of a model with layers so wide on all cores, from products of that size, timed now.
+
+    In fp32 products, whatever the dtype. None where they cannot be timed.
+    """
+    sizes = [str(min(width, WIDEST)), str(min(inner, 4 * WIDEST))]
+    one_thread = {f"{library}_NUM_THREADS": "1" for library in ("OPENBLAS", "MKL", "OMP", "VECLIB")}
+    command = [sys.executable, "-m", "harness.planning.product_speed", *sizes]
+    try:
+        done = subprocess.run(
+            command, env=os.environ | one_thread, capture_output=True, text=True, check=True, timeout=MEASURE_LIMIT
+        )
+        reached = float(done.stdout)
+    except (OSError, subprocess.SubprocessError, ValueError):
+        return None
+    rate = REACHED * min(1.0, width / WIDE) * reached * (os.cpu_count() or 1)
+    return Rate(slowest=rate, fastest=rate, source="by matrix products timed just now", computed=True)
 
 
 def read_rate(cache: Path, run: Run, parameters: int) -> Rate | None:

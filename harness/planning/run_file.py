@@ -6,6 +6,7 @@ import difflib
 import hashlib
 import json
 import tomllib
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -22,7 +23,7 @@ from pydantic import (
 )
 
 from harness.api import HarnessError
-from harness.planning.presets import PRESETS, Preset, default_preset, trains_pretrained
+from harness.planning.presets import LEARNING_RATES, PRESETS, Preset, PresetName
 from harness.run_folder.facts import BoardKey
 
 PROTOCOL = 1
@@ -44,8 +45,8 @@ class Run(BaseModel):
     """Families (qwen, gemma, mistral, llama), smollm2, hub ids, local folders or .gguf files."""
     dataset: str = "embedded"
     """`embedded`, `ultrafeedback`, a name that a plugin brings, a local folder or file, or `org/name` on the hub."""
-    preset: Literal["nano", "small", "paper"] = "nano"
-    """Where it is not given: `small` if the model is smollm2."""
+    preset: PresetName = "nano"
+    """Of models that are not made here: by their size, where it is not given; see `execute/default_preset.py`."""
     budget: str | None = None
     """`pairs=N`, `tokens=N`, `steps=N`, `flops=N` or `seconds=N`; None: the preset's."""
     seeds: tuple[Annotated[int, Field(ge=0)], ...] = (0,)
@@ -97,13 +98,6 @@ class Run(BaseModel):
     _template: str = PrivateAttr(default="")
     """What board keys call the chat template; "" where none is given."""
 
-    @model_validator(mode="before")
-    @classmethod
-    def _preset_of_the_models(cls, values: Any) -> Any:
-        if isinstance(values, dict) and "preset" not in values and isinstance(values.get("models"), list | tuple):
-            return values | {"preset": default_preset(values["models"])}
-        return values
-
     @field_validator("models", "seeds")
     @classmethod
     def _not_empty_or_doubled(cls, values: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -132,27 +126,21 @@ class Run(BaseModel):
 
     @property
     def settings(self) -> Preset:
-        """The settings of the preset, replaced where the run has its own.
-
-        The learning rate of `nano` is for models made here: a run with any other model has that of `paper`.
-        """
+        """The settings of the preset, replaced where the run has its own."""
         preset = PRESETS[self.preset]
-        rates = PRESETS["paper"] if trains_pretrained(self.models, self.preset, self.start) else preset
-        rate = rates.lora_learning_rate if self.adapter == "lora" else rates.learning_rate
+        rates = LEARNING_RATES[self.preset]
         batch = self.batch_pairs or preset.batch_pairs
         length = self.max_length or preset.max_length
-        return Preset(
-            name=preset.name,
+        return replace(
+            preset,
             budget=self.budget or preset.budget,
             batch_pairs=batch,
             micro_pairs=self.micro_pairs or min(preset.micro_pairs, batch),
-            learning_rate=self.learning_rate or rate,
-            lora_learning_rate=rates.lora_learning_rate,
+            learning_rate=self.learning_rate or (rates.lora if self.adapter == "lora" else rates.full),
             max_length=length,
             max_prompt=self.max_prompt or min(preset.max_prompt, length // 2),
             dtype=self.dtype or preset.dtype,
             cell_timeout=self.cell_timeout or preset.cell_timeout,
-            note=preset.note,
         )
 
     @property

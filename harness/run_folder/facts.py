@@ -58,7 +58,7 @@ class ModelFacts(Facts):
     name: str
     """As `--models` has it."""
     preset: str = ""
-    """`nano`, `small`, `paper` or `custom`."""
+    """`nano`, `tiny`, `small`, `medium`, `paper`, or `custom` for a model that somebody brought."""
     id: str | None = None
     """The hub id, folder or file it was made from."""
     revision: str | None = None

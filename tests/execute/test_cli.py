@@ -191,22 +191,35 @@ def a_folder(folder: Path, parameters: int) -> Path:
     return folder
 
 
-def test_the_plan_says_what_a_folder_is_and_at_which_rate_it_is_trained(harness: Any, tmp_path: Path) -> None:
+def test_the_plan_says_what_a_folder_is_and_which_settings_it_gets(harness: Any, tmp_path: Path) -> None:
     folder = a_folder(tmp_path / "mine", 31_300_000)
     asked = ("run", "--dry-run", "--plugins", "dpo", "--limit", "48", "--models")
     planned = harness(*asked, str(folder), HARNESS_CACHE=str(tmp_path / "cache"))
     assert planned.returncode == 0, planned.stderr
-    assert f"Models    {folder} (a local folder, 31.3M parameters: trained as it is)" in planned.stdout
-    assert "learning rate 5e-07 is that of the preset paper" in planned.stdout
-    assert "learning rate 5e-07 for every loss" in planned.stdout
+    for said in (
+        f"Models    {folder} (a local folder, 31.3M parameters: trained as it is)",
+        "settings of the preset small, which is for models of up to 500M parameters; --preset names another",
+        "Budget    pairs=128 per cell, 16 pairs per step, learning rate 1e-05 for every loss, full fine-tuning",
+        "Lengths   up to 384 tokens of prompt and response, 192 of the prompt",
+        "Disk      up to 0.13 GB, of trained weights",  # 31.3M x 4 bytes
+    ):
+        assert said in planned.stdout
+    assert "nano" not in planned.stdout.replace(str(folder), "")
     assert "made and fine-tuned on the spot" not in planned.stdout
-    assert "time not known: no earlier run on this machine trained models of about 31.3M parameters" in planned.stdout
-    refused = harness(*asked, f"qwen,{folder}")
+    assert re.search(r"Time      \d.* of training, .* of scoring, by matrix products timed just now", planned.stdout)
+
+
+def test_models_made_here_and_brought_ones_have_one_preset_only_where_it_is_named(harness: Any, tmp_path: Path) -> None:
+    folder = a_folder(tmp_path / "mine", 31_300_000)
+    asked = ("run", "--dry-run", "--plugins", "dpo", "--limit", "48", "--models", f"qwen,{folder}")
+    refused = harness(*asked)
     assert refused.returncode == 2
-    assert f"--models got qwen, made here, beside {folder}, which are not" in refused.stderr
-    both = harness(*asked, f"qwen,{folder}", "--learning-rate", "1e-4")
+    assert f"--models got qwen, made here by default, beside {folder}, which are not" in refused.stderr
+    both = harness(*asked, "--preset", "nano")
     assert "Models    qwen (nano preset" in both.stdout
     assert f"          {folder} (a local folder, 31.3M" in both.stdout
+    assert "settings of the preset nano, as asked, whatever the size" in both.stdout
+    assert "learning rate 0.001 for every loss" in both.stdout
 
 
 def test_a_full_disk_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
@@ -251,7 +264,7 @@ def test_a_line_of_progress_outside_ascii_is_printed_in_every_encoding() -> None
 
 @pytest.mark.parametrize(
     ("rates", "words"),
-    [([1e10, 1.5e10], "of training (at the rate of the last such cells"), ([1e9, 1e11], "which varied)")],
+    [([1e10, 1.5e10], "of scoring, at the rate of the last such cells"), ([1e9, 1e11], ", which varied")],
 )
 def test_the_plan_s_time_is_by_models_of_like_size_and_a_range_where_the_rate_varied(
     rates: list[float], words: str, harness: Any, tmp_path: Path
@@ -259,15 +272,17 @@ def test_the_plan_s_time_is_by_models_of_like_size_and_a_range_where_the_rate_va
     folder, cache = a_folder(tmp_path / "mine", 31_300_000), tmp_path / "cache"
     cache.mkdir()
     (cache / "rates.json").write_text(
-        json.dumps({"full float32, 8 pairs at once": {"30000000": rates, "1000000": [1.0]}})
+        json.dumps({"full float32, 4 pairs at once": {"30000000": rates, "1000000": [1.0]}})
     )
     asked = ("run", "--dry-run", "--plugins", "dpo", "--limit", "48", "--models", str(folder))
     planned = harness(*asked, HARNESS_CACHE=str(cache)).stdout
-    (line,) = (line for line in planned.splitlines() if line.startswith("Estimate"))
+    (counted,) = (line for line in planned.splitlines() if line.startswith("Estimate"))
+    (line,) = (line for line in planned.splitlines() if line.startswith("Time"))
     assert words in line
-    flops = float(line.split(" FLOPs")[0].rpartition(" ")[2])
-    said = re.search(r"FLOPs, (?:(\d+) h )?(\d+) min", line)
+    flops = float(counted.split(" FLOPs")[0].rpartition(" ")[2])
+    said = re.search(r"Time      (?:(\d+) h )?(\d+) min", line)
     assert said is not None
     seconds = 3600 * int(said[1] or 0) + 60 * int(said[2])
-    least, most = flops / max(rates), flops / min(rates)
-    assert least - 60 <= seconds <= most
+    # beside training: the start of the run, and 48 held-out pairs for the start and the trained model
+    least, most = (flops / rate for rate in (max(rates), min(rates)))
+    assert least - 60 <= seconds <= 2 * most + 60

@@ -22,6 +22,8 @@ from harness.planning.grid import Cell, System
 from harness.planning.run_file import make_run
 from harness.run_folder.manifest import write_manifest
 
+TOKENS = Visits(pairs=[100, 200], mismatched=[30, 50], packed=[80, 150], longest=110, held_out=0)
+
 
 def pair(name: str, prompt: int, chosen: int, rejected: int) -> Pair:
     """Return a pair of texts of so many characters."""
@@ -44,14 +46,14 @@ def flops_of(name: str, parameters: int = 10) -> float:
 def flops_under(loss: Loss, parameters: int = 10) -> float:
     run = make_run({"budget": "steps=1", "batch_pairs": 2, "micro_pairs": 1})
     cell = Cell(key="k", model="qwen", system=System(loss=loss, label=loss.name), seed=0)
-    (one,) = estimates(run, Visits(pairs=[100, 200], mismatched=[30, 50]), [(cell, parameters)])
+    (one,) = estimates(run, TOKENS, [(cell, parameters)])
     assert one.tokens == 300
     return one.flops
 
 
 def test_the_tokens_of_a_pair_are_its_characters_over_three_and_a_half_and_the_templates_own() -> None:
     data = Dataset(name="d", train=(pair("a", 70, 35, 105), pair("b", 0, 0, 0)), dev=(), test=())
-    found = visits(data)
+    found = visits(data, make_run({}))
     assert found.pairs == [2 * 20 + 10 + 30 + 8, 8]
     # mean response: (35 + 105 + 0 + 0) / 4 = 35 characters, 10 tokens
     assert found.mismatched == [20 + 10 + 4, 10 + 4]

@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from harness.planning.rates import ASSUMED_FLOPS, read_rate, remember_rate
+from harness.planning.rates import ASSUMED_FLOPS, measured_rate, read_rate, remember_rate
 from harness.planning.run_file import make_run
 from harness.run_folder.facts import Spend
 
@@ -79,3 +80,31 @@ def test_what_an_earlier_version_wrote_is_replaced(tmp_path: Path) -> None:
     (tmp_path / "rates.json").write_text('{"nano": 1e9}')
     remember_rate(tmp_path, NANO, MILLION, reached(1e9))
     assert json.loads((tmp_path / "rates.json").read_text()) == {"full float32, 8 pairs at once": {"1000000": [1e9]}}
+
+
+def test_a_measured_rate_is_a_share_of_that_of_products_on_all_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def fake(command: list[str], **options: object) -> SimpleNamespace:
+        asked.append(command[-2:])
+        return SimpleNamespace(stdout="1e11\n")
+
+    monkeypatch.setattr("subprocess.run", fake)
+    wide, narrow, widest = (measured_rate.__wrapped__(width, 4 * width) for width in (576, 128, 8192))
+    assert wide is not None
+    assert narrow is not None
+    assert widest is not None
+    assert wide.slowest == wide.fastest == widest.fastest == pytest.approx(0.9e11 * (os.cpu_count() or 1))
+    assert narrow.fastest == pytest.approx(wide.fastest / 2)
+    assert asked == [["576", "2304"], ["128", "512"], ["2048", "8192"]]
+
+
+def test_products_that_cannot_be_timed_give_no_rate(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.executable", "/nowhere/python")
+    assert measured_rate.__wrapped__(320, 640) is None
+
+
+def test_products_are_timed_in_a_process_of_one_thread() -> None:
+    rate = measured_rate.__wrapped__(512, 512)
+    assert rate is not None
+    assert 1e8 < rate.fastest / (os.cpu_count() or 1) < 1e13  # FLOP/s of a core

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from harness.api import HarnessError
-from harness.planning.presets import PRESETS
+from harness.planning.presets import LEARNING_RATES, PRESETS, preset_of_size
 from harness.planning.run_file import make_run, read_run
 
 
@@ -56,7 +57,7 @@ def test_an_unknown_key_names_its_neighbour(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("values", "words"),
     [
-        ({"preset": "huge"}, "--preset got 'huge': expected 'nano', 'small' or 'paper'"),
+        ({"preset": "huge"}, "--preset got 'huge': expected 'nano', 'tiny', 'small', 'medium' or 'paper'"),
         ({"models": []}, "--models got .*expected at least one"),
         ({"seeds": [1, 1]}, "--seeds got .*no value twice"),
         ({"learning_rate": -1.0}, "--learning-rate got -1.0"),
@@ -101,36 +102,42 @@ def test_how_files_are_read_decides_a_run_only_where_it_is_said() -> None:
     [
         ({}, 1e-3),
         ({"adapter": "lora"}, 2e-3),
-        ({"models": ["qwen", "gemma"]}, 1e-3),
-        ({"models": ["./mine"]}, 5e-7),
-        ({"models": ["org/name"], "adapter": "lora"}, 5e-6),
-        ({"start": "org/name"}, 5e-7),
-        ({"models": ["./mine"], "learning_rate": 1e-4}, 1e-4),
+        ({"models": ["./mine"], "preset": "nano"}, 1e-3),  # as asked
         ({"preset": "paper"}, 5e-7),
-        ({"models": ["smollm2"]}, 5e-7),
-        ({"models": ["mine.gguf"]}, 5e-7),
-        ({"preset": "small"}, 5e-7),
+        ({"preset": "paper", "adapter": "lora"}, 5e-6),
+        ({"preset": "small", "learning_rate": 1e-4}, 1e-4),
     ],
 )
-def test_only_models_made_here_are_trained_at_the_learning_rate_of_nano(asked: dict[str, Any], rate: float) -> None:
+def test_the_learning_rate_is_that_of_the_preset_and_the_adapter_unless_one_is_given(
+    asked: dict[str, Any], rate: float
+) -> None:
     run = make_run(asked)
     assert (run.settings.learning_rate, run.decisive().learning_rate) == (rate, rate)
 
 
+def test_every_preset_has_its_learning_rates_and_a_larger_model_never_a_larger_one() -> None:
+    assert list(LEARNING_RATES) == list(PRESETS)
+    for one, other in pairwise(LEARNING_RATES.values()):
+        assert one.full > other.full
+        assert one.lora > other.lora
+    assert all(rates.lora > rates.full for rates in LEARNING_RATES.values())
+
+
 @pytest.mark.parametrize(
-    ("asked", "preset"),
+    ("parameters", "preset"),
     [
-        ({}, "nano"),
-        ({"models": ["smollm2"]}, "small"),
-        ({"models": ("smollm2",), "preset": "nano"}, "nano"),
-        ({"models": ["smollm2", "qwen"]}, "nano"),
-        ({"models": ["HuggingFaceTB/SmolLM2-135M-Instruct"]}, "nano"),
+        (1, "tiny"),
+        (10_000_000, "tiny"),
+        (10_000_001, "small"),
+        (134_515_008, "small"),  # SmolLM2-135M
+        (494_032_768, "small"),  # Qwen2.5-0.5B
+        (1_235_814_400, "medium"),  # Llama-3.2-1B
+        (2_000_000_001, "paper"),
+        (8_030_261_248, "paper"),  # Llama-3-8B
     ],
 )
-def test_smollm2_alone_has_a_preset_of_its_own(asked: dict[str, Any], preset: str) -> None:
-    run = make_run(asked)
-    assert (run.preset, run.settings.name, run.decisive().preset) == (preset, preset, preset)
-    assert make_run(run.model_dump()) == run
+def test_a_model_that_somebody_brings_has_the_settings_of_its_size(parameters: int, preset: str) -> None:
+    assert preset_of_size(parameters) == preset
 
 
 def test_no_preset_leaves_the_dtype_to_the_processor() -> None:

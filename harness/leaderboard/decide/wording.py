@@ -25,6 +25,7 @@ MEASURES = "Measures implicit-reward ranking accuracy, not generation quality."
 BORDERLINE = "Borderline: "
 """So begins the sentence of a board on pairs whose test is too close to call."""
 NANO = "A nano board tests the harness and ranks no method."
+TINY = "A board of models of at most 10M parameters tests the harness and ranks no method."
 
 
 def title(first: Record, models: Sequence[str], seeds: Sequence[int], ranked_by: str) -> str:
@@ -33,7 +34,7 @@ def title(first: Record, models: Sequence[str], seeds: Sequence[int], ranked_by:
     parts = [
         models[0] if len(models) == 1 else f"all of {', '.join(models)}",
         _rule(ranked_by),
-        f"{settings.preset or first.model.preset or 'unknown'} preset",
+        _preset(first),
         first.dataset.name or "unknown data",
         _tuned(settings) or "shared learning rate, untuned",
         f"budget {settings.budget}",
@@ -43,6 +44,13 @@ def title(first: Record, models: Sequence[str], seeds: Sequence[int], ranked_by:
         *([f"control: {settings.control}"] if _controlled(settings) else []),
     ]
     return " · ".join(parts)
+
+
+def _preset(first: Record) -> str:
+    """Return whose settings a board has; a model that somebody brought is not called nano for having nano's."""
+    preset = first.board.preset or first.model.preset or "unknown"
+    brought = preset == "nano" and first.model.preset == "custom"
+    return "settings of the nano preset" if brought else f"{preset} preset"
 
 
 def conclusions(
@@ -78,8 +86,10 @@ def disclaimers(
     """
     settings = records[0].board
     sentences = [MEASURES]
-    if (settings.preset or records[0].model.preset) == "nano":
+    if any(record.model.preset == "nano" for record in records):
         sentences.append(NANO)
+    elif settings.preset == "tiny":
+        sentences.append(TINY)
     sentences += _quantised(records)
     if settings.evaluated_on == "dev":
         sentences.append("Scored on the development split, which choices may have been made on: not a test result.")
