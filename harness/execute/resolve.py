@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from harness.api import Dataset, HarnessError, LoadOptions
-from harness.data.sources import load
+from harness.api import Dataset, DatasetSource, HarnessError, LoadOptions
+from harness.data.evaluation import with_test_data
+from harness.data.sources import load, load_test
+from harness.data.splits import told_of_each
 from harness.execute.preflight import check_learning_rate, check_model
 from harness.manager import Manager, datasets, losses, plugin_manager, resolver
 from harness.planning.budget import Budget
@@ -57,10 +60,11 @@ def resolve(run: Run, output: Path | None, keep_checkpoints: bool) -> Resolved:
         ranking = [name for name, metric in METRICS.items() if metric.direction == "higher"]
         raise HarnessError(f"--ranked-by got '{run.ranked_by}', expected one of {', '.join(ranking)}")
     named = datasets(manager)
-    data = limited(load(run.dataset, _load_options(run), named), run.limit)
+    data = limited(_data_of(run, named), run.limit)
     grid = cells(run.models, systems, run.seeds)
     # raises where the budget or the data cannot make one step; in tokens and FLOPs this is an estimate
     estimates(run, visits(data), ((cell, 1_000_000) for cell in grid))
+    run = run.on("", content_key(data.tested_on.fingerprint) if data.tested_on else "")
     run, folder = (run, output or RUNS / run.short_hash()) if run.dataset in named else _by_content(run, data, output)
     return Resolved(
         run=run,
@@ -77,7 +81,7 @@ def _by_content(run: Run, data: Dataset, output: Path | None) -> tuple[Run, Path
 
     A folder of an earlier version, which knows the same data by a path, goes on with that path.
     """
-    now = run.on(content_key(data.fingerprint))
+    now = run.on(content_key(data.fingerprint), run._test)
     folder, earlier = output or RUNS / now.short_hash(), RUNS / run.short_hash()
     if output is None and not (folder / MANIFEST).exists() and (earlier / MANIFEST).exists():
         folder = earlier
@@ -90,14 +94,23 @@ def _by_content(run: Run, data: Dataset, output: Path | None) -> tuple[Run, Path
     return run.model_copy(update={"dataset": key.dataset}), folder
 
 
-def _load_options(run: Run) -> LoadOptions:
-    return LoadOptions(
+def _data_of(run: Run, named: Mapping[str, DatasetSource]) -> Dataset:
+    """Return the data set of a run, with the test data of another set where there is one."""
+    options = LoadOptions(
         lenient=run.lenient,
         seed=run.data_seed,
         columns=run.columns or "",
         splits=run.splits or "",
         pairs_from_labels=run.pairs_from_labels,
     )
+    if run.test is None:
+        if run.test_columns is not None:
+            raise HarnessError("got --test-columns without --test, expected both; columns of --dataset are --columns")
+        return load(run.dataset, options, named)
+    of_training, of_test = told_of_each(options.splits)
+    data = load(run.dataset, replace(options, splits=of_training, needs_test=False), named)
+    test_options = replace(options, splits=of_test, columns=run.test_columns or "")
+    return with_test_data(data, load_test(run.test, test_options, named))
 
 
 def limited(data: Dataset, limit: int | None) -> Dataset:
