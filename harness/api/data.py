@@ -45,6 +45,8 @@ class Pair:
     true_chosen: float = NAN
     """TRUE quality, known on embedded data only, because the text is made from it; NaN elsewhere."""
     true_rejected: float = NAN
+    subset: str = ""
+    """The part of the data that it belongs to, by which accuracy is told too; "" where the data have no parts."""
 
     @property
     def prompt(self) -> str:
@@ -69,6 +71,8 @@ class Listwise:
     prompt_id: str
     context: tuple[Message, ...]
     responses: tuple[Response, ...]
+    subset: str = ""
+    """As `Pair.subset`, of the pairs that are made of it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,7 +112,7 @@ class Dataset:
 
     @cached_property
     def fingerprint(self) -> str:
-        """16 hex digits over every text, id and score of every split."""
+        """16 hex digits over every text, id, score and subset of every split."""
         digest = hashlib.sha256()
         for split in (self.train, self.dev, self.test, self.test_lenbalanced):
             digest.update(b"|split|")
@@ -122,6 +126,7 @@ class Dataset:
                     pair.rejected,
                     pair.score_chosen,
                     pair.score_rejected,
+                    *([pair.subset] if pair.subset else []),
                 ]
                 digest.update(json.dumps(row, ensure_ascii=True).encode())
         for listwise in (self.listwise_dev, self.listwise_test):

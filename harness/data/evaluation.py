@@ -29,7 +29,7 @@ def with_test_data(data: Dataset, test: Dataset) -> Dataset:
     the same context, or of the same id and first user turn, since an id alone says little in another data set. Raises
     `HarnessError` where no training pair is left.
     """
-    held_out = (*test.test, *test.test_lenbalanced, *test.listwise_test)
+    held_out: tuple[Prompted, ...] = (*test.test, *test.test_lenbalanced, *test.listwise_test)
     contexts = {row.context for row in held_out}
     ids = {(row.prompt_id, opening(row.context)) for row in held_out}
 
@@ -38,9 +38,9 @@ def with_test_data(data: Dataset, test: Dataset) -> Dataset:
 
     kept = replace(
         data,
-        train=tuple(filter(is_new, data.train)),
-        dev=tuple(filter(is_new, data.dev)),
-        listwise_dev=tuple(filter(is_new, data.listwise_dev)),
+        train=tuple(pair for pair in data.train if is_new(pair)),
+        dev=tuple(pair for pair in data.dev if is_new(pair)),
+        listwise_dev=tuple(prompt for prompt in data.listwise_dev if is_new(prompt)),
         sft=tuple(example for example in data.sft if example[0] not in contexts),
     )
     if not kept.train:

@@ -199,7 +199,7 @@ class Run(BaseModel):
 
     def _data_as_told(self) -> dict[str, Any]:
         """Return the settings that say how files are read, where they are given: keys made before have none."""
-        told = {"test": self.test and (self._test or self.test), "test_columns": self.test_columns}
+        told: dict[str, Any] = {"test": self.test and (self._test or self.test), "test_columns": self.test_columns}
         told |= {"columns": self.columns, "splits": self.splits, "pairs_from_labels": self.pairs_from_labels}
         return {name: value for name, value in told.items() if value}
 
