@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from harness.api import Dataset, DatasetSource, HarnessError, LoadOptions
+from harness.api import Dataset, DatasetSource, HarnessError, LoadOptions, Pair
 from harness.data.evaluation import with_test_data
 from harness.data.sources import load, load_test
 from harness.data.splits import told_of_each
@@ -114,19 +115,29 @@ def _data_of(run: Run, named: Mapping[str, DatasetSource]) -> Dataset:
 
 
 def limited(data: Dataset, limit: int | None) -> Dataset:
-    """Return the data cut to `limit` training pairs and `limit` held-out pairs per split."""
+    """Return the data cut to `limit` training pairs and `limit` held-out pairs per split, evenly over subsets."""
     if limit is None:
         return data
-    dev, test = data.dev[:limit], data.test[:limit]
+    dev, test = _first(data.dev, limit), _first(data.test, limit)
     prompts = {pair.prompt_id for pair in (*dev, *test)}
     return replace(
         data,
-        train=data.train[:limit],
+        train=_first(data.train, limit),
         dev=dev,
         test=test,
-        test_lenbalanced=data.test_lenbalanced[:limit],
+        test_lenbalanced=_first(data.test_lenbalanced, limit),
         listwise_dev=tuple(listwise for listwise in data.listwise_dev if listwise.prompt_id in prompts),
         listwise_test=tuple(listwise for listwise in data.listwise_test if listwise.prompt_id in prompts),
         sft=data.sft[: 4 * limit],
         notes=(*data.notes, f"limited to {limit} pairs a split: a trial, not a result"),
     )
+
+
+def _first(pairs: tuple[Pair, ...], limit: int) -> tuple[Pair, ...]:
+    """Return the first pairs, in order; of subsets the first of each in turn, since files list one after the other."""
+    seen: Counter[str] = Counter()
+    turns = []
+    for place, pair in enumerate(pairs):
+        seen[pair.subset] += 1
+        turns.append((seen[pair.subset], place))
+    return tuple(pairs[place] for place in sorted(place for _, place in sorted(turns)[:limit]))

@@ -179,3 +179,12 @@ def test_a_run_is_known_by_the_content_of_its_test_data(tmp_path: Path) -> None:
         assert here[1] != longer[1]
         assert len({here[2], longer[2], alone[2]}) == 3
         assert alone[1] is None
+
+
+def test_a_limit_takes_the_first_pairs_evenly_over_the_subsets(tmp_path: Path) -> None:
+    training = folder(tmp_path / "training", train=prompts("a", 40))
+    subsets = [*["x"] * 20, *["y"] * 20, *["z"] * 2]
+    test = write(tmp_path / "test.jsonl", [row(f"t {n}", subset=name) for n, name in enumerate(subsets)])
+    data = beside(training, test, limit=16)
+    assert [pair.prompt for pair in data.test] == [f"t {n}" for n in (*range(7), *range(20, 27), 40, 41)]
+    assert len(data.train) == 16
