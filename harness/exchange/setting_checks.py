@@ -60,10 +60,15 @@ def _other_board(record: Record, manifest: Manifest) -> Iterator[str]:
         yield f"got scorer.name {record.scorer.name!r}, expected {manifest.scorer!r} as in {MANIFEST}"
     if manifest.dataset is None:
         return
+    tested = record.dataset.tested_on
+    if (content_key(tested.fingerprint) if tested else None) != record.board.test:
+        yield f"got dataset.tested_on {tested!r:.80}, expected the data that board.test names, {record.board.test!r}"
     # of merged runs, or after an update, words may have changed
     alike = manifest.sources is None and record.environment.harness == manifest.harness
     if record.board.knows_content and record.dataset.source != manifest.dataset.source:
         return  # another copy of the same data, or a failed cell, which does not say where they were
+    if tested != manifest.dataset.tested_on:
+        return  # another copy of the same test data
     for name in ("name", *(("skipped", "notes") if alike and record.scored else ())):
         got, expected = getattr(record.dataset, name), getattr(manifest.dataset, name)
         if got != expected:
