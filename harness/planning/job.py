@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from harness.api import Dataset, Loss, ScorerSource
 from harness.manager import Owner
@@ -65,7 +64,7 @@ def learning_rate(job: Job, system: System) -> float:
     return job.run.settings.learning_rate if system.learning_rate is None else system.learning_rate
 
 
-def facts_of_test(data: Dataset) -> dict[str, Any]:
+def facts_of_test(data: Dataset) -> dict[str, dict[str, str]]:
     """Return the fact on data that another set's test data are scored; none where the data's own are."""
     return {} if data.tested_on is None else {"tested_on": asdict(data.tested_on)}
 

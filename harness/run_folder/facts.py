@@ -75,6 +75,7 @@ class OriginFacts(Facts):
     """Which data they are."""
 
     name: str
+    """As `--test` has it."""
     source: str = ""
     """Where they were read from."""
     fingerprint: str
