@@ -141,15 +141,14 @@ def test_runs_on_two_copies_of_another_sets_test_data_stand_together(
         }
     page = (in_folder / "one" / "leaderboard.html").read_bytes()
     assert f"--dataset {two_copies[0]} --test {tests[0]}" in page.decode()
-    assert harness("leaderboard", runs[0]).returncode == 0
+    assert harness("leaderboard", runs[0], "--no-pictures").returncode == 0
     assert (in_folder / "one" / "leaderboard.html").read_bytes() == page
 
-    # the same folder goes on with the other copy, and a subset that was changed is found
-    data = ("--dataset", str(two_copies[1]), "--test", str(tests[1]))
-    again = harness("run", "--plugins", "simpo,dpo,cpo", *data, *SMALL, "--output-dir", runs[0])
-    assert again.returncode == 0, again.stdout + again.stderr
+    # a folder may hold cells of both copies, but no other subsets
+    record = next((in_folder / "one" / "cells").glob("*simpo*/record.json"))
+    record.write_text(record.read_text("utf-8").replace(str(tests[0]), str(tests[1])), "utf-8")
     assert harness("verify", runs[0]).returncode == 0
-    rows = next((in_folder / "one" / "cells").glob("*simpo*/rows.parquet"))
+    rows = record.parent / "rows.parquet"
     table = pd.read_parquet(rows)
     table.assign(subset=["plain"] * len(table)).to_parquet(rows)
     said = harness("verify", runs[0])
