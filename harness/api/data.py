@@ -45,6 +45,8 @@ class Pair:
     true_chosen: float = NAN
     """TRUE quality, known on embedded data only, because the text is made from it; NaN elsewhere."""
     true_rejected: float = NAN
+    subset: str = ""
+    """The part of the data that it belongs to, by which accuracy is told too; "" where the data have no parts."""
 
     @property
     def prompt(self) -> str:
@@ -69,11 +71,25 @@ class Listwise:
     prompt_id: str
     context: tuple[Message, ...]
     responses: tuple[Response, ...]
+    subset: str = ""
+    """As `Pair.subset`, of the pairs that are made of it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Origin:
+    """Which data they are: their name, where they came from and what is in them."""
+
+    name: str
+    source: str
+    fingerprint: str
 
 
 @dataclass(frozen=True, kw_only=True)
 class Dataset:
-    """Preference data split by prompt, with a count of the rows left out and why."""
+    """Preference data split by prompt, with a count of the rows left out and why.
+
+    An evaluation set is one without training pairs: what of it may be scored is `test`.
+    """
 
     name: str
     train: tuple[Pair, ...]
@@ -91,10 +107,12 @@ class Dataset:
     """One line each for the screen and the record: ties, copies, splits carved from train."""
     source: str = ""
     """Where the data came from: a path, a hub id with its revision, or the simulator's settings."""
+    tested_on: Origin | None = None
+    """The evaluation set whose test data these are, where they are not the data set's own."""
 
     @cached_property
     def fingerprint(self) -> str:
-        """16 hex digits over every text, id and score of every split."""
+        """16 hex digits over every text, id, score and subset of every split."""
         digest = hashlib.sha256()
         for split in (self.train, self.dev, self.test, self.test_lenbalanced):
             digest.update(b"|split|")
@@ -108,6 +126,7 @@ class Dataset:
                     pair.rejected,
                     pair.score_chosen,
                     pair.score_rejected,
+                    *([pair.subset] if pair.subset else []),
                 ]
                 digest.update(json.dumps(row, ensure_ascii=True).encode())
         for listwise in (self.listwise_dev, self.listwise_test):
@@ -135,6 +154,9 @@ class LoadOptions:
     """`train=train_sft,test=heldout`: the splits whose names are not the usual ones; "" for the usual names."""
     pairs_from_labels: bool = False
     """Pair the good and the bad completions of a prompt, in files with one labelled completion a row."""
+    needs_test: bool = True
+    """Whether data without a test split get one: the validation split, or one carved from train. False where the test
+    data of another set are scored."""
 
 
 @dataclass(frozen=True, kw_only=True)

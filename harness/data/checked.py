@@ -50,7 +50,7 @@ def pair_of(raw: RawPair, ids: Ids) -> Pair:
             "context mismatch", sides, "the turns before the response differ, expected the same turns on both sides"
         )
     if raw.prompt is not None:
-        _check_prompt(raw.prompt, context, raw.chosen.name)
+        _check_prompt(raw.prompt, context, (chosen, rejected), raw.chosen.name)
     if chosen == rejected:
         raise RowError("identical pair", sides, "the two responses are identical, expected two different ones")
     if score_chosen < score_rejected:
@@ -71,6 +71,7 @@ def pair_of(raw: RawPair, ids: Ids) -> Pair:
         rejected=rejected,
         score_chosen=score_chosen,
         score_rejected=score_rejected,
+        subset=raw.subset,
     )
 
 
@@ -81,10 +82,15 @@ def _check_text(prompt: Column) -> None:
         text(prompt.value, prompt.name, prompt.name)
 
 
-def _check_prompt(prompt: Column, context: Sequence[Message], side: str) -> None:
-    """Raise where the column is neither the first or last user turn, white space at its ends aside, nor the turns."""
+def _check_prompt(prompt: Column, context: Sequence[Message], responses: Sequence[str], side: str) -> None:
+    """Raise where the column is neither the first or last user turn, white space at its ends aside, nor the turns.
+
+    The turns may have one of the responses after them, as a copy of a side has.
+    """
     if isinstance(prompt.value, list):
         turns = [(turn.role, turn.content.strip()) for turn in messages_of(prompt)]
+        if turns[-1] in [("assistant", response.strip()) for response in responses]:
+            turns = turns[:-1]
         stand = [(turn.role, turn.content.strip()) for turn in context][-len(turns) :] == turns
     else:
         users = [turn.content.strip() for turn in context if turn.role == "user"]
@@ -123,4 +129,5 @@ def list_of(raw: RawList, ids: Ids, fewest: int) -> Listwise:
                 score=score(entry.get(raw.score, ABSENT), f"{where}.{raw.score}", column),
             )
         )
-    return Listwise(prompt_id=ids.of(raw.prompt_id, context), context=context, responses=tuple(responses))
+    prompt_id = ids.of(raw.prompt_id, context)
+    return Listwise(prompt_id=prompt_id, context=context, responses=tuple(responses), subset=raw.subset)

@@ -93,6 +93,7 @@ def _listed(dataset: Dataset, evaluate_on: str) -> tuple[list[TableRow], list[_R
         for response in prompt.responses:
             _add(unique, prompt.prompt_id, prompt.context, response.text, response.score, response.true_quality, True)
     rows = []
+    parted = any(pair.subset for _, pairs in splits for pair in pairs)
     for split, pairs in splits:
         for pair in pairs:
             sides = [
@@ -102,7 +103,7 @@ def _listed(dataset: Dataset, evaluate_on: str) -> tuple[list[TableRow], list[_R
                     (pair.rejected, pair.score_rejected, pair.true_rejected),
                 )
             ]
-            rows.append(_pair_row(pair, split, sides))
+            rows.append(_pair_row(pair, split, sides) | ({"subset": pair.subset} if parted else {}))
     return rows, list(unique.values())
 
 

@@ -19,7 +19,7 @@ from harness.leaderboard.formatting import markdown_table, markdown_text
 from harness.leaderboard.table import Table
 from harness.run_folder.paths import RESPONSES, ROWS
 from harness.run_folder.record import Record
-from harness.run_folder.tables import RESPONSE_COLUMNS, ROW_COLUMNS
+from harness.run_folder.tables import RESPONSE_COLUMNS, ROW_COLUMNS, SUBSET
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -51,6 +51,7 @@ MEANING: Mapping[str, str] = {
     "chosen_characters, rejected_characters, characters": "length of the response's text",
     "true_chosen, true_rejected, true_quality": "true quality, known on simulated data only",
     "chosen_response_id, rejected_response_id": "the responses of a pair",
+    SUBSET: "the part of the data that the pair belongs to, where the data have parts",
     "listwise": "whether the response is of the listwise data",
 }
 """Columns of the tables, with their meaning."""
@@ -63,7 +64,9 @@ def tables(records: Sequence[Record]) -> tuple[pd.DataFrame, pd.DataFrame]:
     import pandas as pd
 
     scored = [record for record in records if record.scored]
-    rows = [_labelled(record, record.rows()[list(ROW_COLUMNS)]) for record in scored]
+    of_pairs = [record.rows() for record in scored]
+    names = [*ROW_COLUMNS, *([SUBSET] if any(SUBSET in rows for rows in of_pairs) else [])]
+    rows = [_labelled(record, table.reindex(columns=names)) for record, table in zip(scored, of_pairs, strict=True)]
     responses = [_labelled(record, record.responses()[list(RESPONSE_COLUMNS)]) for record in scored]
     return pd.concat(rows, ignore_index=True), pd.concat(responses, ignore_index=True)
 

@@ -14,7 +14,7 @@ from harness.run_folder.tables import RESPONSE_KEYS
 
 OF_THE_MACHINE: Mapping[str, tuple[str, ...]] = {
     "spend": ("seconds", "peak_memory_bytes", "reference_seconds", "reference_cached"),
-    "dataset": ("name", "source", "notes"),
+    "dataset": ("name", "source", "notes", "tested_on"),
     "scorer": ("version", "seconds", "parity_max_abs_nats", "note"),
 }
 """Parts of a record in which two machines may differ, where the same data lie too; so may `environment`, and what

@@ -15,7 +15,7 @@ from harness.leaderboard import renders, table_of
 from harness.run_folder.manifest import Manifest
 from harness.run_folder.paths import BOARD_JSON, BOARDS, MANIFEST, RECORD, RESPONSES, ROWS, TUNING, is_run
 from harness.run_folder.record import shared_facts
-from harness.run_folder.tables import PAIR_KEYS, RESPONSE_KEYS
+from harness.run_folder.tables import PAIR_KEYS, RESPONSE_KEYS, SUBSET
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -48,7 +48,7 @@ def _differences(cell: WholeCell, other: WholeCell, tokens: bool) -> list[str]:
     """Return how the data of a cell, or its counts of `tokens`, differ from those of another."""
     problems = []
     for name, keys, columns in (
-        (ROWS, PAIR_KEYS, ("chosen_tokens", "rejected_tokens") if tokens else OF_A_PAIR),
+        (ROWS, PAIR_KEYS, ("chosen_tokens", "rejected_tokens") if tokens else (*OF_A_PAIR, SUBSET)),
         (RESPONSES, RESPONSE_KEYS, ("tokens",) if tokens else OF_A_RESPONSE),
     ):
         own, theirs = (_indexed(of_cell, name, keys) for of_cell in (cell, other))
@@ -70,7 +70,7 @@ def _differences(cell: WholeCell, other: WholeCell, tokens: bool) -> list[str]:
 
 
 def _indexed(cell: WholeCell, name: str, keys: tuple[str, ...]) -> pd.DataFrame:
-    table = cell.rows if name == ROWS else cell.responses
+    table = cell.rows.assign(**{SUBSET: cell.rows.get(SUBSET, "")}) if name == ROWS else cell.responses
     return table.set_index(list(keys)).sort_index()
 
 

@@ -61,10 +61,15 @@ def _other_board(record: Record, manifest: Manifest) -> Iterator[str]:
         yield f"got scorer.name {record.scorer.name!r}, expected {manifest.scorer!r} as in {MANIFEST}"
     if manifest.dataset is None:
         return
+    tested = record.dataset.tested_on
+    if (content_key(tested.fingerprint) if tested else None) != record.board.test:
+        yield f"got dataset.tested_on {tested!r:.80}, expected the data that board.test names, {record.board.test!r}"
     # of merged runs, or after an update, words may have changed
     alike = manifest.sources is None and record.environment.harness == manifest.harness
     if record.board.knows_content and record.dataset.source != manifest.dataset.source:
         return  # another copy of the same data, or a failed cell, which does not say where they were
+    if tested != manifest.dataset.tested_on:
+        return  # another copy of the same test data
     for name in ("name", *(("skipped", "notes") if alike and record.scored else ())):
         got, expected = getattr(record.dataset, name), getattr(manifest.dataset, name)
         if got != expected:
@@ -90,8 +95,12 @@ def _other_run(manifest: Manifest) -> tuple[list[str], list[str]]:
 def _run_of(manifest: Manifest) -> Run:
     """Return the run of a manifest: its trials', what was chosen from them, or the run itself."""
     run, board = make_run(dict(manifest.run)), manifest.decisive or BoardKey()
-    if board.knows_content and manifest.dataset is not None:
-        run = run.on(content_key(str(manifest.dataset.fingerprint)))
+    if manifest.dataset is not None:
+        data, test = manifest.dataset, manifest.dataset.tested_on
+        run = run.on(
+            data=content_key(data.fingerprint) if board.knows_content else "",
+            test=content_key(test.fingerprint) if test else "",
+        )
     run = run.on(chat_template=board.chat_template or "")
     if board.trial_learning_rates is None:
         return run

@@ -13,12 +13,12 @@ from harness.planning.run_file import PROTOCOL
 from harness.run_folder.paths import CELLS, RECORD, RESPONSES, ROWS, check_run
 from harness.run_folder.record import Record, RecordError
 from harness.run_folder.store import read_record
-from harness.run_folder.tables import RESPONSE_COLUMNS, ROW_COLUMNS
+from harness.run_folder.tables import RESPONSE_COLUMNS, ROW_COLUMNS, SUBSET
 
 if TYPE_CHECKING:
     import pandas as pd
 
-WORDS = ("pair_id", "prompt_id", "split", "response_id", "chosen_response_id", "rejected_response_id")
+WORDS = ("pair_id", "prompt_id", "split", "response_id", "chosen_response_id", "rejected_response_id", SUBSET)
 """Columns of text; `listwise` is true or false, all others are numbers."""
 NUMBERS = {*ROW_COLUMNS, *RESPONSE_COLUMNS} - {*WORDS, "listwise"}
 

@@ -25,7 +25,7 @@ from harness.execute.status import read_unfinished
 from harness.manager import loss_owner, scorers
 from harness.planning.events import ModelBegins, ModelFailed, NothingToCompute, Report, RunEvent
 from harness.planning.grid import Cell
-from harness.planning.job import Job
+from harness.planning.job import Job, facts_of_test
 from harness.planning.run_file import PROTOCOL, Run
 from harness.run_folder.facts import DataFacts
 from harness.run_folder.full_disk import told
@@ -160,6 +160,7 @@ def manifest(campaign: Campaign) -> Manifest:
                 "fingerprint": data.fingerprint,
                 "skipped": dict(data.skipped),
                 "notes": tuple(data.notes),
+                **facts_of_test(data),
             }
         ),
         plugins={name: (owner.distribution, owner.version) for name, owner in campaign.jobs[0].owners.items()},

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from harness.api import Dataset, HarnessError, LoadOptions
-from harness.data.sources import load
+from harness.api import Dataset, DatasetSource, HarnessError, LoadOptions, Pair
+from harness.data.evaluation import with_test_data
+from harness.data.sources import load, load_test
+from harness.data.splits import told_of_each
 from harness.data.template_file import read_template, template_key
 from harness.execute.default_preset import default_preset, within_windows
 from harness.execute.preflight import check_cache, check_model
@@ -68,13 +72,15 @@ def resolve(run: Run, output: Path | None, keep_checkpoints: bool) -> Resolved:
         raise HarnessError(f"--ranked-by got '{run.ranked_by}', expected one of {', '.join(ranking)}")
     check_cache()
     named = datasets(manager)
-    data = limited(load(run.dataset, _load_options(run), named), run.limit)
+    data = limited(_data_of(run, named), run.limit)
     template = read_template(run.chat_template) if run.chat_template else ""
-    if template:
-        run = run.on(chat_template=template_key(template))
     grid = cells(run.models, systems, run.seeds)
     # raises where the budget or the data cannot make one step; in tokens and FLOPs this is an estimate
     estimates(run, visits(data, run), ((cell, 1_000_000) for cell in grid))
+    run = run.on(
+        test=content_key(data.tested_on.fingerprint) if data.tested_on else "",
+        chat_template=template_key(template) if template else "",
+    )
     run, folder = (run, output or RUNS / run.short_hash()) if run.dataset in named else _by_content(run, data, output)
     return Resolved(
         run=run,
@@ -92,7 +98,7 @@ def _by_content(run: Run, data: Dataset, output: Path | None) -> tuple[Run, Path
 
     A folder of an earlier version, which knows the same data by a path, goes on with that path.
     """
-    now = run.on(content_key(data.fingerprint))
+    now = run.on(data=content_key(data.fingerprint))
     folder, earlier = output or RUNS / now.short_hash(), RUNS / run.short_hash()
     if output is None and not (folder / MANIFEST).exists() and (earlier / MANIFEST).exists():
         folder = earlier
@@ -105,30 +111,49 @@ def _by_content(run: Run, data: Dataset, output: Path | None) -> tuple[Run, Path
     return run.model_copy(update={"dataset": key.dataset}), folder
 
 
-def _load_options(run: Run) -> LoadOptions:
-    return LoadOptions(
+def _data_of(run: Run, named: Mapping[str, DatasetSource]) -> Dataset:
+    """Return the data set of a run, with the test data of another set where there is one."""
+    options = LoadOptions(
         lenient=run.lenient,
         seed=run.data_seed,
         columns=run.columns or "",
         splits=run.splits or "",
         pairs_from_labels=run.pairs_from_labels,
     )
+    if run.test is None:
+        if run.test_columns is not None:
+            raise HarnessError("got --test-columns without --test, expected both; columns of --dataset are --columns")
+        return load(run.dataset, options, named)
+    of_training, of_test = told_of_each(options.splits)
+    data = load(run.dataset, replace(options, splits=of_training, needs_test=False), named)
+    test_options = replace(options, splits=of_test, columns=run.test_columns or "")
+    return with_test_data(data, load_test(run.test, test_options, named))
 
 
 def limited(data: Dataset, limit: int | None) -> Dataset:
-    """Return the data cut to `limit` training pairs and `limit` held-out pairs per split."""
+    """Return the data cut to `limit` training pairs and `limit` held-out pairs per split, evenly over subsets."""
     if limit is None:
         return data
-    dev, test = data.dev[:limit], data.test[:limit]
+    dev, test = _first(data.dev, limit), _first(data.test, limit)
     prompts = {pair.prompt_id for pair in (*dev, *test)}
     return replace(
         data,
-        train=data.train[:limit],
+        train=_first(data.train, limit),
         dev=dev,
         test=test,
-        test_lenbalanced=data.test_lenbalanced[:limit],
+        test_lenbalanced=_first(data.test_lenbalanced, limit),
         listwise_dev=tuple(listwise for listwise in data.listwise_dev if listwise.prompt_id in prompts),
         listwise_test=tuple(listwise for listwise in data.listwise_test if listwise.prompt_id in prompts),
         sft=data.sft[: 4 * limit],
         notes=(*data.notes, f"limited to {limit} pairs a split: a trial, not a result"),
     )
+
+
+def _first(pairs: tuple[Pair, ...], limit: int) -> tuple[Pair, ...]:
+    """Return the first pairs, in order; of subsets the first of each in turn, since files list one after the other."""
+    seen: Counter[str] = Counter()
+    turns = []
+    for place, pair in enumerate(pairs):
+        seen[pair.subset] += 1
+        turns.append((seen[pair.subset], place))
+    return tuple(pairs[place] for place in sorted(place for _, place in sorted(turns)[:limit]))

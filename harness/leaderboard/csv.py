@@ -23,7 +23,12 @@ def render(table: Table) -> str:
         for row in board.rows:
             place = (row.rank, row.rank_low, row.rank_high, row.tier)
             system = (*place, row.label, row.loss, row.status, row.reason)
-            for metric, estimate in row.metrics.items():
+            in_subsets = {
+                f"{metric}[{subset}]": estimate
+                for subset, accuracies in row.subsets.items()
+                for metric, estimate in accuracies.items()
+            }
+            for metric, estimate in {**row.metrics, **in_subsets}.items():
                 numbers = rounded([estimate.value, estimate.low, estimate.high])
                 numbers += [estimate.n, board.settings.trials or 0]
                 writer.writerow([board.model, board.preset, board.dataset, *system, metric, *numbers])

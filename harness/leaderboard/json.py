@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -27,6 +28,7 @@ def _board(board: Board) -> dict[str, Any]:
         "models": board.models,
         "preset": board.preset,
         "dataset": board.dataset,
+        **({"tested_on": board.tested_on} if board.tested_on else {}),
         "title": board.title,
         "conclusions": board.conclusions,
         "disclaimers": board.disclaimers,
@@ -57,9 +59,8 @@ def _row(row: Row) -> dict[str, Any]:
         "status": row.status,
         "reason": row.reason,
         "seeds": row.seeds,
-        "metrics": {
-            name: _estimate(estimate) | {"n": estimate.n, "few": estimate.few} for name, estimate in row.metrics.items()
-        },
+        "metrics": _estimates(row.metrics),
+        **({"subsets": _subsets(row)} if row.subsets else {}),
         "metric_reasons": row.metric_reasons,
         "readings": {reading: _standing(standing) for reading, standing in row.readings.items()},
         "vs_base": {name: _estimate(estimate) for name, estimate in row.vs_base.items()},
@@ -69,6 +70,14 @@ def _row(row: Row) -> dict[str, Any]:
         "reliability": [asdict(pairs) for pairs in row.reliability],
         "prepared": row.prepared,
     }
+
+
+def _subsets(row: Row) -> dict[str, Any]:
+    return {subset: _estimates(accuracies) for subset, accuracies in row.subsets.items()}
+
+
+def _estimates(metrics: Mapping[str, Estimate]) -> dict[str, Any]:
+    return {name: _estimate(found) | {"n": found.n, "few": found.few} for name, found in metrics.items()}
 
 
 def _standing(standing: Standing) -> dict[str, Any]:

@@ -6,9 +6,10 @@ import math
 from collections.abc import Callable
 from functools import partial
 
-from harness.leaderboard.decide.estimates import read_by
+from harness.leaderboard.decide.estimates import Estimate, read_by
 from harness.leaderboard.decide.standings import Standing
-from harness.leaderboard.decide.wording import choice
+from harness.leaderboard.decide.subsets import shown
+from harness.leaderboard.decide.wording import choice, subsets_in_words
 from harness.leaderboard.formatting import (
     FEW,
     MISSING,
@@ -57,6 +58,8 @@ def _board(board: Board, ranked_by: str) -> str:
         "",
         f"{board.n_pairs} pairs, {board.n_prompts} prompts.{f' {detectable}.' if detectable else ''}",
     ]
+    for metric in shown(ranked_by) if board.subset_pairs else ():
+        lines += ["", f"{markdown_text(subsets_in_words(metric))}:", "", *_by_subset(board, metric)]
     tuned = [row for row in board.rows if row.tuned] if len(board.models) == 1 else []
     if tuned:
         lines += ["", "Chosen on the development split:", ""]
@@ -68,6 +71,21 @@ def _board(board: Board, ranked_by: str) -> str:
             f"- {markdown_text(f'{_place(row)}, {row.label}, {row.status}: {row.reason}')}" for row in without_result
         ]
     return "\n".join(lines) + "\n"
+
+
+def _by_subset(board: Board, metric: str) -> list[str]:
+    """Return the lines of the table of an accuracy by subset: a row for each loss that has it."""
+    names = [markdown_text(f"{subset} ({pairs})") for subset, pairs in board.subset_pairs.items()]
+    rows = [
+        [markdown_text(row.label), *(_estimate(row.subsets[subset].get(metric)) for subset in board.subset_pairs)]
+        for row in board.rows
+        if any(metric in accuracies for accuracies in row.subsets.values())
+    ]
+    return markdown_table(["loss", *names], rows)
+
+
+def _estimate(estimate: Estimate | None) -> str:
+    return MISSING if estimate is None else number_with_interval(estimate) + FEW * estimate.few
 
 
 def _columns(board: Board, ranked_by: str) -> dict[str, Callable[[Row], str]]:

@@ -8,29 +8,30 @@ from dataclasses import dataclass, field
 from harness.api.errors import HarnessError
 from harness.leaderboard.decide.comparable import Group, group_of
 from harness.leaderboard.decide.estimates import (
+    BASE,
     NAN,
     OWN,
     Estimate,
     Resampling,
     Sample,
+    board_estimates,
     differences,
-    estimates,
     read_by,
     reliability_of,
     samples,
 )
 from harness.leaderboard.decide.row_facts import RowFacts, row_facts
 from harness.leaderboard.decide.standings import Family, Standing, each_pair_once, family, last, p_values
+from harness.leaderboard.decide.subsets import BySubset, by_subset, subset_pairs, too_many
 from harness.leaderboard.decide.training_noise import typical_sd, with_training_noise
 from harness.leaderboard.decide.wording import borderline, conclusions, disclaimers, title, training_noise
 from harness.run_folder.facts import BoardKey
 from harness.run_folder.noise_floor import NoiseFloor
-from harness.run_folder.record import BASELINES, Record, only
+from harness.run_folder.record import Record, only
 from harness.statistics.calibration import Bin
 from harness.statistics.metrics import METRICS
 from harness.statistics.yardsticks import READINGS
 
-BASE = BASELINES[0]
 VS_BASE = ("pairwise_accuracy@mean", "pairwise_accuracy@sum")
 BESIDE = ("pairwise_accuracy@learned", "pairwise_accuracy")
 """Shown on every board, whatever it is ranked by: what was learned, and the loss's own reward."""
@@ -57,6 +58,8 @@ class Row(Standing, RowFacts):
     """Bins of sigmoid(margin) over all seeds and models; none where the reward is not known."""
     vs_leader: Estimate = field(default_factory=Estimate)
     """Paired difference to the first of the board in the ranked metric; its interval is not adjusted for the choice."""
+    subsets: BySubset = field(default_factory=dict)
+    """Accuracies by subset, where the data have subsets."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,6 +79,10 @@ class Board:
     """The board's key: what all its cells share."""
     data: str = ""
     """What `--dataset` takes to read the data again; "" where no cell says."""
+    tested_on: str = ""
+    """The name of the data set whose test split was scored, where it is not that of `dataset`."""
+    test_data: str = ""
+    """What `--test` takes to read it again."""
     seeds: tuple[int, ...]
     n_pairs: int
     n_prompts: int
@@ -88,6 +95,8 @@ class Board:
     """The three score gaps that part the quartiles of the gap metrics; empty where no gap is known."""
     noise_floor: float | None = None
     """The losses' median standard deviation between reruns in the ranked metric, where intervals and tests have it."""
+    subset_pairs: Mapping[str, int] = field(default_factory=dict)
+    """Pairs of each subset, where the data have subsets."""
     rows: tuple[Row, ...]
     p_values: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     """For each pair of ranked losses, adjusted for all pairs; from the tests behind ranks and tiers."""
@@ -188,9 +197,12 @@ def _board(group: Group, models: tuple[str, ...]) -> Board:
             unranked,
             group.noise_unfit,
         )
+        + too_many(group.evidence)
         + borderline(ranked.borderline),
         settings=first.board,
         data=_data(record for unit, record in group.records.items() if unit.model in models),
+        tested_on=first.dataset.tested_on.name if first.dataset.tested_on else "",
+        test_data=first.dataset.tested_on.source if first.dataset.tested_on else "",
         seeds=group.seeds,
         n_pairs=group.evidence.n_pairs,
         n_prompts=group.evidence.n_prompts,
@@ -198,6 +210,7 @@ def _board(group: Group, models: tuple[str, ...]) -> Board:
         minimum_detectable_planned=ranked.tests.detectable_planned if ranked.tests else NAN,
         gap_edges=group.evidence.gap_edges,
         noise_floor=noise_floor,
+        subset_pairs=subset_pairs(group.evidence),
         rows=_rows(results, [*ranked.order, *unranked, *group.baselines, *results.trouble]),
         p_values=p_values(ranked),
         borderline=ranked.borderline,
@@ -219,7 +232,7 @@ def _results(group: Group, models: tuple[str, ...]) -> _Results:
     sound = [label for label in group.labels if label not in trouble]
     drawn = samples(group.evidence.values, [*sound, *group.baselines], models, group.seeds or (0,), group.resampling)
     drawn = with_training_noise(drawn, group, models)
-    measured = {name: _measured(name, sample) for name, sample in drawn.items()}
+    measured = {name: board_estimates(name, sample) for name, sample in drawn.items()}
     compared = dict.fromkeys([group.ranked_by, *(read_by(group.ranked_by, reading) for reading in BY)])
     return _Results(
         group=group,
@@ -237,6 +250,8 @@ def _rows(results: _Results, labels: Sequence[str]) -> tuple[Row, ...]:
     against = {name: differences(results.drawn[name], BASE) for name in VS_BASE if name in results.drawn}
     order, standings = results.ranked.order, dict(results.ranked.standings)
     leader = differences(results.drawn[group.ranked_by], order[0]) if order else {}
+    sound = [label for label in labels if label not in trouble]
+    in_subsets = by_subset(group.evidence, sound, models, group.seeds or (0,), group.ranked_by)
     if len(models) == 1:
         standings |= last(list(trouble), len(order))
     by = {reading: results.families[read_by(group.ranked_by, reading)].standings for reading in BY}
@@ -251,18 +266,11 @@ def _rows(results: _Results, labels: Sequence[str]) -> tuple[Row, ...]:
             readings={reading: places.get(label, Standing()) for reading, places in by.items()},
             vs_base={name: against.get(name, {}).get(label, Estimate()) for name in VS_BASE},
             vs_leader=leader.get(label, Estimate()),
+            subsets=in_subsets.get(label, {}),
             reliability=() if label in trouble else _reliability(group, label, models),
         )
         for label in labels
     )
-
-
-def _measured(metric: str, sample: Sample) -> dict[str, Estimate]:
-    """Return the estimate of each system; the base relative to itself is 0.5 by definition and has no interval."""
-    found = estimates(sample)
-    if BASE in found and metric.partition("@")[2] in ("learned", "ratio", "ratio_mean"):
-        found[BASE] = Estimate(value=found[BASE].value, n=found[BASE].n)
-    return found
 
 
 def _reliability(group: Group, label: str, models: Sequence[str]) -> tuple[Bin, ...]:

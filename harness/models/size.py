@@ -12,6 +12,7 @@ from typing import Any
 from harness.api import HarnessError
 from harness.models.hub import count_parameters, is_gguf, why_no_answer
 from harness.planning.model_shape import INNER, ModelShape
+from harness.models.window import NAMES as WINDOW
 from harness.planning.presets import SMOLLM2
 
 NAMED_SHAPES = {
@@ -42,7 +43,6 @@ LAYERS = ("num_hidden_layers", "n_layer", "n_layers")
 WIDTH = ("hidden_size", "n_embd", "d_model")
 INNER_WIDTH = ("intermediate_size", "n_inner", "ffn_dim")
 HEADS = ("num_attention_heads", "n_head", "n_heads")
-WINDOW = ("max_position_embeddings", "n_positions", "max_seq_len")
 HUB_WAIT = 10.0
 """Seconds that the hub has to say how large a model is."""
 

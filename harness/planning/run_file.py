@@ -45,6 +45,8 @@ class Run(BaseModel):
     """Families (qwen, gemma, mistral, llama), smollm2, hub ids, local folders or .gguf files."""
     dataset: str = "embedded"
     """`embedded`, `ultrafeedback`, a name that a plugin brings, a local folder or file, or `org/name` on the hub."""
+    test: str | None = None
+    """Another data set, as for `dataset`, whose test split is scored instead of that of `dataset`."""
     preset: PresetName = "nano"
     """Of models that are not made here: by their size, where it is not given; see `execute/default_preset.py`."""
     budget: str | None = None
@@ -84,6 +86,8 @@ class Run(BaseModel):
     """`prompt=question,chosen=best`: which columns of the data are what, where their names do not say so."""
     splits: str | None = None
     """`train=NAME,test=NAME`: which splits of the data are what, where their names are not the usual ones."""
+    test_columns: str | None = None
+    """As `columns`, of the data set in `test`."""
     pairs_from_labels: bool = False
     """Pair the good and the bad completions of a prompt where the data has one labelled completion a row."""
     limit: int | None = Field(default=None, ge=1)
@@ -95,8 +99,10 @@ class Run(BaseModel):
     ranked_by: str = "pairwise_accuracy@learned"
     _data: str = PrivateAttr(default="")
     """What board keys call the data; "" for the name or path in `dataset`."""
+    _test: str = PrivateAttr(default="")
+    """Likewise for the data in `test`."""
     _template: str = PrivateAttr(default="")
-    """What board keys call the chat template; "" where none is given."""
+    """Likewise for the chat template; "" where none is given."""
 
     @field_validator("models", "seeds")
     @classmethod
@@ -149,10 +155,12 @@ class Run(BaseModel):
         shared = self.settings.learning_rate
         return shared / RATE_FACTOR, shared * RATE_FACTOR
 
-    def on(self, data: str = "", chat_template: str = "") -> Self:
-        """Return the run with what board keys call its data and its chat template, wherever these lie."""
+    def on(self, *, data: str | None = None, test: str | None = None, chat_template: str | None = None) -> Self:
+        """Return the run with what board keys call its data and its chat template, wherever these lie; None: as now."""
         run = self.model_copy()
-        run._data, run._template = data or self._data, chat_template or self._template
+        run._data = self._data if data is None else data
+        run._test = self._test if test is None else test
+        run._template = self._template if chat_template is None else chat_template
         return run
 
     def decisive(self) -> BoardKey:
@@ -185,7 +193,8 @@ class Run(BaseModel):
 
     def _data_as_told(self) -> dict[str, Any]:
         """Return the settings that say how files are read, where they are given: keys made before have none."""
-        told = {"columns": self.columns, "splits": self.splits, "pairs_from_labels": self.pairs_from_labels}
+        told: dict[str, Any] = {"test": self.test and (self._test or self.test), "test_columns": self.test_columns}
+        told |= {"columns": self.columns, "splits": self.splits, "pairs_from_labels": self.pairs_from_labels}
         told["chat_template"] = self._template
         return {name: value for name, value in told.items() if value}
 
@@ -213,9 +222,8 @@ class TrialRun(Run):
     @classmethod
     def of(cls, run: Run) -> TrialRun:
         """Return the run of the trials of `run`."""
-        return cls(**run.model_dump() | {"evaluate_on": "dev", "seeds": run.seeds[:1], "trials": 0}).on(
-            run._data, run._template
-        )
+        trials = cls(**run.model_dump() | {"evaluate_on": "dev", "seeds": run.seeds[:1], "trials": 0})
+        return trials.on(data=run._data, test=run._test, chat_template=run._template)
 
     def decisive(self) -> BoardKey:
         """Return the settings of the run, with the range of learning rates and the seed in place of the shared rate."""
@@ -228,7 +236,7 @@ class TunedRun(Run):
     @classmethod
     def of(cls, run: Run) -> TunedRun:
         """Return the run of what is chosen from the trials of `run`."""
-        return cls(**run.model_dump()).on(run._data, run._template)
+        return cls(**run.model_dump()).on(data=run._data, test=run._test, chat_template=run._template)
 
     def decisive(self) -> BoardKey:
         """Return the settings of the run, with the trials and what chose among them in place of the shared rate."""

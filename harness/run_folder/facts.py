@@ -71,6 +71,17 @@ class ModelFacts(Facts):
     """The type of most weights of the GGUF file that it is from, as `Q4_1`; empty: the weights are the full ones."""
 
 
+class OriginFacts(Facts):
+    """Which data they are."""
+
+    name: str
+    """As `--test` has it."""
+    source: str = ""
+    """Where they were read from."""
+    fingerprint: str
+    """Hash of their content."""
+
+
 class DataFacts(Facts):
     """The preference data."""
 
@@ -101,6 +112,8 @@ class DataFacts(Facts):
     """Pairs this model did not see, by split and reason: refused by its template, the same tokens on both sides."""
     notes: tuple[str, ...] = ()
     """What a reader of results must know of the data."""
+    tested_on: OriginFacts | None = None
+    """The data set whose test split was scored; absent where it is the training data's own."""
 
 
 class Spend(Facts):
@@ -205,10 +218,14 @@ class BoardKey(Facts):
     lenient: bool = False
     chat_template: str | None = None
     """Hash of the chat template given by `--chat-template`; absent where the tokenizer's own is used."""
+    test: str | None = None
+    """`content:` and the fingerprint of the data set that was tested on; absent where it is the training data's own."""
     columns: str | None = None
     """Which columns of the data are what, `--columns`; absent where their names say it."""
     splits: str | None = None
     """Which splits of the data are what, `--splits`; absent where their names say it."""
+    test_columns: str | None = None
+    """Which columns of the data that were tested on are what, `--test-columns`; absent where their names say it."""
     pairs_from_labels: bool = False
     """Whether labelled completions were paired, `--pairs-from-labels`."""
     limit: Count = None

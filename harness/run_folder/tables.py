@@ -26,6 +26,8 @@ ROW_COLUMNS = (
     *("chosen_response_id", "rejected_response_id"),
 )
 """Columns of rows.parquet: one row per held-out pair; unknown numbers are NaN."""
+SUBSET = "subset"
+"""A further column of rows.parquet, of data that have parts: the pair's; empty for a pair of none."""
 
 RESPONSE_COLUMNS = (
     *("prompt_id", "response_id", "split", "sum_logp", "tokens", "ref_sum_logp", "reward", "score"),
@@ -42,7 +44,7 @@ OWNER = "cell"
 """In the metadata of both tables, as `DataFrame.attrs`: the key of the cell that they are of."""
 
 KINDS: Mapping[str, type] = {
-    **dict.fromkeys(("split", "prompt_id", "pair_id", "response_id"), object),
+    **dict.fromkeys(("split", "prompt_id", "pair_id", "response_id", SUBSET), object),
     "listwise": bool,
 }
 """The types of the columns that are not numbers."""

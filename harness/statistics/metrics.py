@@ -34,6 +34,8 @@ RESPONSES_READ = (
     *("split", "prompt_id", "sum_logp", "tokens", "ref_sum_logp", "reward", "score", "true_quality", "listwise"),
 )
 """The columns that the metrics read from a cell's two tables."""
+ACCURACIES = tuple(f"pairwise_accuracy{suffix}" for suffix in ("", *(f"@{reading}" for reading in READINGS)))
+"""The share of pairs that are ranked as the data have it, by each reading of the reward."""
 LISTWISE = ("spearman_within_prompt", "kendall_within_prompt", "ndcg", "best_of_n")
 """Metrics with one value per prompt of the listwise data."""
 POOLED = ("spearman", "kendall", "spearman_true")

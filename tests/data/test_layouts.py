@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -239,10 +240,40 @@ def test_scores_are_found_under_their_names_in_the_field(name: str, tmp_path: Pa
     assert {(pair.score_chosen, pair.score_rejected) for pair in pairs} == {scores}
 
 
-def test_scores_that_are_null_in_every_row_are_none(tmp_path: Path) -> None:
-    dataset = loaded(written(tmp_path / "a.jsonl", lambda n: texts(n, score_chosen=None, score_rejected=None)))
+@pytest.mark.parametrize("nothing", [None, float("nan"), "", " "])
+def test_scores_that_are_missing_in_every_row_are_none(nothing: object, tmp_path: Path) -> None:
+    dataset = loaded(written(tmp_path / "a.jsonl", lambda n: texts(n, score_chosen=nothing, score_rejected=nothing)))
     assert all(pair.score_chosen != pair.score_chosen for pair in dataset.train)
     assert any("no annotation scores" in note for note in dataset.notes)
+
+
+def test_columns_of_missing_scores_as_tables_write_them_are_none(tmp_path: Path) -> None:
+    nothing = np.full(ROWS, np.nan)
+    frame = pd.DataFrame([conversations(n) for n in range(ROWS)]).assign(score_chosen=nothing, score_rejected=nothing)
+    table = pa.Table.from_pandas(frame)
+    frame.to_parquet(tmp_path / "null.parquet")
+    for side in ("score_chosen", "score_rejected"):
+        table = table.set_column(table.column_names.index(side), side, pa.array(nothing))  # NaN, not null
+    pq.write_table(table, tmp_path / "nan.parquet")
+    frame = pd.DataFrame([texts(n) for n in range(ROWS)]).assign(score_chosen=nothing, score_rejected=nothing)
+    frame.to_csv(tmp_path / "empty.csv", index=False)
+    frame.to_csv(tmp_path / "nan.csv", index=False, na_rep="NaN")
+    for name in ("null.parquet", "nan.parquet", "empty.csv", "nan.csv"):
+        pairs = all_pairs(loaded(tmp_path / name))
+        assert len(pairs) == ROWS, name
+        assert all(pair.score_chosen != pair.score_chosen for pair in pairs), name
+
+
+def test_columns_that_nobody_asks_for_cost_no_row(tmp_path: Path) -> None:
+    more = {"meta": {"deep": [1]}, "source": None, "tags": ["x"], "Score": float("nan")}
+
+    def row(n: int) -> Row:  # as many sets have it, `messages` is a copy of the chosen side
+        return conversations(n) | more | {"messages": conversations(n)["chosen"]}
+
+    assert len(all_pairs(loaded(written(tmp_path / "a.jsonl", row)))) == ROWS
+    frame = pd.DataFrame([texts(n, note='x, "y"\nz', weight=n / 7) for n in range(ROWS)])
+    frame.to_csv(tmp_path / "a.csv", index=False)
+    assert len(all_pairs(loaded(tmp_path / "a.csv"))) == ROWS
 
 
 def test_a_strength_of_0_is_a_tie_and_a_label_of_neither_is_left_out(tmp_path: Path) -> None:
@@ -500,7 +531,7 @@ def test_with_a_test_split_validation_is_the_development_split(tmp_path: Path) -
 def test_an_evaluation_set_alone_is_never_trained_on(name: str, tmp_path: Path) -> None:
     folder = parts(tmp_path, **{name: (0, 20)})
     for path in (folder, folder / f"{name}.parquet"):
-        with pytest.raises(HarnessError, match=r"evaluation set .* without training data.*give the folder that has"):
+        with pytest.raises(HarnessError, match=r"evaluation set .* without training data.*--test.*harness score"):
             loaded(path)
 
 

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 
 from harness.api import HarnessError
@@ -100,6 +101,59 @@ def test_two_copies_of_the_same_bytes_give_runs_that_merge_compare_and_gate(
     )
     assert again.returncode == 0, again.stdout + again.stderr
     assert harness("verify", runs[0]).returncode == 0
+
+
+def write_test_set(folder: Path) -> Path:
+    """A test split of two subsets; the longer response is the chosen one in 9 of 12 pairs of one, in 3 of the other."""
+    folder.mkdir(parents=True)
+    lines = []
+    for index in range(24):
+        part, longer = ("plain", index < 9) if index < 12 else ("tricky", index < 15)
+        sides = [f"The {WORDS[index % 8]} is near.", f"The {WORDS[index % 8]} is near, and there is more of it."]
+        chosen, rejected = reversed(sides) if longer else sides
+        lines.append({"prompt": f"Where is it, {index}?", "chosen": chosen, "rejected": rejected, "subset": part})
+    (folder / "test.jsonl").write_text("\n".join(map(json.dumps, lines)), encoding="utf-8")
+    return folder
+
+
+def test_runs_on_two_copies_of_another_sets_test_data_stand_together(
+    two_copies: tuple[Path, Path], in_folder: Path, harness: Callable[..., Any]
+) -> None:
+    one = write_test_set(in_folder / "tests" / "other")
+    tests = one, Path(shutil.copytree(one, in_folder / "elsewhere" / "other"))
+    runs = [str(in_folder / name) for name in ("one", "two")]
+    for run, test, plugins in zip(runs, tests, ("simpo,dpo", "simpo"), strict=True):
+        data = ("--dataset", str(two_copies[0]), "--test", str(test))
+        done = harness("run", "--plugins", plugins, *data, *SMALL, "--output-dir", run)
+        assert done.returncode == 0, done.stdout + done.stderr
+    assert harness("merge", *runs, "--into", str(in_folder / "both")).returncode == 0
+    assert harness("compare", *runs).returncode == 0
+
+    for folder in (*runs, str(in_folder / "both")):
+        assert harness("verify", folder).returncode == 0
+        board = json.loads((Path(folder) / "leaderboard.json").read_text())["boards"][0]
+        assert "trained on mine, tested on other" in board["title"]
+        assert board["tested_on"] == "other"
+        in_subsets = next(row["subsets"] for row in board["rows"] if row["loss"] == "longer-wins")
+        assert {name: of["pairwise_accuracy"]["value"] for name, of in in_subsets.items()} == {
+            "plain": 9 / 12,
+            "tricky": 3 / 12,
+        }
+    page = (in_folder / "one" / "leaderboard.html").read_bytes()
+    assert f"--dataset {two_copies[0]} --test {tests[0]}" in page.decode()
+    assert harness("leaderboard", runs[0], "--no-pictures").returncode == 0
+    assert (in_folder / "one" / "leaderboard.html").read_bytes() == page
+
+    # a folder may hold cells of both copies, but no other subsets
+    record = next((in_folder / "one" / "cells").glob("*simpo*/record.json"))
+    record.write_text(record.read_text("utf-8").replace(str(tests[0]), str(tests[1])), "utf-8")
+    assert harness("verify", runs[0]).returncode == 0
+    rows = record.parent / "rows.parquet"
+    table = pd.read_parquet(rows)
+    table.assign(subset=["plain"] * len(table)).to_parquet(rows)
+    said = harness("verify", runs[0])
+    assert said.returncode == 3
+    assert "got another subset in 12 rows" in said.stdout
 
 
 def test_a_folder_that_knows_its_data_by_a_path_goes_on_with_it(two_copies: tuple[Path, Path], in_folder: Path) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from harness.api import Listwise, Pair, Response
-from harness.data.layouts.pairs import Reading, context, prompt_id
+from harness.data.layouts.pairs import Reading, context, prompt_id, subset
 from harness.data.layouts.raw_pair import ABSENT, Absent, Column, RawList
 from harness.data.layouts.values import as_list, as_turns, number
 from harness.data.prompts import pair_id_of
@@ -64,6 +64,7 @@ def scored_list(row: Mapping[str, Any], reading: Reading, keys: Keys) -> RawList
         content=keys.content,
         score=keys.score,
         model=keys.model,
+        subset=subset(row, reading),
     )
 
 
@@ -98,6 +99,7 @@ def _one(row: Mapping[str, Any], reading: Reading, text: Column, score: object) 
         prompt=Column(name=reading.roles.prompt, value=context(row, reading)),
         prompt_id=prompt_id(row, reading),
         responses=Column(name=text.name, value=[entry]),
+        subset=subset(row, reading),
     )
 
 
@@ -111,6 +113,7 @@ def by_label(prompt: Listwise) -> list[Pair]:
             context=prompt.context,
             chosen=chosen,
             rejected=rejected,
+            subset=prompt.subset,
         )
         for chosen, rejected in zip(good, bad, strict=False)
         if chosen != rejected
@@ -152,6 +155,7 @@ def binarised(prompt: Listwise, seed: int) -> Pair:
         rejected=other.text,
         score_chosen=best.score,
         score_rejected=other.score,
+        subset=prompt.subset,
     )
 
 

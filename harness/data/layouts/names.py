@@ -38,6 +38,7 @@ ALIASES: Mapping[str, tuple[str, ...]] = {
         *("winner", "preferred", "better_response_id", "better", "choice", "human_preference", "preference"),
         *("preference_label", "label"),
     ),
+    "subset": ("subset",),
     "completions": ("completions", "responses", "outputs", "answers", "candidates", "generations"),
     "scores": ("scores", "ratings", "rewards", "score", "rating"),
     "completion": ("completion", "response", "output", "answer", "generation"),
@@ -53,7 +54,7 @@ STEMS = ("response", "output", "answer", "completion", "conversation", "candidat
 ENDS = (("1", "2"), ("a", "b"), ("0", "1"))
 PAIR_ROLES = (
     *("prompt", "system", "input", "document", "prompt_id", "chosen", "rejected", "score_chosen", "score_rejected"),
-    *("gap", "first", "second", "strength", "label"),
+    *("gap", "first", "second", "strength", "label", "subset"),
 )
 """What layouts of chosen and rejected, or of two responses, read."""
 
@@ -81,6 +82,8 @@ class Roles:
     """Signed: below 0 the first response is better, above 0 the second."""
     label: str | None = None
     """Which of the two responses is better."""
+    subset: str | None = None
+    """The part of the data that a row belongs to."""
     completions: str | None = None
     """A list of responses, each with its score or beside a list of scores."""
     scores: str | None = None

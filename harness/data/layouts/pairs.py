@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -109,6 +110,7 @@ def _pair(
         rejected=sides[1],
         score_chosen=better[0] if better else None,
         score_rejected=better[1] if better else None,
+        subset=subset(row, reading),
     )
 
 
@@ -118,6 +120,14 @@ def prompt_id(row: Mapping[str, Any], reading: Reading) -> Column | None:
     if given is not None and (given.value != given.value or (reading.textual and given.value == "")):
         return Column(name=given.name, value=None)
     return given
+
+
+def subset(row: Mapping[str, Any], reading: Reading) -> str:
+    """Return the row's part of the data as text, JSON where it is no text; "" where there is none."""
+    given = reading.column(row, "subset")
+    if given is None or isinstance(given.value, Absent | None) or given.value != given.value:
+        return ""
+    return given.value.strip() if isinstance(given.value, str) else json.dumps(given.value, default=str)
 
 
 def _side(side: Column, row: Mapping[str, Any], reading: Reading, before: list[object] | None) -> Column:

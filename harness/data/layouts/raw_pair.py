@@ -34,6 +34,7 @@ class RawPair:
     score_chosen: Column | None = None
     """None where the file has no scores."""
     score_rejected: Column | None = None
+    subset: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,3 +49,4 @@ class RawList:
     content: str = "content"
     score: str = "score"
     model: str = "model"
+    subset: str = ""

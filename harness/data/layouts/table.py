@@ -228,7 +228,7 @@ def _without_prompt(table: Table, roles: Roles) -> Roles:
 
 
 def _scored(table: Table, roles: Roles) -> bool:
-    """Return whether there are scores: columns for them, not null in every row."""
+    """Return whether there are scores: columns for them, not empty in every row."""
     names = (roles.score_chosen, roles.score_rejected)
     if any(names) and not all(names) and roles.gap is None:
         have = next(name for name in names if name)
@@ -239,9 +239,13 @@ def _scored(table: Table, roles: Roles) -> bool:
         )
     columns = names if all(names) else (roles.gap,)
     read = (row.values for row in table.rows if not isinstance(row.values, RowError))
-    nothing = ("", None) if table.textual else (None,)
     present = [name for name in columns if name]
-    return bool(present) and any(name in row and row[name] not in nothing for row in read for name in present)
+    return any(name in row and not _empty(number(row[name], table.textual)) for row in read for name in present)
+
+
+def _empty(value: object) -> bool:
+    """Return whether a cell holds nothing: null, NaN as tables write a missing number, or a blank."""
+    return value is None or value != value or (isinstance(value, str) and not value.strip())
 
 
 def _other_side(name: str) -> str:
@@ -265,6 +269,7 @@ def _words(layout: Layout, reading: Reading, keys: Keys) -> str:
     elif layout.listed and roles.scores and "scores" not in shown and keys == Keys():
         shown.append("scores")
     shown += [role for role in ("system", "document", "input") if getattr(roles, role) and reading.side != "turns"]
+    shown += ["subset"] if roles.subset else []
     columns = [str(getattr(roles, role)) for role in shown]
     words = f"{layout.name} (columns {some(columns)})"
     if layout.pair is chosen_and_rejected and not roles.prompt:

@@ -8,11 +8,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.leaderboard.decide.estimates import Evidence, Unit, Values
+from harness.leaderboard.decide.subsets import MOST, OF_NONE
 from harness.run_folder.paths import RESPONSES, ROWS
 from harness.run_folder.record import Record
-from harness.run_folder.tables import PAIR_KEYS, RESPONSE_KEYS, Columns
+from harness.run_folder.tables import PAIR_KEYS, RESPONSE_KEYS, SUBSET, Columns
 from harness.statistics.intervals import numbered
-from harness.statistics.metrics import LENBALANCED, METRICS, PAIRS_READ, RESPONSES_READ, Examples, examples, gap_edges
+from harness.statistics.metrics import (
+    ACCURACIES,
+    LENBALANCED,
+    METRICS,
+    PAIRS_READ,
+    RESPONSES_READ,
+    Examples,
+    examples,
+    gap_edges,
+    main_split,
+)
 
 
 def _sorted_by(first: tuple[str, ...], identity: tuple[str, ...]) -> tuple[str, ...]:
@@ -31,7 +42,7 @@ def gather(records: Mapping[Unit, Record]) -> Evidence:
     if not records:
         return Evidence(values={}, n_pairs=0, n_prompts=0, pairs=0, left_out={})
     rows, lost_rows = _in_common(
-        [record.columns(ROWS, {*PAIRS_READ, *PAIR_ORDER}) for record in records.values()],
+        [record.columns(ROWS, {*PAIRS_READ, *PAIR_ORDER, SUBSET}) for record in records.values()],
         PAIR_ORDER,
         (("reward_chosen", "reward_rejected"), ("chosen_sum_logp", "rejected_sum_logp")),
     )
@@ -46,6 +57,7 @@ def gather(records: Mapping[Unit, Record]) -> Evidence:
         for record, of_pairs, of_responses in zip(records.values(), rows, responses, strict=True)
     ]
     main = rows[0]["split"] != LENBALANCED
+    subset = _subsets(rows[0])
     balanced = lost_rows.count(LENBALANCED)
     left_out = {"pairs": len(lost_rows) - balanced, "length-balanced pairs": balanced, "responses": len(lost_responses)}
     return Evidence(
@@ -55,7 +67,36 @@ def gather(records: Mapping[Unit, Record]) -> Evidence:
         pairs=int(main.sum()) + left_out["pairs"],
         left_out={kind: number for kind, number in left_out.items() if number},
         gap_edges=tuple(edges.tolist()) if np.isfinite(edges).all() else (),
+        subsets=_by_subset(subset, list(records), per_cell),
+        subset_pairs={name: int((subset == name).sum()) for name in _in_order(subset)},
     )
+
+
+def _subsets(rows: Columns) -> NDArray[np.object_]:
+    """Return the subset of each pair of the main split; nothing where no pair has one."""
+    names = np.array(main_split(rows).get(SUBSET, ()), dtype=object)
+    return np.where(names == "", OF_NONE, names) if any(names) else names[:0]
+
+
+def _in_order(subset: NDArray[np.object_]) -> list[str]:
+    """Return the subsets there are in alphabetical order, pairs of none last."""
+    return sorted(set(subset), key=lambda name: (name == OF_NONE, name))
+
+
+def _by_subset(
+    subset: NDArray[np.object_], units: Sequence[Unit], per_cell: Sequence[Mapping[str, Examples]]
+) -> dict[str, dict[str, Values]]:
+    """Return the accuracies over the pairs of each subset; nothing where there are too many to list."""
+
+    def of(name: str, metric: str) -> Values:
+        rows = subset == name
+        found = [examples[metric] for examples in per_cell]
+        return _shared(units, [Examples(prompt=each.prompt[rows], value=each.value[rows]) for each in found])
+
+    names = _in_order(subset)
+    if len(names) > MOST:
+        return {}
+    return {name: {metric: of(name, metric) for metric in ACCURACIES} for name in names}
 
 
 def _in_common(

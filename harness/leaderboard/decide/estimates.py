@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from harness.run_folder.record import BASELINES
 from harness.statistics.calibration import Bin, reliability
 from harness.statistics.estimate_interval import Kind, difference_of, estimate_interval
 from harness.statistics.intervals import Floats, cluster_sums, resample_counts, resampled_means
@@ -18,6 +19,7 @@ from harness.statistics.proportions import few_errors
 from harness.statistics.yardsticks import READINGS
 
 NAN = float("nan")
+BASE = BASELINES[0]
 OWN = "own"
 """The reading by each loss's own reward, beside `READINGS`."""
 
@@ -68,6 +70,10 @@ class Evidence:
     """Pairs and responses that some cell has no score for, by kind; kinds without any are absent."""
     gap_edges: tuple[float, ...] = ()
     """The three score gaps that part the quartiles of the gap metrics; empty where no gap is known."""
+    subsets: Mapping[str, Mapping[str, Values]] = field(default_factory=dict)
+    """Of each part that the data name, the accuracies; empty where they name none."""
+    subset_pairs: Mapping[str, int] = field(default_factory=dict)
+    """Pairs of each subset."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,7 +127,7 @@ def samples(
     A value is the mean over models, each weighing the same. Baseline rows stand for every seed. Metrics with as many
     prompts are resampled together, in one matrix product.
     """
-    by_metric = {name: _unresampled(name, values, labels, models, seeds) for name, values in metrics.items()}
+    by_metric = {name: unresampled(name, values, labels, models, seeds) for name, values in metrics.items()}
     for n_prompts in sorted({sample.n_prompts for sample in by_metric.values() if sample.labels}):
         names = [name for name, sample in by_metric.items() if sample.labels and sample.n_prompts == n_prompts]
         drawn = resampled_means(
@@ -137,7 +143,7 @@ def samples(
     return by_metric
 
 
-def _unresampled(
+def unresampled(
     metric: str, values: Values, labels: Sequence[str], models: Sequence[str], seeds: Sequence[int]
 ) -> Sample:
     """Return the sample of a metric before its prompts are resampled."""
@@ -184,6 +190,14 @@ def estimates(sample: Sample) -> dict[str, Estimate]:
         label: Estimate(value=value[k], low=low[k], high=high[k], n=sample.n, few=bool(few[k]))
         for k, label in enumerate(sample.labels)
     }
+
+
+def board_estimates(metric: str, sample: Sample) -> dict[str, Estimate]:
+    """Return the estimate of each system; the base relative to itself is 0.5 by definition and has no interval."""
+    found = estimates(sample)
+    if BASE in found and metric.partition("@")[2] in ("learned", "ratio", "ratio_mean"):
+        found[BASE] = Estimate(value=found[BASE].value, n=found[BASE].n)
+    return found
 
 
 def differences(sample: Sample, to: str) -> dict[str, Estimate]:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from harness.leaderboard.decide.estimates import OWN, Evidence, read_by
 from harness.leaderboard.decide.row_facts import Choice
 from harness.leaderboard.decide.standings import Family
-from harness.leaderboard.formatting import short_name, spoken_name
+from harness.leaderboard.formatting import heading, short_name, spoken_name
 from harness.run_folder.facts import BoardKey
 from harness.run_folder.noise_floor import NoiseFloor
 from harness.run_folder.paths import NOISE_FLOOR
@@ -35,7 +35,7 @@ def title(first: Record, models: Sequence[str], seeds: Sequence[int], ranked_by:
         models[0] if len(models) == 1 else f"all of {', '.join(models)}",
         _rule(ranked_by),
         _preset(first),
-        first.dataset.name or "unknown data",
+        data_in_words(first.dataset.name, first.dataset.tested_on.name if first.dataset.tested_on else ""),
         _tuned(settings) or "shared learning rate, untuned",
         f"budget {settings.budget}",
         f"seed{'' if len(seeds) == 1 else 's'} {', '.join(map(str, seeds)) or 'none'}",
@@ -51,6 +51,19 @@ def _preset(first: Record) -> str:
     preset = first.board.preset or first.model.preset or "unknown"
     brought = preset == "nano" and first.model.preset == "custom"
     return "settings of the nano preset" if brought else f"{preset} preset"
+
+
+def data_in_words(name: str, tested_on: str) -> str:
+    """Return the name of the data; of two sets what each was for."""
+    return f"trained on {name}, tested on {tested_on}" if tested_on else name or "unknown data"
+
+
+def subsets_in_words(metric: str) -> str:
+    """Return what a table of an accuracy by subset shows."""
+    return (
+        f"Accuracy by subset, {heading(metric)}, with 95 % intervals; in brackets the pairs of each. Nothing is ranked "
+        "or tested by it, and of many subsets some differ by chance"
+    )
 
 
 def conclusions(

@@ -169,7 +169,7 @@ def _has_value(row: Row, ranked_by: str) -> bool:
 def _value_or_reason(ranked_by: str, row: Row) -> str:
     """Return the ranked metric; without it the reason, which reaches over the interval and the difference to it."""
     if _has_value(row, ranked_by):
-        return _number(_estimate(row, ranked_by))
+        return cell_of(_estimate(row, ranked_by))
     if row.status != "ok":
         return f'<td class="words" colspan="3" data-v="">{escape(f"{row.status}: {row.reason}")}</td>'
     reason = row.metric_reasons.get(ranked_by, MISSING)
@@ -188,11 +188,11 @@ def _to_leader(ranked_by: str, row: Row) -> str:
         return ""
     if row.rank == 1 and row.vs_leader.value == 0:
         return '<td data-v="0">leader</td>'
-    return _number(row.vs_leader, "+.3f")
+    return cell_of(row.vs_leader, "+.3f")
 
 
 def _to_base(row: Row) -> str:
-    return NO_VALUE if row.loss == "base" else _number(row.vs_base.get(COMMON, Estimate()), "+.3f")
+    return NO_VALUE if row.loss == "base" else cell_of(row.vs_base.get(COMMON, Estimate()), "+.3f")
 
 
 def _rank_by(reading: str, row: Row) -> str:
@@ -213,7 +213,7 @@ def _spent(name: str, row: Row) -> str:
 
 
 def _also(metric: str, row: Row) -> str:
-    return _number(_estimate(row, metric), mark="†" if metric == "spearman" and row.reference_based else "")
+    return cell_of(_estimate(row, metric), mark="†" if metric == "spearman" and row.reference_based else "")
 
 
 def _chosen(row: Row) -> str:
@@ -230,7 +230,8 @@ def _estimate(row: Row, metric: str) -> Estimate:
     return row.metrics.get(metric, Estimate())
 
 
-def _number(estimate: Estimate, form: str = ".3f", mark: str = "") -> str:
+def cell_of(estimate: Estimate, form: str = ".3f", mark: str = "") -> str:
+    """Return the cell of an estimate, its interval under it."""
     if math.isnan(estimate.value):
         return NO_VALUE
     ends = _in_brackets(interval(estimate.low, estimate.high, form) + FEW * estimate.few)

@@ -13,7 +13,8 @@ from collections.abc import Sequence
 from html import escape
 from importlib.resources import files
 
-from harness.leaderboard.page import board_table, picture_section
+from harness.leaderboard.decide.wording import data_in_words
+from harness.leaderboard.page import board_table, picture_section, subset_section
 from harness.leaderboard.page.manifest_facts import ManifestFacts
 from harness.leaderboard.page.notes import PROTOCOL, facts, how_to_read, reproduce
 from harness.leaderboard.page.picture_section import PagePictures
@@ -64,7 +65,7 @@ def _head(table: Table, scripts: Sequence[str]) -> str:
 def _title(table: Table) -> str:
     """Return the page's title, with data, preset and budget: those of its boards, each once."""
     settings = [
-        f"{board.dataset or 'unknown data'}, {board.preset or 'unknown'} preset, "
+        f"{data_in_words(board.dataset, board.tested_on)}, {board.preset or 'unknown'} preset, "
         f"budget {board.settings.budget or 'unknown'}"
         for board in table.boards
     ]
@@ -120,7 +121,7 @@ def _board_section(table: Table, k: int, manifest: ManifestFacts, pictures: Page
         f'<section class="board" id="{section_id}" aria-labelledby="{section_id}-title">\n'
         f'<h2 id="{section_id}-title">{escape(board.title)}</h2>\n{conclusions}'
         f'<ul class="disclaimers">{disclaimers}</ul>\n'
-        f"{board_table.table(board, table.ranked_by, section_id)}\n"
+        f"{board_table.table(board, table.ranked_by, section_id)}\n{subset_section.section(board, table.ranked_by)}"
         f"{picture_section.section(board, k, pictures) if pictures else ''}\n{reproduce(board, manifest)}\n</section>"
     )
 
