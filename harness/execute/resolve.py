@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from harness.api import Dataset, HarnessError, LoadOptions
+from harness.api import Dataset, DatasetSource, HarnessError, LoadOptions
 from harness.data.sources import load
 from harness.execute.preflight import check_learning_rate, check_model
 from harness.manager import Manager, datasets, losses, plugin_manager, resolver
@@ -19,6 +20,7 @@ from harness.run_folder.manifest import known_manifest
 from harness.run_folder.paths import MANIFEST
 from harness.statistics.metrics import METRICS
 
+AnyRun = TypeVar("AnyRun", bound=Run)
 RUNS = Path("runs")
 """Where runs go without --output-dir."""
 
@@ -51,19 +53,21 @@ def resolve(run: Run, output: Path | None, keep_checkpoints: bool) -> Resolved:
     systems = select(run.plugins, list(known), resolver(manager))
     for model in run.models:
         check_model(model)
+    for model in run.also:
+        check_model(model, "--also")
     check_learning_rate(run)
     Budget.parse(run.settings.budget)
     if run.ranked_by not in METRICS or METRICS[run.ranked_by].direction != "higher":
         ranking = [name for name, metric in METRICS.items() if metric.direction == "higher"]
         raise HarnessError(f"--ranked-by got '{run.ranked_by}', expected one of {', '.join(ranking)}")
     named = datasets(manager)
-    data = limited(load(run.dataset, _load_options(run), named), run.limit)
+    data = load_data(run, named)
     grid = cells(run.models, systems, run.seeds)
     # raises where the budget or the data cannot make one step; in tokens and FLOPs this is an estimate
     estimates(run, visits(data), ((cell, 1_000_000) for cell in grid))
-    run, folder = (run, output or RUNS / run.short_hash()) if run.dataset in named else _by_content(run, data, output)
+    known, folder = located(run, data, output, named)
     return Resolved(
-        run=run,
+        run=known,
         folder=folder,
         grid=tuple(grid),
         dataset=data,
@@ -72,7 +76,17 @@ def resolve(run: Run, output: Path | None, keep_checkpoints: bool) -> Resolved:
     )
 
 
-def _by_content(run: Run, data: Dataset, output: Path | None) -> tuple[Run, Path]:
+def load_data(run: Run, named: Mapping[str, DatasetSource]) -> Dataset:
+    """Return the data of a run, cut to its limit. `named`: the data sets that plugins bring."""
+    return limited(load(run.dataset, _load_options(run), named), run.limit)
+
+
+def located(run: AnyRun, data: Dataset, output: Path | None, named: Mapping[str, DatasetSource]) -> tuple[AnyRun, Path]:
+    """Return the run as board keys know its data, by their name or their content, and its folder."""
+    return (run, output or RUNS / run.short_hash()) if run.dataset in named else _by_content(run, data, output)
+
+
+def _by_content(run: AnyRun, data: Dataset, output: Path | None) -> tuple[AnyRun, Path]:
     """Return the run, its data known by their content, and its folder.
 
     A folder of an earlier version, which knows the same data by a path, goes on with that path.

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from harness.api.errors import HarnessError
-from harness.leaderboard.decide.comparable import Group, group_of
+from harness.leaderboard.decide.comparable import Group, group_of, with_one_more
 from harness.leaderboard.decide.estimates import (
     NAN,
     OWN,
@@ -22,7 +22,14 @@ from harness.leaderboard.decide.estimates import (
 from harness.leaderboard.decide.row_facts import RowFacts, row_facts
 from harness.leaderboard.decide.standings import Family, Standing, each_pair_once, family, last, p_values
 from harness.leaderboard.decide.training_noise import typical_sd, with_training_noise
-from harness.leaderboard.decide.wording import borderline, conclusions, disclaimers, title, training_noise
+from harness.leaderboard.decide.wording import (
+    borderline,
+    conclusions,
+    disclaimers,
+    title,
+    trained_elsewhere,
+    training_noise,
+)
 from harness.run_folder.facts import BoardKey
 from harness.run_folder.noise_floor import NoiseFloor
 from harness.run_folder.record import BASELINES, Record, only
@@ -169,6 +176,7 @@ def _board(group: Group, models: tuple[str, ...]) -> Board:
     ranked, first = results.ranked, next(record for unit, record in group.records.items() if unit.model in models)
     unranked = [label for label in group.labels if label not in results.trouble and label not in ranked.order]
     noise_floor = typical_sd(results.drawn.get(group.ranked_by), group.baselines)
+    elsewhere = [record for record in group.elsewhere if models == (record.model.name,)]
     return Board(
         model=models[0] if len(models) == 1 else "all",
         models=models,
@@ -188,7 +196,8 @@ def _board(group: Group, models: tuple[str, ...]) -> Board:
             unranked,
             group.noise_unfit,
         )
-        + borderline(ranked.borderline),
+        + borderline(ranked.borderline)
+        + tuple(map(trained_elsewhere, elsewhere)),
         settings=first.board,
         data=_data(record for unit, record in group.records.items() if unit.model in models),
         seeds=group.seeds,
@@ -198,7 +207,11 @@ def _board(group: Group, models: tuple[str, ...]) -> Board:
         minimum_detectable_planned=ranked.tests.detectable_planned if ranked.tests else NAN,
         gap_edges=group.evidence.gap_edges,
         noise_floor=noise_floor,
-        rows=_rows(results, [*ranked.order, *unranked, *group.baselines, *results.trouble]),
+        rows=(
+            *_rows(results, [*ranked.order, *unranked, *group.baselines]),
+            *(row for record in elsewhere for row in _row_of_elsewhere(results, record)),
+            *_rows(results, list(results.trouble)),
+        ),
         p_values=p_values(ranked),
         borderline=ranked.borderline,
         comparisons={reading: each_pair_once(results.families[read_by(group.ranked_by, reading)]) for reading in BY},
@@ -217,8 +230,7 @@ def _data(records: Iterable[Record]) -> str:
 def _results(group: Group, models: tuple[str, ...]) -> _Results:
     trouble = {label: lost for label in group.labels if (lost := group.trouble(label, models))}
     sound = [label for label in group.labels if label not in trouble]
-    drawn = samples(group.evidence.values, [*sound, *group.baselines], models, group.seeds or (0,), group.resampling)
-    drawn = with_training_noise(drawn, group, models)
+    drawn = _drawn(group, models, sound)
     measured = {name: _measured(name, sample) for name, sample in drawn.items()}
     compared = dict.fromkeys([group.ranked_by, *(read_by(group.ranked_by, reading) for reading in BY)])
     return _Results(
@@ -229,6 +241,22 @@ def _results(group: Group, models: tuple[str, ...]) -> _Results:
         measured=measured,
         families={metric: family(metric, sound, drawn, measured, group.resampling) for metric in compared},
     )
+
+
+def _drawn(group: Group, models: Sequence[str], sound: Sequence[str]) -> dict[str, Sample]:
+    """Return every metric of the sound systems and the baseline rows, by name."""
+    labels = [*sound, *group.baselines]
+    drawn = samples(group.evidence.values, labels, models, group.seeds or (0,), group.resampling)
+    return with_training_noise(drawn, group, models)
+
+
+def _row_of_elsewhere(results: _Results, record: Record) -> tuple[Row, ...]:
+    """Return the row of a checkpoint trained elsewhere, measured beside the others; their own rows know nothing of it."""
+    group = with_one_more(results.group, record)
+    sound = [label for label in group.labels if label not in results.trouble]
+    drawn = _drawn(group, results.models, sound)
+    measured = {name: _measured(name, sample) for name, sample in drawn.items()}
+    return _rows(replace(results, group=group, drawn=drawn, measured=measured), [record.label])
 
 
 def _rows(results: _Results, labels: Sequence[str]) -> tuple[Row, ...]:

@@ -11,7 +11,7 @@ from harness.leaderboard.formatting import short_name, spoken_name
 from harness.run_folder.facts import BoardKey
 from harness.run_folder.noise_floor import NoiseFloor
 from harness.run_folder.paths import NOISE_FLOOR
-from harness.run_folder.record import Record
+from harness.run_folder.record import ELSEWHERE, Record
 from harness.statistics.intervals import MIN_PROMPTS, MIN_SEEDS
 from harness.statistics.metrics import READ
 
@@ -30,6 +30,8 @@ NANO = "A nano board tests the harness and ranks no method."
 def title(first: Record, models: Sequence[str], seeds: Sequence[int], ranked_by: str) -> str:
     """Return the title of a board from the first of its records."""
     settings = first.board
+    if not seeds and settings.budget is None and settings.preset is None:  # nothing was trained
+        return f"{', '.join(models)} · {ELSEWHERE} · {first.dataset.name or 'unknown data'}"
     parts = [
         models[0] if len(models) == 1 else f"all of {', '.join(models)}",
         _rule(ranked_by),
@@ -102,6 +104,26 @@ def disclaimers(
     if beside > 1:
         sentences.append(f"Seconds are wall-clock, with {beside} models computed side by side.")
     return tuple(dict.fromkeys([*sentences, *_scorers(records), *_data(records)]))
+
+
+READ_BY = {
+    "log-ratio": "its summed log-prob over that of the reference",
+    "mean": "its log-prob per token",
+    "sum": "its summed log-prob",
+}
+"""The own reward of a checkpoint from elsewhere, in words; any other is a loss's."""
+
+
+def trained_elsewhere(record: Record) -> str:
+    """Return what a reader must know of a row that the run did not train."""
+    facts = record.elsewhere
+    assert facts is not None, "a row of a checkpoint from elsewhere"
+    asked = str(record.loss.options.get("reward", facts.reward))
+    reference = f"relative to {facts.reference}" if facts.reference else "there is no reference"
+    return (
+        f"{record.label}: data and budget of its training are not known here, so it has no rank and is in no "
+        f"comparison; its own reward is {READ_BY.get(asked, f'that of {asked}')}; {reference}."
+    )
 
 
 def _quantised(records: Sequence[Record]) -> list[str]:
