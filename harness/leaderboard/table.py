@@ -251,7 +251,7 @@ def _drawn(group: Group, models: Sequence[str], sound: Sequence[str]) -> dict[st
 
 
 def _row_of_elsewhere(results: _Results, record: Record) -> tuple[Row, ...]:
-    """Return the row of a checkpoint trained elsewhere, measured beside the others; their own rows know nothing of it."""
+    """Return the row of a checkpoint from elsewhere, measured beside the others, whose rows know nothing of it."""
     group = with_one_more(results.group, record)
     sound = [label for label in group.labels if label not in results.trouble]
     drawn = _drawn(group, results.models, sound)

@@ -1,4 +1,4 @@
-"""A checkpoint that was trained elsewhere, as it is asked for, and the settings that scoring it takes. Imports no torch."""
+"""A checkpoint that was trained elsewhere, as it is asked for, and the settings by which it is scored. No torch."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ TRAINED, WEIGHTS, SCRATCH = "trained.json", "weights", "scratch"
 TUNING, TUNED = "tuning", "tuned-"
 """Folders inside a run, each a run folder of its own: the trials, and `tuned-<trials>`, what was chosen from them."""
 ELSEWHERE_BOARDS = "elsewhere"
-"""Folder inside a run, a run folder of its own: checkpoints trained elsewhere that read other tokens than its models."""
+"""Folder inside a run, a run folder of its own: checkpoints trained elsewhere that read other tokens than the run."""
 TRIALS = "trials.csv"
 """In `TUNING`: the list of the trials."""
 

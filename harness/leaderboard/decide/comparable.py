@@ -100,7 +100,7 @@ def group_of(
 
 
 def with_one_more(group: Group, record: Record) -> Group:
-    """Return the group with a checkpoint trained elsewhere among its baseline rows, on the pairs that all of it have."""
+    """Return the group with a checkpoint from elsewhere among its baseline rows, on the pairs that all have."""
     records = {**group.records, Unit(record.label, record.model.name, None): record}
     scored = {unit: known for unit, known in records.items() if known.scored}
     return replace(group, records=records, baselines=(*group.baselines, record.label), evidence=gather(scored))
