@@ -58,6 +58,7 @@ def _renamed(_context: Any, _option: Any, given: bool) -> None:
     help="embedded, ultrafeedback, a folder or file (parquet, jsonl, json, CSV), or on the hub "
     "org/name[:config][@revision]  [embedded]",
 )
+@click.option("--test", help="Another data set, as for --dataset, to test on; only its test split is read.")
 @click.option(
     "--preset",
     help="nano (made on the spot, CPU), small (pretrained, CPU) or paper (the papers' checkpoints, GPU)  "
@@ -98,6 +99,7 @@ def _renamed(_context: Any, _option: Any, given: bool) -> None:
 @click.option("--lenient", is_flag=True, default=None, help="Skip defective rows and count them by reason.")
 @click.option("--columns", help=COLUMNS)
 @click.option("--splits", help=SPLITS)
+@click.option("--test-columns", help="As --columns, of the data in --test.")
 @click.option("--pairs-from-labels", is_flag=True, default=None, help=PAIRS_FROM_LABELS)
 @click.option("--trust-remote-code", is_flag=True, default=None, help="Let a model repository run its own code.")
 @click.option("--output-dir", type=click.Path(path_type=Path), help="Where the run goes  [runs/<hash of the run>]")
@@ -415,14 +417,14 @@ def data() -> None:
 @click.option("--pairs-from-labels", is_flag=True, help=PAIRS_FROM_LABELS)
 @click.option("--data-seed", type=int, default=0, help="Seed of the simulator and of the splits we draw.")
 def describe(dataset: str, data_seed: int, **options: Any) -> None:
-    """Describe a DATASET: pairs, prompts, lengths, score gaps, length bias, what was skipped and why."""
+    """Describe a DATASET or evaluation set: pairs, prompts, lengths, score gaps, length bias, what was skipped."""
     from harness.api import LoadOptions
     from harness.data.describe import as_text
     from harness.data.describe import describe as describe_data
-    from harness.data.sources import load
+    from harness.data.sources import load_any
     from harness.manager import datasets, plugin_manager
 
-    loaded = load(dataset, LoadOptions(seed=data_seed, **options), datasets(plugin_manager()))
+    loaded = load_any(dataset, LoadOptions(seed=data_seed, **options), datasets(plugin_manager()))
     click.echo(as_text(describe_data(loaded)))
 
 

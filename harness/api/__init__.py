@@ -1,6 +1,6 @@
 """All that a plugin may import. Importing it loads no torch."""
 
-from harness.api.data import Dataset, DatasetSource, Listwise, LoadOptions, Message, Pair, Response
+from harness.api.data import Dataset, DatasetSource, Listwise, LoadOptions, Message, Origin, Pair, Response
 from harness.api.declarations import ComparisonKind, Domain, Limit, Range
 from harness.api.errors import HarnessError
 from harness.api.gradients import stop_gradient
@@ -23,6 +23,7 @@ __all__ = [
     "Loss",
     "Message",
     "OpenScorer",
+    "Origin",
     "Pair",
     "PairLogps",
     "Range",

@@ -72,8 +72,20 @@ class Listwise:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Origin:
+    """Which data they are: their name, where they came from and what is in them."""
+
+    name: str
+    source: str
+    fingerprint: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class Dataset:
-    """Preference data split by prompt, with a count of the rows left out and why."""
+    """Preference data split by prompt, with a count of the rows left out and why.
+
+    An evaluation set is one without training pairs: what of it may be scored is `test`.
+    """
 
     name: str
     train: tuple[Pair, ...]
@@ -91,6 +103,8 @@ class Dataset:
     """One line each for the screen and the record: ties, copies, splits carved from train."""
     source: str = ""
     """Where the data came from: a path, a hub id with its revision, or the simulator's settings."""
+    tested_on: Origin | None = None
+    """The evaluation set whose test data these are, where they are not the data set's own."""
 
     @cached_property
     def fingerprint(self) -> str:
@@ -135,6 +149,9 @@ class LoadOptions:
     """`train=train_sft,test=heldout`: the splits whose names are not the usual ones; "" for the usual names."""
     pairs_from_labels: bool = False
     """Pair the good and the bad completions of a prompt, in files with one labelled completion a row."""
+    needs_test: bool = True
+    """Whether data without a test split get one: the validation split, or one carved from train. False where the test
+    data of another set are scored."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,25 +3,39 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from harness.api import Dataset, HarnessError, Listwise, LoadOptions, Pair
+from harness.data.evaluation import not_taken
 from harness.data.prompts import PromptSet, Row, carve, without
 from harness.data.raw import Table, counted, printable
 from harness.data.rows import Kind, Loaded, listwise_of, pairs_of, sft_of
+from harness.data.splits import TEST_ROLES, no_test_data, no_training_data
 
 HELD_OUT_SHARE = 10
 """A split without a file of its own gets one training prompt in this many."""
 
-Tables = Mapping[str, Callable[[], Table]]
-"""By name of the split, a function that reads it: so only one table is in memory at a time."""
+
+@dataclass(frozen=True, kw_only=True)
+class Parts:
+    """The splits of a data set, found and not yet read."""
+
+    name: str
+    source: str
+    tables: Mapping[str, Callable[[], Table]]
+    """By name of the split, a function that reads it: so only one table is in memory at a time."""
+    names: tuple[str, ...]
+    """What the splits are called where they are from."""
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(kw_only=True)
 class _Account:
     """Rows skipped and notes so far; filled while a data set is assembled."""
 
+    parts: Parts
+    options: LoadOptions
     skipped: Counter[str] = field(default_factory=Counter)
     notes: list[str] = field(default_factory=list)
     taken_for: dict[str, str] = field(default_factory=dict)
@@ -29,12 +43,20 @@ class _Account:
     lists: list[Listwise] = field(default_factory=list)
     """The rated completions that pairs were made from."""
 
-    def take_pairs(self, role: str, loaded: Loaded[Pair]) -> tuple[Pair, ...]:
-        """Return the pairs, after noting their layout and keeping the lists they were made from."""
+    def pairs(self, role: str) -> tuple[Pair, ...]:
+        """Return the pairs of a split, after noting their layout and keeping the lists they were made from."""
+        if role not in self.parts.tables:
+            return ()
+        loaded = pairs_of(self.parts.tables[role](), self.options)
         if loaded.taken_for:
             self.taken_for[role] = loaded.taken_for
         self.lists += loaded.listwise
         return self.take(loaded)
+
+    def listwise(self, role: str) -> tuple[Listwise, ...]:
+        """Return the scored lists of a split."""
+        tables = self.parts.tables
+        return self.take(listwise_of(tables[role](), self.options)) if role in tables else ()
 
     def say_what_was_read(self) -> None:
         """Put a note in front for each layout: what the files were taken for."""
@@ -75,23 +97,22 @@ class _Account:
         return kept
 
 
-def assemble(name: str, source: str, tables: Tables, options: LoadOptions, notes: Sequence[str] = ()) -> Dataset:
-    """Return the data set of these tables, missing splits carved from train, held-out prompts kept out of training."""
-    account = _Account(notes=list(notes))
+def assemble(parts: Parts, options: LoadOptions) -> Dataset:
+    """Return the data set of these tables, missing splits carved from train, held-out prompts kept out of training.
 
-    def pairs(role: str) -> tuple[Pair, ...]:
-        return account.take_pairs(role, pairs_of(tables[role](), options)) if role in tables else ()
-
-    def listwise(role: str) -> tuple[Listwise, ...]:
-        return account.take(listwise_of(tables[role](), options)) if role in tables else ()
-
-    train, dev, test, lenbalanced = pairs("train"), pairs("dev"), pairs("test"), pairs("test_lenbalanced")
-    listwise_dev, listwise_test = listwise("listwise_dev"), listwise("listwise_test")
+    Raises `HarnessError` for an evaluation set: a test split is no training data.
+    """
+    if "train" not in parts.tables:
+        raise no_training_data(parts.source, parts.names)
+    tables, account = parts.tables, _Account(parts=parts, options=options, notes=list(parts.notes))
+    train, dev = account.pairs("train"), account.pairs("dev")
+    test, lenbalanced = account.pairs("test"), account.pairs("test_lenbalanced")
+    listwise_dev, listwise_test = account.listwise("listwise_dev"), account.listwise("listwise_test")
     sft = account.take(sft_of(tables["sft"](), options)) if "sft" in tables else ()
     account.say_what_was_read()
 
     prompts = _prompt_count(train)
-    if "test" not in tables:
+    if "test" not in tables and options.needs_test:
         at_least = min(1, prompts - 1)  # a single prompt stays in train
         train, test = account.carve(train, "test", max(at_least, prompts // HELD_OUT_SHARE), options.seed)
     listwise_test = listwise_test or account.lists_of(test)
@@ -108,11 +129,11 @@ def assemble(name: str, source: str, tables: Tables, options: LoadOptions, notes
     sft = account.drop(account.drop(sft, "sft", held_out, "test"), "sft", selection, "dev")
     if not train:
         raise HarnessError(
-            f"{printable(source)}: got no training pair whose prompt is not also held out, expected at least one; "
-            "give other test or dev data"
+            f"{printable(parts.source)}: got no training pair whose prompt is not also held out, expected at "
+            "least one; give other test or dev data"
         )
     return Dataset(
-        name=name,
+        name=parts.name,
         train=train,
         dev=dev,
         test=test,
@@ -122,7 +143,31 @@ def assemble(name: str, source: str, tables: Tables, options: LoadOptions, notes
         sft=tuple((row.context, row.response) for row in sft),
         skipped=dict(account.skipped),
         notes=tuple(account.notes),
-        source=source,
+        source=parts.source,
+    )
+
+
+def assemble_test(parts: Parts, options: LoadOptions) -> Dataset:
+    """Return the test data of these tables: an evaluation set."""
+    if "test" not in parts.tables:
+        raise no_test_data(parts.source, parts.names)
+    account = _Account(parts=parts, options=options, notes=list(parts.notes))
+    test, lenbalanced = account.pairs("test"), account.pairs("test_lenbalanced")
+    listwise_test = account.listwise("listwise_test") or account.lists_of(test)
+    account.say_what_was_read()
+    unused = [role for role in parts.tables if role not in TEST_ROLES]
+    if unused:
+        account.notes.append(not_taken(unused))
+    return Dataset(
+        name=parts.name,
+        train=(),
+        dev=(),
+        test=test,
+        test_lenbalanced=lenbalanced,
+        listwise_test=listwise_test,
+        skipped=dict(account.skipped),
+        notes=tuple(account.notes),
+        source=parts.source,
     )
 
 

@@ -95,6 +95,7 @@ def as_text(description: Description) -> str:
     lines = [
         f"{printable(description.name)}  (fingerprint {description.fingerprint})",
         f"from {printable(description.source) or 'an unnamed source'}",
+        *([] if "train" in description.splits else ["an evaluation set: no training data"]),
         "",
     ]
     lines += _table(description.splits)

@@ -12,9 +12,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from harness.api import Dataset, HarnessError, LoadOptions
+from harness.api import HarnessError, LoadOptions
 from harness.data.arrow_files import BATCH_ROWS, rows_of_batches
-from harness.data.assemble import assemble
+from harness.data.assemble import Parts
 from harness.data.files import is_data
 from harness.data.raw import Choose, Table, printable, some
 from harness.data.splits import SPLITS, STEMS, chooser, promoted, split_names, split_of
@@ -70,38 +70,40 @@ class _Answer:
     """Why the hub cannot be reached; "" where it can."""
 
 
-def load_from_hub(hub: HubId, name: str, options: LoadOptions) -> Dataset:
-    """Return the data set, called `name`; `source` has the commit that was read.
+def find_on_hub(hub: HubId, name: str, options: LoadOptions, alone: str = "train") -> Parts:
+    """Return the splits of the data set, called `name`; `source` has the commit that was read.
 
     Raises `HarnessError`, one line, where it is not there, not open to this user, or neither the hub nor a copy of it
     can be reached.
     """
     asked = _Answer(unreachable="HF_HUB_OFFLINE is set") if _offline() else _asked(hub)
     found = _cached(hub, asked.unreachable) if asked.unreachable else _fetched(hub, asked)
-    revision = found.source.revision
-    return replace(
-        from_dataset_dict(found.splits, name, revision, options, found.notes), source=printable(str(found.source))
-    )
+    parts = from_dataset_dict(found.splits, name, found.source.revision, options, alone)
+    return replace(parts, source=printable(str(found.source)), notes=(*found.notes, *parts.notes))
 
 
 def from_dataset_dict(
-    dataset_dict: Mapping[str, Any], name: str, revision: str, options: LoadOptions, notes: tuple[str, ...] = ()
-) -> Dataset:
-    """Return the data set in a `datasets.DatasetDict`; its splits have the names that files in a folder have."""
+    dataset_dict: Mapping[str, Any], name: str, revision: str, options: LoadOptions, alone: str = "train"
+) -> Parts:
+    """Return the splits in a `datasets.DatasetDict`, which have the names that files in a folder have."""
     tables: dict[str, Callable[[], Table]] = {}
     names: dict[str, str] = {}
     for role, stems in split_names(options.splits, dataset_dict, f"data set '{name}'").items():
         stem = next((stem for stem in stems if stem in dataset_dict), None)
         if stem is not None:
-            choose = chooser(role, options.columns)
-            tables[role], names[role] = partial(_hub_table, dataset_dict[stem], f"{name} {stem}", choose), stem
-    if "train" not in tables:
+            names[role] = stem
+    if not names and alone == "test" and len(dataset_dict) == 1:
+        names = {"test": next(iter(dataset_dict))}
+    for role, stem in names.items():
+        choose = chooser(role, options.columns)
+        tables[role] = partial(_hub_table, dataset_dict[stem], f"{name} {stem}", choose)
+    if not tables:
         raise HarnessError(
             f"data set '{name}' at revision {revision}: got splits {some(dataset_dict)}, expected "
-            f"{' or '.join(SPLITS['train'])}; check the revision, or name the split by --splits train=..."
+            f"{' or '.join(SPLITS[alone])}; check the revision, or name the split by --splits {alone}=..."
         )
-    tables, moved = promoted(tables, names)
-    return assemble(name, f"{name}@{revision}", tables, options, [*notes, *moved])
+    tables, moved = promoted(tables, names) if options.needs_test else (tables, [])
+    return Parts(name=name, source=f"{name}@{revision}", tables=tables, names=tuple(names.values()), notes=tuple(moved))
 
 
 def _hub_table(split: Any, where: str, choose: Choose) -> Table:
@@ -131,7 +133,7 @@ def _asked(hub: HubId) -> _Answer:
             raise _closed(hub) from None
         if isinstance(error, RepositoryNotFoundError):
             raise HarnessError(
-                f"--dataset got '{hub.repo}', expected a file, a folder or a data set on the hub: none is there, or it "
+                f"got '{hub.repo}', expected a file, a folder or a data set on the hub: none is there, or it "
                 "is private; check the name or the path, or log in (hf auth login)"
             ) from None
         return _Answer(unreachable=_reason(error))
@@ -190,7 +192,7 @@ def _cached(hub: HubId, unreachable: str) -> _Found:
     folders = list(_prepared(hub, commit)) if commit or not hub.revision else []
     if not folders:
         raise HarnessError(
-            f"--dataset got '{hub}', expected a file, a folder, or a data set on the hub, which cannot be reached "
+            f"got '{hub}', expected a file, a folder, or a data set on the hub, which cannot be reached "
             f"({unreachable}) and of which the cache has no copy; check the name or the path, connect, or set HF_HOME "
             "to a filled cache, or give a local folder"
         )

@@ -10,16 +10,17 @@ from functools import partial
 from pathlib import Path
 
 from harness.api import Dataset, DatasetSource, HarnessError, LoadOptions, hookimpl
-from harness.data.assemble import assemble
+from harness.data.assemble import Parts, assemble, assemble_test
+from harness.data.evaluation import only_test_data
 from harness.data.files import FORMATS, is_data, read_table, stem_of
-from harness.data.hub import HubId, load_from_hub
+from harness.data.hub import HubId, find_on_hub
 from harness.data.raw import printable, some
 from harness.data.splits import (
     chooser,
     chosen_splits,
     files_of,
     is_held_out,
-    no_training_data,
+    is_training,
     promoted,
     saved_shards,
     told_splits,
@@ -33,26 +34,52 @@ def load(name_or_path: str, options: LoadOptions, sources: Mapping[str, DatasetS
     """Return the data set that a plugin brings under this name, that of a local folder or file, or that on the hub.
 
     The name of a plugin's data set wins over a path, a path over a hub id; write `./name` for a folder of the same
-    name. Raises `HarnessError` for an unknown name or path, and for data that cannot be used.
+    name. Raises `HarnessError` for an unknown name or path, for an evaluation set, and for data that cannot be used.
     """
     if name_or_path in sources:
-        given = {
-            "--columns": options.columns,
-            "--splits": options.splits,
-            "--pairs-from-labels": options.pairs_from_labels,
-        }
-        if asked := next((option for option, value in given.items() if value), ""):
-            raise HarnessError(
-                f"{asked} is for files; got the data set '{name_or_path}', which needs none; leave it out"
-            )
-        return sources[name_or_path].load(options)
+        return _from_plugin(name_or_path, options, sources)
+    return assemble(_find(name_or_path, options, sources), options)
+
+
+def load_test(name_or_path: str, options: LoadOptions, sources: Mapping[str, DatasetSource]) -> Dataset:
+    """Return the test data alone of what `load` takes, or of an evaluation set, without training data.
+
+    A file whose name says neither train nor test is test data here. Raises `HarnessError` as `load` does, and where
+    there is no test split.
+    """
+    if name_or_path in sources:
+        return only_test_data(_from_plugin(name_or_path, options, sources))
+    return assemble_test(_find(name_or_path, options, sources, alone="test"), options)
+
+
+def load_any(name_or_path: str, options: LoadOptions, sources: Mapping[str, DatasetSource]) -> Dataset:
+    """Return what `load` does, or of an evaluation set what `load_test` does."""
+    if name_or_path in sources:
+        return _from_plugin(name_or_path, options, sources)
+    parts = _find(name_or_path, options, sources)
+    return assemble(parts, options) if "train" in parts.tables else assemble_test(parts, options)
+
+
+def _from_plugin(name: str, options: LoadOptions, sources: Mapping[str, DatasetSource]) -> Dataset:
+    given = {
+        "--columns": options.columns,
+        "--splits": options.splits,
+        "--pairs-from-labels": options.pairs_from_labels,
+    }
+    if asked := next((option for option, value in given.items() if value), ""):
+        raise HarnessError(f"{asked} is for files; got the data set '{name}', which needs none; leave it out")
+    return sources[name].load(options)
+
+
+def _find(name_or_path: str, options: LoadOptions, sources: Mapping[str, DatasetSource], alone: str = "train") -> Parts:
+    """Return the splits of a folder, a file or a data set on the hub; `alone`: what data without a split's name are."""
     if name_or_path and os.path.isdir(name_or_path):
-        return _from_folder(Path(name_or_path), options)
+        return _in_folder(Path(name_or_path), options, alone)
     if name_or_path and os.path.isfile(name_or_path):
-        return _from_files([Path(name_or_path)], Path(name_or_path), stem_of(Path(name_or_path)), options)
+        return _in_files([Path(name_or_path)], Path(name_or_path), options, alone)
     hub = HubId.of(name_or_path)
     if hub is not None and not is_data(Path(name_or_path)):
-        return load_from_hub(hub, hub.repo.partition("/")[2], options)
+        return find_on_hub(hub, hub.repo.partition("/")[2], options, alone)
     close = difflib.get_close_matches(name_or_path, sources, n=1)
     raise HarnessError(
         f"got data set {name_or_path[:LONGEST_NAME]!r}, expected one of {', '.join(sorted(sources)) or 'no names'}, "
@@ -71,36 +98,41 @@ def harness_datasets() -> list[DatasetSource]:
 
 def _ultrafeedback(options: LoadOptions) -> Dataset:
     """Return UltraFeedback; its known defective rows are skipped and counted even if loading is strict."""
-    dataset = load_from_hub(HubId(repo=ULTRAFEEDBACK), "ultrafeedback", replace(options, lenient=True))
+    lenient = replace(options, lenient=True)
+    dataset = assemble(find_on_hub(HubId(repo=ULTRAFEEDBACK), "ultrafeedback", lenient), lenient)
     note = f"ultrafeedback: its known defective rows are skipped and counted: {sum(dataset.skipped.values())} rows"
     return replace(dataset, notes=(note, *dataset.notes))
 
 
-def _from_files(paths: list[Path], source: Path, name: str, options: LoadOptions) -> Dataset:
-    """Return the data set of one table, its test and dev split carved from it."""
+def _in_files(paths: list[Path], source: Path, options: LoadOptions, alone: str) -> Parts:
+    """Return the one split of one table: held out where its name says so."""
     if options.splits:
         raise HarnessError(
-            f"{printable(str(source))}: got --splits {options.splits}, expected none for a single file, which is all "
-            "training data; leave it out, or give the folder that the files of the splits are in"
+            f"{printable(str(source))}: got --splits {options.splits}, expected none for a single file, which is one "
+            "split; leave it out, or give the folder that the files of the splits are in"
         )
-    if is_held_out(name):
-        raise no_training_data(printable(str(source)), [name])
-    table = partial(read_table, paths, chooser("train", options.columns))
-    return assemble(name, str(source), {"train": table}, options)
+    name = source.resolve().name if source.is_dir() else stem_of(source)
+    role = "test" if is_held_out(name) else "train" if is_training(name) else alone
+    table = partial(read_table, paths, chooser(role, options.columns))
+    return Parts(name=name, source=str(source), tables={role: table}, names=(name,))
 
 
-def _from_folder(folder: Path, options: LoadOptions) -> Dataset:
-    where, name = printable(str(folder)), folder.resolve().name
+def _in_folder(folder: Path, options: LoadOptions, alone: str) -> Parts:
+    where = printable(str(folder))
     try:
         if saved := saved_shards(folder):
-            return _from_files(saved, folder, name, options)
+            return _in_files(saved, folder, options, alone)
         files = files_of(folder, told_splits(options.splits).values())
     except OSError as error:
         raise HarnessError(f"{where}: cannot be read ({error.strerror}); check the folder's permissions") from error
-    splits, names = chosen_splits(files, where, options.splits)
-    roles, notes = promoted(splits, names)
-    tables = {role: partial(read_table, paths, chooser(role, options.columns)) for role, paths in roles.items()}
-    dataset = assemble(name, str(folder), tables, options, notes)
+    splits, names = chosen_splits(files, where, options.splits, alone)
+    roles, moved = promoted(splits, names) if options.needs_test else (splits, [])
     used = {path for paths in roles.values() for path in paths}
     unread = [path.name for path in files.everything if path not in used]
-    return replace(dataset, notes=(*dataset.notes, f"data files not read: {some(unread)}")) if unread else dataset
+    return Parts(
+        name=folder.resolve().name,
+        source=str(folder),
+        tables={role: partial(read_table, paths, chooser(role, options.columns)) for role, paths in roles.items()},
+        names=tuple(path.name for paths in roles.values() for path in paths),
+        notes=(*moved, *([f"data files not read: {some(unread)}"] if unread else [])),
+    )

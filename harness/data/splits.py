@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -27,6 +27,8 @@ SPLITS: Mapping[str, tuple[str, ...]] = {
     "sft": ("train_sft",),
 }
 """The names that a split may have, the first that is there counts."""
+TEST_ROLES = ("test", "test_lenbalanced", "listwise_test")
+"""What an evaluation set is made of."""
 STEMS = frozenset(stem for stems in SPLITS.values() for stem in stems)
 HELD_OUT_WORDS = frozenset({"test", "eval", "evaluation", "validation", "valid", "val", "dev"})
 SHARD = re.compile(r"(?P<stem>.+?)[-_.](?P<index>\d{4,6})-of-(?P<count>\d{4,6})")
@@ -93,13 +95,35 @@ def is_held_out(name: str) -> bool:
     return re.split(r"[^a-z]+", name.lower())[0] in HELD_OUT_WORDS
 
 
-def no_training_data(where: str, names: Collection[str]) -> HarnessError:
+def is_training(name: str) -> bool:
+    """Return whether a name says that it is a training split."""
+    return re.split(r"[^a-z]+", name.lower())[0] in ("train", "training")
+
+
+def no_training_data(where: str, names: Iterable[str]) -> HarnessError:
     """Return the error for an evaluation set alone: nothing of it may go into training."""
     return HarnessError(
-        f"{where}: got an evaluation set ({some(names)}) without training data, expected a train split beside it; a "
-        "test split is never carved into a training set; give the folder that has train too, or, if the file is no "
-        "test split, rename it to train"
+        f"{printable(where)}: got an evaluation set ({some(names)}) without training data, expected a train split "
+        "beside it; a test split is never carved into a training set; train on other data and give this as --test "
+        "beside --dataset, or score a checkpoint on it by harness score; or give the folder that has train too, or "
+        "rename the file to train if it is no test split"
     )
+
+
+def no_test_data(where: str, names: Iterable[str]) -> HarnessError:
+    """Return the error for data that are to be tested on and have no test split."""
+    return HarnessError(
+        f"{printable(where)}: got {some(names)}, expected a test split ({', '.join(SPLITS['test'])}, validation, "
+        "eval); of a folder or hub data set, name it by --splits test=NAME; rename a file that is test data to test"
+    )
+
+
+def told_of_each(given: str) -> tuple[str, str]:
+    """Return what `--splits` tells of the training data, and of the test data that are another set's."""
+    told = told_splits(given)
+    parts = ([f"{role}={name}" for role, name in told.items() if (role in TEST_ROLES) == of_test] for of_test in (0, 1))
+    training, test = map(",".join, parts)
+    return training, test
 
 
 def promoted(tables: dict[str, Found], names: Mapping[str, str]) -> tuple[dict[str, Found], list[str]]:
@@ -178,8 +202,10 @@ def _in_order(name: str, paths: list[Path]) -> list[Path]:
     return paths
 
 
-def chosen_splits(files: Files, where: str, given: str = "") -> tuple[dict[str, Sequence[Path]], dict[str, str]]:
-    """Return the files of each split of the data set, and the name each has."""
+def chosen_splits(
+    files: Files, where: str, given: str = "", alone: str = "train"
+) -> tuple[dict[str, Sequence[Path]], dict[str, str]]:
+    """Return the files of each split of the data set, and the name each has; `alone`: what test data alone may be."""
     tables: dict[str, Sequence[Path]] = {}
     names: dict[str, str] = {}
     for role, stems in split_names(given.lower(), files.splits, where).items():
@@ -189,9 +215,9 @@ def chosen_splits(files: Files, where: str, given: str = "") -> tuple[dict[str, 
             raise HarnessError(f"{where}: got {got} for the {role} split, expected one file; move the others away")
         for stem in there:
             tables[role], names[role] = files.splits[stem], stem
-    if "train" not in tables:
-        if tables:
-            raise no_training_data(where, [path.name for paths in tables.values() for path in paths])
+    if not tables and alone == "test" and len(files.everything) == 1:
+        return {"test": files.everything}, {"test": split_of(files.everything[0])}
+    if not tables:
         raise HarnessError(
             f"{where}: got files {some(files.names)}, expected train_prefs or train with "
             f"one of {', '.join(FORMATS)} (and test_prefs, dev_prefs, train_sft where there are any), shards of them, "

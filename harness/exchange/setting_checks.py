@@ -89,8 +89,11 @@ def _other_run(manifest: Manifest) -> tuple[list[str], list[str]]:
 def _run_of(manifest: Manifest) -> Run:
     """Return the run of a manifest: its trials', what was chosen from them, or the run itself."""
     run, board = make_run(dict(manifest.run)), manifest.decisive or BoardKey()
-    if board.knows_content and manifest.dataset is not None:
-        run = run.on(content_key(str(manifest.dataset.fingerprint)))
+    if manifest.dataset is not None:
+        data, test = manifest.dataset, manifest.dataset.tested_on
+        run = run.on(
+            content_key(data.fingerprint) if board.knows_content else "", content_key(test.fingerprint) if test else ""
+        )
     if board.trial_learning_rates is None:
         return run
     return TrialRun.of(run) if board.trials is None else TunedRun.of(run)

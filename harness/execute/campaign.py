@@ -26,7 +26,7 @@ from harness.manager import Manager, loss_owner, scorers
 from harness.planning.elsewhere import Brought
 from harness.planning.events import ModelBegins, ModelFailed, NothingToCompute, Report, RunEvent
 from harness.planning.grid import Cell
-from harness.planning.job import Job
+from harness.planning.job import Job, facts_of_test
 from harness.planning.run_file import PROTOCOL, Run
 from harness.run_folder.facts import DataFacts
 from harness.run_folder.full_disk import told
@@ -192,6 +192,7 @@ def data_facts(data: Dataset) -> DataFacts:
             "fingerprint": data.fingerprint,
             "skipped": dict(data.skipped),
             "notes": tuple(data.notes),
+            **facts_of_test(data),
         }
     )
 

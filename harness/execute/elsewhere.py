@@ -9,12 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from harness.api import Dataset, HarnessError
+from harness.api import Dataset, DatasetSource, HarnessError
+from harness.data.sources import load_test
 from harness.execute import workers
 from harness.execute.campaign import Campaign, canary_of, data_facts, locked, made_here
 from harness.execute.local import execute_scoring
 from harness.execute.preflight import check_data, check_folder, check_model
-from harness.execute.resolve import load_data, located
+from harness.execute.resolve import limited, load_data, load_options, located
 from harness.execute.scorer_choice import ChosenScorer, choose_scorer
 from harness.manager import Manager, datasets, plugin_manager, resolver, scorers
 from harness.planning.elsewhere import Brought, ScoreRun, brought
@@ -28,7 +29,7 @@ from harness.run_folder.store import read_records
 Say = Callable[[str], object]
 OF_SCORED = (
     *("dataset", "scorer", "preset", "max_length", "max_prompt", "dtype", "evaluate_on", "trust_remote_code"),
-    *("lenient", "columns", "splits", "pairs_from_labels", "limit", "data_seed"),
+    *("lenient", "test", "test_columns", "columns", "splits", "pairs_from_labels", "limit", "data_seed"),
 )
 """The options that a manifest of scored checkpoints keeps; those of training have no meaning there."""
 
@@ -82,11 +83,12 @@ def _data_of(run: Path, manifest: Manifest, dataset: str | None, manager: Manage
     key, known = manifest.decisive, manifest.dataset
     if key is None or known is None:
         raise HarnessError(f"{run}: got a manifest without its settings or its data; make the run again")
-    settings = asked.on(key.dataset or "")
+    settings = asked.on(key.dataset or "", key.test or "")
     if key.budget is None:
         settings = ScoreRun.of(settings)
+    named = datasets(manager)
     try:
-        data = load_data(asked, datasets(manager))
+        data = _test_data(settings, named) if isinstance(settings, ScoreRun) else load_data(asked, named)
     except HarnessError as error:
         raise HarnessError(f"{run}: its data cannot be read: {error}; say where they lie now by --dataset") from None
     if data.fingerprint != known.fingerprint:
@@ -95,6 +97,11 @@ def _data_of(run: Path, manifest: Manifest, dataset: str | None, manager: Manage
             f"({known.fingerprint}); say where these lie now by --dataset, or make a new run"
         )
     return settings, data
+
+
+def _test_data(run: Run, named: Mapping[str, DatasetSource]) -> Dataset:
+    """Return the held-out data of a data set or of an evaluation set, cut to the limit."""
+    return limited(load_test(run.dataset, load_options(run), named), run.limit)
 
 
 def scored_run(values: Mapping[str, Any]) -> Run:
@@ -109,7 +116,7 @@ def alone(options: Run, checkpoint: Brought, output: Path | None) -> Scoring:
     """
     manager = plugin_manager()
     named = datasets(manager)
-    data = load_data(options, named)
+    data = _test_data(options, named)
     run, folder = located(ScoreRun.of(options), data, output, named)
     check_data(data, run)
     scorer = _scorer(run.scorer, manager)

@@ -33,7 +33,8 @@ def plan_text(campaign: Campaign, tuning: Tuning | None, unfinished: Unfinished)
         f"Losses    {len(labels)}: {', '.join(labels)}",
         *_headed("Models", models_in_words(run)),
         f"Data      {campaign.dataset.name}: {len(campaign.dataset.train)} training pairs, "
-        f"{len(campaign.dataset.test if run.evaluate_on == 'test' else campaign.dataset.dev)} {run.evaluate_on} pairs",
+        f"{len(campaign.dataset.test if run.evaluate_on == 'test' else campaign.dataset.dev)} {run.evaluate_on} pairs"
+        + (f" of {tested.name}" if (tested := campaign.dataset.tested_on) and run.evaluate_on == "test" else ""),
         *(f"          {note}" for note in campaign.dataset.notes),
         f"Budget    {settings.budget} per cell, {settings.batch_pairs} pairs per step, "
         f"learning rate {settings.learning_rate:g} for every loss, {run.adapter} fine-tuning, {settings.dtype}",

@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from harness.api import Dataset, DatasetSource, HarnessError, LoadOptions
-from harness.data.sources import load
+from harness.data.evaluation import with_test_data
+from harness.data.sources import load, load_test
+from harness.data.splits import told_of_each
 from harness.execute.preflight import check_learning_rate, check_model
 from harness.manager import Manager, datasets, losses, plugin_manager, resolver
 from harness.planning.budget import Budget
@@ -65,9 +67,9 @@ def resolve(run: Run, output: Path | None, keep_checkpoints: bool) -> Resolved:
     grid = cells(run.models, systems, run.seeds)
     # raises where the budget or the data cannot make one step; in tokens and FLOPs this is an estimate
     estimates(run, visits(data), ((cell, 1_000_000) for cell in grid))
-    known, folder = located(run, data, output, named)
+    run, folder = located(run, data, output, named)
     return Resolved(
-        run=known,
+        run=run,
         folder=folder,
         grid=tuple(grid),
         dataset=data,
@@ -78,11 +80,12 @@ def resolve(run: Run, output: Path | None, keep_checkpoints: bool) -> Resolved:
 
 def load_data(run: Run, named: Mapping[str, DatasetSource]) -> Dataset:
     """Return the data of a run, cut to its limit. `named`: the data sets that plugins bring."""
-    return limited(load(run.dataset, _load_options(run), named), run.limit)
+    return limited(_data_of(run, named), run.limit)
 
 
 def located(run: AnyRun, data: Dataset, output: Path | None, named: Mapping[str, DatasetSource]) -> tuple[AnyRun, Path]:
     """Return the run as board keys know its data, by their name or their content, and its folder."""
+    run = run.on("", content_key(data.tested_on.fingerprint) if data.tested_on else "")
     return (run, output or RUNS / run.short_hash()) if run.dataset in named else _by_content(run, data, output)
 
 
@@ -91,7 +94,7 @@ def _by_content(run: AnyRun, data: Dataset, output: Path | None) -> tuple[AnyRun
 
     A folder of an earlier version, which knows the same data by a path, goes on with that path.
     """
-    now = run.on(content_key(data.fingerprint))
+    now = run.on(content_key(data.fingerprint), run._test)
     folder, earlier = output or RUNS / now.short_hash(), RUNS / run.short_hash()
     if output is None and not (folder / MANIFEST).exists() and (earlier / MANIFEST).exists():
         folder = earlier
@@ -104,7 +107,8 @@ def _by_content(run: AnyRun, data: Dataset, output: Path | None) -> tuple[AnyRun
     return run.model_copy(update={"dataset": key.dataset}), folder
 
 
-def _load_options(run: Run) -> LoadOptions:
+def load_options(run: Run) -> LoadOptions:
+    """Return how a run has its data set loaded."""
     return LoadOptions(
         lenient=run.lenient,
         seed=run.data_seed,
@@ -112,6 +116,19 @@ def _load_options(run: Run) -> LoadOptions:
         splits=run.splits or "",
         pairs_from_labels=run.pairs_from_labels,
     )
+
+
+def _data_of(run: Run, named: Mapping[str, DatasetSource]) -> Dataset:
+    """Return the data set of a run, with the test data of another set where there is one."""
+    options = load_options(run)
+    if run.test is None:
+        if run.test_columns is not None:
+            raise HarnessError("got --test-columns without --test, expected both; columns of --dataset are --columns")
+        return load(run.dataset, options, named)
+    of_training, of_test = told_of_each(options.splits)
+    data = load(run.dataset, replace(options, splits=of_training, needs_test=False), named)
+    test_options = replace(options, splits=of_test, columns=run.test_columns or "")
+    return with_test_data(data, load_test(run.test, test_options, named))
 
 
 def limited(data: Dataset, limit: int | None) -> Dataset:

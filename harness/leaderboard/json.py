@@ -27,6 +27,7 @@ def _board(board: Board) -> dict[str, Any]:
         "models": board.models,
         "preset": board.preset,
         "dataset": board.dataset,
+        **({"tested_on": board.tested_on} if board.tested_on else {}),
         "title": board.title,
         "conclusions": board.conclusions,
         "disclaimers": board.disclaimers,

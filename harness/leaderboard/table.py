@@ -83,6 +83,10 @@ class Board:
     """The board's key: what all its cells share."""
     data: str = ""
     """What `--dataset` takes to read the data again; "" where no cell says."""
+    tested_on: str = ""
+    """The name of the data set whose test split was scored, where it is not that of `dataset`."""
+    test_data: str = ""
+    """What `--test` takes to read it again."""
     seeds: tuple[int, ...]
     n_pairs: int
     n_prompts: int
@@ -200,6 +204,8 @@ def _board(group: Group, models: tuple[str, ...]) -> Board:
         + tuple(map(trained_elsewhere, elsewhere)),
         settings=first.board,
         data=_data(record for unit, record in group.records.items() if unit.model in models),
+        tested_on=first.dataset.tested_on.name if first.dataset.tested_on else "",
+        test_data=first.dataset.tested_on.source if first.dataset.tested_on else "",
         seeds=group.seeds,
         n_pairs=group.evidence.n_pairs,
         n_prompts=group.evidence.n_prompts,

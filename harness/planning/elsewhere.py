@@ -22,7 +22,7 @@ START = "start checkpoint"
 """The reference of a row whose log-ratios are to what its model's losses started from."""
 OF_SCORING = (
     *("protocol", "dataset", "max_length", "max_prompt", "dtype", "scorer", "evaluated_on"),
-    *("lenient", "columns", "splits", "pairs_from_labels", "limit", "data_seed"),
+    *("lenient", "test", "test_columns", "columns", "splits", "pairs_from_labels", "limit", "data_seed"),
 )
 """The settings of a board's key that decide how a given checkpoint is scored."""
 
@@ -95,7 +95,7 @@ class ScoreRun(Run):
     @classmethod
     def of(cls, run: Run) -> Self:
         """Return the run with nothing to train."""
-        return cls(**run.model_dump()).on(run._data)
+        return cls(**run.model_dump()).on(run._data, run._test)
 
     def decisive(self) -> BoardKey:
         """Return the settings that decide what a given checkpoint scores."""

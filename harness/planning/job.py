@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from harness.api import Dataset, Loss, ScorerSource
 from harness.manager import Owner
@@ -67,6 +68,11 @@ def learning_rate(job: Job, system: System) -> float:
     return job.run.settings.learning_rate if system.learning_rate is None else system.learning_rate
 
 
+def facts_of_test(data: Dataset) -> dict[str, Any]:
+    """Return the fact on data that another set's test data are scored; none where the data's own are."""
+    return {} if data.tested_on is None else {"tested_on": asdict(data.tested_on)}
+
+
 def board_key(job: Job) -> BoardKey:
     """Return what must be the same for two records to stand in one table."""
     return job.run.decisive().model_copy(update={"scorer": job.scorer.name})
@@ -84,7 +90,9 @@ def failed_record(job: Job, cell: Cell, reason: str) -> Record:
         loss=loss_facts(job, cell.system.loss),
         learning_rate=learning_rate(job, cell.system),
         model=ModelFacts(name=job.model, preset=start_preset(job.model, job.run.preset, job.run.start)),
-        dataset=DataFacts(name=str(job.dataset.name), fingerprint=str(job.dataset.fingerprint)),
+        dataset=DataFacts.of(
+            {"name": job.dataset.name, "fingerprint": job.dataset.fingerprint, **facts_of_test(job.dataset)}
+        ),
         seed=cell.seed,
         board=board_key(job),
         spend=Spend(),

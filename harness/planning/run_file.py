@@ -44,6 +44,8 @@ class Run(BaseModel):
     """Families (qwen, gemma, mistral, llama), smollm2, hub ids, local folders or .gguf files."""
     dataset: str = "embedded"
     """`embedded`, `ultrafeedback`, a name that a plugin brings, a local folder or file, or `org/name` on the hub."""
+    test: str | None = None
+    """Another data set, as for `dataset`, whose test split is scored instead of that of `dataset`."""
     preset: Literal["nano", "small", "paper"] = "nano"
     """Where it is not given: `small` if the model is smollm2."""
     budget: str | None = None
@@ -81,6 +83,8 @@ class Run(BaseModel):
     """`prompt=question,chosen=best`: which columns of the data are what, where their names do not say so."""
     splits: str | None = None
     """`train=NAME,test=NAME`: which splits of the data are what, where their names are not the usual ones."""
+    test_columns: str | None = None
+    """As `columns`, of the data set in `test`."""
     pairs_from_labels: bool = False
     """Pair the good and the bad completions of a prompt where the data has one labelled completion a row."""
     also: tuple[str, ...] = ()
@@ -94,6 +98,8 @@ class Run(BaseModel):
     ranked_by: str = "pairwise_accuracy@learned"
     _data: str = PrivateAttr(default="")
     """What board keys call the data; "" for the name or path in `dataset`."""
+    _test: str = PrivateAttr(default="")
+    """Likewise for the data in `test`."""
 
     @model_validator(mode="before")
     @classmethod
@@ -159,10 +165,10 @@ class Run(BaseModel):
         shared = self.settings.learning_rate
         return shared / RATE_FACTOR, shared * RATE_FACTOR
 
-    def on(self, data: str) -> Self:
-        """Return the run on data that board keys call so, wherever `dataset` says that they lie."""
+    def on(self, data: str, test: str = "") -> Self:
+        """Return the run on data that board keys call so, wherever `dataset` and `test` say that they lie."""
         run = self.model_copy()
-        run._data = data
+        run._data, run._test = data, test
         return run
 
     def decisive(self) -> BoardKey:
@@ -195,7 +201,8 @@ class Run(BaseModel):
 
     def _data_as_told(self) -> dict[str, Any]:
         """Return the settings that say how files are read, where they are given: keys made before have none."""
-        told = {"columns": self.columns, "splits": self.splits, "pairs_from_labels": self.pairs_from_labels}
+        told = {"test": self.test and (self._test or self.test), "test_columns": self.test_columns}
+        told |= {"columns": self.columns, "splits": self.splits, "pairs_from_labels": self.pairs_from_labels}
         return {name: value for name, value in told.items() if value}
 
     def as_json(self) -> dict[str, Any]:
@@ -222,7 +229,8 @@ class TrialRun(Run):
     @classmethod
     def of(cls, run: Run) -> TrialRun:
         """Return the run of the trials of `run`."""
-        return cls(**run.model_dump() | {"evaluate_on": "dev", "seeds": run.seeds[:1], "trials": 0}).on(run._data)
+        trials = cls(**run.model_dump() | {"evaluate_on": "dev", "seeds": run.seeds[:1], "trials": 0})
+        return trials.on(run._data, run._test)
 
     def decisive(self) -> BoardKey:
         """Return the settings of the run, with the range of learning rates and the seed in place of the shared rate."""
@@ -235,7 +243,7 @@ class TunedRun(Run):
     @classmethod
     def of(cls, run: Run) -> TunedRun:
         """Return the run of what is chosen from the trials of `run`."""
-        return cls(**run.model_dump()).on(run._data)
+        return cls(**run.model_dump()).on(run._data, run._test)
 
     def decisive(self) -> BoardKey:
         """Return the settings of the run, with the trials and what chose among them in place of the shared rate."""

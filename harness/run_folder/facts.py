@@ -92,6 +92,16 @@ class ElsewhereFacts(Facts):
     """Hash of its weights and its tokenizer."""
 
 
+class OriginFacts(Facts):
+    """Which data they are."""
+
+    name: str
+    source: str = ""
+    """Where they were read from."""
+    fingerprint: str
+    """Hash of their content."""
+
+
 class DataFacts(Facts):
     """The preference data."""
 
@@ -115,6 +125,8 @@ class DataFacts(Facts):
     """Pairs this model did not see, by split and reason: refused by its template, the same tokens on both sides."""
     notes: tuple[str, ...] = ()
     """What a reader of results must know of the data."""
+    tested_on: OriginFacts | None = None
+    """The data set whose test split was scored; absent where it is the training data's own."""
 
 
 class Spend(Facts):
@@ -217,10 +229,14 @@ class BoardKey(Facts):
     reference_path: bool = False
     """Whether training ran on the plain path, `--plain-path`."""
     lenient: bool = False
+    test: str | None = None
+    """`content:` and the fingerprint of the data set that was tested on; absent where it is the training data's own."""
     columns: str | None = None
     """Which columns of the data are what, `--columns`; absent where their names say it."""
     splits: str | None = None
     """Which splits of the data are what, `--splits`; absent where their names say it."""
+    test_columns: str | None = None
+    """Which columns of the data that were tested on are what, `--test-columns`; absent where their names say it."""
     pairs_from_labels: bool = False
     """Whether labelled completions were paired, `--pairs-from-labels`."""
     limit: Count = None

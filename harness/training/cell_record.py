@@ -18,7 +18,7 @@ from harness.logps import cpu_matmul
 from harness.planning.budget import Plan
 from harness.planning.events import SharedWork
 from harness.planning.grid import Cell, cell_key
-from harness.planning.job import Job, board_key, cell_folder, learning_rate, loss_facts
+from harness.planning.job import Job, board_key, cell_folder, facts_of_test, learning_rate, loss_facts
 from harness.planning.run_file import PROTOCOL
 from harness.run_folder.facts import DataFacts, EnvironmentFacts, LossFacts, ModelFacts, ScorerFacts, Spend, TuningFacts
 from harness.run_folder.json_types import Number
@@ -150,6 +150,7 @@ def _record(prepared: Prepared, key: str, label: str, loss: LossFacts, seed: int
                 "skipped": dict(job.dataset.skipped),
                 "left_out": {**prepared.tokens.left_out, **prepared.held_out.left_out},
                 "notes": tuple(job.dataset.notes),
+                **facts_of_test(job.dataset),
             }
         ),
         tokens_fingerprint=f"{prepared.tokens.fingerprint}-{prepared.held_out.fingerprint}",

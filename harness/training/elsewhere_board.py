@@ -14,7 +14,7 @@ from harness.models.start import StartCheckpoint
 from harness.planning.elsewhere import Brought, ScoreRun
 from harness.planning.events import Phase, Tell
 from harness.planning.grid import cell_key
-from harness.planning.job import Job, board_key
+from harness.planning.job import Job, board_key, facts_of_test
 from harness.planning.run_file import PROTOCOL
 from harness.run_folder.facts import DataFacts, LossFacts, ModelFacts, Spend
 from harness.run_folder.paths import CELLS, ELSEWHERE_BOARDS, is_run
@@ -138,6 +138,7 @@ def _baseline_record(job: Job, model: ModelFacts, held: HeldOut, name: str) -> R
                 "skipped": dict(data.skipped),
                 "left_out": dict(held.left_out),
                 "notes": tuple(data.notes),
+                **facts_of_test(data),
             }
         ),
         tokens_fingerprint=held.fingerprint,

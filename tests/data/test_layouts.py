@@ -500,7 +500,7 @@ def test_with_a_test_split_validation_is_the_development_split(tmp_path: Path) -
 def test_an_evaluation_set_alone_is_never_trained_on(name: str, tmp_path: Path) -> None:
     folder = parts(tmp_path, **{name: (0, 20)})
     for path in (folder, folder / f"{name}.parquet"):
-        with pytest.raises(HarnessError, match=r"evaluation set .* without training data.*give the folder that has"):
+        with pytest.raises(HarnessError, match=r"evaluation set .* without training data.*--test.*harness score"):
             loaded(path)
 
 

@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from harness.api import Dataset, DatasetSource, HarnessError, LoadOptions, Pair
+from harness.data.assemble import assemble
 from harness.data.files import read_table
 from harness.data.hub import from_dataset_dict
 from harness.data.layouts.table import columns_read
@@ -536,10 +537,14 @@ def hub_data(defective: int = 0) -> Any:
     return datasets.DatasetDict({name: datasets.Dataset.from_list(values) for name, values in splits.items()})
 
 
+def assembled(splits: Any) -> Dataset:
+    return assemble(from_dataset_dict(splits, "mine", "abc", STRICT), STRICT)
+
+
 def test_a_dataset_dict_gives_the_same_pairs_as_a_folder_of_the_same_rows(tmp_path: Path) -> None:
     name = folder_of(tmp_path, train_prefs=rows(20), test_prefs=rows(4, "test"))
 
-    hub, local = from_dataset_dict(hub_data(), "mine", "abc", STRICT), load(name, STRICT, {})
+    hub, local = assembled(hub_data()), load(name, STRICT, {})
 
     assert (hub.train, hub.dev, hub.test) == (local.train, local.dev, local.test)
     assert (hub.name, hub.source, len(hub.sft)) == ("mine", "mine@abc", 1)
@@ -547,7 +552,7 @@ def test_a_dataset_dict_gives_the_same_pairs_as_a_folder_of_the_same_rows(tmp_pa
 
 def test_a_dataset_dict_is_strict_when_asked(tmp_path: Path) -> None:
     with pytest.raises(HarnessError, match=r"mine train_prefs: row 20, column chosen: .* is empty"):
-        from_dataset_dict(hub_data(defective=1), "mine", "abc", STRICT)
+        assembled(hub_data(defective=1))
     with pytest.raises(HarnessError, match="got splits other, expected train_prefs or train"):
         from_dataset_dict({"other": None}, "mine", "abc", STRICT)
 
@@ -555,5 +560,5 @@ def test_a_dataset_dict_is_strict_when_asked(tmp_path: Path) -> None:
 def test_loading_leaves_the_rows_it_was_given_alone() -> None:
     data = hub_data()
     before = copy.deepcopy(data["train_prefs"].to_list())
-    from_dataset_dict(data, "mine", "abc", STRICT)
+    assembled(data)
     assert data["train_prefs"].to_list() == before

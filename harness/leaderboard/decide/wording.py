@@ -36,7 +36,7 @@ def title(first: Record, models: Sequence[str], seeds: Sequence[int], ranked_by:
         models[0] if len(models) == 1 else f"all of {', '.join(models)}",
         _rule(ranked_by),
         f"{settings.preset or first.model.preset or 'unknown'} preset",
-        first.dataset.name or "unknown data",
+        data_in_words(first.dataset.name, first.dataset.tested_on.name if first.dataset.tested_on else ""),
         _tuned(settings) or "shared learning rate, untuned",
         f"budget {settings.budget}",
         f"seed{'' if len(seeds) == 1 else 's'} {', '.join(map(str, seeds)) or 'none'}",
@@ -45,6 +45,11 @@ def title(first: Record, models: Sequence[str], seeds: Sequence[int], ranked_by:
         *([f"control: {settings.control}"] if _controlled(settings) else []),
     ]
     return " · ".join(parts)
+
+
+def data_in_words(name: str, tested_on: str) -> str:
+    """Return the name of the data; of two sets what each was for."""
+    return f"trained on {name}, tested on {tested_on}" if tested_on else name or "unknown data"
 
 
 def conclusions(

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from html import escape
 from importlib.resources import files
 
+from harness.leaderboard.decide.wording import data_in_words
 from harness.leaderboard.page import board_table, picture_section
 from harness.leaderboard.page.manifest_facts import ManifestFacts
 from harness.leaderboard.page.notes import PROTOCOL, facts, how_to_read, reproduce
@@ -64,7 +65,7 @@ def _head(table: Table, scripts: Sequence[str]) -> str:
 def _title(table: Table) -> str:
     """Return the page's title, with data, preset and budget: those of its boards, each once."""
     settings = [
-        f"{board.dataset or 'unknown data'}, {board.preset or 'unknown'} preset, "
+        f"{data_in_words(board.dataset, board.tested_on)}, {board.preset or 'unknown'} preset, "
         f"budget {board.settings.budget or 'unknown'}"
         for board in table.boards
     ]

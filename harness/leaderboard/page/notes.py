@@ -17,8 +17,9 @@ PROTOCOL = (
     "table never holds records of two protocols.</p>"
 )
 SETTINGS = (
-    *("dataset", "preset", "budget", "adapter", "start", "learning_rate", "batch_pairs", "max_length", "max_prompt"),
-    *("dtype", "scorer", "control", "limit", "data_seed", "trials", "evaluated_on", "columns", "splits"),
+    *("dataset", "test", "preset", "budget", "adapter", "start", "learning_rate", "batch_pairs", "max_length"),
+    *("max_prompt", "dtype", "scorer", "control", "limit", "data_seed", "trials", "evaluated_on", "columns", "splits"),
+    "test_columns",
 )
 """A board's settings that an option of `harness run` gives with a value."""
 SWITCHES = ("reference_path", "lenient", "pairs_from_labels")
@@ -43,6 +44,8 @@ def command(board: Board, row: Row) -> str:
         value = getattr(board.settings, setting)
         if setting == "dataset" and board.settings.knows_content:
             value = board.data or None
+        if setting == "test":
+            value = board.test_data or value
         if value is not None and not (setting == "control" and value == "none"):
             words += [_flag(setting), str(value)]
     words += [_flag(switch) for switch in SWITCHES if getattr(board.settings, switch)]
