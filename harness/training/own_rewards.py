@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from harness.api import HarnessError, Loss, ResponseLogps
-from harness.planning.elsewhere import LOG_RATIO, MEAN
+from harness.planning.elsewhere import LOG_RATIO, MEAN, SUM
 
 
 def own_rewards(loss: Loss, sums: np.ndarray, lengths: np.ndarray, base: np.ndarray) -> np.ndarray:
@@ -41,6 +41,5 @@ def read_rewards(reward: str, loss: Loss | None, sums: np.ndarray, lengths: np.n
     `planning.elsewhere.READINGS`."""
     if loss is not None:
         return own_rewards(loss, sums, lengths, base)
-    if reward == LOG_RATIO:
-        return sums - base
-    return sums / lengths if reward == MEAN else sums.copy()
+    read = {LOG_RATIO: sums - base, MEAN: sums / lengths, SUM: sums}
+    return read[reward]

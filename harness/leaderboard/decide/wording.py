@@ -111,23 +111,20 @@ def disclaimers(
     return tuple(dict.fromkeys([*sentences, *_scorers(records), *_data(records)]))
 
 
-READ_BY = {
-    "log-ratio": "its summed log-prob over that of the reference",
-    "mean": "its log-prob per token",
-    "sum": "its summed log-prob",
-}
-"""The own reward of a checkpoint from elsewhere, in words; any other is a loss's."""
-
-
 def trained_elsewhere(record: Record) -> str:
     """Return what a reader must know of a row that the run did not train."""
     facts = record.elsewhere
     assert facts is not None, "a row of a checkpoint from elsewhere"
+    read = {
+        "log-ratio": "its summed log-prob minus the reference's",
+        "mean": "its log-prob per token",
+        "sum": "its summed log-prob",
+    }
     asked = str(record.loss.options.get("reward", facts.reward))
-    reference = f"relative to {facts.reference}" if facts.reference else "there is no reference"
     return (
-        f"{record.label}: data and budget of its training are not known here, so it has no rank and is in no "
-        f"comparison; its own reward is {READ_BY.get(asked, f'that of {asked}')}; {reference}."
+        f"{record.label}: what it was trained on and for how long is not known here, so it has no rank and is in no "
+        f"comparison. Its own reward is {read.get(asked, f'that of {asked}')}; its reference is "
+        f"{facts.reference or 'not known, so it has no log-ratios'}."
     )
 
 
