@@ -149,7 +149,8 @@ def build(
         together = [record for record in records if record.board == key]
         group = group_of(together, ranked_by, Resampling(resamples=resamples, seed=seed), models, asked, noise)
         boards += [_board(group, (model,)) for model in group.models]
-        boards += [_board(group, group.models)] if len(group.models) > 1 else []
+        over_models = len(group.models) > 1 and (group.labels or not group.elsewhere)  # of checkpoints there is no mean
+        boards += [_board(group, group.models)] if over_models else []
     return Table(protocol=protocol, ranked_by=ranked_by, boards=tuple(boards))
 
 
