@@ -82,6 +82,8 @@ class ElsewhereFacts(Facts):
     """Hash of its weights and its tokenizer."""
     parameters: Count = None
     """How many parameters it has."""
+    quantised: str = ""
+    """The type of most weights of the GGUF file that it is from, as `Q4_1`; empty: the weights are the full ones."""
     reward: str
     """What its own reward is: `log-ratio`, `mean`, `sum`, or the name of the loss that reads it."""
     options: dict[str, Any] = Field(default_factory=dict)

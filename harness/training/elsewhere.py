@@ -82,7 +82,7 @@ def _held(job: Job, checkpoint: StartCheckpoint) -> HeldOut:
     tokenizer = load_tokenizer(checkpoint.folder, run.trust_remote_code)
     held = held_out(tokenizer, job.dataset, run.evaluate_on, _limits(job), lenient=run.lenient)
     config = json.loads((checkpoint.folder / "config.json").read_text(encoding="utf-8"))
-    window, needed = config.get("max_position_embeddings"), longest(held)
+    window, needed = config.get("max_position_embeddings", config.get("n_positions")), longest(held)
     if window is not None and needed > window:
         raise HarnessError(
             f"got {checkpoint.id} with a window of {window} tokens, expected at least the {needed} of the longest "
@@ -158,6 +158,7 @@ def _facts(checked: Checked, place: Place) -> ElsewhereFacts:
         revision=checkpoint.revision,
         fingerprint=checkpoint.fingerprint,
         parameters=checkpoint.parameters,
+        quantised=checkpoint.quantised,
         reward=brought.loss.name if brought.loss else brought.reward_beside(named is not None),
         options=brought.loss.options() if brought.loss else {},
         reference=named,

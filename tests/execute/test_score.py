@@ -350,3 +350,25 @@ def test_merge_gate_compare_and_export_cope_with_such_a_row(copied: Path, elsewh
         run_export(copied, form, copied.parent / f"exported-{form}")
     lines = pd.read_csv(copied.parent / "exported-csv")
     assert set(lines[lines["label"] == MY_DPO]["kind"]) == {"elsewhere"}
+
+
+def test_two_folders_of_scored_checkpoints_merge_and_a_gate_says_that_there_is_nothing_to_judge(
+    elsewhere: Elsewhere, score: Score, tmp_path: Path
+) -> None:
+    from harness.compare import run_gate
+    from harness.exchange.merge import run_merge
+
+    other = made.train_dpo(elsewhere.start, tmp_path / "other", steps=2)
+    alone = ("--dataset", elsewhere.data, "--reference", elsewhere.start, "--scorer", "transformers")
+    for model, name in ((elsewhere.my_dpo, "one"), (other, "two")):
+        score("--model", model, *alone, "--output-dir", tmp_path / name)
+    said, code = run_merge([tmp_path / "one", tmp_path / "two"], tmp_path / "both")
+    assert code == 0, said
+    assert [row["label"] for row in boards(tmp_path / "both")[0]["rows"]] == [
+        "base", "longer-wins", MY_DPO, "other (trained elsewhere, log-ratio)",
+    ]  # fmt: skip
+    assert not verify(tmp_path / "both").problems, verify(tmp_path / "both").text()
+    score("--model", elsewhere.start, *alone, "--output-dir", tmp_path / "both")
+    assert not verify(tmp_path / "both").problems, verify(tmp_path / "both").text()
+    text, code = run_gate(tmp_path / "one", tmp_path / "two", 0.01, None)
+    assert code == 5, text
