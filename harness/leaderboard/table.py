@@ -3,25 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from harness.api.errors import HarnessError
-from harness.leaderboard.decide.comparable import Group, group_of, with_one_more
+from harness.leaderboard.decide.comparable import Group, group_of
 from harness.leaderboard.decide.estimates import (
     NAN,
     OWN,
     Estimate,
     Resampling,
-    Sample,
     differences,
-    estimates,
     read_by,
     reliability_of,
-    samples,
 )
+from harness.leaderboard.decide.results import Results, results_of, with_elsewhere
 from harness.leaderboard.decide.row_facts import RowFacts, row_facts
-from harness.leaderboard.decide.standings import Family, Standing, each_pair_once, family, last, p_values
-from harness.leaderboard.decide.training_noise import typical_sd, with_training_noise
+from harness.leaderboard.decide.standings import Standing, each_pair_once, last, p_values
+from harness.leaderboard.decide.training_noise import typical_sd
 from harness.leaderboard.decide.wording import (
     borderline,
     conclusions,
@@ -154,30 +152,9 @@ def build(
     return Table(protocol=protocol, ranked_by=ranked_by, boards=tuple(boards))
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Results:
-    """What is known of the systems of a board before it stands in rows."""
-
-    group: Group
-    models: tuple[str, ...]
-    trouble: Mapping[str, tuple[str, str]]
-    """Status and reason of each system without a result."""
-    drawn: Mapping[str, Sample]
-    """By metric."""
-    measured: Mapping[str, Mapping[str, Estimate]]
-    """By metric and system."""
-    families: Mapping[str, Family]
-    """The ranked metric's, and that of each reading in `BY`, by metric."""
-
-    @property
-    def ranked(self) -> Family:
-        """The family of the ranked metric."""
-        return self.families[self.group.ranked_by]
-
-
 def _board(group: Group, models: tuple[str, ...]) -> Board:
     """Return the board of these models: one, or all."""
-    results = _results(group, models)
+    results = results_of(group, models)
     ranked, first = results.ranked, next(record for unit, record in group.records.items() if unit.model in models)
     unranked = [label for label in group.labels if label not in results.trouble and label not in ranked.order]
     noise_floor = typical_sd(results.drawn.get(group.ranked_by), group.baselines)
@@ -216,7 +193,7 @@ def _board(group: Group, models: tuple[str, ...]) -> Board:
         noise_floor=noise_floor,
         rows=(
             *_rows(results, [*ranked.order, *unranked, *group.baselines]),
-            *(row for record in elsewhere for row in _row_of_elsewhere(results, record)),
+            *(row for record in elsewhere for row in _rows(with_elsewhere(results, record), [record.label])),
             *_rows(results, list(results.trouble)),
         ),
         p_values=p_values(ranked),
@@ -234,39 +211,7 @@ def _data(records: Iterable[Record]) -> str:
     return ""
 
 
-def _results(group: Group, models: tuple[str, ...]) -> _Results:
-    trouble = {label: lost for label in group.labels if (lost := group.trouble(label, models))}
-    sound = [label for label in group.labels if label not in trouble]
-    drawn = _drawn(group, models, sound)
-    measured = {name: _measured(name, sample) for name, sample in drawn.items()}
-    compared = dict.fromkeys([group.ranked_by, *(read_by(group.ranked_by, reading) for reading in BY)])
-    return _Results(
-        group=group,
-        models=models,
-        trouble=trouble,
-        drawn=drawn,
-        measured=measured,
-        families={metric: family(metric, sound, drawn, measured, group.resampling) for metric in compared},
-    )
-
-
-def _drawn(group: Group, models: Sequence[str], sound: Sequence[str]) -> dict[str, Sample]:
-    """Return every metric of the sound systems and the baseline rows, by name."""
-    labels = [*sound, *group.baselines]
-    drawn = samples(group.evidence.values, labels, models, group.seeds or (0,), group.resampling)
-    return with_training_noise(drawn, group, models)
-
-
-def _row_of_elsewhere(results: _Results, record: Record) -> tuple[Row, ...]:
-    """Return the row of a checkpoint from elsewhere, measured beside the others, whose rows know nothing of it."""
-    group = with_one_more(results.group, record)
-    sound = [label for label in group.labels if label not in results.trouble]
-    drawn = _drawn(group, results.models, sound)
-    measured = {name: _measured(name, sample) for name, sample in drawn.items()}
-    return _rows(replace(results, group=group, drawn=drawn, measured=measured), [record.label])
-
-
-def _rows(results: _Results, labels: Sequence[str]) -> tuple[Row, ...]:
+def _rows(results: Results, labels: Sequence[str]) -> tuple[Row, ...]:
     """Return the rows of these systems, in this order."""
     group, models, trouble, measured = results.group, results.models, results.trouble, results.measured
     against = {name: differences(results.drawn[name], BASE) for name in VS_BASE if name in results.drawn}
@@ -290,14 +235,6 @@ def _rows(results: _Results, labels: Sequence[str]) -> tuple[Row, ...]:
         )
         for label in labels
     )
-
-
-def _measured(metric: str, sample: Sample) -> dict[str, Estimate]:
-    """Return the estimate of each system; the base relative to itself is 0.5 by definition and has no interval."""
-    found = estimates(sample)
-    if BASE in found and metric.partition("@")[2] in ("learned", "ratio", "ratio_mean"):
-        found[BASE] = Estimate(value=found[BASE].value, n=found[BASE].n)
-    return found
 
 
 def _reliability(group: Group, label: str, models: Sequence[str]) -> tuple[Bin, ...]:

@@ -41,5 +41,5 @@ def read_rewards(reward: str, loss: Loss | None, sums: np.ndarray, lengths: np.n
     `planning.elsewhere.READINGS`."""
     if loss is not None:
         return own_rewards(loss, sums, lengths, base)
-    read = {LOG_RATIO: sums - base, MEAN: sums / lengths, SUM: sums}
+    read: dict[str, np.ndarray] = {LOG_RATIO: sums - base, MEAN: sums / lengths, SUM: sums}
     return read[reward]
