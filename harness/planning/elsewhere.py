@@ -18,7 +18,7 @@ from harness.run_folder.record import ELSEWHERE
 LOG_RATIO, MEAN, SUM = "log-ratio", "mean", "sum"
 READINGS = (LOG_RATIO, MEAN, SUM)
 """Rewards that are no loss's: the summed log-prob over that of the reference, the log-prob per token, and summed."""
-START = "start checkpoint"
+START = "the start checkpoint"
 """The reference of a row whose log-ratios are to what its model's losses started from."""
 OF_SCORING = (
     *("protocol", "dataset", "max_length", "max_prompt", "dtype", "scorer", "evaluated_on"),

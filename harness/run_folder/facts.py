@@ -89,7 +89,7 @@ class ElsewhereFacts(Facts):
     options: dict[str, Any] = Field(default_factory=dict)
     """All options of that loss; empty for the others."""
     reference: str | None = None
-    """What log-ratios are relative to, as it was named, or the model's `start checkpoint`; null without one."""
+    """What log-ratios are relative to, as it was named, or `the start checkpoint` of the model; null without one."""
     reference_fingerprint: str | None = None
     """Hash of its weights and its tokenizer."""
 

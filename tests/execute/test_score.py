@@ -138,6 +138,7 @@ def test_its_row_has_every_metric_with_an_interval_and_no_rank_and_says_what_it_
 
 
 def test_a_run_scores_it_with_the_engine_that_scores_its_cells(elsewhere: Elsewhere) -> None:
+    assert f"Also      {elsewhere.my_dpo}: trained elsewhere, scored beside the losses and not ranked" in elsewhere.said
     assert "scoring my-dpo (trained elsewhere, log-ratio) beside" in elsewhere.said
     assert "has its row beside" in elsewhere.said  # nothing was left to compute after the run
 
@@ -285,6 +286,8 @@ def test_mistakes_are_told_before_anything_is_computed(copied: Path, elsewhere: 
     nothing = copied.parent / "nothing"
     assert told(copied, "--model", nothing).startswith(f"--model got '{nothing}', expected ")
     assert told(copied, *model, "--reference", nothing).startswith(f"--reference got '{nothing}', expected ")
+    also = CliRunner().invoke(cli, ["run", "--also", str(nothing), "--dry-run"], standalone_mode=False)
+    assert str(also.exception).startswith(f"--also got '{nothing}', expected ")
     assert told(nothing, *model).startswith(f"got {nothing}, expected a run folder")
     assert "got no RUN and no --dataset" in told(*model)
     assert "got --max-length, --output-dir with " in told(copied, *model, "--max-length", "9", "--output-dir", nothing)
