@@ -7,6 +7,7 @@ Each training cell leaves its weights until they are scored; a cell is done when
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import shutil
 import time
@@ -55,6 +56,8 @@ from harness.training.cell_record import (
     spend,
     write_baseline_rows,
 )
+from harness.training.elsewhere import score_brought
+from harness.training.live_engine import LiveEngine
 from harness.training.own_rewards import own_rewards
 from harness.training.peak_memory import leave_out_what_is_held
 from harness.training.prepared import Prepared, cell_plan, prepare
@@ -169,10 +172,22 @@ def score_cells(prepared: Prepared, tell: Tell) -> None:
         write_baseline_rows(prepared, base, parity(prepared, canary, base), shared)
         for cell in job.cells:
             attempt(job, cell, tell, partial(score_cell, prepared, cell, engine, canary, base, tell))
+        score_beside(job, engine, canary, tell)
     finally:
         engine.close()
         if canary:
             canary.close()
+
+
+def score_beside(job: Job, engine: OpenScorer, canary: OpenScorer | None, tell: Tell) -> None:
+    """Score with this engine the checkpoints from elsewhere that it takes and that stand beside this model.
+
+    The others need an engine, or a board, of their own: they are left to the command, which says what fails.
+    """
+    for brought in job.brought:
+        lent = LiveEngine(job=job, engine=engine, canary=canary, lent=True)
+        with contextlib.suppress(Exception):
+            score_brought(job, brought, tell, lent)
 
 
 def score_cell(
@@ -199,7 +214,7 @@ def score_cell(
         scored = scored_record(record, parity(prepared, canary, sums), time.perf_counter() - began)
         lengths = np.array([len(request.response) for request in requests], dtype=np.float64)
         reward = own_rewards(cell.system.loss, sums, lengths, base)
-        finish(prepared, folder, scored, sums, base, reward)
+        finish(prepared.held_out, folder, scored, sums, base, reward)
     tell(CellScored(key=cell.key))
     if not job.keep_checkpoints:
         shutil.rmtree(folder / WEIGHTS, ignore_errors=True)

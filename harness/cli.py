@@ -86,6 +86,7 @@ def _renamed(_context: Any, _option: Any, given: bool) -> None:
     help="shuffled-labels: swap half of the training pairs at random; nothing can be learned.",
 )
 @click.option("--ranked-by", help="The metric that losses are ranked by  [pairwise_accuracy@learned]")
+@click.option("--also", callback=_comma, help="Checkpoints trained elsewhere, scored beside the losses: DIR,...")
 @click.option("--limit", type=int, help="At most this many pairs per split, for trying things out.")
 @click.option("--data-seed", type=int, help="Seed of the simulator and of the splits we draw  [0]")
 @click.option("--cell-timeout", type=float, help="Seconds after which a cell counts as hung.")
@@ -122,6 +123,7 @@ def run(
     only what is missing.
     """
     from harness.execute.campaign import assemble
+    from harness.execute.elsewhere import also, carry_out_scoring
     from harness.execute.plan_text import plan_text, warnings
     from harness.execute.progress import RunProgress, printable
     from harness.execute.resolve import resolve, run_values
@@ -144,6 +146,8 @@ def run(
         return 0
     with RunProgress(campaign, unfinished, console, quiet) as progress:
         trouble, complete = carry_out_all(campaign, tuning, progress, progress.stage)
+        if campaign.run.also:
+            trouble += carry_out_scoring(also(campaign), progress.say)
     table = write(campaign.folder, draw=not no_pictures, say=partial(click.echo, err=True))
     click.echo(printable(render(table, width=console.width)))
     if not quiet:
@@ -153,6 +157,76 @@ def run(
     for line in trouble:
         click.echo(f"Error: {printable(line)}", err=True)
     return 0 if complete and not trouble else 6
+
+
+@cli.command()
+@click.argument("run", required=False, type=click.Path(path_type=Path))
+@click.option("--model", required=True, help="The checkpoint: a folder, a .gguf file or a hub id.")
+@click.option("--reference", help="What its training started from  [with RUN: the start checkpoint of RUN's model]")
+@click.option(
+    "--reward",
+    help="Its own reward: log-ratio to the reference, mean or sum of its log-probs, or that of a LOSS such as "
+    "simpo:beta=2.5  [log-ratio; mean without a reference]",
+)
+@click.option("--dataset", help="Data with a test split, instead of RUN; with RUN: where its data lie now.")
+@click.option("--scorer", help="auto (vllm where it can run), vllm or transformers  [auto; RUN's]")
+@click.option("--max-length", type=int, help="Longest prompt + response in tokens  [2048; RUN's]")
+@click.option("--max-prompt", type=int, help="Longest prompt in tokens  [1024; RUN's]")
+@click.option("--dtype", help="float32 or bfloat16  [float32; RUN's]")
+@click.option("--limit", type=int, help="At most this many pairs, for trying things out.")
+@click.option("--data-seed", type=int, help="Seed of the simulator and of the splits we draw  [0]")
+@click.option("--lenient", is_flag=True, default=None, help="Skip defective rows and count them by reason.")
+@click.option("--columns", help=COLUMNS)
+@click.option("--splits", help=SPLITS)
+@click.option("--pairs-from-labels", is_flag=True, default=None, help=PAIRS_FROM_LABELS)
+@click.option("--trust-remote-code", is_flag=True, default=None, help="Let a model repository run its own code.")
+@click.option("--output-dir", type=click.Path(path_type=Path), help="Where the row goes  [RUN, or runs/<hash>]")
+@click.option("--no-pictures", is_flag=True, help="Leave the pictures out of the page.")
+@click.option("--quiet", is_flag=True, help="Print the leaderboards only.")
+def score(
+    run: Path | None,
+    model: str,
+    reference: str | None,
+    reward: str | None,
+    dataset: str | None,
+    output_dir: Path | None,
+    trust_remote_code: bool | None,
+    no_pictures: bool,
+    quiet: bool,
+    **settings: Any,
+) -> int:
+    """Score a checkpoint that was trained elsewhere, on the held-out pairs of a finished RUN or of a data set.
+
+    It gets a row beside the losses of RUN, with the same metrics and intervals and without a rank. If its tokenizer
+    reads the pairs otherwise, it gets a board of its own. The same command again computes nothing.
+    """
+    from harness.api import HarnessError
+    from harness.execute.elsewhere import alone, beside, carry_out_scoring, request, scored_run
+    from harness.execute.progress import printable
+    from harness.leaderboard import write
+    from harness.leaderboard.terminal import render
+    from harness.run_folder.paths import PAGE
+
+    given = {name: value for name, value in settings.items() if value is not None}
+    code = {"trust_remote_code": True} if trust_remote_code else {}
+    checkpoint = request(model, reward, reference, in_run=run is not None)
+    if run is not None:
+        if given or output_dir:
+            names = ", ".join(f"--{name.replace('_', '-')}" for name in (*given, *(["output_dir"] * bool(output_dir))))
+            raise HarnessError(f"got {names} with {run}, whose own settings hold; leave it out")
+        scoring = beside(run, checkpoint, dataset, bool(trust_remote_code))
+    elif dataset is None:
+        raise HarnessError("got no RUN and no --dataset, expected one: on which held-out pairs is it to be scored?")
+    else:
+        scoring = alone(scored_run(given | code | {"dataset": dataset}), checkpoint, output_dir)
+    trouble = carry_out_scoring(scoring, lambda text: None if quiet else click.echo(printable(text)))
+    if trouble:
+        raise HarnessError(trouble[0])
+    table = write(scoring.folder, draw=not no_pictures, say=partial(click.echo, err=True))
+    click.echo(printable(render(table, width=_console().width)))
+    if not quiet:
+        click.echo(f"Written: {scoring.folder / PAGE}, .md, .json, .csv")
+    return 0
 
 
 @cli.command()

@@ -28,6 +28,7 @@ RESERVED: Mapping[str, str] = {
     "core": "a selection of losses after --plugins",
     "base": "the baseline row of the untrained model on a board",
     "longer-wins": "the baseline row that prefers the longer response on a board",
+    "trained elsewhere": "the row of a checkpoint that the run did not train on a board",
 }
 """Names that no loss may have -> what they stand for already."""
 

@@ -31,6 +31,7 @@ DOORS = {
     "harness/data/turns.py": "raw rows of people's files",
     "harness/planning/run_file.py": "run files (TOML) and flags",
     "harness/execute/resolve.py": "flags",
+    "harness/execute/elsewhere.py": "flags",
     "harness/run_folder/": "JSON of records and manifests",
     "harness/leaderboard/json.py": "JSON of leaderboards",
     "harness/leaderboard/pictures/": "JSON of Vega-Lite",

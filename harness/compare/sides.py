@@ -39,7 +39,7 @@ class Trouble:
 
 @dataclass(frozen=True, kw_only=True)
 class Side:
-    """The losses of a run folder; baseline rows are left out."""
+    """The losses of a run folder; rows that it did not train are left out."""
 
     folder: Path
     records: Mapping[LossOnModel, Mapping[int, Record]]
@@ -69,7 +69,7 @@ def read_side(folder: Path) -> Side:
 
     Raises `HarnessError` for a folder that is no run, and for records that may not stand in one table.
     """
-    records = [record for record in read_records(folder) if record.kind != "reference"]
+    records = [record for record in read_records(folder) if record.kind == "loss"]
     scored: dict[LossOnModel, dict[int, Record]] = {}
     troubles: dict[tuple[LossOnModel, int], Trouble] = {}
     options: dict[LossOnModel, Mapping[str, Any]] = {}

@@ -28,13 +28,13 @@ OF_THE_CELL: Mapping[str, str] = {
     "cell": "the cell's key: loss with options, model and seed",
     "model": "short name of the model",
     "model_id": "the start checkpoint",
-    "loss": "name of the loss, or of a baseline row (`base`, `longer-wins`)",
+    "loss": "name of the loss; `base`, `longer-wins` or `trained elsewhere` of a row that is no loss's",
     "label": "the loss with the options that were given",
     "options": "all options of the loss, JSON",
-    "learning_rate": "of the training; missing for baseline rows",
+    "learning_rate": "of the training; missing for rows that the run did not train",
     "trials": "from how many trials on the development split options and learning rate were chosen; 0: not tuned",
-    "kind": "`loss` or `reference`",
-    "seed": "seed of the order of pairs; missing for baseline rows",
+    "kind": "`loss`, `reference` or `elsewhere`",
+    "seed": "seed of the order of pairs; missing for rows that the run did not train",
 }
 """Columns put before those of the tables, with their meaning."""
 MEANING: Mapping[str, str] = {

@@ -9,10 +9,11 @@ from harness.api.errors import HarnessError
 from harness.exchange.cell_checks import Check
 from harness.exchange.installed_losses import InstalledLosses
 from harness.exchange.untrusted import UntrustedCell
+from harness.planning.elsewhere import row_key, row_label
 from harness.planning.grid import cell_key, identity, selection
-from harness.run_folder.facts import differing
+from harness.run_folder.facts import ElsewhereFacts, differing
 from harness.run_folder.paths import RECORD
-from harness.run_folder.record import BASELINES, Record
+from harness.run_folder.record import BASELINES, ELSEWHERE, Record
 
 
 def check_keys(cells: Sequence[UntrustedCell]) -> Check:
@@ -35,6 +36,8 @@ def _key(record: Record) -> str:
     """Return the key of the cell that a record describes."""
     if record.kind == "reference":
         return cell_key(record.model.name, record.loss.name, record.loss.name, None)
+    if record.elsewhere is not None:
+        return row_key(record.model.name, record.label, record.elsewhere, _reward(record))
     rate = None if record.tuning is None else record.learning_rate
     exact = identity(record.loss.name, record.loss.options, rate)
     return cell_key(record.model.name, record.label, exact, record.seed)
@@ -47,6 +50,8 @@ def check_labels(cells: Sequence[UntrustedCell], installed: InstalledLosses) -> 
         record = cell.record
         if record.kind == "reference":
             said = [_no_baseline(record)] if {record.label, record.loss.name} - {_baseline(record)} else []
+        elif record.elsewhere is not None:
+            said = [*_not_elsewhere(record, record.elsewhere)]
         else:
             said = [*_wrong_label(record), *_wrong_rate(record)]
         if record.kind == "loss" and not said:
@@ -69,6 +74,20 @@ def _baseline(record: Record) -> str:
 
 def _no_baseline(record: Record) -> str:
     return f"got label {record.label!r} of {record.loss.name!r}, expected one of {', '.join(BASELINES)}, twice the same"
+
+
+def _reward(record: Record) -> str:
+    """Return the reward of a checkpoint from elsewhere as it was asked for."""
+    return str(record.loss.options.get("reward"))
+
+
+def _not_elsewhere(record: Record, facts: ElsewhereFacts) -> Iterator[str]:
+    """Yield where a row of a checkpoint from elsewhere is not labelled as one, or names two rewards."""
+    if record.loss.name != ELSEWHERE or not record.label.endswith(row_label("", _reward(record))):
+        yield f"got label {record.label!r} of {record.loss.name!r}, expected NAME{row_label('', _reward(record))}"
+    given = _reward(record).partition("(")[0]
+    if given != facts.reward:
+        yield f"got loss.options.reward {given!r}, expected {facts.reward!r} as in elsewhere.reward"
 
 
 def _wrong_label(record: Record) -> Iterator[str]:

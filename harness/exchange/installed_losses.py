@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from harness.api.errors import HarnessError
 from harness.api.loss import Loss, Resolve
 from harness.manager import Manager, loss_owner, plugin_manager, resolver
+from harness.planning.elsewhere import READINGS
 from harness.run_folder.record import Record
 
 
@@ -26,7 +27,10 @@ class InstalledLosses:
         return cls(manager=manager, resolve=resolver(manager))
 
     def find(self, record: Record) -> Loss | None:
-        """Return the loss of a record with all its options; None where it is not installed or refuses them."""
+        """Return the loss that reads a record's reward, with all its options; None where there is none here.
+
+        It is not installed then, refuses the options, or the reward of a checkpoint from elsewhere is no loss's.
+        """
         loss = self._build(record)
         return loss if isinstance(loss, Loss) else None
 
@@ -44,8 +48,12 @@ class InstalledLosses:
         made, here = (record.loss.plugin, record.loss.version), (owner.distribution, owner.version)
         return "" if made in (here, (None, None)) else f"made by {made[0]} {made[1]}, here is {here[0]} {here[1]}"
 
-    def _build(self, record: Record) -> Loss | str:
+    def _build(self, record: Record) -> Loss | str | None:
         name, options = record.loss.name, record.loss.options
+        if record.elsewhere is not None:
+            name, options = record.elsewhere.reward, record.elsewhere.options
+            if name in READINGS:
+                return None
         place = json.dumps([name, options], sort_keys=True)
         if place not in self._built:
             try:

@@ -14,6 +14,7 @@ from harness.exchange.untrusted import WholeCell
 from harness.run_folder.facts import EnvironmentFacts
 from harness.run_folder.manifest import Manifest
 from harness.run_folder.paths import RECORD, RESPONSES
+from harness.run_folder.record import Record
 from harness.run_folder.tables import RESPONSE_KEYS
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ def check_base(manifest: Manifest, cells: Sequence[WholeCell]) -> Check:
             )
     for cell in cells:
         base_cell = bases.get(cell.record.model.name)
-        if cell.record.kind != "loss" or base_cell is None:
+        if base_cell is None or not _relative_to_start(cell.record):
             continue
         same = manifest.sources is None and _same_machine(cell, base_cell)
         exact, near = exact + same, near + (not same)
@@ -47,6 +48,13 @@ def check_base(manifest: Manifest, cells: Sequence[WholeCell]) -> Check:
         summary=of + (f", and {near} of other machines or on an accelerator nearly" if near else ""),
         problems=tuple(problems),
     )
+
+
+def _relative_to_start(record: Record) -> bool:
+    """Return whether the log-ratios of a row are to its model's start checkpoint."""
+    if record.elsewhere is not None:
+        return record.elsewhere.reference_fingerprint == record.model.fingerprint
+    return record.kind == "loss"
 
 
 def _same_machine(cell: WholeCell, base: WholeCell) -> bool:
@@ -87,7 +95,7 @@ def check_holes(cells: Sequence[WholeCell]) -> Check:
             continue
         models.setdefault(cell.record.model.name, []).append(cell)
         missing = _missing(cell.responses, "sum_logp")
-        lost = _missing(cell.responses, "reward") & ~missing & (cell.record.kind == "loss")
+        lost = _missing(cell.responses, "reward") & ~missing & (cell.record.kind != "reference")
         holes += int(missing.sum())
         if lost.any():
             problems.append(

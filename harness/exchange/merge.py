@@ -182,7 +182,7 @@ def _write(folder: Path, part: _Part) -> None:
     if check.problems:
         raise HarnessError(f"the runs cannot be merged: {check.problems[0]}")
     write_manifest(folder, part.manifest)
-    if part.manifest.run:
+    if part.manifest.run and part.manifest.cells:
         write_atomically(folder / RUN_FILE, make_run(part.manifest.run).as_toml())
     if part.trials:
         write_atomically(folder / TRIALS, part.trials)

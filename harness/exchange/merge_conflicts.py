@@ -16,6 +16,7 @@ OF_THE_MACHINE: Mapping[str, tuple[str, ...]] = {
     "spend": ("seconds", "peak_memory_bytes", "reference_seconds", "reference_cached"),
     "dataset": ("name", "source", "notes", "tested_on"),
     "scorer": ("version", "seconds", "parity_max_abs_nats", "note"),
+    "elsewhere": ("checkpoint", "reference"),
 }
 """Parts of a record in which two machines may differ, where the same data lie too; so may `environment`, and what
 follows from the tables."""
@@ -57,7 +58,7 @@ def check_same_result(kept: Record, other: Record) -> float:
     apart = 0.0
     if not apart_in and kept.scored:
         absolute, relative = (0.0, 0.0)
-        if kept.kind == "reference":
+        if kept.kind != "loss":  # no training of its own, in which machines drift apart
             absolute, relative = NEARLY.get(str(kept.board.dtype), NEARLY_OTHERWISE)
         kept_table, table = (record.responses().set_index(list(RESPONSE_KEYS)).sort_index() for record in (kept, other))
         if not kept_table.index.equals(table.index):
@@ -86,5 +87,7 @@ def _of_the_run(record: Record) -> dict[str, Any]:
     """Return a record without what the machine decides and what follows from the tables."""
     facts = {name: value for name, value in record.as_json().items() if name not in FOLLOWS}
     for name, inner in OF_THE_MACHINE.items():
+        if name not in facts:
+            continue
         facts[name] = {key: value for key, value in facts[name].items() if key not in inner}
     return facts

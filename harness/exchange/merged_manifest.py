@@ -57,8 +57,8 @@ def manifest(
 def _run(every: Sequence[Manifest], asked: Sequence[tuple[str, str, int]], models: Sequence[str]) -> dict[str, Any]:
     """Return the options of the run that would ask for all cells: the first run's, with everything asked of any."""
     run = every[0].run
-    if not run:
-        return {}
+    if not run or not asked:  # without cells nothing was trained
+        return dict(run)
     # a run without trials says nothing about them
     tuned = next((manifest for manifest in every if manifest.run.get("trials")), Manifest()).run
     more: dict[str, Any] = {

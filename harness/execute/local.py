@@ -30,6 +30,7 @@ from harness.planning.events import (
     Phase,
     Report,
     ScoringBegins,
+    Tell,
     TrainingBegins,
     WorkerDone,
     WorkerEvent,
@@ -84,6 +85,13 @@ def execute(job: Job, report: Report, stop: threading.Event) -> None:
         report(job.model, CellFailed(key=active, reason=reason))
         record_failure(job, failed, reason)
         todo = [cell for cell in left if cell.key != active]
+
+
+def execute_scoring(job: Job, report: Report, stop: threading.Event) -> None:
+    """Score the checkpoints from elsewhere of a job without cells. Raises `HarnessError` where that fails."""
+    trouble = _watch(job, report, stop)
+    if trouble is not None:
+        raise HarnessError(trouble.reason)
 
 
 def log_path(job: Job) -> Path:
@@ -199,10 +207,8 @@ def _work(packed: bytes, environment: dict[str, str], connection: Connection, lo
         hide_broken_torchvision()
         from transformers.utils.logging import disable_progress_bar
 
-        from harness.cell import run_model
-
         disable_progress_bar()
-        run_model(job, connection.send)
+        _compute(job, connection.send)
         connection.send(WorkerDone())
     except BrokenPipeError:
         pass
@@ -215,6 +221,19 @@ def _work(packed: bytes, environment: dict[str, str], connection: Connection, lo
             traceback.print_exc()
         reason = f"{type(error).__name__}: {error}; the traceback is in {log}"
         connection.send(WorkerFailed(reason=reason))
+
+
+def _compute(job: Job, tell: Tell) -> None:
+    """Compute the cells of a job; of one without cells, the rows of checkpoints from elsewhere."""
+    if job.cells:
+        from harness.cell import run_model
+
+        run_model(job, tell)
+        return
+    from harness.training.elsewhere import score_brought
+
+    for brought in job.brought:
+        score_brought(job, brought, tell)
 
 
 def _leave_with_parent() -> None:

@@ -35,6 +35,8 @@ def plan_text(campaign: Campaign, tuning: Tuning | None, unfinished: Unfinished)
         f"Cells     {len(campaign.cells)} = {len(labels)} losses x {len(run.models)} models x {len(run.seeds)} seeds; "
         f"{len(campaign.cells) - len(unfinished.run)} have their result, {len(unfinished.run)} to compute",
     ]
+    if run.also:
+        lines.append(f"Also      {', '.join(run.also)}: trained elsewhere, scored beside the losses and not ranked")
     if run.control != "none":
         lines.append(f"Control   {run.control}: this run is a control, its board ranks nothing")
     if tuning is not None:

@@ -18,7 +18,7 @@ from harness.run_folder.manifest import read_manifest
 from harness.run_folder.paths import MANIFEST, cache_folder
 
 
-def check_model(model: str) -> None:
+def check_model(model: str, option: str = "--models") -> None:
     """Raise `HarnessError` where `model` is no named model, no hub id, no checkpoint's folder and no GGUF file."""
     if is_gguf(model) and Path(model).expanduser().is_file():
         from harness.models.gguf import require_reader
@@ -30,7 +30,7 @@ def check_model(model: str) -> None:
     if re.fullmatch(r"[\w.-]+/[\w.-]+", model) and not Path(model).exists() and not is_gguf(model):
         return
     raise HarnessError(
-        f"--models got '{model}', expected {named()}, a hub id such as org/name, a local folder with a config.json, "
+        f"{option} got '{model}', expected {named()}, a hub id such as org/name, a local folder with a config.json, "
         "or a .gguf file"
     )
 

@@ -146,6 +146,10 @@ class RunProgress:
             completed = min(self.total, self.done + sum(self.partial.values()))
             self.bar.update(self.task, completed=completed, eta=self.eta())
 
+    def say(self, text: str) -> None:
+        """Print a line about what is done beside the cells."""
+        self._line(text)
+
     def _outcome(self, event: CellTrained) -> str:
         end = "" if event.status == "ok" else f" -- DIVERGED: {event.reason}"
         return f"{self._name(event.key)}: {event.seconds:.1f} s, last loss {event.loss:.4g}{end}; {self.eta()}"

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from harness.api import Dataset, DatasetSource, HarnessError, LoadOptions, Pair
 from harness.data.evaluation import with_test_data
@@ -25,6 +25,7 @@ from harness.run_folder.manifest import known_manifest
 from harness.run_folder.paths import MANIFEST
 from harness.statistics.metrics import METRICS
 
+AnyRun = TypeVar("AnyRun", bound=Run)
 RUNS = Path("runs")
 """Where runs go without --output-dir."""
 
@@ -66,22 +67,21 @@ def resolve(run: Run, output: Path | None, keep_checkpoints: bool) -> Resolved:
     systems = select(run.plugins, list(known), resolver(manager))
     for model in run.models:
         check_model(model)
+    for model in run.also:
+        check_model(model, "--also")
     Budget.parse(run.settings.budget)
     if run.ranked_by not in METRICS or METRICS[run.ranked_by].direction != "higher":
         ranking = [name for name, metric in METRICS.items() if metric.direction == "higher"]
         raise HarnessError(f"--ranked-by got '{run.ranked_by}', expected one of {', '.join(ranking)}")
     check_cache()
     named = datasets(manager)
-    data = limited(_data_of(run, named), run.limit)
+    data = load_data(run, named)
     template = read_template(run.chat_template) if run.chat_template else ""
     grid = cells(run.models, systems, run.seeds)
     # raises where the budget or the data cannot make one step; in tokens and FLOPs this is an estimate
     estimates(run, visits(data, run), ((cell, 1_000_000) for cell in grid))
-    run = run.on(
-        test=content_key(data.tested_on.fingerprint) if data.tested_on else "",
-        chat_template=template_key(template) if template else "",
-    )
-    run, folder = (run, output or RUNS / run.short_hash()) if run.dataset in named else _by_content(run, data, output)
+    run = run.on(chat_template=template_key(template) if template else "")
+    run, folder = located(run, data, output, named)
     return Resolved(
         run=run,
         folder=folder,
@@ -93,7 +93,18 @@ def resolve(run: Run, output: Path | None, keep_checkpoints: bool) -> Resolved:
     )
 
 
-def _by_content(run: Run, data: Dataset, output: Path | None) -> tuple[Run, Path]:
+def load_data(run: Run, named: Mapping[str, DatasetSource]) -> Dataset:
+    """Return the data of a run, cut to its limit. `named`: the data sets that plugins bring."""
+    return limited(_data_of(run, named), run.limit)
+
+
+def located(run: AnyRun, data: Dataset, output: Path | None, named: Mapping[str, DatasetSource]) -> tuple[AnyRun, Path]:
+    """Return the run as board keys know its data, by their name or their content, and its folder."""
+    run = run.on(test=content_key(data.tested_on.fingerprint) if data.tested_on else "")
+    return (run, output or RUNS / run.short_hash()) if run.dataset in named else _by_content(run, data, output)
+
+
+def _by_content(run: AnyRun, data: Dataset, output: Path | None) -> tuple[AnyRun, Path]:
     """Return the run, its data known by their content, and its folder.
 
     A folder of an earlier version, which knows the same data by a path, goes on with that path.
@@ -111,15 +122,20 @@ def _by_content(run: Run, data: Dataset, output: Path | None) -> tuple[Run, Path
     return run.model_copy(update={"dataset": key.dataset}), folder
 
 
-def _data_of(run: Run, named: Mapping[str, DatasetSource]) -> Dataset:
-    """Return the data set of a run, with the test data of another set where there is one."""
-    options = LoadOptions(
+def load_options(run: Run) -> LoadOptions:
+    """Return how a run has its data set loaded."""
+    return LoadOptions(
         lenient=run.lenient,
         seed=run.data_seed,
         columns=run.columns or "",
         splits=run.splits or "",
         pairs_from_labels=run.pairs_from_labels,
     )
+
+
+def _data_of(run: Run, named: Mapping[str, DatasetSource]) -> Dataset:
+    """Return the data set of a run, with the test data of another set where there is one."""
+    options = load_options(run)
     if run.test is None:
         if run.test_columns is not None:
             raise HarnessError("got --test-columns without --test, expected both; columns of --dataset are --columns")

@@ -11,7 +11,7 @@ from harness.leaderboard.page.write import write_page
 from harness.leaderboard.table import Table, build
 from harness.run_folder.manifest import known_manifest, read_manifest
 from harness.run_folder.noise_floor import read_noise
-from harness.run_folder.paths import BOARD_CSV, BOARD_JSON, BOARD_MARKDOWN, tuned_runs
+from harness.run_folder.paths import BOARD_CSV, BOARD_JSON, BOARD_MARKDOWN, ranked_inside
 from harness.run_folder.record import Record, only
 from harness.run_folder.store import read_records, write_atomically
 
@@ -21,7 +21,7 @@ __all__ = ["ranked_records", "renders", "table_of", "write"]
 def write(
     run: Path, ranked_by: str | None = None, *, draw: bool = False, say: Callable[[str], object] = print
 ) -> Table:
-    """Write leaderboard.json, .md, .csv and .html of a run folder and return the table, tuned boards last.
+    """Write leaderboard.json, .md, .csv and .html of a run folder and return the table, boards of runs inside it last.
 
     `ranked_by`: a metric's name; by default the one the run was started with. `draw`: with the pictures, in the page
     and in plots/; where they cannot be drawn, `say` gets the line that says why, as does the page.
@@ -47,7 +47,7 @@ def renders(table: Table) -> Mapping[str, str]:
 
 
 def table_of(run: Path, ranked_by: str | None = None) -> tuple[Table, list[Record]]:
-    """Return the table of a run folder, tuned boards last, and the records that it was made from. Writes nothing.
+    """Return the table of a run folder, boards of runs inside it last, and the records behind it. Writes nothing.
 
     The noise floor that lies in the folder is used where it fits. Raises `HarnessError` as `write` does.
     """
@@ -55,16 +55,16 @@ def table_of(run: Path, ranked_by: str | None = None) -> tuple[Table, list[Recor
     manifest = known_manifest(run)
     wanted = ranked_by or manifest.ranked_by
     table = build(records, ranked_by=wanted, models=manifest.models, asked=manifest.asked, noise=read_noise(run))
-    for folder in tuned_runs(run):
+    for folder in ranked_inside(run):
         more = read_records(folder)
         inner = read_manifest(folder)
-        tuned = build(more, ranked_by=wanted, models=inner.models, asked=inner.asked, noise=read_noise(folder))
-        table = replace(table, boards=(*table.boards, *tuned.boards))
+        inside = build(more, ranked_by=wanted, models=inner.models, asked=inner.asked, noise=read_noise(folder))
+        table = replace(table, boards=(*table.boards, *inside.boards))
         records += more
     only(records, "protocol", lambda record: record.protocol)
     return table, records
 
 
 def ranked_records(run: Path) -> list[Record]:
-    """Return the records that the leaderboards are made of: the run's, then those of each tuned run inside it."""
-    return [record for folder in (run, *tuned_runs(run)) for record in read_records(folder)]
+    """Return the records that the leaderboards are made of: the run's, then those of each ranked run inside it."""
+    return [record for folder in (run, *ranked_inside(run)) for record in read_records(folder)]

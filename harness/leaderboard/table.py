@@ -13,18 +13,23 @@ from harness.leaderboard.decide.estimates import (
     OWN,
     Estimate,
     Resampling,
-    Sample,
-    board_estimates,
     differences,
     read_by,
     reliability_of,
-    samples,
 )
+from harness.leaderboard.decide.results import Results, results_of, with_elsewhere
 from harness.leaderboard.decide.row_facts import RowFacts, row_facts
-from harness.leaderboard.decide.standings import Family, Standing, each_pair_once, family, last, p_values
+from harness.leaderboard.decide.standings import Standing, each_pair_once, last, p_values
 from harness.leaderboard.decide.subsets import BySubset, by_subset, subset_pairs, too_many
-from harness.leaderboard.decide.training_noise import typical_sd, with_training_noise
-from harness.leaderboard.decide.wording import borderline, conclusions, disclaimers, title, training_noise
+from harness.leaderboard.decide.training_noise import typical_sd
+from harness.leaderboard.decide.wording import (
+    borderline,
+    conclusions,
+    disclaimers,
+    title,
+    trained_elsewhere,
+    training_noise,
+)
 from harness.run_folder.facts import BoardKey
 from harness.run_folder.noise_floor import NoiseFloor
 from harness.run_folder.record import Record, only
@@ -147,37 +152,18 @@ def build(
         together = [record for record in records if record.board == key]
         group = group_of(together, ranked_by, Resampling(resamples=resamples, seed=seed), models, asked, noise)
         boards += [_board(group, (model,)) for model in group.models]
-        boards += [_board(group, group.models)] if len(group.models) > 1 else []
+        over_models = len(group.models) > 1 and (group.labels or not group.elsewhere)  # of checkpoints there is no mean
+        boards += [_board(group, group.models)] if over_models else []
     return Table(protocol=protocol, ranked_by=ranked_by, boards=tuple(boards))
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Results:
-    """What is known of the systems of a board before it stands in rows."""
-
-    group: Group
-    models: tuple[str, ...]
-    trouble: Mapping[str, tuple[str, str]]
-    """Status and reason of each system without a result."""
-    drawn: Mapping[str, Sample]
-    """By metric."""
-    measured: Mapping[str, Mapping[str, Estimate]]
-    """By metric and system."""
-    families: Mapping[str, Family]
-    """The ranked metric's, and that of each reading in `BY`, by metric."""
-
-    @property
-    def ranked(self) -> Family:
-        """The family of the ranked metric."""
-        return self.families[self.group.ranked_by]
 
 
 def _board(group: Group, models: tuple[str, ...]) -> Board:
     """Return the board of these models: one, or all."""
-    results = _results(group, models)
+    results = results_of(group, models)
     ranked, first = results.ranked, next(record for unit, record in group.records.items() if unit.model in models)
     unranked = [label for label in group.labels if label not in results.trouble and label not in ranked.order]
     noise_floor = typical_sd(results.drawn.get(group.ranked_by), group.baselines)
+    elsewhere = [record for record in group.elsewhere if models == (record.model.name,)]
     return Board(
         model=models[0] if len(models) == 1 else "all",
         models=models,
@@ -198,7 +184,8 @@ def _board(group: Group, models: tuple[str, ...]) -> Board:
             group.noise_unfit,
         )
         + too_many(group.evidence)
-        + borderline(ranked.borderline),
+        + borderline(ranked.borderline)
+        + tuple(map(trained_elsewhere, elsewhere)),
         settings=first.board,
         data=_data(record for unit, record in group.records.items() if unit.model in models),
         tested_on=first.dataset.tested_on.name if first.dataset.tested_on else "",
@@ -211,7 +198,11 @@ def _board(group: Group, models: tuple[str, ...]) -> Board:
         gap_edges=group.evidence.gap_edges,
         noise_floor=noise_floor,
         subset_pairs=subset_pairs(group.evidence),
-        rows=_rows(results, [*ranked.order, *unranked, *group.baselines, *results.trouble]),
+        rows=(
+            *_rows(results, [*ranked.order, *unranked, *group.baselines]),
+            *(row for record in elsewhere for row in _rows(with_elsewhere(results, record), [record.label])),
+            *_rows(results, list(results.trouble)),
+        ),
         p_values=p_values(ranked),
         borderline=ranked.borderline,
         comparisons={reading: each_pair_once(results.families[read_by(group.ranked_by, reading)]) for reading in BY},
@@ -227,24 +218,7 @@ def _data(records: Iterable[Record]) -> str:
     return ""
 
 
-def _results(group: Group, models: tuple[str, ...]) -> _Results:
-    trouble = {label: lost for label in group.labels if (lost := group.trouble(label, models))}
-    sound = [label for label in group.labels if label not in trouble]
-    drawn = samples(group.evidence.values, [*sound, *group.baselines], models, group.seeds or (0,), group.resampling)
-    drawn = with_training_noise(drawn, group, models)
-    measured = {name: board_estimates(name, sample) for name, sample in drawn.items()}
-    compared = dict.fromkeys([group.ranked_by, *(read_by(group.ranked_by, reading) for reading in BY)])
-    return _Results(
-        group=group,
-        models=models,
-        trouble=trouble,
-        drawn=drawn,
-        measured=measured,
-        families={metric: family(metric, sound, drawn, measured, group.resampling) for metric in compared},
-    )
-
-
-def _rows(results: _Results, labels: Sequence[str]) -> tuple[Row, ...]:
+def _rows(results: Results, labels: Sequence[str]) -> tuple[Row, ...]:
     """Return the rows of these systems, in this order."""
     group, models, trouble, measured = results.group, results.models, results.trouble, results.measured
     against = {name: differences(results.drawn[name], BASE) for name in VS_BASE if name in results.drawn}

@@ -11,8 +11,8 @@ from typing import Any
 
 from harness.api import HarnessError
 from harness.models.hub import count_parameters, is_gguf, why_no_answer
-from harness.planning.model_shape import INNER, ModelShape
 from harness.models.window import NAMES as WINDOW
+from harness.planning.model_shape import INNER, ModelShape
 from harness.planning.presets import SMOLLM2
 
 NAMED_SHAPES = {

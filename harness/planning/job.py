@@ -8,6 +8,7 @@ from pathlib import Path
 
 from harness.api import Dataset, Loss, ScorerSource
 from harness.manager import Owner
+from harness.planning.elsewhere import Brought
 from harness.planning.grid import Cell, System
 from harness.planning.presets import start_preset
 from harness.planning.run_file import PROTOCOL, Run
@@ -41,6 +42,8 @@ class Job:
     """Models computed at the same time on this machine; wall-clock seconds are to be read with it."""
     threads: int
     """Threads of the worker on CPU; the same for every model of a run, so that the order of work changes no sum."""
+    brought: tuple[Brought, ...] = ()
+    """Checkpoints trained elsewhere that are scored beside the cells."""
 
 
 def cell_folder(job: Job, key: str) -> Path:

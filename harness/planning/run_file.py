@@ -90,6 +90,8 @@ class Run(BaseModel):
     """As `columns`, of the data set in `test`."""
     pairs_from_labels: bool = False
     """Pair the good and the bad completions of a prompt where the data has one labelled completion a row."""
+    also: tuple[str, ...] = ()
+    """Checkpoints trained elsewhere, which get a row beside the losses: folders or hub ids."""
     limit: int | None = Field(default=None, ge=1)
     """At most this many training pairs, and this many held-out pairs per split; for trying things out."""
     data_seed: int = Field(default=0, ge=0)

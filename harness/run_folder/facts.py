@@ -19,7 +19,7 @@ class LossFacts(Facts):
     """Which loss it was and who brought it."""
 
     name: str
-    """The name it has on the command line; of a baseline row `base` or `longer-wins`."""
+    """The name it has on the command line; `base`, `longer-wins` or `trained elsewhere` of a row that is no loss's."""
     options: dict[str, Any]
     """All its options with their values."""
     needs_reference: bool = False
@@ -69,6 +69,29 @@ class ModelFacts(Facts):
     """Hash of its weights."""
     quantised: str = ""
     """The type of most weights of the GGUF file that it is from, as `Q4_1`; empty: the weights are the full ones."""
+
+
+class ElsewhereFacts(Facts):
+    """The checkpoint of a row that was trained elsewhere, and how it is read; absent from other records."""
+
+    checkpoint: str
+    """The folder, file or hub id, as it was named."""
+    revision: str = ""
+    """The hub's commit, or the SHA-256 of a GGUF file; empty for a folder."""
+    fingerprint: str
+    """Hash of its weights and its tokenizer."""
+    parameters: Count = None
+    """How many parameters it has."""
+    quantised: str = ""
+    """The type of most weights of the GGUF file that it is from, as `Q4_1`; empty: the weights are the full ones."""
+    reward: str
+    """What its own reward is: `log-ratio`, `mean`, `sum`, or the name of the loss that reads it."""
+    options: dict[str, Any] = Field(default_factory=dict)
+    """All options of that loss; empty for the others."""
+    reference: str | None = None
+    """What log-ratios are relative to, as it was named, or `the start checkpoint` of the model; null without one."""
+    reference_fingerprint: str | None = None
+    """Hash of its weights and its tokenizer."""
 
 
 class OriginFacts(Facts):

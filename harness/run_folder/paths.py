@@ -31,6 +31,8 @@ TRAINED, WEIGHTS, SCRATCH = "trained.json", "weights", "scratch"
 """What training leaves for scoring, and its scratch space; the facts of training stay."""
 TUNING, TUNED = "tuning", "tuned-"
 """Folders inside a run, each a run folder of its own: the trials, and `tuned-<trials>`, what was chosen from them."""
+ELSEWHERE_BOARDS = "elsewhere"
+"""Folder inside a run, a run folder of its own: checkpoints trained elsewhere that read other tokens than the run."""
 TRIALS = "trials.csv"
 """In `TUNING`: the list of the trials."""
 
@@ -67,13 +69,16 @@ def has_records(run: Path) -> bool:
 
 
 def runs_inside(run: Path) -> list[Path]:
-    """Return the folders of a run's trials and of what was chosen from them, fewest trials first."""
-    inner = [folder for folder in (run / TUNING, *run.glob(f"{TUNED}*")) if has_records(folder)]
-    return sorted(inner, key=lambda folder: (folder.name != TUNING, len(folder.name), folder.name))
+    """Return the run folders inside a run: its trials, what was chosen from them, boards of checkpoints from elsewhere.
+
+    What was chosen from the fewest trials comes first.
+    """
+    tuned = sorted(run.glob(f"{TUNED}*"), key=lambda folder: (len(folder.name), folder.name))
+    return [folder for folder in (run / TUNING, *tuned, run / ELSEWHERE_BOARDS) if has_records(folder)]
 
 
-def tuned_runs(run: Path) -> list[Path]:
-    """Return the folders of what was chosen from a run's trials, fewest trials first."""
+def ranked_inside(run: Path) -> list[Path]:
+    """Return the run folders inside a run whose boards stand behind its own: all but the trials."""
     return [folder for folder in runs_inside(run) if folder.name != TUNING]
 
 

@@ -13,6 +13,7 @@ from harness.api.errors import HarnessError
 from harness.run_folder.facts import (
     BoardKey,
     DataFacts,
+    ElsewhereFacts,
     EnvironmentFacts,
     LossFacts,
     ModelFacts,
@@ -31,6 +32,8 @@ T = TypeVar("T")
 
 BASELINES = ("base", "longer-wins")
 """Baseline rows, in the order of the board."""
+ELSEWHERE = "trained elsewhere"
+"""What stands for the loss of a checkpoint that was trained elsewhere."""
 
 
 class Record(Facts):
@@ -44,8 +47,8 @@ class Record(Facts):
     """`ok`, `diverged` or `failed`."""
     reason: str = ""
     """Why it diverged or failed; empty otherwise."""
-    kind: Literal["loss", "reference"]
-    """`loss`, or `reference` for the baseline rows `base` and `longer-wins`."""
+    kind: Literal["loss", "reference", "elsewhere"]
+    """`loss`, `reference` for the baseline rows `base` and `longer-wins`, `elsewhere` for checkpoints trained there."""
     key: str
     """Name of the cell's folder."""
     label: str
@@ -54,12 +57,13 @@ class Record(Facts):
     learning_rate: Number = None
     """Of the training; absent from baseline rows."""
     tuning: TuningFacts | None = None
+    elsewhere: ElsewhereFacts | None = None
     model: ModelFacts
     dataset: DataFacts
     tokens_fingerprint: str | None = None
     """Hash of the training pairs and of the held-out responses as token ids."""
     seed: int | None = None
-    """The order of the pairs; null for baseline rows, which stand for every seed."""
+    """The order of the pairs; null for rows that the run did not train, which stand for every seed."""
     board: BoardKey
     spend: Spend
     scorer: ScorerFacts
@@ -79,6 +83,8 @@ class Record(Facts):
     def _complete(self) -> Record:
         if self.kind == "loss" and self.seed is None:
             raise ValueError("got seed = None, expected a whole number")
+        if (self.kind == "elsewhere") != (self.elsewhere is not None):
+            raise ValueError(f"got kind {self.kind!r} {'with' if self.elsewhere else 'without'} the key elsewhere")
         if self.status == "ok" and None in (self.tokens_fingerprint, self.dataset.test_pairs):
             raise ValueError("got a scored cell without tokens_fingerprint or dataset.test_pairs, expected both")
         return self

@@ -13,6 +13,7 @@ import torch
 
 import harness
 from harness.api import HarnessError, Loss
+from harness.data.heldout import HeldOut
 from harness.logps import cpu_matmul
 from harness.planning.budget import Plan
 from harness.planning.events import SharedWork
@@ -84,11 +85,8 @@ def column_summaries(columns: Mapping[str, np.ndarray], visited: np.ndarray) -> 
     return {name: _summary(values[visited]) for name, values in columns.items()}
 
 
-def finish(
-    prepared: Prepared, folder: Path, record: Record, sums: np.ndarray, base: np.ndarray, reward: np.ndarray
-) -> None:
+def finish(held: HeldOut, folder: Path, record: Record, sums: np.ndarray, base: np.ndarray, reward: np.ndarray) -> None:
     """Write the rows, the metrics and the record of one scored system."""
-    held = prepared.held_out
     tokens = np.array([len(request.response) for request in held.requests])
     rows = held.pairs.drop(columns=["chosen", "rejected"])
     for side in ("chosen", "rejected"):
@@ -113,7 +111,8 @@ def write_baseline_rows(prepared: Prepared, base: np.ndarray, parity: float | No
         if name == "base":
             facts["environment"] = record.environment.model_copy(update={"shared": asdict(shared)})
         folder = cell_folder(prepared.job, record.key)
-        finish(prepared, folder, record.model_copy(update=facts), sums, base if name == "base" else nothing, reward)
+        reference = base if name == "base" else nothing
+        finish(prepared.held_out, folder, record.model_copy(update=facts), sums, reference, reward)
 
 
 def cell_record(prepared: Prepared, cell: Cell, trained: TrainedCell) -> Record:
@@ -172,7 +171,7 @@ def _record(prepared: Prepared, key: str, label: str, loss: LossFacts, seed: int
         seed=seed,
         board=board_key(job),
         spend=Spend(),
-        scorer=ScorerFacts(name=job.scorer.name, version=job.scorer.version(), note=job.scorer_note),
+        scorer=scorer_facts(job),
         environment=environment(job),
         metrics={},
     )
@@ -195,6 +194,11 @@ def require_same_tokens(prepared: Prepared) -> None:
             f"{record.folder} was trained or scored on other tokens ({before}, now {now.tokens_fingerprint}: "
             f"{'; '.join(changed) or 'how text becomes tokens has changed'}); name another --output-dir"
         )
+
+
+def scorer_facts(job: Job) -> ScorerFacts:
+    """Return what is known of the scorer before it scores."""
+    return ScorerFacts(name=job.scorer.name, version=job.scorer.version(), note=job.scorer_note)
 
 
 def environment(job: Job) -> EnvironmentFacts:

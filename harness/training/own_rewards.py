@@ -1,4 +1,4 @@
-"""The loss's own reward of each response, from log-probs that are known: where a cell is scored, and in `verify`."""
+"""The own reward of each response, from log-probs that are known: where a cell is scored, and in `verify`."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import numpy as np
 import torch
 
 from harness.api import HarnessError, Loss, ResponseLogps
+from harness.planning.elsewhere import LOG_RATIO, MEAN, SUM
 
 
 def own_rewards(loss: Loss, sums: np.ndarray, lengths: np.ndarray, base: np.ndarray) -> np.ndarray:
@@ -33,3 +34,12 @@ def own_rewards(loss: Loss, sums: np.ndarray, lengths: np.ndarray, base: np.ndar
             "each: a pair without one would be left out of the accuracy; correct reward"
         )
     return values
+
+
+def read_rewards(reward: str, loss: Loss | None, sums: np.ndarray, lengths: np.ndarray, base: np.ndarray) -> np.ndarray:
+    """Return the reward of each response of a checkpoint from elsewhere, (responses,) float64: a loss's, or one of
+    `planning.elsewhere.READINGS`."""
+    if loss is not None:
+        return own_rewards(loss, sums, lengths, base)
+    read: dict[str, np.ndarray] = {LOG_RATIO: sums - base, MEAN: sums / lengths, SUM: sums}
+    return read[reward]

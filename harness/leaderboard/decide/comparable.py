@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from harness.api.errors import HarnessError
 from harness.leaderboard.decide.align_examples import gather
@@ -30,6 +30,8 @@ class Group:
     """Of one seed: what training again would change, where that was measured for such records and this metric."""
     noise_unfit: str = ""
     """Of one seed: why a noise floor is not used; empty where it is, and where there is none."""
+    elsewhere: tuple[Record, ...] = ()
+    """Checkpoints trained elsewhere: whatever they are, nothing changes for the others."""
 
     def trouble(self, label: str, models: Sequence[str]) -> tuple[str, str] | None:
         """Return (status, reason) of a system that cannot be ranked: a cell of it failed, diverged or is not there."""
@@ -62,7 +64,8 @@ def group_of(
     """Return the records as one group, with the systems and seeds `asked` for even where they have no record yet."""
     data = only(records, "dataset.fingerprint", lambda record: record.dataset.fingerprint)
     by_unit: dict[Unit, Record] = {}
-    for record in sorted(records, key=lambda record: record.key):
+    elsewhere = sorted((record for record in records if record.elsewhere), key=lambda record: record.label)
+    for record in sorted((record for record in records if not record.elsewhere), key=lambda record: record.key):
         unit = Unit(record.label, record.model.name, None if record.kind == "reference" else record.seed)
         if unit in by_unit:
             raise HarnessError(
@@ -73,7 +76,7 @@ def group_of(
     names = sorted({unit.model for unit in by_unit})
     models = [model for model in order if model in names] + [model for model in names if model not in order]
     for model in models:
-        mine = [record for unit, record in by_unit.items() if unit.model == model and record.scored]
+        mine = [record for record in records if record.model.name == model and record.scored]
         only(mine, "tokens_fingerprint", lambda record: record.tokens_fingerprint)
         only(mine, "model.fingerprint", lambda record: record.model.fingerprint)
     labels = sorted({unit.label for unit in by_unit if unit.seed is not None} | {label for label, _ in asked})
@@ -92,7 +95,15 @@ def group_of(
         resampling=resampling,
         noise=None if unfit else noise,
         noise_unfit=unfit,
+        elsewhere=tuple(elsewhere),
     )
+
+
+def with_one_more(group: Group, record: Record) -> Group:
+    """Return the group with a checkpoint from elsewhere among its baseline rows, on the pairs that all have."""
+    records = {**group.records, Unit(record.label, record.model.name, None): record}
+    scored = {unit: known for unit, known in records.items() if known.scored}
+    return replace(group, records=records, baselines=(*group.baselines, record.label), evidence=gather(scored))
 
 
 def _unfit(noise: NoiseFloor, data: str | None, settings: BoardKey, ranked_by: str) -> str:

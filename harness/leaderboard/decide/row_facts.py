@@ -32,7 +32,7 @@ class RowFacts:
     label: str
     loss: str
     kind: str
-    """`loss`, or `reference` for a baseline row."""
+    """`loss`, `reference` for a baseline row, `elsewhere` for a checkpoint trained there."""
     options: Mapping[str, Any]
     """Those that are the same on all models of the board."""
     tuned: Mapping[str, Choice] = field(default_factory=dict)
@@ -61,7 +61,7 @@ def row_facts(group: Group, label: str, models: Sequence[str]) -> RowFacts:
     return RowFacts(
         label=label,
         loss=loss.name,
-        kind="reference" if label in group.baselines else "loss",
+        kind=everywhere[0].kind if everywhere else "loss",
         options=_shared([record.loss.options for record in mine] or [loss.options]),
         tuned={record.model.name: choice for record in mine if (choice := _choice(record))},
         reference_based=loss.needs_reference,

@@ -11,7 +11,7 @@ from harness.leaderboard.formatting import heading, short_name, spoken_name
 from harness.run_folder.facts import BoardKey
 from harness.run_folder.noise_floor import NoiseFloor
 from harness.run_folder.paths import NOISE_FLOOR
-from harness.run_folder.record import Record
+from harness.run_folder.record import ELSEWHERE, Record
 from harness.statistics.intervals import MIN_PROMPTS, MIN_SEEDS
 from harness.statistics.metrics import READ
 
@@ -31,6 +31,8 @@ TINY = "A board of models of at most 10M parameters tests the harness and ranks 
 def title(first: Record, models: Sequence[str], seeds: Sequence[int], ranked_by: str) -> str:
     """Return the title of a board from the first of its records."""
     settings = first.board
+    if not seeds and settings.budget is None and settings.preset is None:  # nothing was trained
+        return f"{', '.join(models)} · {ELSEWHERE} · {first.dataset.name or 'unknown data'}"
     parts = [
         models[0] if len(models) == 1 else f"all of {', '.join(models)}",
         _rule(ranked_by),
@@ -125,6 +127,24 @@ def disclaimers(
     if beside > 1:
         sentences.append(f"Seconds are wall-clock, with {beside} models computed side by side.")
     return tuple(dict.fromkeys([*sentences, *_scorers(records), *_data(records)]))
+
+
+def trained_elsewhere(record: Record) -> str:
+    """Return what a reader must know of a row that the run did not train."""
+    facts = record.elsewhere
+    assert facts is not None, "a row of a checkpoint from elsewhere"
+    read = {
+        "log-ratio": "its summed log-prob minus the reference's",
+        "mean": "its log-prob per token",
+        "sum": "its summed log-prob",
+    }
+    asked = str(record.loss.options.get("reward", facts.reward))
+    return (
+        f"{record.label}: what it was trained on and for how long is not known here, so it has no rank and is in no "
+        f"comparison. Its own reward is {read.get(asked, f'that of {asked}')}; its reference is "
+        f"{facts.reference or 'not known, so it has no log-ratios'}."
+        + (f" Its weights are quantised to {facts.quantised}." if facts.quantised else "")
+    )
 
 
 def _quantised(records: Sequence[Record]) -> list[str]:

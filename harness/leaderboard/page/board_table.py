@@ -93,7 +93,7 @@ def columns(ranked_by: str, axis: interval_strip.Axis, tuned: bool = False) -> l
 
 def families(row: Row) -> list[str]:
     """Return what the table can be filtered by."""
-    if row.kind == "reference":
+    if row.kind != "loss":
         return []
     own = "reference-based" if row.reference_based else "reference-free"
     return list(dict.fromkeys([own, *row.tags]))
@@ -139,9 +139,10 @@ def _head(shown: Sequence[Column]) -> str:
 
 
 def _row(row: Row, shown: Sequence[Column]) -> str:
-    kind = "reference" if row.kind == "reference" else "lost" if row.status != "ok" else "sound"
+    kind = "reference" if row.kind != "loss" else "lost" if row.status != "ok" else "sound"
     tags = escape(json.dumps(families(row), ensure_ascii=False), quote=True)
-    attributes = f'class="{kind}" data-label="{escape(row.label)}" data-kind="{escape(row.kind)}" data-tags="{tags}"'
+    of = "loss" if row.kind == "loss" else "reference"  # shown whatever the table is filtered by
+    attributes = f'class="{kind}" data-label="{escape(row.label)}" data-kind="{of}" data-tags="{tags}"'
     return f"<tr {attributes}>{''.join(column.cell(row) for column in shown)}</tr>"
 
 

@@ -62,6 +62,8 @@ def reproduce(board: Board, manifest: ManifestFacts) -> str:
     items = "".join(
         _command_item(board, row, manifest.owners.get(row.loss, "")) for row in board.rows if row.kind == "loss"
     )
+    if not items:  # nothing was trained
+        return ""
     return (
         "<details><summary>How to reproduce each row</summary>\n"
         f"<p>With <code>pip install {escape(version)}</code> and the versions under Manifest. The same command finds "

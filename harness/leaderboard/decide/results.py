@@ -1,0 +1,67 @@
+"""What is known of the systems of a board before it stands in rows: estimates, and the places of the losses."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from harness.leaderboard.decide.comparable import Group, with_one_more
+from harness.leaderboard.decide.estimates import OWN, Estimate, Sample, board_estimates, read_by, samples
+from harness.leaderboard.decide.standings import Family, family
+from harness.leaderboard.decide.training_noise import with_training_noise
+from harness.run_folder.record import Record
+from harness.statistics.yardsticks import READINGS
+
+
+@dataclass(frozen=True, kw_only=True)
+class Results:
+    """What is known of the systems of a board before it stands in rows."""
+
+    group: Group
+    models: tuple[str, ...]
+    trouble: Mapping[str, tuple[str, str]]
+    """Status and reason of each system without a result."""
+    drawn: Mapping[str, Sample]
+    """By metric."""
+    measured: Mapping[str, Mapping[str, Estimate]]
+    """By metric and system."""
+    families: Mapping[str, Family]
+    """The ranked metric's, and that of each reading, by metric."""
+
+    @property
+    def ranked(self) -> Family:
+        """The family of the ranked metric."""
+        return self.families[self.group.ranked_by]
+
+
+def results_of(group: Group, models: tuple[str, ...]) -> Results:
+    """Return the results of a group on these models."""
+    trouble = {label: lost for label in group.labels if (lost := group.trouble(label, models))}
+    sound = [label for label in group.labels if label not in trouble]
+    drawn = _drawn(group, models, sound)
+    measured = {name: board_estimates(name, sample) for name, sample in drawn.items()}
+    compared = dict.fromkeys([group.ranked_by, *(read_by(group.ranked_by, reading) for reading in (OWN, *READINGS))])
+    return Results(
+        group=group,
+        models=models,
+        trouble=trouble,
+        drawn=drawn,
+        measured=measured,
+        families={metric: family(metric, sound, drawn, measured, group.resampling) for metric in compared},
+    )
+
+
+def _drawn(group: Group, models: Sequence[str], sound: Sequence[str]) -> dict[str, Sample]:
+    """Return every metric of the sound systems and the baseline rows, by name."""
+    labels = [*sound, *group.baselines]
+    drawn = samples(group.evidence.values, labels, models, group.seeds or (0,), group.resampling)
+    return with_training_noise(drawn, group, models)
+
+
+def with_elsewhere(results: Results, record: Record) -> Results:
+    """Return the results with a checkpoint from elsewhere measured beside the others; the places stay as they are."""
+    group = with_one_more(results.group, record)
+    sound = [label for label in group.labels if label not in results.trouble]
+    drawn = _drawn(group, results.models, sound)
+    measured = {name: board_estimates(name, sample) for name, sample in drawn.items()}
+    return replace(results, group=group, drawn=drawn, measured=measured)
