@@ -30,7 +30,7 @@ from harness.run_folder.store import read_records
 Say = Callable[[str], object]
 OF_SCORED = (
     *("dataset", "scorer", "preset", "max_length", "max_prompt", "dtype", "evaluate_on", "trust_remote_code"),
-    *("lenient", "chat_template", "test", "test_columns", "columns", "splits", "pairs_from_labels", "limit"),
+    *("chat_template", "lenient", "test", "test_columns", "columns", "splits", "pairs_from_labels", "limit"),
     "data_seed",
 )
 """The options that a manifest of scored checkpoints keeps; those of training have no meaning there."""

@@ -21,18 +21,8 @@ READINGS = (LOG_RATIO, MEAN, SUM)
 START = "the start checkpoint"
 """The reference of a row whose log-ratios are to what its model's losses started from."""
 OF_SCORING = (
-    *("protocol", "dataset", "max_length", "max_prompt", "dtype", "scorer", "evaluated_on"),
-    *(
-        "lenient",
-        "chat_template",
-        "test",
-        "test_columns",
-        "columns",
-        "splits",
-        "pairs_from_labels",
-        "limit",
-        "data_seed",
-    ),
+    *("protocol", "dataset", "max_length", "max_prompt", "dtype", "scorer", "evaluated_on", "chat_template"),
+    *("lenient", "test", "test_columns", "columns", "splits", "pairs_from_labels", "limit", "data_seed"),
 )
 """The settings of a board's key that decide how a given checkpoint is scored."""
 
