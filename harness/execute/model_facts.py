@@ -6,7 +6,8 @@ import re
 from pathlib import Path
 
 from harness.api import HarnessError
-from harness.models.hub import count_parameters, is_gguf
+from harness.models.folders import is_gguf
+from harness.models.hub import count_parameters
 from harness.models.smollm2 import HUB_ID, WHEEL
 from harness.planning.presets import PRESETS, SMOLLM2, start_preset
 from harness.planning.rates import NANO_PARAMETERS
@@ -48,7 +49,8 @@ def models_in_words(run: Run) -> list[str]:
         name, count = run.start or model, parameters_of(model, run)
         kind = _kind(name)
         size = "size not known before it is loaded" if count is None else f"{count / 1e6:.3g}M parameters"
-        lines.append(f"{model}{f', from {name}' if run.start else ''} ({kind}, {size}: trained as it is)")
+        called = "" if run.called(model) == model else f"{run.called(model)}: "
+        lines.append(f"{called}{model}{f', from {name}' if run.start else ''} ({kind}, {size}: trained as it is)")
     if brought and run.preset != "paper" and run.learning_rate is None:
         nano = f": the nano preset's, {PRESETS['nano'].learning_rate:g}, is for models made here"
         why = nano if run.preset == "nano" else ""

@@ -82,7 +82,7 @@ def _estimates(campaign: Campaign, todo: Sequence[Cell]) -> list[str]:
     settings = campaign.run.settings
     if not todo:
         return []
-    sizes = {model: parameters_of(model, campaign.run) for model in campaign.run.models}
+    sizes = {campaign.run.called(model): parameters_of(model, campaign.run) for model in campaign.run.models}
     known = [cell for cell in todo if sizes[cell.model]]
     tokens_of = visits(campaign.dataset)
     costs = estimates(campaign.run, tokens_of, ((cell, sizes[cell.model] or NANO_PARAMETERS) for cell in known))

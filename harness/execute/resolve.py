@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from harness.api import Dataset, HarnessError, LoadOptions
 from harness.data.sources import load
-from harness.execute.preflight import check_learning_rate, check_model
+from harness.execute.preflight import check_learning_rate, local_names
 from harness.manager import Manager, datasets, losses, plugin_manager, resolver
 from harness.planning.budget import Budget
 from harness.planning.estimates import estimates, visits
 from harness.planning.grid import Cell, cells, select
 from harness.planning.run_file import Run, make_run, read_run
-from harness.run_folder.facts import content_key
+from harness.run_folder.facts import BoardKey, content_key
 from harness.run_folder.manifest import known_manifest
 from harness.run_folder.paths import MANIFEST
 from harness.statistics.metrics import METRICS
@@ -49,8 +50,7 @@ def resolve(run: Run, output: Path | None, keep_checkpoints: bool) -> Resolved:
     manager = plugin_manager()
     known = losses(manager)
     systems = select(run.plugins, list(known), resolver(manager))
-    for model in run.models:
-        check_model(model)
+    names = local_names(run)
     check_learning_rate(run)
     Budget.parse(run.settings.budget)
     if run.ranked_by not in METRICS or METRICS[run.ranked_by].direction != "higher":
@@ -58,10 +58,10 @@ def resolve(run: Run, output: Path | None, keep_checkpoints: bool) -> Resolved:
         raise HarnessError(f"--ranked-by got '{run.ranked_by}', expected one of {', '.join(ranking)}")
     named = datasets(manager)
     data = limited(load(run.dataset, _load_options(run), named), run.limit)
-    grid = cells(run.models, systems, run.seeds)
+    run, folder = _by_content(run, "" if run.dataset in named else content_key(data.fingerprint), names, output)
+    grid = cells([run.called(model) for model in run.models], systems, run.seeds)
     # raises where the budget or the data cannot make one step; in tokens and FLOPs this is an estimate
     estimates(run, visits(data), ((cell, 1_000_000) for cell in grid))
-    run, folder = (run, output or RUNS / run.short_hash()) if run.dataset in named else _by_content(run, data, output)
     return Resolved(
         run=run,
         folder=folder,
@@ -72,22 +72,24 @@ def resolve(run: Run, output: Path | None, keep_checkpoints: bool) -> Resolved:
     )
 
 
-def _by_content(run: Run, data: Dataset, output: Path | None) -> tuple[Run, Path]:
-    """Return the run, its data known by their content, and its folder.
+def _by_content(run: Run, data: str, names: Mapping[str, str], output: Path | None) -> tuple[Run, Path]:
+    """Return the run and its folder: local data and local models are known by their content, whatever their path.
 
-    A folder of an earlier version, which knows the same data by a path, goes on with that path.
+    `data`: what its key calls the data, empty for those with a name. `names`: what local models are called. A folder of
+    an earlier version, which knows the same data or a model by a path, goes on with that path.
     """
-    now = run.on(content_key(data.fingerprint))
-    folder, earlier = output or RUNS / now.short_hash(), RUNS / run.short_hash()
-    if output is None and not (folder / MANIFEST).exists() and (earlier / MANIFEST).exists():
-        folder = earlier
+    now = run.on(data, names)
+    folders = [RUNS / asked.short_hash() for asked in (now, run.on(data), run)]
+    folder = output or next((folder for folder in folders if (folder / MANIFEST).exists()), folders[0])
     before = known_manifest(folder)
-    key = before.decisive
-    if key is None or key.dataset is None or key.knows_content or before.dataset is None:
+    key = before.decisive or BoardKey()
+    paths = {key.start, *before.models}
+    now = run.on(data, {path: name for path, name in names.items() if path not in paths})
+    if not data or key.dataset is None or key.knows_content or before.dataset is None:
         return now, folder
-    if before.dataset.fingerprint != data.fingerprint:
+    if content_key(before.dataset.fingerprint) != data:
         return now, folder
-    return run.model_copy(update={"dataset": key.dataset}), folder
+    return now.model_copy(update={"dataset": key.dataset}).on("", now.local_models), folder
 
 
 def _load_options(run: Run) -> LoadOptions:

@@ -22,7 +22,7 @@ from harness.leaderboard.decide.estimates import (
 from harness.leaderboard.decide.row_facts import RowFacts, row_facts
 from harness.leaderboard.decide.standings import Family, Standing, each_pair_once, family, last, p_values
 from harness.leaderboard.decide.training_noise import typical_sd, with_training_noise
-from harness.leaderboard.decide.wording import borderline, conclusions, disclaimers, title, training_noise
+from harness.leaderboard.decide.wording import borderline, conclusions, disclaimers, places, title, training_noise
 from harness.run_folder.facts import BoardKey
 from harness.run_folder.noise_floor import NoiseFloor
 from harness.run_folder.record import BASELINES, Record, only
@@ -76,6 +76,8 @@ class Board:
     """The board's key: what all its cells share."""
     data: str = ""
     """What `--dataset` takes to read the data again; "" where no cell says."""
+    places: Mapping[str, str] = field(default_factory=dict)
+    """Where the first cell of each local model had it, by what the board calls the model; also of one by `--start`."""
     seeds: tuple[int, ...]
     n_pairs: int
     n_prompts: int
@@ -191,6 +193,7 @@ def _board(group: Group, models: tuple[str, ...]) -> Board:
         + borderline(ranked.borderline),
         settings=first.board,
         data=_data(record for unit, record in group.records.items() if unit.model in models),
+        places=places(record for unit, record in group.records.items() if unit.model in models),
         seeds=group.seeds,
         n_pairs=group.evidence.n_pairs,
         n_prompts=group.evidence.n_prompts,

@@ -26,6 +26,8 @@ class Weights:
     """All options of the model with the defaults of transformers, common names beside those of its own."""
     shapes: Mapping[str, tuple[int, ...]]
     """By the name that the live model has for it; the output head also where it is tied."""
+    parameters: int
+    """How many; tied weights count once."""
     prefix: str
     """What the names in the files may lack: `transformer.` of GPT-2's."""
     embedding: str
@@ -35,7 +37,7 @@ class Weights:
     missing: tuple[str, ...]
     """Weights that the files lack: transformers would draw them at random."""
     unknown: tuple[str, ...]
-    """Names in the files for which the architecture has no weight; buffers that old versions wrote are not among them."""
+    """Names in the files for which the architecture has no weight, but for buffers that old versions wrote."""
     misshapen: tuple[str, ...]
     """Weights whose shape in the files is another than the config's."""
 
@@ -69,12 +71,13 @@ def read_weights(folder: Path, trust_remote_code: bool = False) -> Weights:
     names = {id(module): name for name, module in model.named_modules(remove_duplicate=False)}
     if head is None:
         raise HarnessError(
-            f"the checkpoint in {folder}, a {type(model).__name__}, has no output head that transformers finds, expected "
-            "one; name another model"
+            f"the checkpoint in {folder}, a {type(model).__name__}, has no output head that transformers finds, "
+            "expected one; name another model"
         )
     return Weights(
         config=_options(model.config),
         shapes={name: tuple(tensor.shape) for name, tensor in model.state_dict().items()},
+        parameters=model.num_parameters(),
         prefix=f"{model.base_model_prefix}.",
         embedding=f"{names[id(model.get_input_embeddings())]}.weight",
         head=f"{names[id(head)]}.weight",
@@ -95,8 +98,8 @@ def require_whole(weights: Weights, name: str) -> None:
     for names, what in ((weights.missing, "lacks"), (weights.misshapen, "has in other shapes than its config says")):
         if names:
             raise HarnessError(
-                f"model '{name}' {what} {len(names)} of {len(weights.shapes)} weights ({_some(names)}), expected all of "
-                "its architecture: they would be drawn at random; write the whole model with model.save_pretrained(folder)"
+                f"model '{name}' {what} {len(names)} of {len(weights.shapes)} weights ({_some(names)}), expected all "
+                "of its architecture: they would be drawn at random; write it whole with model.save_pretrained(folder)"
             )
 
 

@@ -23,6 +23,7 @@ class Job:
 
     run: Run
     model: str
+    """What boards call it."""
     cells: tuple[Cell, ...]
     owners: Mapping[str, Owner]
     """By the loss's name."""
@@ -39,6 +40,8 @@ class Job:
     """Models computed at the same time on this machine; wall-clock seconds are to be read with it."""
     threads: int
     """Threads of the worker on CPU; the same for every model of a run, so that the order of work changes no sum."""
+    source: str = ""
+    """Where it is, as `--models` has it; empty: `model` says it."""
 
 
 def cell_folder(job: Job, key: str) -> Path:

@@ -6,6 +6,7 @@ import difflib
 import hashlib
 import json
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -92,6 +93,8 @@ class Run(BaseModel):
     ranked_by: str = "pairwise_accuracy@learned"
     _data: str = PrivateAttr(default="")
     """What board keys call the data; "" for the name or path in `dataset`."""
+    _names: dict[str, str] = PrivateAttr(default_factory=dict)
+    """What boards and their keys call local models, by the path that `models` and `start` have."""
 
     @model_validator(mode="before")
     @classmethod
@@ -157,11 +160,25 @@ class Run(BaseModel):
         shared = self.settings.learning_rate
         return shared / RATE_FACTOR, shared * RATE_FACTOR
 
-    def on(self, data: str) -> Self:
-        """Return the run on data that board keys call so, wherever `dataset` says that they lie."""
-        run = self.model_copy()
-        run._data = data
+    def on(self, data: str, names: Mapping[str, str] | None = None) -> Self:
+        """Return the run on data that board keys call so, wherever `dataset` says that they lie; `names`: see `called`.
+
+        Of models that have one name, one stays.
+        """
+        called = dict(names or {})
+        first = {called.get(model, model): model for model in reversed(self.models)}
+        run = self.model_copy(update={"models": tuple(model for model in self.models if model in first.values())})
+        run._data, run._names = data, called
         return run
+
+    @property
+    def local_models(self) -> dict[str, str]:
+        """What local models are called, by their paths."""
+        return dict(self._names)
+
+    def called(self, model: str) -> str:
+        """Return what boards call a model: a local one by its content, any other as it was asked for."""
+        return self._names.get(model, model)
 
     def decisive(self) -> BoardKey:
         """Return all settings that decide a result: the board's key, with the scorer as it was asked for.
@@ -175,7 +192,7 @@ class Run(BaseModel):
             preset=self.preset,
             budget=settings.budget,
             adapter=self.adapter,
-            start=self.start,
+            start=self.called(self.start) if self.start else None,
             learning_rate=settings.learning_rate,
             batch_pairs=settings.batch_pairs,
             max_length=settings.max_length,
@@ -202,7 +219,8 @@ class Run(BaseModel):
 
     def short_hash(self) -> str:
         """Return 10 hex digits over everything that decides the content of the run."""
-        content = {**self.decisive().as_json(), "plugins": self.plugins, "models": self.models, "seeds": self.seeds}
+        models = [self.called(model) for model in self.models]
+        content = {**self.decisive().as_json(), "plugins": self.plugins, "models": models, "seeds": self.seeds}
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:10]
 
     def as_toml(self) -> str:
@@ -220,7 +238,9 @@ class TrialRun(Run):
     @classmethod
     def of(cls, run: Run) -> TrialRun:
         """Return the run of the trials of `run`."""
-        return cls(**run.model_dump() | {"evaluate_on": "dev", "seeds": run.seeds[:1], "trials": 0}).on(run._data)
+        return cls(**run.model_dump() | {"evaluate_on": "dev", "seeds": run.seeds[:1], "trials": 0}).on(
+            run._data, run._names
+        )
 
     def decisive(self) -> BoardKey:
         """Return the settings of the run, with the range of learning rates and the seed in place of the shared rate."""
@@ -233,7 +253,7 @@ class TunedRun(Run):
     @classmethod
     def of(cls, run: Run) -> TunedRun:
         """Return the run of what is chosen from the trials of `run`."""
-        return cls(**run.model_dump()).on(run._data)
+        return cls(**run.model_dump()).on(run._data, run._names)
 
     def decisive(self) -> BoardKey:
         """Return the settings of the run, with the trials and what chose among them in place of the shared rate."""

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from harness.api import HarnessError, OpenScorer, ScoreRequest, ScorerOptions, ScorerSource, hookimpl
+from harness.api import OpenScorer, ScoreRequest, ScorerOptions, ScorerSource, hookimpl
 from harness.models.weights import quiet
 from harness.score.checkpoint import (
     Checkpoint,
