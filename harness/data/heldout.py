@@ -36,6 +36,8 @@ class HeldOut:
     """One row per request, in order: ids, split, score, true quality, characters, `listwise`."""
     truncated_pairs: int
     """Number of held-out pairs that were cut to the limits."""
+    seams_moved: int
+    """Number of held-out pairs whose responses have tokens of the generation prompt."""
     fingerprint: str
     """16 hex digits over the ids of all requests."""
     left_out: Mapping[str, int] = field(default_factory=dict)
@@ -65,6 +67,7 @@ def held_out(
     table = pd.DataFrame([row | {side: place[int(row[side])] for side in SIDES} for row in kept])
     main = table[table["split"] == evaluate_on]
     cut = np.array([sequence.truncated for sequence in sequences], dtype=bool)
+    moved = np.array([sequence.seam_moved for sequence in sequences], dtype=bool)
     requests = tuple(ScoreRequest(prompt=sequence.prompt_ids, response=sequence.response_ids) for sequence in sequences)
     digest = hashlib.sha256(json.dumps([[request.prompt, request.response] for request in requests]).encode())
     return HeldOut(
@@ -72,6 +75,7 @@ def held_out(
         pairs=table,
         responses=pd.DataFrame([responses[index].row(evaluate_on) for index in place]),
         truncated_pairs=int((cut[main["chosen"]] | cut[main["rejected"]]).sum()),
+        seams_moved=int(moved[main["chosen"]].sum()),
         fingerprint=digest.hexdigest()[:16],
         left_out=left_out,
     )

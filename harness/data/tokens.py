@@ -1,32 +1,30 @@
 """Texts -> token ids, made once: the trainer and every scorer read these ids. Imports no torch.
 
-Prompt and response are tokenised separately, so that both sides of a pair have the same prompt ids and the response
-starts at a known place. The trap is the boundary: if they were tokenised as one text, the last token of the prompt and
-the first of the response could merge. Chat templates end the prompt with a special token or a line break, where merges
-are rare; and every system is trained and scored on these same ids, so that none has an advantage.
+They are those of the model's own chat template, applied to the whole conversation; `joint.py` says where in them the
+response begins. Both sides of a pair have the same prompt ids, and every system is trained and scored on these.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from harness.api import HarnessError, Message, Pair
+from harness.data.joint import joint_ids
 from harness.data.raw import printable
 from harness.data.template import RefusedError, Shield, Template, Turn
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-BATCH = 1000
-"""Texts per call of the tokenizer: enough to occupy its threads, few enough for memory."""
 REFUSED = "refused by the chat template"
+OTHER_PROMPT = "it renders another prompt, from its first token on, once a response follows, so that none is left"
 SAME_TOKENS = "the same tokens on both sides, so that no model can tell them apart"
 
 
@@ -54,6 +52,8 @@ class Encoded(NamedTuple):
     response_ids: tuple[int, ...]
     """At least one id; the last is the end-of-turn token, unless the response was cut."""
     truncated: bool
+    seam_moved: bool = False
+    """Whether the response has tokens of the generation prompt, since the whole conversation has others there."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,6 +66,8 @@ class TokenPair:
     rejected_ids: tuple[int, ...]
     truncated: bool
     """Whether the prompt or either response was cut to the limits."""
+    seam_moved: bool = False
+    """Whether both responses have tokens of the generation prompt, since the whole conversations have others there."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,6 +86,11 @@ class TokenisedPairs:
         return sum(pair.truncated for pair in self.pairs)
 
     @cached_property
+    def seams_moved(self) -> int:
+        """Number of pairs whose responses have tokens of the generation prompt."""
+        return sum(pair.seam_moved for pair in self.pairs)
+
+    @cached_property
     def fingerprint(self) -> str:
         """16 hex digits over all ids."""
         return _fingerprint(ids for pair in self.pairs for ids in (pair.prompt_ids, pair.chosen_ids, pair.rejected_ids))
@@ -94,32 +101,38 @@ def encode_each(
 ) -> list[Encoded | RefusedError]:
     """Return, for each (context, response) in order, the ids of the prompt and of the response with its end of turn.
 
-    The prompt includes the generation prompt. A prompt longer than `limits.max_prompt` is cut on the left, its BOS
-    kept; a response is cut on the right. A conversation that the chat template refuses, or whose prompt it renders
-    differently once a response follows, gives the refusal.
+    All responses to a context have the same prompt ids, the generation prompt as far as the whole conversations begin
+    with it. A prompt longer than `limits.max_prompt` is cut on the left, its BOS kept; a response is cut on the right.
+    A conversation that the chat template refuses gives the refusal.
     """
     specials = {id: token.content for id, token in tokenizer.added_tokens_decoder.items() if token.special}
     shield = Shield(sorted(specials.values(), key=len, reverse=True))
     template = Template(tokenizer, shield)
     prompts = _Prompts(template)
-    rows: list[tuple[int, str] | RefusedError] = []
+    rows: list[int | RefusedError] = []
+    wholes: list[str] = []
     for context, response in conversations:
         try:
             row = prompts.row_of(tuple(context))
-            rows.append((row, template.response(prompts.turns[row], prompts.texts[row], response)))
+            wholes.append(template.whole(prompts.turns[row], response))
+            rows.append(row)
         except RefusedError as refusal:
             rows.append(refusal.with_traceback(None))
-    prompt_ids = [_cut_prompt(tokenizer, ids, limits) for ids in _ids(tokenizer, prompts.texts, shield)]
-    ids = _ids(tokenizer, [row[1] for row in rows if isinstance(row, tuple)], shield)
+    places = [row for row in rows if isinstance(row, int)]
+    joints = iter(joint_ids(tokenizer, shield, prompts.texts, list(zip(places, wholes, strict=True))))
     encoded: list[Encoded | RefusedError] = []
     for each in rows:
         if isinstance(each, RefusedError):
             encoded.append(each)
             continue
-        prompt_tokens, cut = prompt_ids[each[0]]
-        ended = _end(tokenizer, next(ids), specials.keys(), template.name)
-        room = limits.max_length - len(prompt_tokens)
-        encoded.append(Encoded(prompt_tokens, tuple(ended[:room]), cut or len(ended) > room))
+        joint = next(joints)
+        if not joint.prompt_ids:
+            encoded.append(RefusedError(OTHER_PROMPT))
+            continue
+        prompt, cut = _cut_prompt(tokenizer, joint.prompt_ids, limits)
+        ended = _end(tokenizer, joint.response_ids, specials.keys(), template.name)
+        room = limits.max_length - len(prompt)
+        encoded.append(Encoded(prompt, ended[:room], cut or len(ended) > room, joint.seam_moved))
     return encoded
 
 
@@ -222,6 +235,7 @@ def tokenise(
                     chosen_ids=chosen.response_ids,
                     rejected_ids=rejected.response_ids,
                     truncated=chosen.truncated or rejected.truncated,
+                    seam_moved=chosen.seam_moved,
                 )
             )
     if pairs and not done:
@@ -238,34 +252,17 @@ def nothing_left(split: str, left_out: Mapping[str, int]) -> HarnessError:
     )
 
 
-def _ids(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], shield: Shield) -> Iterator[list[int]]:
-    """Yield the ids of each rendered text: special tokens where the template put them, plain text elsewhere."""
-    for start in range(0, len(texts), BATCH):
-        batch = [shield.pieces(text) for text in texts[start : start + BATCH]]
-        flat = [[piece for text in batch for piece, plain in text if plain is wanted] for wanted in (False, True)]
-        ids = [iter(_call(tokenizer, pieces, plain=plain)) for plain, pieces in enumerate(flat)]
-        for text in batch:
-            yield [id for _, plain in text for id in next(ids[plain])]
-
-
-def _call(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], *, plain: int) -> list[list[int]]:
-    # the template has put BOS and EOS where they belong: add_special_tokens would add them a second time
-    if not texts:
-        return []
-    options: dict[str, Any] = {"add_special_tokens": False, "return_attention_mask": False, "verbose": False}
-    ids: list[list[int]] = tokenizer(list(texts), split_special_tokens=bool(plain), **options)["input_ids"]
-    return ids
-
-
-def _cut_prompt(tokenizer: PreTrainedTokenizerBase, ids: list[int], limits: Limits) -> tuple[tuple[int, ...], bool]:
+def _cut_prompt(
+    tokenizer: PreTrainedTokenizerBase, ids: tuple[int, ...], limits: Limits
+) -> tuple[tuple[int, ...], bool]:
     if len(ids) <= limits.max_prompt:
-        return tuple(ids), False
+        return ids, False
     # Gemma's log-probs are worthless without its BOS, so the cut comes after it
-    bos = ids[:1] if ids[0] == tokenizer.bos_token_id and limits.max_prompt > 1 else []
+    bos = ids[:1] if ids[0] == tokenizer.bos_token_id and limits.max_prompt > 1 else ()
     return (*bos, *ids[len(ids) - limits.max_prompt + len(bos) :]), True
 
 
-def _end(tokenizer: PreTrainedTokenizerBase, ids: list[int], specials: Set[int], name: str) -> list[int]:
+def _end(tokenizer: PreTrainedTokenizerBase, ids: tuple[int, ...], specials: Set[int], name: str) -> tuple[int, ...]:
     """Return the response up to its last special token; with EOS added if text follows that token or there is none."""
     last = next((index for index in range(len(ids) - 1, -1, -1) if ids[index] in specials), -1)
     if last >= 0 and not tokenizer.decode(ids[last + 1 :]).strip():
@@ -275,7 +272,7 @@ def _end(tokenizer: PreTrainedTokenizerBase, ids: list[int], specials: Set[int],
             f"the chat template of {name} ends a response with no special token, and the tokenizer has no "
             "eos_token; expected one of the two; name an eos_token in tokenizer_config.json"
         )
-    return [*ids, tokenizer.eos_token_id]
+    return (*ids, tokenizer.eos_token_id)
 
 
 def _fingerprint(rows: Iterable[Sequence[int]]) -> str:

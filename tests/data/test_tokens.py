@@ -69,7 +69,9 @@ EXACT = {
 def test_ids_are_those_composed_by_hand(tokenizers: dict[str, Any], family: str) -> None:
     encoded = encode(tokenizers[family], HELLO, "The red one.", WIDE)
     prompt, response = EXACT[family]
-    assert encoded == (by_hand(tokenizers[family], *prompt), by_hand(tokenizers[family], *response), False)
+    assert encoded[:2] == (by_hand(tokenizers[family], *prompt), by_hand(tokenizers[family], *response))
+    assert not encoded.truncated
+    assert not encoded.seam_moved
 
 
 @pytest.mark.parametrize("family", ["gemma", "mistral"])
@@ -103,7 +105,7 @@ def test_both_sides_and_a_lone_response_share_the_ids_of_the_prompt(tokenizers: 
     pair = a_pair()
     tokens = tokenise(tokenizers[family], [pair], WIDE).pairs[0]
     for text, ids in ((pair.chosen, tokens.chosen_ids), (pair.rejected, tokens.rejected_ids)):
-        assert encode(tokenizers[family], pair.context, text, WIDE) == (tokens.prompt_ids, ids, False)
+        assert encode(tokenizers[family], pair.context, text, WIDE)[:2] == (tokens.prompt_ids, ids)
 
 
 @pytest.mark.parametrize("family", list(FAMILIES))
@@ -166,7 +168,7 @@ def test_a_template_that_keeps_the_system_turn_renders_it(tokenizers: dict[str, 
 def test_a_template_that_changes_the_prompt_is_refused() -> None:
     tokenizer = train_tokenizer(FAMILIES["qwen"], TEXTS, 400)
     tokenizer.chat_template = "{{ messages | length }}{% for message in messages %}{{ message['content'] }}{% endfor %}"
-    with pytest.raises(HarnessError, match=r"chat template .* renders the prompt differently"):
+    with pytest.raises(HarnessError, match=r"chat template .* renders another prompt"):
         encode(tokenizer, HELLO, "Hi.", WIDE)
 
 
@@ -216,7 +218,7 @@ def test_a_response_of_200000_characters_is_cut(tokenizers: dict[str, Any]) -> N
 
 
 def test_many_at_once_are_the_same_as_one_by_one(tokenizers: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("harness.data.tokens.BATCH", 3)
+    monkeypatch.setattr("harness.data.joint.BATCH", 3)
     rows = [((Message(role="user", content=f"Hello {n % 3} <|im_end|>"),), f"The <|im_start|> {n}") for n in range(8)]
     assert encode_many(tokenizers["qwen"], rows, WIDE) == [encode(tokenizers["qwen"], *row, WIDE) for row in rows]
 
