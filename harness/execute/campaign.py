@@ -170,8 +170,9 @@ def manifest(campaign: Campaign) -> Manifest:
         platform=platform.platform(),
         cpus=os.cpu_count(),
         environment={name: value for name, value in sorted(os.environ.items()) if name.startswith(switches)},
-        **({"local_models": local} if local else {}),
     )
+    if local:
+        made = made.model_copy(update={"local_models": local})
     if earlier.start_checkpoints:  # those of cells that were deleted may be others now
         made = with_start_checkpoints(made, _records(campaign.folder), earlier)
     # where a merged folder's cells are from

@@ -78,7 +78,7 @@ def from_adapter(
 def _adapter_settings(folder: Path, name: str) -> dict[str, Any]:
     """Return an adapter's settings. Raises `HarnessError` where it is no LoRA adapter of a causal language model."""
     try:
-        settings = json.loads((folder / ADAPTER).read_text(encoding="utf-8"))
+        settings: dict[str, Any] = json.loads((folder / ADAPTER).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise HarnessError(f"{folder / ADAPTER} cannot be read ({error}), expected JSON; write it anew") from None
     kind, task, base = (settings.get(key) for key in ("peft_type", "task_type", "base_model_name_or_path"))

@@ -59,8 +59,8 @@ def why_no_answer(name: str, seconds: float) -> str:
 def fetch(name: str, trust_remote_code: bool, progress: Callable[[str], None], cached_only: bool = False) -> Found:
     """Return the files of `org/name` or `org/name@revision`: its safetensors or, where it has none, pickled weights.
 
-    What the cache of the hub has is not fetched again, and what was fetched in part is completed. `cached_only`: take
-    it from there, and ask no network. Raises `HarnessError`, one line, where it is not to be had.
+    What the cache of the hub has is not fetched again. `cached_only`: take it from there, and ask no network.
+    Raises `HarnessError`, one line, where it is not to be had.
     """
     found = HUB_ID.fullmatch(name)
     if found is None:
@@ -81,10 +81,15 @@ def _snapshot(repo: str, revision: str | None, files: list[str], cached_only: bo
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
 
-    of = {"revision": revision} if revision else {}
     try:
         return Path(
-            snapshot_download(repo, allow_patterns=files, ignore_patterns=NOT_FILES, local_files_only=cached_only, **of)
+            snapshot_download(
+                repo,
+                revision=revision,
+                allow_patterns=files,
+                ignore_patterns=NOT_FILES,
+                local_files_only=cached_only,
+            )
         )
     except Exception as error:  # a network fails in many ways, each with its own type
         if isinstance(error, GatedRepoError) or _status(error) == 403:
@@ -104,9 +109,9 @@ def _snapshot(repo: str, revision: str | None, files: list[str], cached_only: bo
             ) from None
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise HarnessError(
-            f"model '{repo}' could not be fetched from the hub ({reason}); check the network and run the command "
-            f"again, which goes on where it broke off, or fetch it elsewhere with `hf download {repo}` and copy the "
-            "hub cache, or name a local folder"
+            f"model '{repo}' could not be fetched from the hub ({reason}); check the network and run the command again "
+            f"(files that are whole are kept), or fetch it elsewhere with `hf download {repo}` and copy the hub cache, "
+            "or name a local folder"
         ) from error
 
 

@@ -89,7 +89,7 @@ def read_weights(folder: Path, trust_remote_code: bool = False) -> Weights:
 
 def _options(config: PretrainedConfig) -> dict[str, Any]:
     """Return every option of a config, also under its common name where the model has another: `n_head` of GPT-2."""
-    given = json.loads(config.to_json_string(use_diff=False))
+    given: dict[str, Any] = json.loads(config.to_json_string(use_diff=False))
     return given | {common: given[own] for common, own in config.attribute_map.items() if own in given}
 
 
