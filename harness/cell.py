@@ -21,7 +21,7 @@ import torch
 
 from harness.api import HarnessError, OpenScorer, ScorerOptions
 from harness.logps.check_hot_path import check_hot_path
-from harness.models.load import load_model, save_merged
+from harness.models.load import load_model, load_tokenizer, save_merged
 from harness.planning.events import (
     CellFailed,
     CellScored,
@@ -46,6 +46,7 @@ from harness.run_folder.trained import (
     write_trained,
 )
 from harness.score.canary import canary_parity
+from harness.score.tried import require_scorer
 from harness.training.cell_record import (
     cell_record,
     column_summaries,
@@ -73,6 +74,9 @@ def run_model(job: Job, tell: Tell) -> None:
     tell(Phase(text="start checkpoint"))
     prepared = prepare(job, tell)
     require_same_tokens(prepared)
+    if prepared.start.preset != "nano":  # those made here are of architectures that every scorer takes
+        tell(Phase(text=f"trying whether {job.scorer.name} takes the model"))
+        require_scorer(job.scorer, job.canary, prepared.start.folder, scorer_options(prepared))
     for cell in job.cells:
         folder = cell_folder(job, cell.key)
         if not waits_to_be_scored(folder, prepared.start.fingerprint, prepared.tokens_fingerprint):
@@ -153,13 +157,7 @@ def free_memory() -> None:
 # -- scoring -----------------------------------------------------------------------------------------------------------
 def score_cells(prepared: Prepared, tell: Tell) -> None:
     """Score the start checkpoint and every trained cell with one live engine, swapping weights; write the records."""
-    job, requests = prepared.job, prepared.held_out.requests
-    options = ScorerOptions(
-        dtype=job.run.settings.dtype,
-        max_length=max(len(request.prompt) + len(request.response) for request in requests),
-        seed=0,
-        trust_remote_code=job.run.trust_remote_code,
-    )
+    job, requests, options = prepared.job, prepared.held_out.requests, scorer_options(prepared)
     # the canary first: vLLM takes most of the accelerator's free memory
     canary = job.canary.open(prepared.start.folder, options) if job.canary else None
     began = time.perf_counter()
@@ -177,6 +175,17 @@ def score_cells(prepared: Prepared, tell: Tell) -> None:
         engine.close()
         if canary:
             canary.close()
+
+
+def scorer_options(prepared: Prepared) -> ScorerOptions:
+    """Return how the scorers of a model are opened."""
+    run, requests = prepared.job.run, prepared.held_out.requests
+    return ScorerOptions(
+        dtype=run.settings.dtype,
+        max_length=max(len(request.prompt) + len(request.response) for request in requests),
+        seed=0,
+        trust_remote_code=run.trust_remote_code,
+    )
 
 
 def score_beside(job: Job, engine: OpenScorer, canary: OpenScorer | None, tell: Tell) -> None:
@@ -218,6 +227,8 @@ def score_cell(
     tell(CellScored(key=cell.key))
     if not job.keep_checkpoints:
         shutil.rmtree(folder / WEIGHTS, ignore_errors=True)
+    elif (folder / WEIGHTS).is_dir():
+        load_tokenizer(prepared.start.folder, job.run.trust_remote_code).save_pretrained(folder / WEIGHTS)
 
 
 def parity(prepared: Prepared, canary: OpenScorer | None, sums: np.ndarray) -> float | None:

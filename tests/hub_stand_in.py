@@ -1,6 +1,7 @@
-"""A stand-in for the Hugging Face hub on loopback: data sets from folders, spoken to by `HF_ENDPOINT`.
+"""A stand-in for the Hugging Face hub on loopback: data sets and models from folders, spoken to by `HF_ENDPOINT`.
 
-It answers what `huggingface_hub` and `datasets` ask: what a data set is, its tree, its files with ETag and ranges.
+It answers what `huggingface_hub` and `datasets` ask: what a data set or a model is, its tree, its files with ETag and
+ranges.
 """
 
 from __future__ import annotations
@@ -17,8 +18,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
-API = re.compile(r"/api/datasets/(?P<repo>[^/]+/[^/]+?)(/(?P<what>revision|tree|paths-info)/(?P<rest>.+))?")
-RESOLVE = re.compile(r"/datasets/(?P<repo>[^/]+/[^/]+)/resolve/(?P<revision>[^/]+)/(?P<path>.+)")
+API = re.compile(r"/api/(datasets|models)/(?P<repo>[^/]+/[^/]+?)(/(?P<what>revision|tree|paths-info)/(?P<rest>.+))?")
+RESOLVE = re.compile(r"(/datasets)?/(?P<repo>[^/]+/[^/]+)/resolve/(?P<revision>[^/]+)/(?P<path>.+)")
 
 
 @dataclass(kw_only=True)
@@ -27,9 +28,9 @@ class Hub:
 
     url: str = ""
     revisions: dict[str, dict[str, Path]] = field(default_factory=dict)
-    """By data set, the folder of each branch, tag and commit."""
+    """By data set or model, the folder of each branch, tag and commit."""
     gated: set[str] = field(default_factory=set)
-    """Data sets whose files are refused; what they are is told, as on the hub."""
+    """Those whose files are refused; what they are is told, as on the hub."""
     cut: dict[str, int] = field(default_factory=dict)
     """By end of a file's path, how many answers end after half of the bytes."""
     asked: list[str] = field(default_factory=list)
@@ -87,7 +88,7 @@ class Answers(BaseHTTPRequestHandler):
             self.send(404, b"{}")
 
     def missing(self, repo: str, revision: str) -> bool:
-        """Answer for a data set or a revision that is not there; return whether it is not."""
+        """Answer for a data set, a model or a revision that is not there; return whether it is not."""
         if repo not in self.hub.revisions:
             self.send(401, b'{"error": "Repository not found"}', **{"X-Error-Code": "RepoNotFound"})
         elif revision not in self.hub.revisions[repo]:
@@ -97,7 +98,7 @@ class Answers(BaseHTTPRequestHandler):
         return True
 
     def told(self, repo: str, what: str, rest: str, body: bytes, query: dict[str, list[str]]) -> None:
-        """Answer what a data set is, or what its tree has."""
+        """Answer what a data set or a model is, or what its tree has."""
         quoted, _, inside = rest.partition("/")
         revision = unquote(quoted)
         if self.missing(repo, revision):

@@ -81,6 +81,7 @@ def _unlisted(manifest: Manifest) -> Iterator[tuple[Asked, tuple[str, ...]]]:
     if not (isinstance(plugins, str) and isinstance(models, list) and isinstance(seeds, list)) or manifest.sources:
         return
     listed = set(manifest.cells)
+    models = [manifest.local_models.get(model, model) for model in models]
     for system, model, seed in product(_labels(plugins, manifest), models, seeds):
         if (system, model, seed) not in listed:
             yield (system, model, seed), (f"plugins {plugins}", f"models {some(models)}", f"seeds {some(seeds)}")

@@ -42,6 +42,7 @@ def manifest(
             "plugins": {name: owner for manifest in reversed(every) for name, owner in manifest.plugins.items()},
             **_search(every),
             **_start_checkpoints(every),
+            **_local_models(every),
             "sources": {
                 name: {
                     **{fact: content[fact] for fact in (*MACHINE_FACTS, "plugins", "sources") if fact in content},
@@ -61,13 +62,20 @@ def _run(every: Sequence[Manifest], asked: Sequence[tuple[str, str, int]], model
         return dict(run)
     # a run without trials says nothing about them
     tuned = next((manifest for manifest in every if manifest.run.get("trials")), Manifest()).run
+    paths = {name: path for manifest in reversed(every) for path, name in reversed(manifest.local_models.items())}
     more: dict[str, Any] = {
         "plugins": ",".join(dict.fromkeys(_spec(label) for label, _, _ in asked)) or run.get("plugins"),
         # the first run's in its order: the first of them is the seed that tuning used
         "seeds": list(dict.fromkeys([*(run.get("seeds") or []), *sorted({seed for _, _, seed in asked})])),
-        "models": list(models),
+        "models": [paths.get(model, model) for model in models],
     }
     return run | more | {name: tuned[name] for name in ("trials", "trial_learning_rates") if name in tuned}
+
+
+def _local_models(every: Sequence[Manifest]) -> dict[str, Any]:
+    """Return what the local models of all runs are called, by path; nothing where there are none."""
+    local = {path: name for manifest in reversed(every) for path, name in manifest.local_models.items()}
+    return {"local_models": local} if local else {}
 
 
 def _spec(label: str) -> str:

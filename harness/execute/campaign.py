@@ -77,8 +77,9 @@ def assemble(resolved: Resolved, scorer: ChosenScorer) -> Campaign:
     jobs = tuple(
         Job(
             run=run,
-            model=model,
-            cells=tuple(cell for cell in grid if cell.model == model),
+            model=run.called(model),
+            source=model,
+            cells=tuple(cell for cell in grid if cell.model == run.called(model)),
             owners={name: loss_owner(manager, name) for name in dict.fromkeys(cell.system.loss.name for cell in grid)},
             dataset=data,
             scorer=scorer.source,
@@ -148,21 +149,24 @@ def carry_out(campaign: Campaign, report: Report) -> list[str]:
 
 def manifest(campaign: Campaign) -> Manifest:
     """Return versions, hardware, fingerprints, environment switches, and every cell ever asked of this folder."""
-    data, earlier = campaign.dataset, known_manifest(campaign.folder)
+    run, data, earlier = campaign.run, campaign.dataset, known_manifest(campaign.folder)
+    local = earlier.local_models | run.local_models
     asked = {(cell.system.label, cell.model, cell.seed) for cell in campaign.cells}
     made = made_here().model_copy(
         update={
-            "run": campaign.run.as_json(),
-            "decisive": campaign.run.decisive(),
+            "run": run.as_json(),
+            "decisive": run.decisive(),
             "scorer": campaign.scorer.source.name,
             "search": dict(campaign.search) or earlier.search,
-            "models": tuple(dict.fromkeys([*earlier.models, *campaign.run.models])),
+            "models": tuple(dict.fromkeys([*earlier.models, *(run.called(model) for model in run.models)])),
             "cells": tuple(sorted({*earlier.cells, *asked})),
             "dataset": data_facts(data),
             "plugins": {name: (owner.distribution, owner.version) for name, owner in campaign.jobs[0].owners.items()},
             "broken_plugins": dict(campaign.resolved.manager.broken),
         }
     )
+    if local:
+        made = made.model_copy(update={"local_models": local})
     if earlier.start_checkpoints:  # those of cells that were deleted may be others now
         made = with_start_checkpoints(made, _records(campaign.folder), earlier)
     # where a merged folder's cells are from

@@ -100,7 +100,9 @@ def _data_of(run: Path, manifest: Manifest, dataset: str | None, manager: Manage
     key, known = manifest.decisive, manifest.dataset
     if key is None or known is None:
         raise HarnessError(f"{run}: got a manifest without its settings or its data; make the run again")
-    settings = asked.on(data=key.dataset or "", test=key.test or "", chat_template=key.chat_template or "")
+    settings = asked.on(
+        data=key.dataset or "", test=key.test or "", chat_template=key.chat_template or "", names=manifest.local_models
+    )
     if key.budget is None:
         settings = ScoreRun.of(settings)
     named = datasets(manager)
@@ -134,7 +136,7 @@ def alone(options: Run, checkpoint: Brought, output: Path | None) -> Scoring:
     manager = plugin_manager()
     named = datasets(manager)
     data = _test_data(options, named)
-    run, folder = located(ScoreRun.of(options), data, output, named)
+    run, folder = located(ScoreRun.of(options), data, output, named, {})
     check_data(data, run)
     scorer = _scorer(run.scorer, manager)
     check_folder(folder, run, data, scorer.source.name)

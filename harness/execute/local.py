@@ -96,7 +96,7 @@ def execute_scoring(job: Job, report: Report, stop: threading.Event) -> None:
 
 def log_path(job: Job) -> Path:
     """Return where the worker's own output goes."""
-    return job.folder / LOGS / f"{job.model.rstrip('/').rpartition('/')[2]}.log"
+    return job.folder / LOGS / f"{job.model.strip('/').replace('/', '--')}.log"
 
 
 def _watch(job: Job, report: Report, stop: threading.Event) -> _Trouble | None:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from harness.models.hub import is_gguf
+from harness.models.folders import is_gguf
 from harness.models.size import shape_of
 from harness.models.smollm2 import HUB_ID, WHEEL
 from harness.planning.model_shape import ModelShape, count_in_words
@@ -44,7 +44,10 @@ def models_in_words(run: Run) -> list[str]:
         size = (
             "size not known before it is loaded" if shape is None else f"{count_in_words(shape.parameters)} parameters"
         )
-        lines.append(f"{model}{f', from {name}' if run.start else ''} ({_kind(name)}, {size}: trained as it is)")
+        called = "" if run.called(model) == model else f"{run.called(model)}: "
+        lines.append(
+            f"{called}{model}{f', from {name}' if run.start else ''} ({_kind(name)}, {size}: trained as it is)"
+        )
     if brought:
         lines.append(_settings_of(run, [shape for shape in shapes if shape is not None]))
     return lines

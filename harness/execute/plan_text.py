@@ -77,7 +77,7 @@ def _estimates(campaign: Campaign, todo: Sequence[Cell]) -> list[str]:
     run = campaign.run
     if not todo:
         return []
-    shapes = {model: shape for model in run.models if (shape := shape_in(run, model)) is not None}
+    shapes = {run.called(model): shape for model in run.models if (shape := shape_in(run, model)) is not None}
     known = [cell for cell in todo if cell.model in shapes]
     tokens = visits(campaign.dataset, run)
     costs = estimates(run, tokens, ((cell, shapes[cell.model].parameters) for cell in known))

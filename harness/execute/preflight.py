@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
-import re
 import tempfile
 from pathlib import Path
 
 from harness.api import Dataset, HarnessError
 from harness.models.families import FAMILIES, named
-from harness.models.hub import is_gguf
-from harness.planning.presets import SMOLLM2
+from harness.models.folders import content_name, is_gguf, kind_of, local, read_config, require_causal_config
+from harness.models.hub import HUB_ID
+from harness.planning.presets import NAMED, SMOLLM2
 from harness.planning.run_file import Run
 from harness.run_folder.facts import BoardKey
 from harness.run_folder.full_disk import is_full
@@ -18,21 +18,35 @@ from harness.run_folder.manifest import read_manifest
 from harness.run_folder.paths import MANIFEST, cache_folder
 
 
+def local_names(run: Run) -> dict[str, str]:
+    """Return what the local models of a run are called, by path, after a check of all its models; see `check_model`."""
+    asked = [*run.models, *([run.start] if run.start else [])]
+    for model in run.models:
+        check_model(model)
+    if run.start and local(run.start):
+        check_model(run.start, "--start")
+    return {model: content_name(path) for model in asked if model not in NAMED and (path := local(model))}
+
+
 def check_model(model: str, option: str = "--models") -> None:
-    """Raise `HarnessError` where `model` is no named model, no hub id, no checkpoint's folder and no GGUF file."""
-    if is_gguf(model) and Path(model).expanduser().is_file():
+    """Raise `HarnessError` where `model` is no named model, no hub id and no local one that can be trained."""
+    if model in FAMILIES or model == SMOLLM2:
+        return
+    path = local(model)
+    if path is None:
+        if HUB_ID.fullmatch(model) and not Path(model).expanduser().exists() and not is_gguf(model):
+            return
+        raise HarnessError(
+            f"{option} got '{model}', expected {named()}, a hub id such as org/name, a local folder with a config.json "
+            "and *.safetensors or with a LoRA adapter, or a .gguf file"
+        )
+    kind = kind_of(path)
+    if kind == "gguf":
         from harness.models.gguf import require_reader
 
         require_reader(model)
-        return
-    if model in FAMILIES or model == SMOLLM2 or (Path(model) / "config.json").is_file():
-        return
-    if re.fullmatch(r"[\w.-]+/[\w.-]+", model) and not Path(model).exists() and not is_gguf(model):
-        return
-    raise HarnessError(
-        f"{option} got '{model}', expected {named()}, a hub id such as org/name, a local folder with a config.json, "
-        "or a .gguf file"
-    )
+    elif kind != "adapter":
+        require_causal_config(read_config(path), model)
 
 
 def check_data(data: Dataset, run: Run) -> None:

@@ -61,7 +61,7 @@ class RunProgress:
         self.seeds = {cell.key: cell.seed for cell in campaign.cells} if len(campaign.run.seeds) > 1 else {}
         self.losses = {cell.key: cell.system.loss.name for cell in campaign.cells}
         self._count_failures()
-        models = campaign.run.models
+        models = [campaign.run.called(model) for model in campaign.run.models]
         self.counts = {model: sum(cell.model == model for cell in unfinished) for model in models}
         self.done, self.ahead = self.ahead, self.ahead + _units(unfinished)
         self.total = max(self.total, self.ahead)

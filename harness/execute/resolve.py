@@ -14,13 +14,13 @@ from harness.data.sources import load, load_test
 from harness.data.splits import told_of_each
 from harness.data.template_file import read_template, template_key
 from harness.execute.default_preset import default_preset, within_windows
-from harness.execute.preflight import check_cache, check_model
+from harness.execute.preflight import check_cache, check_model, local_names
 from harness.manager import Manager, datasets, losses, plugin_manager, resolver
 from harness.planning.budget import Budget
 from harness.planning.estimates import estimates, visits
 from harness.planning.grid import Cell, cells, select
 from harness.planning.run_file import Run, make_run, read_run
-from harness.run_folder.facts import content_key
+from harness.run_folder.facts import BoardKey, content_key
 from harness.run_folder.manifest import known_manifest
 from harness.run_folder.paths import MANIFEST
 from harness.statistics.metrics import METRICS
@@ -65,8 +65,7 @@ def resolve(run: Run, output: Path | None, keep_checkpoints: bool) -> Resolved:
     manager = plugin_manager()
     known = losses(manager)
     systems = select(run.plugins, list(known), resolver(manager))
-    for model in run.models:
-        check_model(model)
+    names = local_names(run)
     for model in run.also:
         check_model(model, "--also")
     Budget.parse(run.settings.budget)
@@ -77,11 +76,11 @@ def resolve(run: Run, output: Path | None, keep_checkpoints: bool) -> Resolved:
     named = datasets(manager)
     data = load_data(run, named)
     template = read_template(run.chat_template) if run.chat_template else ""
-    grid = cells(run.models, systems, run.seeds)
+    run = run.on(chat_template=template_key(template) if template else "")
+    run, folder = located(run, data, output, named, names)
+    grid = cells([run.called(model) for model in run.models], systems, run.seeds)
     # raises where the budget or the data cannot make one step; in tokens and FLOPs this is an estimate
     estimates(run, visits(data, run), ((cell, 1_000_000) for cell in grid))
-    run = run.on(chat_template=template_key(template) if template else "")
-    run, folder = located(run, data, output, named)
     return Resolved(
         run=run,
         folder=folder,
@@ -98,28 +97,28 @@ def load_data(run: Run, named: Mapping[str, DatasetSource]) -> Dataset:
     return limited(_data_of(run, named), run.limit)
 
 
-def located(run: AnyRun, data: Dataset, output: Path | None, named: Mapping[str, DatasetSource]) -> tuple[AnyRun, Path]:
-    """Return the run as board keys know its data, by their name or their content, and its folder."""
-    run = run.on(test=content_key(data.tested_on.fingerprint) if data.tested_on else "")
-    return (run, output or RUNS / run.short_hash()) if run.dataset in named else _by_content(run, data, output)
+def located(
+    run: AnyRun, data: Dataset, output: Path | None, named: Mapping[str, DatasetSource], names: Mapping[str, str]
+) -> tuple[AnyRun, Path]:
+    """Return the run and its folder: local data and local models are known by their content, whatever their path.
 
-
-def _by_content(run: AnyRun, data: Dataset, output: Path | None) -> tuple[AnyRun, Path]:
-    """Return the run, its data known by their content, and its folder.
-
-    A folder of an earlier version, which knows the same data by a path, goes on with that path.
+    `names`: what local models are called. A folder of an earlier version, which knows the same data or a model by a
+    path, goes on with that path.
     """
-    now = run.on(data=content_key(data.fingerprint))
-    folder, earlier = output or RUNS / now.short_hash(), RUNS / run.short_hash()
-    if output is None and not (folder / MANIFEST).exists() and (earlier / MANIFEST).exists():
-        folder = earlier
+    run = run.on(test=content_key(data.tested_on.fingerprint) if data.tested_on else "")
+    content = "" if run.dataset in named else content_key(data.fingerprint)
+    now = run.on(data=content, names=names)
+    folders = [RUNS / asked.short_hash() for asked in (now, run.on(data=content), run)]
+    folder = output or next((folder for folder in folders if (folder / MANIFEST).exists()), folders[0])
     before = known_manifest(folder)
-    key = before.decisive
-    if key is None or key.dataset is None or key.knows_content or before.dataset is None:
+    key = before.decisive or BoardKey()
+    paths = {key.start, *before.models}
+    now = run.on(data=content, names={path: name for path, name in names.items() if path not in paths})
+    if not content or key.dataset is None or key.knows_content or before.dataset is None:
         return now, folder
-    if before.dataset.fingerprint != data.fingerprint:
+    if content_key(before.dataset.fingerprint) != content:
         return now, folder
-    return run.model_copy(update={"dataset": key.dataset}), folder
+    return now.model_copy(update={"dataset": key.dataset}).on(data=""), folder
 
 
 def load_options(run: Run) -> LoadOptions:

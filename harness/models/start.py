@@ -80,6 +80,8 @@ class StartCheckpoint:
     """What a board's title must say of it."""
     quantised: str = ""
     """The type of most weights of the GGUF file that it is from, as `Q4_1`; empty: the weights are the full ones."""
+    base: str = ""
+    """What a LoRA adapter was merged onto, with its commit where it has one; empty: no adapter."""
 
 
 def cached(

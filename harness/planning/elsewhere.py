@@ -95,7 +95,7 @@ class ScoreRun(Run):
     @classmethod
     def of(cls, run: Run) -> Self:
         """Return the run with nothing to train."""
-        return cls(**run.model_dump()).on(data=run._data, test=run._test, chat_template=run._template)
+        return cls(**run.model_dump()).known_as(run)
 
     def decisive(self) -> BoardKey:
         """Return the settings that decide what a given checkpoint scores."""

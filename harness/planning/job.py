@@ -24,6 +24,7 @@ class Job:
 
     run: Run
     model: str
+    """What boards call it."""
     cells: tuple[Cell, ...]
     owners: Mapping[str, Owner]
     """By the loss's name."""
@@ -44,6 +45,8 @@ class Job:
     """Threads of the worker on CPU; the same for every model of a run, so that the order of work changes no sum."""
     brought: tuple[Brought, ...] = ()
     """Checkpoints trained elsewhere that are scored beside the cells."""
+    source: str = ""
+    """Where it is, as `--models` has it; empty: `model` says it."""
 
 
 def cell_folder(job: Job, key: str) -> Path:

@@ -6,6 +6,7 @@ import difflib
 import hashlib
 import json
 import tomllib
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -105,6 +106,8 @@ class Run(BaseModel):
     """Likewise for the data in `test`."""
     _template: str = PrivateAttr(default="")
     """Likewise for the chat template; "" where none is given."""
+    _names: dict[str, str] = PrivateAttr(default_factory=dict)
+    """What boards and their keys call local models, by the path that `models` and `start` have."""
 
     @field_validator("models", "seeds")
     @classmethod
@@ -157,13 +160,39 @@ class Run(BaseModel):
         shared = self.settings.learning_rate
         return shared / RATE_FACTOR, shared * RATE_FACTOR
 
-    def on(self, *, data: str | None = None, test: str | None = None, chat_template: str | None = None) -> Self:
-        """Return the run with what board keys call its data and its chat template, wherever these lie; None: as now."""
-        run = self.model_copy()
+    def on(
+        self,
+        *,
+        data: str | None = None,
+        test: str | None = None,
+        chat_template: str | None = None,
+        names: Mapping[str, str] | None = None,
+    ) -> Self:
+        """Return the run with what board keys call its data, template and local models (`called`); None: as now.
+
+        Of models that have one name, one stays.
+        """
+        called = self._names if names is None else dict(names)
+        first = {called.get(model, model): model for model in reversed(self.models)}
+        run = self.model_copy(update={"models": tuple(model for model in self.models if model in first.values())})
         run._data = self._data if data is None else data
         run._test = self._test if test is None else test
         run._template = self._template if chat_template is None else chat_template
+        run._names = called
         return run
+
+    def known_as(self, other: Run) -> Self:
+        """Return the run with the names that board keys have for the data, template and models of `other`."""
+        return self.on(data=other._data, test=other._test, chat_template=other._template, names=other._names)
+
+    @property
+    def local_models(self) -> dict[str, str]:
+        """What local models are called, by their paths."""
+        return dict(self._names)
+
+    def called(self, model: str) -> str:
+        """Return what boards call a model: a local one by its content, any other as it was asked for."""
+        return self._names.get(model, model)
 
     def decisive(self) -> BoardKey:
         """Return all settings that decide a result: the board's key, with the scorer as it was asked for.
@@ -177,7 +206,7 @@ class Run(BaseModel):
             preset=self.preset,
             budget=settings.budget,
             adapter=self.adapter,
-            start=self.start,
+            start=self.called(self.start) if self.start else None,
             learning_rate=settings.learning_rate,
             batch_pairs=settings.batch_pairs,
             max_length=settings.max_length,
@@ -206,7 +235,8 @@ class Run(BaseModel):
 
     def short_hash(self) -> str:
         """Return 10 hex digits over everything that decides the content of the run."""
-        content = {**self.decisive().as_json(), "plugins": self.plugins, "models": self.models, "seeds": self.seeds}
+        models = [self.called(model) for model in self.models]
+        content = {**self.decisive().as_json(), "plugins": self.plugins, "models": models, "seeds": self.seeds}
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:10]
 
     def as_toml(self) -> str:
@@ -216,39 +246,6 @@ class Run(BaseModel):
             if value is not None:
                 lines.append(f"{name.replace('_', '-')} = {_toml(value)}")
         return "\n".join(lines) + "\n"
-
-
-class TrialRun(Run):
-    """The trials of a run: every configuration on the dev split, with one seed."""
-
-    @classmethod
-    def of(cls, run: Run) -> TrialRun:
-        """Return the run of the trials of `run`."""
-        trials = cls(**run.model_dump() | {"evaluate_on": "dev", "seeds": run.seeds[:1], "trials": 0})
-        return trials.on(data=run._data, test=run._test, chat_template=run._template)
-
-    def decisive(self) -> BoardKey:
-        """Return the settings of the run, with the range of learning rates and the seed in place of the shared rate."""
-        return _searched(super().decisive(), self)
-
-
-class TunedRun(Run):
-    """What was chosen from the trials of a run, trained for all its seeds and scored on its test split."""
-
-    @classmethod
-    def of(cls, run: Run) -> TunedRun:
-        """Return the run of what is chosen from the trials of `run`."""
-        return cls(**run.model_dump()).on(data=run._data, test=run._test, chat_template=run._template)
-
-    def decisive(self) -> BoardKey:
-        """Return the settings of the run, with the trials and what chose among them in place of the shared rate."""
-        chosen = {"trials": self.trials, "tuned_by": self.ranked_by}
-        return _searched(super().decisive(), self).model_copy(update=chosen)
-
-
-def _searched(settings: BoardKey, run: Run) -> BoardKey:
-    shared = {name: value for name, value in settings.as_json().items() if name != "learning_rate"}
-    return BoardKey.of(shared | {"trial_learning_rates": run.trial_learning_rates, "tuning_seed": run.seeds[0]})
 
 
 def make_run(values: dict[str, Any]) -> Run:

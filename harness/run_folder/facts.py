@@ -7,6 +7,7 @@ keys of the files. `python -m harness.run_folder.record_table` prints the docume
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -56,7 +57,7 @@ class ModelFacts(Facts):
     """The checkpoint that training started from."""
 
     name: str
-    """As `--models` has it."""
+    """As `--models` has it; of a local folder or GGUF file `<architecture>@<8 hex digits over its content>`."""
     preset: str = ""
     """`nano`, `tiny`, `small`, `medium`, `paper`, or `custom` for a model that somebody brought."""
     id: str | None = None
@@ -69,6 +70,8 @@ class ModelFacts(Facts):
     """Hash of its weights."""
     quantised: str = ""
     """The type of most weights of the GGUF file that it is from, as `Q4_1`; empty: the weights are the full ones."""
+    base: str = ""
+    """Of a LoRA adapter: the checkpoint that it was merged onto, with its commit where it has one."""
 
 
 class ElsewhereFacts(Facts):
@@ -213,6 +216,10 @@ def content_key(fingerprint: str) -> str:
     return f"{CONTENT}{fingerprint}"
 
 
+LOCAL_MODEL = re.compile(r"[A-Za-z0-9.-]+@[0-9a-f]{8}")
+"""What a local model is called: its architecture and 8 hex digits over its content, wherever it lies."""
+
+
 class BoardKey(Facts):
     """The settings that two records must share to stand in one table; compared as a whole, unknown keys included."""
 
@@ -225,7 +232,7 @@ class BoardKey(Facts):
     adapter: str | None = None
     """`full` or `lora`."""
     start: str | None = None
-    """The checkpoint named by `--start`."""
+    """The checkpoint named by `--start`; a local one as `<architecture>@<content>`, before that was so by its path."""
     learning_rate: Number = None
     """Shared by every loss; absent from boards of tuned losses."""
     batch_pairs: Count = None

@@ -45,7 +45,9 @@ class Manifest(Facts):
     sources: dict[str, Any] | None = None
     """Of a merged folder: where its cells are from."""
     models: tuple[str, ...] = ()
-    """In the order asked for."""
+    """What boards call them, in the order asked for."""
+    local_models: dict[str, str] = Field(default_factory=dict)
+    """What local models are called, by the paths that they were asked for with; missing where there are none."""
     cells: tuple[tuple[str, str, int], ...] = ()
     """(label, model, seed) of every cell asked for."""
     dataset: DataFacts | None = None

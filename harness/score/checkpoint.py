@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from harness.api import HarnessError, ScoreRequest
+from harness.models.weights import Weights, read_weights, require_whole
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-HEAD = "lm_head.weight"
-EMBEDDING = "model.embed_tokens.weight"
-# Keys of config.json that may differ between two checkpoints that compute the same function of the same weights.
-_FREE = frozenset(
-    {"transformers_version", "_name_or_path", "dtype", "torch_dtype", "use_cache"}
-    | {f"{token}_token_id" for token in ("bos", "eos", "pad", "sep", "unk")}
+# Options of a config that may differ between two checkpoints that compute the same function of the same weights.
+_FREE = re.compile(
+    r"transformers_version|_name_or_path|name_or_path|architectures|(torch_)?dtype|use_cache|output_\w+|return_dict"
+    r"|id2label|label2id|initializer_range|\w*(dropout|pdrop)\w*|(bos|eos|pad|sep|unk|decoder_start)_token_id"
 )
 
 
@@ -29,54 +28,64 @@ class Checkpoint:
     """A folder in the layout of `save_pretrained`, as far as its headers tell."""
 
     folder: Path
-    config: Mapping[str, Any]
-    shapes: Mapping[str, tuple[int, ...]]
-    """By weight name; the output head is listed also where it is tied and so not stored."""
-    files: Mapping[str, Path]
-    """The file each stored weight is in."""
+    weights: Weights
+    """What its architecture has, and what of it the files hold."""
+    files: Mapping[str, tuple[Path, str]]
+    """By the live model's name: the file that a stored weight is in, and its name there."""
 
     @property
     def tied(self) -> bool:
         """Whether the output head is the embedding and is not stored."""
-        return HEAD in self.shapes and HEAD not in self.files
+        return self.weights.head in self.weights.shapes and self.weights.head not in self.files
+
+    @property
+    def vocabulary(self) -> int:
+        """How many ids there are."""
+        return self.weights.shapes[self.weights.embedding][0]
 
     def tensors(self) -> Iterator[tuple[str, Tensor]]:
         """Yield every weight by name, one at a time; the output head always, a tied one from the embedding."""
         from safetensors import safe_open
 
-        for file in sorted(set(self.files.values())):
+        for file in sorted({file for file, _ in self.files.values()}):
             with safe_open(file, framework="pt") as opened:
-                for name in opened.keys():  # noqa: SIM118  # safe_open is no mapping
-                    tensor = opened.get_tensor(name)
+                for name, (place, stored) in self.files.items():
+                    if place != file:
+                        continue
+                    tensor = opened.get_tensor(stored)
                     yield name, tensor
-                    if name == EMBEDDING and self.tied:
-                        yield HEAD, tensor
+                    if name == self.weights.embedding and self.tied:
+                        yield self.weights.head, tensor
 
 
-def read_checkpoint(folder: Path) -> Checkpoint:
-    """Read the headers of the checkpoint in `folder`. Raises `HarnessError` where there is none in safetensors."""
+def read_checkpoint(folder: Path, trust_remote_code: bool = False) -> Checkpoint:
+    """Read the headers of the checkpoint in `folder`. Raises `HarnessError` where there is none in safetensors.
+
+    Names are those of the live model: what older versions wrote beside the weights, or left out of their names, makes
+    no difference.
+    """
     from safetensors import SafetensorError, safe_open
 
-    config_file = folder / "config.json"
     weight_files = sorted(folder.glob("*.safetensors"))
-    if not config_file.is_file() or not weight_files:
+    if not (folder / "config.json").is_file() or not weight_files:
         raise HarnessError(
             f"got checkpoint folder {folder}, expected a config.json and *.safetensors in it; "
             "write it with model.save_pretrained(folder)"
         )
-    shapes: dict[str, tuple[int, ...]] = {}
-    files: dict[str, Path] = {}
+    stored: dict[str, Path] = {}
     for file in weight_files:
         try:
             with safe_open(file, framework="pt") as opened:
-                for name in opened.keys():  # noqa: SIM118  # safe_open is no mapping
-                    shapes[name] = tuple(opened.get_slice(name).get_shape())
-                    files[name] = file
+                stored.update(dict.fromkeys(opened.keys(), file))
         except SafetensorError as error:
             raise HarnessError(f"got an unreadable {file}: {error}; write the checkpoint again") from None
-    if HEAD not in shapes and EMBEDDING in shapes:
-        shapes[HEAD] = shapes[EMBEDDING]
-    return Checkpoint(folder=folder, config=json.loads(config_file.read_text()), shapes=shapes, files=files)
+    weights = read_weights(folder, trust_remote_code)
+    require_whole(weights, str(folder))
+    named = {weights.name_of(name): (file, name) for name, file in stored.items()}
+    known = {name: place for name, place in named.items() if name in weights.shapes}
+    whole = known.keys() | {weights.head} >= weights.shapes.keys()
+    # where names of the files are none of the live model's, transformers converts them when it loads
+    return Checkpoint(folder=folder, weights=weights, files=known if whole else named)
 
 
 def require_same_architecture(opened: Checkpoint, new: Checkpoint) -> None:
@@ -85,14 +94,15 @@ def require_same_architecture(opened: Checkpoint, new: Checkpoint) -> None:
     A partial or foreign set of weights would otherwise leave a mixed model that scores without complaint.
     """
     advice = f"open another scorer for {new.folder}"
-    for name in sorted(opened.shapes.keys() | new.shapes.keys()):
-        if opened.shapes.get(name) != new.shapes.get(name):
-            got, expected = (_shape(checkpoint.shapes.get(name)) for checkpoint in (new, opened))
+    mine, its = new.weights, opened.weights
+    for name in sorted(its.shapes.keys() | mine.shapes.keys()):
+        if its.shapes.get(name) != mine.shapes.get(name):
+            got, expected = (_shape(weights.shapes.get(name)) for weights in (mine, its))
             raise HarnessError(f"got weight '{name}' {got}, expected {expected} as in {opened.folder}; {advice}")
-    for key in sorted((opened.config.keys() | new.config.keys()) - _FREE):
-        if opened.config.get(key) != new.config.get(key):
+    for key in sorted(its.config.keys() | mine.config.keys()):
+        if its.config.get(key) != mine.config.get(key) and not _FREE.fullmatch(key):
             raise HarnessError(
-                f"got {key} = {new.config.get(key)!r} in config.json, expected {opened.config.get(key)!r} "
+                f"got {key} = {mine.config.get(key)!r} in config.json, expected {its.config.get(key)!r} "
                 f"as in {opened.folder}; {advice}"
             )
 
@@ -112,15 +122,13 @@ def require_scorable(requests: Sequence[ScoreRequest], max_length: int, checkpoi
             f"got {too_long} of {len(requests)} requests longer than {max_length} tokens (the longest has "
             f"{max(lengths)}), expected prompt + response within the scorer's max_length; raise it or truncate the data"
         )
-    vocabulary = checkpoint.shapes[HEAD][0] if HEAD in checkpoint.shapes else None
-    if vocabulary is not None:
-        for request in requests:
-            low, high = min(request.prompt + request.response), max(request.prompt + request.response)
-            if low < 0 or high >= vocabulary:
-                raise HarnessError(
-                    f"got token id {low if low < 0 else high}, expected ids from 0 to {vocabulary - 1}; "
-                    "tokenise with this model's own tokenizer"
-                )
+    for request in requests:
+        low, high = min(request.prompt + request.response), max(request.prompt + request.response)
+        if low < 0 or high >= checkpoint.vocabulary:
+            raise HarnessError(
+                f"got token id {low if low < 0 else high}, expected ids from 0 to {checkpoint.vocabulary - 1}; "
+                "tokenise with this model's own tokenizer"
+            )
 
 
 def require_log_probs(sums: np.ndarray, checkpoint: Path) -> np.ndarray:

@@ -14,7 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from harness.api import HarnessError, OpenScorer, ScoreRequest, ScorerOptions, ScorerSource, hookimpl
+from harness.api import OpenScorer, ScoreRequest, ScorerOptions, ScorerSource, hookimpl
+from harness.models.weights import quiet
 from harness.score.checkpoint import (
     Checkpoint,
     read_checkpoint,
@@ -81,30 +82,19 @@ class TransformersScorer:
     opened: Checkpoint
     """What the scorer was opened with: every later checkpoint must match it."""
     current: Path
-    max_length: int
+    options: ScorerOptions
     model: Any
 
     def load(self, checkpoint: Path) -> None:
         """Swap in the weights of `checkpoint`; see `OpenScorer.load`."""
-        import torch
-
-        new = read_checkpoint(checkpoint)
-        require_same_architecture(self.opened, new)
-        parameters = self.model.state_dict()
-        unknown = sorted(new.shapes.keys() - parameters.keys())
-        if unknown:
-            raise HarnessError(
-                f"got weight '{unknown[0]}', expected the names the live {type(self.model).__name__} uses; "
-                f"open another scorer for {checkpoint}"
-            )
-        with torch.no_grad():
-            for name, tensor in new.tensors():
-                parameters[name].copy_(tensor)
+        require_same_architecture(self.opened, read_checkpoint(checkpoint, self.options.trust_remote_code))
+        self.model = None  # one at a time in memory
+        self.model = _live(checkpoint, self.options)
         self.current = checkpoint
 
     def score(self, requests: Sequence[ScoreRequest]) -> np.ndarray:
         """Return the summed log-prob of each response in nats, (len(requests),) float64, in the order asked."""
-        require_scorable(requests, self.max_length, self.opened)
+        require_scorable(requests, self.options.max_length, self.opened)
         place = {request: index for index, request in enumerate(dict.fromkeys(requests))}
         sums = require_log_probs(sequence_log_probs(self.model, list(place)), self.current)
         return sums[[place[request] for request in requests]]
@@ -116,26 +106,32 @@ class TransformersScorer:
 
 def open_transformers(checkpoint: Path, options: ScorerOptions) -> OpenScorer:
     """Load the model of `checkpoint`, on the GPU where there is one."""
+    opened = read_checkpoint(checkpoint, options.trust_remote_code)
+    return TransformersScorer(opened=opened, current=checkpoint, options=options, model=_live(checkpoint, options))
+
+
+def _live(checkpoint: Path, options: ScorerOptions) -> Any:
+    """Return the model of `checkpoint`, ready to score."""
     hide_broken_torchvision()
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
 
     from harness.logps.packed_attention import use_packed_attention
 
-    opened = read_checkpoint(checkpoint)
     config = AutoConfig.from_pretrained(checkpoint, trust_remote_code=options.trust_remote_code)
     # sdpa leaves Gemma-2's attention soft-capping out
     capped = config.get_text_config().to_dict().get("attn_logit_softcapping") is not None
-    model = AutoModelForCausalLM.from_pretrained(
-        checkpoint,
-        config=config,
-        dtype=getattr(torch, options.dtype),
-        attn_implementation="eager" if capped else "sdpa",
-        trust_remote_code=options.trust_remote_code,
-    )
+    with quiet():
+        model = AutoModelForCausalLM.from_pretrained(
+            checkpoint,
+            config=config,
+            dtype=getattr(torch, options.dtype),
+            attn_implementation="eager" if capped else "sdpa",
+            trust_remote_code=options.trust_remote_code,
+        )
     model.eval().to("cuda" if torch.cuda.is_available() else "cpu")
     use_packed_attention(model)
-    return TransformersScorer(opened=opened, current=checkpoint, max_length=options.max_length, model=model)
+    return model
 
 
 def version() -> str:

@@ -14,7 +14,6 @@ import numpy as np
 
 from harness.api import HarnessError, OpenScorer, ScoreRequest, ScorerOptions, ScorerSource, hookimpl
 from harness.score.checkpoint import (
-    HEAD,
     Checkpoint,
     read_checkpoint,
     require_log_probs,
@@ -39,17 +38,19 @@ class VllmScorer:
     current: Path
     max_length: int
     engine: Any
+    trust_remote_code: bool = False
     settings: Mapping[str, str] = field(default_factory=dict)
     """What a record should keep of the set-up of the engine."""
 
     def load(self, checkpoint: Path) -> None:
         """Swap in the weights of `checkpoint`; see `OpenScorer.load`."""
-        new = read_checkpoint(checkpoint)
+        new = read_checkpoint(checkpoint, self.trust_remote_code)
         require_same_architecture(self.opened, new)
         (has_head,) = self.engine.apply_model(_has_head)
+        head = new.weights.head
         # A tied head is not stored. Left out, as when vLLM reloads by path, the old one stays without a word; models
         # whose code reads the embedding instead (Gemma) refuse it.
-        weights = (item for item in new.tensors() if has_head or item[0] != HEAD)
+        weights = (item for item in new.tensors() if has_head or item[0] != head)
         with _eager_on_cpu():
             self.engine.collective_rpc("reload_weights", kwargs={"weights_iterator": weights})
         self.current = checkpoint
@@ -136,11 +137,11 @@ def open_vllm(checkpoint: Path, options: ScorerOptions) -> OpenScorer:
     reason = import_trouble()
     if reason is not None:
         raise HarnessError(f"scorer 'vllm' cannot run: {reason}; or choose another with --scorer transformers")
-    opened = read_checkpoint(checkpoint)
-    longest = opened.config.get("max_position_embeddings", options.max_length)
-    max_length = min(options.max_length, longest)
+    opened = read_checkpoint(checkpoint, options.trust_remote_code)
     import torch
     from vllm import LLM, __version__
+
+    max_length = min(options.max_length, opened.weights.config.get("max_position_embeddings", options.max_length))
 
     settings = {"dtype": options.dtype, "vllm": __version__} | {
         name: os.environ[name] for name in sorted(os.environ) if name.startswith("VLLM_")
@@ -151,7 +152,14 @@ def open_vllm(checkpoint: Path, options: ScorerOptions) -> OpenScorer:
         gc.freeze()  # what is there stays: vLLM collects several times at its start, and unfreezes when it shuts down
         with _eager_on_cpu():
             engine = LLM(str(checkpoint), **_arguments(opened, options, max_length))
-        live = VllmScorer(opened=opened, current=checkpoint, max_length=max_length, engine=engine, settings=settings)
+        live = VllmScorer(
+            opened=opened,
+            current=checkpoint,
+            max_length=max_length,
+            engine=engine,
+            trust_remote_code=options.trust_remote_code,
+            settings=settings,
+        )
         # Some kernels find only when they run that a shape is not for them.
         live.score([ScoreRequest(prompt=(0,), response=(0,))])
     except Exception as error:  # vLLM raises many kinds; each means that it cannot serve this checkpoint here
@@ -190,7 +198,7 @@ def _memory(opened: Checkpoint, options: ScorerOptions, max_length: int) -> dict
     if torch.cuda.is_available():
         free, total = torch.cuda.mem_get_info()
         return {"gpu_memory_utilization": 0.9 * free / total}
-    config = opened.config
+    config = opened.weights.config
     heads = config["num_attention_heads"]
     head_size = config.get("head_dim") or config["hidden_size"] // heads
     width = 2 * config["num_hidden_layers"] * (config.get("num_key_value_heads") or heads) * head_size
@@ -207,7 +215,7 @@ def _register_in_process(opened: Checkpoint) -> None:
     """
     from vllm import ModelRegistry
 
-    for name in opened.config.get("architectures") or []:
+    for name in opened.weights.config.get("architectures") or []:
         model = ModelRegistry.models.get(name)
         if model is not None:
             ModelRegistry.register_model(name, model.load_model_cls())

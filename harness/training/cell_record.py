@@ -150,6 +150,7 @@ def _record(prepared: Prepared, key: str, label: str, loss: LossFacts, seed: int
             parameters=start.parameters,
             fingerprint=start.fingerprint,
             quantised=start.quantised,
+            **({"base": start.base} if start.base else {}),
         ),
         dataset=DataFacts.of(
             {

@@ -78,7 +78,7 @@ def prepare(job: Job, tell: Tell) -> Prepared:
     limits = Limits(max_length=settings.max_length, max_prompt=settings.max_prompt)
     start = start_checkpoint(
         StartRequest(
-            model=job.model,
+            model=job.source or job.model,
             preset=settings.name,
             dataset=job.dataset,
             limits=limits,

@@ -15,9 +15,10 @@ from made_records import made_manifest, made_record
 
 from harness.leaderboard import write
 from harness.planning.grid import cell_key, identity
-from harness.planning.run_file import Run, TrialRun, TunedRun
+from harness.planning.run_file import Run
 from harness.planning.run_file import make_run as run_of
 from harness.planning.trials import chosen, outcomes, trials_csv
+from harness.planning.tuned_run import TrialRun, TunedRun
 from harness.run_folder.manifest import write_manifest
 from harness.run_folder.store import read_records, write_record
 from harness.statistics.summary import summarise

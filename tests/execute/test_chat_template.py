@@ -12,7 +12,8 @@ import real_layouts
 from real_templates import CHATML
 
 from harness.execute.resolve import resolve
-from harness.planning.run_file import TrialRun, make_run
+from harness.planning.run_file import make_run
+from harness.planning.tuned_run import TrialRun
 
 SMALL = ("--plugins", "simpo", "--limit", "16", "--budget", "pairs=16", "--scorer", "transformers")
 BROKEN = {

@@ -21,8 +21,9 @@ from harness.api import HarnessError, Loss, PairLogps, Range, ResponseLogps, Ter
 from harness.execute.tuning import drop_superseded
 from harness.manager import losses, plugin_manager, resolver
 from harness.planning.grid import Cell, System, cells, select
-from harness.planning.run_file import Run, TrialRun, TunedRun, make_run
+from harness.planning.run_file import Run, make_run
 from harness.planning.trials import RATE, Outcome, chosen, outcomes, sampled, space, trials_csv, trials_of
+from harness.planning.tuned_run import TrialRun, TunedRun
 from harness.run_folder.record import Record
 from harness.run_folder.store import write_record
 

@@ -133,7 +133,7 @@ def test_a_hub_that_cannot_be_reached_says_what_to_do(tmp_path: Path, monkeypatc
         raise ConnectionError("Name or service not known")
 
     monkeypatch.setattr("huggingface_hub.snapshot_download", download)
-    with pytest.raises(HarnessError, match=r"'org/name' could not be fetched .* check the network, .*hf download"):
+    with pytest.raises(HarnessError, match=r"'org/name' could not be fetched .* check the network .*hf download"):
         start("org/name", tmp_path)
 
 

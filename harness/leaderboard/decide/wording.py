@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from harness.leaderboard.decide.estimates import OWN, Evidence, read_by
 from harness.leaderboard.decide.row_facts import Choice
 from harness.leaderboard.decide.standings import Family
 from harness.leaderboard.formatting import heading, short_name, spoken_name
-from harness.run_folder.facts import BoardKey
+from harness.run_folder.facts import LOCAL_MODEL, BoardKey
 from harness.run_folder.noise_floor import NoiseFloor
 from harness.run_folder.paths import NOISE_FLOOR
 from harness.run_folder.record import ELSEWHERE, Record
@@ -105,6 +105,8 @@ def disclaimers(
         sentences.append(NANO)
     elif settings.preset == "tiny":
         sentences.append(TINY)
+    sentences += [f"{name} is the model in {place}." for name, place in places(records).items()]
+    sentences += _merged(records)
     sentences += _quantised(records)
     if settings.evaluated_on == "dev":
         sentences.append("Scored on the development split, which choices may have been made on: not a test result.")
@@ -145,6 +147,22 @@ def trained_elsewhere(record: Record) -> str:
         f"{facts.reference or 'not known, so it has no log-ratios'}."
         + (f" Its weights are quantised to {facts.quantised}." if facts.quantised else "")
     )
+
+
+def places(records: Iterable[Record]) -> dict[str, str]:
+    """Return where the first record of each local model had it, by what boards call the model."""
+    found: dict[str, str] = {}
+    for record in records:
+        name = record.board.start or record.model.name
+        if LOCAL_MODEL.fullmatch(name) and record.model.id:
+            found.setdefault(name, record.model.id)
+    return found
+
+
+def _merged(records: Sequence[Record]) -> list[str]:
+    """Return which models are LoRA adapters merged onto their base, one sentence each."""
+    starts = dict.fromkeys((record.model.name, record.model.base) for record in records)
+    return [f"{name} is a LoRA adapter merged onto {base}." for name, base in starts if base]
 
 
 def _quantised(records: Sequence[Record]) -> list[str]:

@@ -38,7 +38,14 @@ def command(board: Board, row: Row) -> str:
     """Return the `harness run` that gives this row: its loss alone, everything else as on the board."""
     name, _, options = row.label.partition("(")
     plugin = f"{name}:{options.removesuffix(')')}" if options else name
-    words = ["harness", "run", "--plugins", plugin, "--models", ",".join(board.models)]
+    words = [
+        "harness",
+        "run",
+        "--plugins",
+        plugin,
+        "--models",
+        ",".join(board.places.get(model, model) for model in board.models),
+    ]
     words += ["--seeds", ",".join(map(str, row.seeds or board.seeds or (0,)))]
     for setting in SETTINGS:
         value = getattr(board.settings, setting)
@@ -46,6 +53,8 @@ def command(board: Board, row: Row) -> str:
             value = board.data or None
         if setting == "test":
             value = board.test_data or value
+        if setting == "start":
+            value = board.places.get(value, value)
         if value is not None and not (setting == "control" and value == "none"):
             words += [_flag(setting), str(value)]
     words += [_flag(switch) for switch in SWITCHES if getattr(board.settings, switch)]

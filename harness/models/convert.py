@@ -1,0 +1,159 @@
+"""Folders that hold no plain weights, made into plain checkpoints in the cache: LoRA adapters and pickled weights."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from harness.api import HarnessError
+from harness.models.families import family_of
+from harness.models.folders import ADAPTER, ADAPTER_WEIGHTS, DECIDES, PICKLED, content_of, read_config
+from harness.models.hub import Found
+from harness.models.start import StartCheckpoint, cached, content_key, fingerprint
+from harness.models.weights import quiet, read_weights
+from harness.torchvision_guard import hide_broken_torchvision
+
+NO_PEFT = "needs peft, which is not installed; run: pip install 'preference-harness[peft]'"
+BESIDE = (*DECIDES, "*.jinja")
+
+
+def from_pickled(found: Found, cache: Path, progress: Callable[[str], None], *, trust_remote_code: bool) -> Found:
+    """Return the checkpoint of a folder with `pytorch_model*.bin`, which is read as weights alone and runs no code."""
+    files = sorted(found.folder.glob(PICKLED))
+
+    def build(folder: Path) -> StartCheckpoint:
+        with _told(f"model '{found.id}', whose weights are pickled ({files[0].name})"):
+            model = _load(found.folder, "auto", trust_remote_code)
+        _write(model, folder, found.folder, found.folder)
+        return _account(folder, found, trust_remote_code)
+
+    key = content_key("pickled", content_of([found.folder / "config.json", *files, *_files(found.folder)]))
+    made = cached(cache, key, found.id, build, progress, how="read from pickled weights")
+    return replace(found, folder=made.folder)
+
+
+def from_adapter(
+    found: Found,
+    find_base: Callable[[str], Found],
+    cache: Path,
+    progress: Callable[[str], None],
+    *,
+    trust_remote_code: bool,
+) -> Found:
+    """Return the checkpoint of a LoRA adapter merged onto the base that it names, in fp32.
+
+    Raises `HarnessError` where the base is not to be had, peft is missing, or the adapter cannot be merged.
+    """
+    settings = _adapter_settings(found.folder, found.id)
+    named, revision = str(settings["base_model_name_or_path"]), settings.get("revision") or ""
+    try:
+        base = find_base(f"{named}@{revision}" if revision and not Path(named).exists() else named)
+    except HarnessError as error:
+        raise HarnessError(
+            f"model '{found.id}' is a LoRA adapter of '{named}', which it is merged onto and which could not be had "
+            f"({error}); bring it there, or correct base_model_name_or_path in {found.folder / ADAPTER}"
+        ) from None
+
+    def build(folder: Path) -> StartCheckpoint:
+        tokenizer = found.folder if _files(found.folder) else base.folder
+        with _told(f"model '{found.id}', a LoRA adapter of '{named}'"):
+            merged = _merged(base.folder, found.folder, trust_remote_code)
+        _write(merged, folder, base.folder, tokenizer)
+        return _account(folder, found, trust_remote_code)
+
+    parts = [found.folder / name for name in (ADAPTER, *ADAPTER_WEIGHTS) if (found.folder / name).is_file()]
+    of_base = (fingerprint(base.folder), content_of([base.folder / "config.json", *_files(base.folder)]))
+    key = content_key("adapter", content_of([*parts, *_files(found.folder)]), *of_base)
+    made = cached(cache, key, found.id, build, progress, how=f"merged onto {named}, its weights as fp32")
+    of = f"{base.id}@{base.revision}" if base.revision else base.id
+    return replace(found, folder=made.folder, base=of, quantised=base.quantised)
+
+
+def _adapter_settings(folder: Path, name: str) -> dict[str, Any]:
+    """Return an adapter's settings. Raises `HarnessError` where it is no LoRA adapter of a causal language model."""
+    try:
+        settings: dict[str, Any] = json.loads((folder / ADAPTER).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise HarnessError(f"{folder / ADAPTER} cannot be read ({error}), expected JSON; write it anew") from None
+    kind, task, base = (settings.get(key) for key in ("peft_type", "task_type", "base_model_name_or_path"))
+    if kind != "LORA" or task not in (None, "CAUSAL_LM"):
+        raise HarnessError(
+            f"model '{name}': got an adapter of type {kind} for the task {task}, expected LORA for CAUSAL_LM; merge it "
+            "yourself and save the whole model"
+        )
+    if not base:
+        raise HarnessError(
+            f"model '{name}': got an adapter that does not name its base, expected base_model_name_or_path in "
+            f"{folder / ADAPTER}; write it there"
+        )
+    return settings
+
+
+def _merged(base: Path, adapter: Path, trust_remote_code: bool) -> Any:
+    """Return the base in fp32 with the adapter's products added to its weights."""
+    hide_broken_torchvision()
+    try:
+        from peft import PeftModel
+    except ImportError:
+        raise HarnessError(NO_PEFT) from None
+    model = _load(base, "float32", trust_remote_code)
+    with warnings.catch_warnings():
+        # peft asks transformers for an attribute under its old name
+        warnings.filterwarnings("ignore", message="`is_gradient_checkpointing`", category=FutureWarning)
+        whole: Any = PeftModel.from_pretrained(model, str(adapter))
+        return whole.merge_and_unload(safe_merge=True)
+
+
+def _load(folder: Path, dtype: str, trust_remote_code: bool) -> Any:
+    hide_broken_torchvision()
+    from transformers import AutoModelForCausalLM
+
+    with quiet():
+        return AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, trust_remote_code=trust_remote_code)
+
+
+def _write(model: Any, folder: Path, code: Path, tokenizer: Path) -> None:
+    """Write the weights as safetensors, and beside them code of the model's own and the tokenizer's files."""
+    model.save_pretrained(folder)
+    for file in (*code.glob("*.py"), *_files(tokenizer)):
+        shutil.copyfile(file, folder / file.name)
+
+
+def _account(folder: Path, found: Found, trust_remote_code: bool) -> StartCheckpoint:
+    model_type = str(read_config(folder)["model_type"])
+    family = family_of(model_type)
+    return StartCheckpoint(
+        folder=folder,
+        family=family.name if family else model_type,
+        preset="custom",
+        id=found.id,
+        revision=found.revision,
+        parameters=read_weights(folder, trust_remote_code).parameters,
+        fingerprint=fingerprint(folder),
+    )
+
+
+def _files(folder: Path) -> list[Path]:
+    """Return the files of the tokenizer and of its chat template."""
+    files = [file for pattern in BESIDE for file in folder.glob(pattern)]
+    return [file for file in files if file.is_file() and file.name != "config.json"]
+
+
+@contextmanager
+def _told(what: str) -> Iterator[None]:
+    """Say in one line what could not be read."""
+    try:
+        yield
+    except HarnessError as error:
+        raise HarnessError(f"{what}, {error}") from None
+    except Exception as error:  # unpickling and peft raise whatever foreign bytes make them stumble over
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise HarnessError(
+            f"{what}, cannot be read ({reason[:300]}), expected what save_pretrained writes; write or fetch it anew"
+        ) from error
