@@ -163,7 +163,8 @@ def build(
 def _board(group: Group, models: tuple[str, ...]) -> Board:
     """Return the board of these models: one, or all."""
     results = results_of(group, models)
-    ranked, first = results.ranked, next(record for unit, record in group.records.items() if unit.model in models)
+    records = [record for unit, record in group.records.items() if unit.model in models]
+    ranked, first = results.ranked, records[0]
     unranked = [label for label in group.labels if label not in results.trouble and label not in ranked.order]
     noise_floor = typical_sd(results.drawn.get(group.ranked_by), group.baselines)
     elsewhere = [record for record in group.elsewhere if models == (record.model.name,)]
@@ -174,26 +175,17 @@ def _board(group: Group, models: tuple[str, ...]) -> Board:
         dataset=first.dataset.name,
         title=title(first, models, group.seeds, group.ranked_by),
         conclusions=conclusions(
-            group.seeds,
-            results.families,
-            group.ranked_by,
-            training_noise(group.noise, noise_floor),
+            group.seeds, results.families, group.ranked_by, training_noise(group.noise, noise_floor)
         ),
-        disclaimers=disclaimers(
-            [record for unit, record in group.records.items() if unit.model in models],
-            group.seeds,
-            group.evidence,
-            unranked,
-            group.noise_unfit,
-        )
+        disclaimers=disclaimers(records, group.seeds, group.evidence, unranked, group.noise_unfit)
         + too_many(group.evidence)
         + borderline(ranked.borderline)
         + tuple(map(trained_elsewhere, elsewhere)),
         settings=first.board,
-        data=_data(record for unit, record in group.records.items() if unit.model in models),
+        data=_data(records),
         tested_on=first.dataset.tested_on.name if first.dataset.tested_on else "",
         test_data=first.dataset.tested_on.source if first.dataset.tested_on else "",
-        places=places(record for unit, record in group.records.items() if unit.model in models),
+        places=places(records),
         seeds=group.seeds,
         n_pairs=group.evidence.n_pairs,
         n_prompts=group.evidence.n_prompts,
