@@ -87,4 +87,6 @@ def _of_the_run(record: Record) -> dict[str, Any]:
     facts = {name: value for name, value in record.as_json().items() if name not in FOLLOWS}
     for name, inner in OF_THE_MACHINE.items():
         facts[name] = {key: value for key, value in facts[name].items() if key not in inner}
+    if record.local_model:  # another copy of the same model may lie elsewhere
+        facts["model"] = {key: value for key, value in facts["model"].items() if key != "id"}
     return facts
