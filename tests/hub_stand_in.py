@@ -1,7 +1,7 @@
 """A stand-in for the Hugging Face hub on loopback: data sets and models from folders, spoken to by `HF_ENDPOINT`.
 
-It answers what `huggingface_hub` and `datasets` ask: what a data set or a model is, its tree, its files with ETag and
-ranges.
+It answers what `huggingface_hub` and `datasets` ask: what a data set or a model is, its tree, its files with ETag
+and ranges.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ from harness.planning.elsewhere import ScoreRun
 from harness.planning.presets import NAMED, SMOLLM2, start_preset
 from harness.planning.run_file import PROTOCOL, Run, make_run, read_run
 from harness.planning.tuned_run import TrialRun, TunedRun
-from harness.run_folder.facts import LOCAL_MODEL, BoardKey, content_key, differing
+from harness.run_folder.facts import BoardKey, content_key, differing
 from harness.run_folder.manifest import Manifest, StartFacts
 from harness.run_folder.paths import MANIFEST, RECORD, RUN_FILE
 from harness.run_folder.record import Record
@@ -160,18 +160,13 @@ def _apart(record: Record, other: UntrustedCell) -> Iterator[str]:
         mine, its = getattr(record, part), getattr(other.record, part)
         names = SAME_IN_A_MODEL if part == "model" else SAME_DATA
         for name in names:
-            if name == "id" and _is_local(record):
+            if name == "id" and record.local_model:
                 continue  # another copy of the same model
             got, expected = getattr(mine, name), getattr(its, name)
             if got != expected:
                 yield f"got {part}.{name} {got!r}, expected {expected!r} as in {other.name}"
     if record.start_fingerprint not in (None, record.model.fingerprint):
         yield f"got start_fingerprint {record.start_fingerprint!r}, expected {record.model.fingerprint!r}"
-
-
-def _is_local(record: Record) -> bool:
-    """Return whether the start checkpoint is known by its content, wherever it lay."""
-    return LOCAL_MODEL.fullmatch(record.board.start or record.model.name) is not None
 
 
 def _other_preset(record: Record) -> Iterator[str]:
@@ -185,7 +180,7 @@ def _other_preset(record: Record) -> Iterator[str]:
     else:
         named = board.start or model.name
         ids = list(IDS) if named == SMOLLM2 else [named.partition("@")[0]]
-        if named in NAMED or _is_local(record):
+        if named in NAMED or record.local_model:
             ids = []
     if model.preset != preset:
         yield f"got model.preset {model.preset!r}, expected {preset!r} of {model.name} under the preset {board.preset}"

@@ -11,6 +11,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from harness.api.errors import HarnessError
 from harness.run_folder.facts import (
+    LOCAL_MODEL,
     BoardKey,
     DataFacts,
     ElsewhereFacts,
@@ -93,6 +94,12 @@ class Record(Facts):
     def scored(self) -> bool:
         """Whether it has results."""
         return self.status == "ok"
+
+    @property
+    def local_model(self) -> str:
+        """What the start checkpoint is called where it is known by its content, wherever it lay; "" for any other."""
+        name = self.board.start or self.model.name
+        return name if LOCAL_MODEL.fullmatch(name) else ""
 
     @property
     def averaged(self) -> bool | None:

@@ -199,7 +199,7 @@ def test_the_plan_says_what_a_folder_is_and_which_settings_it_gets(harness: Any,
     for said in (
         f"Models    {folder} (a local folder, 31.3M parameters: trained as it is)",
         "settings of the preset small, which is for models of up to 500M parameters; --preset names another",
-        "Budget    pairs=128 per cell, 16 pairs per step, learning rate 1e-05 for every loss, full fine-tuning",
+        "Budget    pairs=256 per cell, 16 pairs per step, learning rate 2e-05 for every loss, full fine-tuning",
         "Lengths   up to 384 tokens of prompt and response, 192 of the prompt",
         "Disk      up to 0.13 GB, of trained weights",  # 31.3M x 4 bytes
     ):

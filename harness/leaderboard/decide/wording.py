@@ -8,7 +8,7 @@ from harness.leaderboard.decide.estimates import OWN, Evidence, read_by
 from harness.leaderboard.decide.row_facts import Choice
 from harness.leaderboard.decide.standings import Family
 from harness.leaderboard.formatting import heading, short_name, spoken_name
-from harness.run_folder.facts import LOCAL_MODEL, BoardKey
+from harness.run_folder.facts import BoardKey
 from harness.run_folder.noise_floor import NoiseFloor
 from harness.run_folder.paths import NOISE_FLOOR
 from harness.run_folder.record import ELSEWHERE, Record
@@ -153,9 +153,8 @@ def places(records: Iterable[Record]) -> dict[str, str]:
     """Return where the first record of each local model had it, by what boards call the model."""
     found: dict[str, str] = {}
     for record in records:
-        name = record.board.start or record.model.name
-        if LOCAL_MODEL.fullmatch(name) and record.model.id:
-            found.setdefault(name, record.model.id)
+        if record.local_model and record.model.id:
+            found.setdefault(record.local_model, record.model.id)
     return found
 
 
