@@ -19,7 +19,7 @@ LEARNING_RATES = {
     "nano": Rates(full=1e-3, lora=2e-3),  # models made here
     "tiny": Rates(full=1e-4, lora=1e-3),  # not measured: somebody else's weights are to be moved, not replaced
     # picked on dev by one rule for all losses, the middle of the range in which accuracy differs by no more than its
-    # error: smollm2, 256 pairs of mqm-zh-en, dpo and simpo, from 5e-6 to 1e-4; of LoRA the one that was tried, as accurate
+    # error: smollm2, 256 pairs of mqm-zh-en, dpo and simpo, from 5e-6 to 1e-4; of LoRA the one rate that was tried
     "small": Rates(full=2e-5, lora=1e-3),
     "medium": Rates(full=3e-6, lora=7e-5),  # not measured: halfway between `small` and `paper` on a log scale
     "paper": Rates(full=5e-7, lora=5e-6),  # the papers', for 60,000 pairs
