@@ -60,7 +60,7 @@ def start_checkpoint(request: StartRequest) -> StartCheckpoint:
             f"got --start {name}, a '{model_type}' model, expected a {family.name} checkpoint for the model "
             f"'{request.model}'; name it as the model itself: --models {name}"
         )
-    weights = require_usable(found, request.trust_remote_code)
+    weights = require_usable(found, request.trust_remote_code, request.chat_template)
     known = family_of(model_type)
     checkpoint = StartCheckpoint(
         folder=folder,
@@ -84,7 +84,7 @@ def start_checkpoint(request: StartRequest) -> StartCheckpoint:
     return checkpoint
 
 
-def require_usable(found: Found, trust_remote_code: bool = False) -> Weights:
+def require_usable(found: Found, trust_remote_code: bool = False, chat_template: str = "") -> Weights:
     """Return the weights of a checkpoint, or raise `HarnessError`, one line, where it cannot be trained and scored.
 
     It must be a causal language model, whole, its weights finite, with a tokenizer whose ids the embedding has.
@@ -92,7 +92,7 @@ def require_usable(found: Found, trust_remote_code: bool = False) -> Weights:
     require_causal(found.folder, found.id, trust_remote_code)
     weights = read_weights(found.folder, trust_remote_code)
     require_whole(weights, found.id)
-    tokenizer = load_tokenizer(found.folder, trust_remote_code)
+    tokenizer = load_tokenizer(found.folder, trust_remote_code, chat_template)
     require_room_for_ids(weights, max(tokenizer.get_vocab().values()), found.id)
     check_finite(found.folder, found.id)
     return weights

@@ -138,16 +138,19 @@ def _of_hub(name: str) -> ModelShape | None:
     """Return the sizes of a model in the cache of the hub, or of one that the hub tells of."""
     from huggingface_hub import HfApi, hf_hub_download, try_to_load_from_cache
 
+    name, _, revision = name.partition("@")
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", name):
         return None
-    config = try_to_load_from_cache(name, "config.json")
+    config = try_to_load_from_cache(name, "config.json", revision=revision or None)
     if isinstance(config, str) and (parameters := count_parameters(Path(config).parent)):
         return _of_config(Path(config), parameters)
     if why_no_answer(name, HUB_WAIT):
         return None
     try:
-        parameters = sum(HfApi().get_safetensors_metadata(name).parameter_count.values())  # reads headers alone
-        file = Path(hf_hub_download(name, "config.json", etag_timeout=HUB_WAIT))
+        parameters = sum(
+            HfApi().get_safetensors_metadata(name, revision=revision or None).parameter_count.values()
+        )  # reads headers alone
+        file = Path(hf_hub_download(name, "config.json", revision=revision or None, etag_timeout=HUB_WAIT))
     except Exception:  # gated, gone or cut off, each with its own type: told when the model is fetched
         return None
     return _of_config(file, parameters)

@@ -197,7 +197,7 @@ def test_the_plan_says_what_a_folder_is_and_which_settings_it_gets(harness: Any,
     planned = harness(*asked, str(folder), HARNESS_CACHE=str(tmp_path / "cache"))
     assert planned.returncode == 0, planned.stderr
     for said in (
-        f"Models    {folder} (a local folder, 31.3M parameters: trained as it is)",
+        f": {folder} (a local folder, 31.3M parameters: trained as it is)",
         "settings of the preset small, which is for models of up to 500M parameters; --preset names another",
         "Budget    pairs=256 per cell, 16 pairs per step, learning rate 2e-05 for every loss, full fine-tuning",
         "Lengths   up to 384 tokens of prompt and response, 192 of the prompt",
@@ -217,7 +217,7 @@ def test_models_made_here_and_brought_ones_have_one_preset_only_where_it_is_name
     assert f"--models got qwen, made here by default, beside {folder}, which are not" in refused.stderr
     both = harness(*asked, "--preset", "nano")
     assert "Models    qwen (nano preset" in both.stdout
-    assert f"          {folder} (a local folder, 31.3M" in both.stdout
+    assert f": {folder} (a local folder, 31.3M" in both.stdout
     assert "settings of the preset nano, as asked, whatever the size" in both.stdout
     assert "learning rate 0.001 for every loss" in both.stdout
 

@@ -53,7 +53,7 @@ TOLD: list[tuple[events.RunEvent, str]] = [
 def printed(quiet: bool) -> list[str]:
     """Return what is printed of each event, without the time left."""
     text = io.StringIO()
-    run = SimpleNamespace(seeds=(0,), models=("qwen",))
+    run = SimpleNamespace(seeds=(0,), models=("qwen",), called=str)
     campaign: Any = SimpleNamespace(cells=CELLS, run=run)
     progress = RunProgress(campaign, Unfinished(run=tuple(CELLS)), Console(file=text, width=200), quiet)
     lines = []
@@ -76,7 +76,7 @@ def test_a_quiet_run_prints_failures_alone() -> None:
 def test_a_cell_that_takes_long_says_now_and_then_where_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("harness.execute.time_left.EVERY", 0.05)
     text = io.StringIO()
-    campaign: Any = SimpleNamespace(cells=CELLS, run=SimpleNamespace(seeds=(0,), models=("qwen",)))
+    campaign: Any = SimpleNamespace(cells=CELLS, run=SimpleNamespace(seeds=(0,), models=("qwen",), called=str))
     with RunProgress(campaign, Unfinished(run=tuple(CELLS)), Console(file=text, width=200), False) as progress:
         progress("qwen", events.TrainingBegins(key=FIRST))
         until(lambda: "[qwen] training simpo, for 0 s so far" in text.getvalue(), "a word before the first step")
@@ -98,7 +98,7 @@ def test_a_cell_that_takes_long_says_now_and_then_where_it_is(monkeypatch: pytes
 def test_a_loss_that_fails_in_every_cell_is_told_once_with_the_number_of_its_cells() -> None:
     text, models = io.StringIO(), ("qwen", "gemma", "mistral")
     grid = cells(models, select("simpo,dpo", list(losses(MANAGER)), resolver(MANAGER)), range(6))
-    campaign: Any = SimpleNamespace(cells=grid, run=SimpleNamespace(seeds=tuple(range(6)), models=models))
+    campaign: Any = SimpleNamespace(cells=grid, run=SimpleNamespace(seeds=tuple(range(6)), models=models, called=str))
     with RunProgress(campaign, Unfinished(run=tuple(grid)), Console(file=text, width=200), True) as progress:
         for cell in grid:
             if cell.system.label == "dpo":
@@ -143,7 +143,7 @@ names = sys.argv[1:]
 loss = SimpleNamespace(name="dpo")
 systems = [SimpleNamespace(label=f"dpo(path={name})", loss=loss) for name in names]
 cells = [SimpleNamespace(key=name, model=name, seed=0, system=system) for name, system in zip(names, systems)]
-campaign = SimpleNamespace(cells=cells, run=SimpleNamespace(seeds=(0,), models=names))
+campaign = SimpleNamespace(cells=cells, run=SimpleNamespace(seeds=(0,), models=names, called=str))
 with RunProgress(campaign, Unfinished(run=tuple(cells)), Console(), False) as progress:
     for name in names:
         for event in (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -297,6 +298,7 @@ def test_a_run_of_a_folder_by_its_absolute_path_on_a_terminal_names_it_whole(
     assert code == 0, written
     shown = without_control_sequences(written)
     for said in ("1cellstocompute", "trainingdpo", "trained1/1dpo", "scored1/1dpo"):
-        assert f"[{folder}]{said}" in shown
+        assert re.search(rf"\[qwen2@[0-9a-f]{{8}}\]{said}", shown)
+    assert str(folder) in shown  # where it lies
     record = records(tmp_path / "run")["dpo"]
-    assert (record["model"]["name"], record["model"]["preset"]) == (str(folder), "custom")
+    assert (record["model"]["id"], record["model"]["preset"]) == (str(folder), "custom")

@@ -72,8 +72,10 @@ def prepared(cache: Path, control: str = "none") -> Prepared:
     )  # fmt: skip
     settings = SimpleNamespace(dtype="float32", max_length=9, micro_pairs=2, batch_pairs=4)
     run = SimpleNamespace(settings=settings, control=control, data_seed=0, plain_path=False)
-    start: Any = SimpleNamespace(fingerprint="start", parameters=10)
+    start: Any = SimpleNamespace(fingerprint="start", parameters=10, folder=cache)
     job: Any = SimpleNamespace(run=run, cache=cache)
+    cache.mkdir(parents=True, exist_ok=True)
+    (cache / "config.json").write_text("{}", encoding="utf-8")
     unscored: Any = None
     return Prepared(job=job, start=start, pairs=pairs, tokens=TokenisedPairs(pairs=tuple(tokens)), held_out=unscored)
 
