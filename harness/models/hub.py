@@ -34,7 +34,7 @@ class Found:
     """What a LoRA adapter was merged onto, with its commit where it has one; empty: no adapter."""
 
 
-def why_no_answer(name: str, seconds: float) -> str:
+def why_no_answer(name: str, seconds: float, revision: str | None = None) -> str:
     """Return why the hub does not say within `seconds` that it has the model; empty where it does.
 
     Asked in a thread of its own: looking up a name on a network that is down obeys no time limit.
@@ -45,7 +45,7 @@ def why_no_answer(name: str, seconds: float) -> str:
 
     def ask() -> None:
         try:
-            HfApi().model_info(name, timeout=seconds)
+            HfApi().model_info(name, revision=revision, timeout=seconds)
             said[0] = ""
         except Exception as error:  # a network fails in many ways, each with its own type
             said[0] = str(error).splitlines()[0] if str(error) else type(error).__name__

@@ -144,12 +144,11 @@ def _of_hub(name: str) -> ModelShape | None:
     config = try_to_load_from_cache(name, "config.json", revision=revision or None)
     if isinstance(config, str) and (parameters := count_parameters(Path(config).parent)):
         return _of_config(Path(config), parameters)
-    if why_no_answer(name, HUB_WAIT):
+    if why_no_answer(name, HUB_WAIT, revision or None):
         return None
     try:
-        parameters = sum(
-            HfApi().get_safetensors_metadata(name, revision=revision or None).parameter_count.values()
-        )  # reads headers alone
+        headers = HfApi().get_safetensors_metadata(name, revision=revision or None)
+        parameters = sum(headers.parameter_count.values())
         file = Path(hf_hub_download(name, "config.json", revision=revision or None, etag_timeout=HUB_WAIT))
     except Exception:  # gated, gone or cut off, each with its own type: told when the model is fetched
         return None

@@ -99,14 +99,16 @@ def test_the_named_checkpoints_are_as_large_as_their_model_cards_say() -> None:
 def test_a_model_on_the_hub_is_as_large_as_the_hub_tells(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     told = SimpleNamespace(parameter_count={"BF16": 6000, "F32": 1000})
     folder = checkpoint(tmp_path / "m", {"n_positions": 64})
-    monkeypatch.setattr("harness.models.size.why_no_answer", lambda name, seconds: "")
-    monkeypatch.setattr("huggingface_hub.HfApi.get_safetensors_metadata", lambda self, name: told)
-    monkeypatch.setattr("huggingface_hub.hf_hub_download", lambda name, file, etag_timeout: str(folder / file))
+    monkeypatch.setattr("harness.models.size.why_no_answer", lambda name, seconds, revision: "")
+    monkeypatch.setattr("huggingface_hub.HfApi.get_safetensors_metadata", lambda self, name, revision: told)
+    monkeypatch.setattr(
+        "huggingface_hub.hf_hub_download", lambda name, file, revision, etag_timeout: str(folder / file)
+    )
     shape = shape_of("org/told")
     assert shape is not None
     assert (shape.parameters, shape.window) == (7000, 64)
 
 
 def test_a_model_on_a_hub_that_does_not_answer_has_no_size_yet(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("harness.models.size.why_no_answer", lambda name, seconds: "offline")
+    monkeypatch.setattr("harness.models.size.why_no_answer", lambda name, seconds, revision: "offline")
     assert shape_of("org/unknown-7b") is None
