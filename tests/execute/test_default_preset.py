@@ -59,7 +59,7 @@ def test_both_kinds_of_models_need_a_preset(models: tuple[str, ...]) -> None:
 
 
 def test_a_model_of_unknown_size_needs_a_preset(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("harness.models.size.why_no_answer", lambda name, seconds: "offline")
+    monkeypatch.setattr("harness.models.size.why_no_answer", lambda name, seconds, revision: "offline")
     with pytest.raises(HarnessError, match=r"got model 'org/big-7b'.*tiny \(up to 10M\).* paper \(larger\)"):
         run_values(None, {"models": ("org/big-7b",)})
     assert run_values(None, {"models": ("org/big-7b",), "preset": "paper"}).preset == "paper"
