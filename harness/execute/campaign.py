@@ -150,7 +150,8 @@ def carry_out(campaign: Campaign, report: Report) -> list[str]:
 def manifest(campaign: Campaign) -> Manifest:
     """Return versions, hardware, fingerprints, environment switches, and every cell ever asked of this folder."""
     run, data, earlier = campaign.run, campaign.dataset, known_manifest(campaign.folder)
-    local = earlier.local_models | run.local_models
+    paths = (*run.models, *([run.start] if run.start else []))
+    local = earlier.local_models | {path: name for path in paths if (name := run.called(path)) != path}
     asked = {(cell.system.label, cell.model, cell.seed) for cell in campaign.cells}
     made = made_here().model_copy(
         update={

@@ -50,8 +50,7 @@ def from_adapter(
 
     Raises `HarnessError` where the base is not to be had, peft is missing, or the adapter cannot be merged.
     """
-    settings = _adapter_settings(found.folder, found.id)
-    named, revision = str(settings["base_model_name_or_path"]), settings.get("revision") or ""
+    named, revision = _base_of(found.folder, found.id)
     try:
         base = find_base(f"{named}@{revision}" if revision and not Path(named).exists() else named)
     except HarnessError as error:
@@ -75,13 +74,16 @@ def from_adapter(
     return replace(found, folder=made.folder, base=of, quantised=base.quantised)
 
 
-def _adapter_settings(folder: Path, name: str) -> dict[str, Any]:
-    """Return an adapter's settings. Raises `HarnessError` where it is no LoRA adapter of a causal language model."""
+def _base_of(folder: Path, name: str) -> tuple[str, str]:
+    """Return the base that an adapter names, and its revision, often empty.
+
+    Raises `HarnessError` where it is no LoRA adapter of a causal language model.
+    """
     try:
-        settings: dict[str, Any] = json.loads((folder / ADAPTER).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        settings = json.loads((folder / ADAPTER).read_text(encoding="utf-8"))
+        kind, task, base = (settings.get(key) for key in ("peft_type", "task_type", "base_model_name_or_path"))
+    except (OSError, ValueError, AttributeError) as error:
         raise HarnessError(f"{folder / ADAPTER} cannot be read ({error}), expected JSON; write it anew") from None
-    kind, task, base = (settings.get(key) for key in ("peft_type", "task_type", "base_model_name_or_path"))
     if kind != "LORA" or task not in (None, "CAUSAL_LM"):
         raise HarnessError(
             f"model '{name}': got an adapter of type {kind} for the task {task}, expected LORA for CAUSAL_LM; merge it "
@@ -92,7 +94,7 @@ def _adapter_settings(folder: Path, name: str) -> dict[str, Any]:
             f"model '{name}': got an adapter that does not name its base, expected base_model_name_or_path in "
             f"{folder / ADAPTER}; write it there"
         )
-    return settings
+    return str(base), str(settings.get("revision") or "")
 
 
 def _merged(base: Path, adapter: Path, trust_remote_code: bool) -> Any:
@@ -126,7 +128,7 @@ def _write(model: Any, folder: Path, code: Path, tokenizer: Path) -> None:
 
 
 def _account(folder: Path, found: Found, trust_remote_code: bool) -> StartCheckpoint:
-    model_type = str(read_config(folder)["model_type"])
+    model_type = read_config(folder).model_type
     family = family_of(model_type)
     return StartCheckpoint(
         folder=folder,

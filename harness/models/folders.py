@@ -6,8 +6,9 @@ import hashlib
 import json
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from harness.api import HarnessError
 
@@ -78,33 +79,53 @@ def _lacking(folder: Path, config: bool) -> str:
     )
 
 
-def read_config(folder: Path) -> dict[str, Any]:
-    """Return config.json. Raises `HarnessError` where it cannot be read."""
+@dataclass(frozen=True, kw_only=True)
+class ModelConfig:
+    """What config.json says of the kind of a model."""
+
+    model_type: str
+    """Empty where it says none."""
+    architectures: tuple[str, ...]
+    encoder_decoder: bool
+    quantised: str
+    """How its weights are quantised, as `gptq`; empty: they are plain."""
+    own_code: bool
+    """Whether it brings code of its own."""
+
+
+def read_config(folder: Path) -> ModelConfig:
+    """Return what config.json says. Raises `HarnessError` where it cannot be read."""
     file = folder / "config.json"
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise HarnessError(f"{file} cannot be read ({error}), expected JSON; fetch or write it anew") from None
-    if not isinstance(content, dict):
-        raise HarnessError(f"{file}: got a {type(content).__name__}, expected an object; fetch or write it anew")
-    return content
-
-
-def require_causal_config(config: dict[str, Any], name: str) -> None:
-    """Raise `HarnessError` where a config is of another kind of model than causal language models, or quantised."""
-    classes, kind = config.get("architectures") or [], config.get("model_type", "no model_type")
-    others = [each for each in classes if not re.search(r"ForCausalLM$|LMHeadModel$", each)]
-    if config.get("is_encoder_decoder") or (classes and len(others) == len(classes)):
-        also = "an encoder-decoder, " if config.get("is_encoder_decoder") else ""
-        raise HarnessError(
-            f"got model '{name}' ({also}{', '.join(classes) or kind}), expected a causal language model, whose "
-            "architecture ends in ForCausalLM; name one"
+        quantised = content.get("quantization_config") or {}
+        return ModelConfig(
+            model_type=str(content.get("model_type") or ""),
+            architectures=tuple(content.get("architectures") or ()),
+            encoder_decoder=bool(content.get("is_encoder_decoder")),
+            quantised=str(quantised.get("quant_method", "unknown")) if quantised else "",
+            own_code="auto_map" in content,
         )
-    if quantised := config.get("quantization_config"):
-        how = quantised.get("quant_method", "unknown") if isinstance(quantised, dict) else quantised
+    except (OSError, ValueError, AttributeError, TypeError) as error:
         raise HarnessError(
-            f"got model '{name}', whose weights are quantised ({how}), expected plain ones, which can be trained; name "
-            "the checkpoint that it was quantised from"
+            f"{file} cannot be read ({error}), expected the JSON of save_pretrained; fetch or write it anew"
+        ) from None
+
+
+def require_causal_config(config: ModelConfig, name: str) -> None:
+    """Raise `HarnessError` where a config is of another kind of model than causal language models, or quantised."""
+    causal = [each for each in config.architectures if re.search(r"ForCausalLM$|LMHeadModel$", each)]
+    if config.encoder_decoder or (config.architectures and not causal):
+        also = "an encoder-decoder, " if config.encoder_decoder else ""
+        kind = ", ".join(config.architectures) or config.model_type or "no model_type"
+        raise HarnessError(
+            f"got model '{name}' ({also}{kind}), expected a causal language model, whose architecture ends in "
+            "ForCausalLM; name one"
+        )
+    if config.quantised:
+        raise HarnessError(
+            f"got model '{name}', whose weights are quantised ({config.quantised}), expected plain ones, which can be "
+            "trained; name the checkpoint that it was quantised from"
         )
 
 
@@ -119,7 +140,7 @@ def content_name(path: Path) -> str:
     weights = [*weight_files(path), *path.glob(PICKLED)] if kind != "adapter" else []
     adapter = [path / name for name in (ADAPTER, *ADAPTER_WEIGHTS)] if kind == "adapter" else []
     beside = [file for pattern in (*DECIDES, "*.jinja", "*.py") for file in path.glob(pattern)]
-    architecture = "adapter" if kind == "adapter" else str(read_config(path).get("model_type") or "model")
+    architecture = "adapter" if kind == "adapter" else read_config(path).model_type or "model"
     content = content_of([file for file in (*weights, *adapter, *beside) if file.is_file()])
     return f"{re.sub(r'[^A-Za-z0-9.-]', '-', architecture)}@{content[:8]}"
 

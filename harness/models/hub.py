@@ -126,18 +126,17 @@ def require_causal(folder: Path, name: str, trust_remote_code: bool) -> str:
     from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
     config = read_config(folder)
-    model_type = str(config.get("model_type", ""))
-    if "auto_map" in config and model_type not in CONFIG_MAPPING:
+    if config.own_code and config.model_type not in CONFIG_MAPPING:
         if not trust_remote_code:
             raise needs_code(name)
-        return model_type
+        return config.model_type
     require_causal_config(config, name)
-    if model_type not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
+    if config.model_type not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
         raise HarnessError(
-            f"got model '{name}' ({', '.join(config.get('architectures') or []) or model_type or 'no model_type'}), "
+            f"got model '{name}' ({', '.join(config.architectures) or config.model_type or 'no model_type'}), "
             f"expected a causal language model that transformers knows: {named()}, or a hub id or a local folder of one"
         )
-    return model_type
+    return config.model_type
 
 
 def needs_code(name: str) -> HarnessError:

@@ -9,13 +9,10 @@ from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from harness.api import HarnessError
 from harness.torchvision_guard import hide_broken_torchvision
-
-if TYPE_CHECKING:
-    from transformers import PretrainedConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,8 +71,10 @@ def read_weights(folder: Path, trust_remote_code: bool = False) -> Weights:
             f"the checkpoint in {folder}, a {type(model).__name__}, has no output head that transformers finds, "
             "expected one; name another model"
         )
+    given = json.loads(model.config.to_json_string(use_diff=False))
     return Weights(
-        config=_options(model.config),
+        # `n_head` of GPT-2 also under its common name
+        config=given | {common: given[own] for common, own in model.config.attribute_map.items() if own in given},
         shapes={name: tuple(tensor.shape) for name, tensor in model.state_dict().items()},
         parameters=model.num_parameters(),
         prefix=f"{model.base_model_prefix}.",
@@ -85,12 +84,6 @@ def read_weights(folder: Path, trust_remote_code: bool = False) -> Weights:
         unknown=tuple(sorted(told["unexpected_keys"])),
         misshapen=tuple(sorted(str(each[0]) for each in told["mismatched_keys"])),
     )
-
-
-def _options(config: PretrainedConfig) -> dict[str, Any]:
-    """Return every option of a config, also under its common name where the model has another: `n_head` of GPT-2."""
-    given: dict[str, Any] = json.loads(config.to_json_string(use_diff=False))
-    return given | {common: given[own] for common, own in config.attribute_map.items() if own in given}
 
 
 def require_whole(weights: Weights, name: str) -> None:

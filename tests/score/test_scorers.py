@@ -12,10 +12,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+import real_layouts
 
 from harness.api import HarnessError, ScoreRequest, ScorerOptions
 from harness.logps import output_head
 from harness.score import transformers as scorer
+from harness.score.checkpoint import read_checkpoint
 
 FAMILIES = ("qwen", "gemma", "mistral")
 Make = Callable[..., Path]
@@ -203,6 +205,18 @@ def test_a_sharded_checkpoint_is_read_whole(
     live = opened(first)
     live.load(tmp_path)
     assert_same_nats(live.score(requests), opened(second).score(requests))
+
+
+@pytest.mark.parametrize("layout", real_layouts.LAYOUTS)
+def test_a_checkpoints_tensors_are_the_weights_of_the_live_model_by_its_names(layout: str, tmp_path: Path) -> None:
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    folder = real_layouts.make(layout, tmp_path / "model")
+    live = AutoModelForCausalLM.from_pretrained(folder).state_dict()
+    tensors = dict(read_checkpoint(folder).tensors())
+    assert tensors.keys() == live.keys()  # the tied head too, old buffers not
+    assert all(torch.equal(tensors[name], live[name]) for name in live)
 
 
 def test_a_folder_without_a_checkpoint_is_refused(tmp_path: Path) -> None:
