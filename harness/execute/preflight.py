@@ -8,7 +8,16 @@ from pathlib import Path
 
 from harness.api import Dataset, HarnessError
 from harness.models.families import FAMILIES, named
-from harness.models.folders import content_name, is_gguf, kind_of, local, read_config, require_causal_config
+from harness.models.folders import (
+    ADAPTER,
+    base_of,
+    content_name,
+    is_gguf,
+    kind_of,
+    local,
+    read_config,
+    require_causal_config,
+)
 from harness.models.hub import HUB_ID
 from harness.planning.presets import NAMED, SMOLLM2
 from harness.planning.run_file import Run
@@ -45,7 +54,14 @@ def check_model(model: str, option: str = "--models") -> None:
         from harness.models.gguf import require_reader
 
         require_reader(model)
-    elif kind != "adapter":
+    elif kind == "adapter":
+        base, _ = base_of(path, model)
+        if local(base) is None and not HUB_ID.fullmatch(base):
+            raise HarnessError(
+                f"model '{model}' is a LoRA adapter of '{base}', which it is merged onto and which is not here; bring "
+                f"it there, or correct base_model_name_or_path in {path / ADAPTER}"
+            )
+    else:
         require_causal_config(read_config(path), model)
 
 

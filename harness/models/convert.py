@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import warnings
 from collections.abc import Callable, Iterator
@@ -13,7 +12,7 @@ from typing import Any
 
 from harness.api import HarnessError
 from harness.models.families import family_of
-from harness.models.folders import ADAPTER, ADAPTER_WEIGHTS, DECIDES, PICKLED, content_of, read_config
+from harness.models.folders import ADAPTER, ADAPTER_WEIGHTS, DECIDES, PICKLED, base_of, content_of, read_config
 from harness.models.hub import Found
 from harness.models.start import StartCheckpoint, cached, content_key, fingerprint
 from harness.models.weights import quiet, read_weights
@@ -50,7 +49,7 @@ def from_adapter(
 
     Raises `HarnessError` where the base is not to be had, peft is missing, or the adapter cannot be merged.
     """
-    named, revision = _base_of(found.folder, found.id)
+    named, revision = base_of(found.folder, found.id)
     try:
         base = find_base(f"{named}@{revision}" if revision and not Path(named).exists() else named)
     except HarnessError as error:
@@ -72,29 +71,6 @@ def from_adapter(
     made = cached(cache, key, found.id, build, progress, how=f"merged onto {named}, its weights as fp32")
     of = f"{base.id}@{base.revision}" if base.revision else base.id
     return replace(found, folder=made.folder, base=of, quantised=base.quantised)
-
-
-def _base_of(folder: Path, name: str) -> tuple[str, str]:
-    """Return the base that an adapter names, and its revision, often empty.
-
-    Raises `HarnessError` where it is no LoRA adapter of a causal language model.
-    """
-    try:
-        settings = json.loads((folder / ADAPTER).read_text(encoding="utf-8"))
-        kind, task, base = (settings.get(key) for key in ("peft_type", "task_type", "base_model_name_or_path"))
-    except (OSError, ValueError, AttributeError) as error:
-        raise HarnessError(f"{folder / ADAPTER} cannot be read ({error}), expected JSON; write it anew") from None
-    if kind != "LORA" or task not in (None, "CAUSAL_LM"):
-        raise HarnessError(
-            f"model '{name}': got an adapter of type {kind} for the task {task}, expected LORA for CAUSAL_LM; merge it "
-            "yourself and save the whole model"
-        )
-    if not base:
-        raise HarnessError(
-            f"model '{name}': got an adapter that does not name its base, expected base_model_name_or_path in "
-            f"{folder / ADAPTER}; write it there"
-        )
-    return str(base), str(settings.get("revision") or "")
 
 
 def _merged(base: Path, adapter: Path, trust_remote_code: bool) -> Any:

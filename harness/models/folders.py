@@ -129,6 +129,29 @@ def require_causal_config(config: ModelConfig, name: str) -> None:
         )
 
 
+def base_of(folder: Path, name: str) -> tuple[str, str]:
+    """Return the base that an adapter names, and its revision, often empty.
+
+    Raises `HarnessError` where it is no LoRA adapter of a causal language model.
+    """
+    try:
+        settings = json.loads((folder / ADAPTER).read_text(encoding="utf-8"))
+        kind, task, base = (settings.get(key) for key in ("peft_type", "task_type", "base_model_name_or_path"))
+    except (OSError, ValueError, AttributeError) as error:
+        raise HarnessError(f"{folder / ADAPTER} cannot be read ({error}), expected JSON; write it anew") from None
+    if kind != "LORA" or task not in (None, "CAUSAL_LM"):
+        raise HarnessError(
+            f"model '{name}': got an adapter of type {kind} for the task {task}, expected LORA for CAUSAL_LM; merge it "
+            "yourself and save the whole model"
+        )
+    if not base:
+        raise HarnessError(
+            f"model '{name}': got an adapter that does not name its base, expected base_model_name_or_path in "
+            f"{folder / ADAPTER}; write it there"
+        )
+    return str(base), str(settings.get("revision") or "")
+
+
 def content_name(path: Path) -> str:
     """Return what a local model is called: its architecture and 8 hex digits over its content, wherever it lies.
 

@@ -28,5 +28,5 @@ def why_not(scorer: ScorerSource, checkpoint: Path, options: ScorerOptions) -> s
         finally:
             live.close()
     except HarnessError as error:
-        return str(error)
+        return str(error).removesuffix("; or choose --scorer transformers")
     return None

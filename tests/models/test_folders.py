@@ -105,6 +105,14 @@ def test_an_adapter_that_cannot_be_merged_is_one_line(
     assert "\n" not in str(error.value)
 
 
+def test_an_adapter_whose_base_is_gone_is_refused_before_a_run_starts(mine: Path, tmp_path: Path) -> None:
+    folder = model_folders.adapter(mine, tmp_path / "lora")
+    check_model(str(folder))
+    shutil.rmtree(mine)
+    with pytest.raises(HarnessError, match=r"a LoRA adapter of '.*/mine', which .* is not here; bring it"):
+        check_model(str(folder))
+
+
 def test_pickled_weights_are_read_as_weights_alone_and_kept_as_safetensors(mine: Path, tmp_path: Path) -> None:
     expected = logits(mine)
     found = start(model_folders.pickled(mine), tmp_path / "cache")
