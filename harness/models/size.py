@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
-import re
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from harness.api import HarnessError
-from harness.models.folders import is_gguf
-from harness.models.hub import count_parameters, why_no_answer
+from harness.models.folders import ADAPTER, base_of, is_gguf, local
+from harness.models.hub import HUB_ID, count_parameters, why_no_answer
 from harness.models.window import NAMES as WINDOW
 from harness.planning.model_shape import INNER, ModelShape
 from harness.planning.presets import SMOLLM2
@@ -63,10 +62,9 @@ def shape_of(name: str) -> ModelShape | None:
 
 
 def _of_folder(folder: Path) -> ModelShape | None:
-    adapter = folder / "adapter_config.json"
-    if adapter.is_file():  # its weights are those of the adapter alone
-        base = json.loads(adapter.read_text(encoding="utf-8")).get("base_model_name_or_path")
-        return shape_of(base) if base else None
+    if (folder / ADAPTER).is_file():  # its weights are those of the adapter alone
+        base, revision = base_of(folder, str(folder))
+        return shape_of(f"{base}@{revision}" if revision and local(base) is None else base)
     config = folder / "config.json"
     if not config.is_file():
         return None
@@ -138,18 +136,19 @@ def _of_hub(name: str) -> ModelShape | None:
     """Return the sizes of a model in the cache of the hub, or of one that the hub tells of."""
     from huggingface_hub import HfApi, hf_hub_download, try_to_load_from_cache
 
-    name, _, revision = name.partition("@")
-    if not re.fullmatch(r"[\w.-]+/[\w.-]+", name):
+    asked = HUB_ID.fullmatch(name)
+    if asked is None:
         return None
-    config = try_to_load_from_cache(name, "config.json", revision=revision or None)
+    name, revision = asked["repo"], asked["revision"]
+    config = try_to_load_from_cache(name, "config.json", revision=revision)
     if isinstance(config, str) and (parameters := count_parameters(Path(config).parent)):
         return _of_config(Path(config), parameters)
-    if why_no_answer(name, HUB_WAIT, revision or None):
+    if why_no_answer(name, HUB_WAIT, revision):
         return None
     try:
-        headers = HfApi().get_safetensors_metadata(name, revision=revision or None)
+        headers = HfApi().get_safetensors_metadata(name, revision=revision)
         parameters = sum(headers.parameter_count.values())
-        file = Path(hf_hub_download(name, "config.json", revision=revision or None, etag_timeout=HUB_WAIT))
+        file = Path(hf_hub_download(name, "config.json", revision=revision, etag_timeout=HUB_WAIT))
     except Exception:  # gated, gone or cut off, each with its own type: told when the model is fetched
         return None
     return _of_config(file, parameters)

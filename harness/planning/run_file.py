@@ -185,11 +185,6 @@ class Run(BaseModel):
         """Return the run with the names that board keys have for the data, template and models of `other`."""
         return self.on(data=other._data, test=other._test, chat_template=other._template, names=other._names)
 
-    @property
-    def local_models(self) -> dict[str, str]:
-        """What local models are called, by their paths."""
-        return dict(self._names)
-
     def called(self, model: str) -> str:
         """Return what boards call a model: a local one by its content, any other as it was asked for."""
         return self._names.get(model, model)

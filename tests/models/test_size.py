@@ -68,8 +68,16 @@ def test_an_adapter_is_as_large_as_the_model_that_it_is_for(tmp_path: Path) -> N
     base = checkpoint(tmp_path / "base", {"n_positions": 64}, (30_000, 1000))
     adapter = tmp_path / "adapter"
     adapter.mkdir()
-    (adapter / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": str(base)}))
+    (adapter / "adapter_config.json").write_text(
+        json.dumps({"peft_type": "LORA", "base_model_name_or_path": str(base)})
+    )
     assert shape_of(str(adapter)) == shape_of(str(base))
+
+
+def test_an_adapter_whose_settings_are_no_json_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "adapter_config.json").write_text("{not json")
+    with pytest.raises(HarnessError, match="adapter_config.json cannot be read"):
+        shape_of(str(tmp_path))
 
 
 def test_weights_that_cannot_be_read_are_named(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,9 +11,20 @@ import numpy as np
 import pytest
 
 from harness.api import ScoreRequest
+from harness.score.vllm import why_not
 from harness.torchvision_guard import hide_broken_torchvision
 
 VOCABULARY = 300
+
+
+@pytest.fixture(scope="session")
+def _vllm() -> None:
+    """Skip where vLLM cannot run, and fail there where HARNESS_REQUIRE_VLLM asks for it."""
+    reason = why_not()
+    if reason is not None:
+        if os.environ.get("HARNESS_REQUIRE_VLLM") == "1":
+            pytest.fail(reason)
+        pytest.skip(reason)
 
 
 def _config(family: str, **changes: Any) -> Any:

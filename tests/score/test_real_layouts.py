@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -32,20 +31,12 @@ from harness.score import vllm as scorer
 
 pytestmark = [
     pytest.mark.vllm,
+    pytest.mark.usefixtures("_vllm"),
     # vLLM's model modules define a torch.jit.ScriptModule when they are imported
     pytest.mark.filterwarnings("ignore:`torch.jit.script_method` is deprecated:DeprecationWarning"),
 ]
 CITIES = ("Paris", "Rome", "Oslo", "Lima", "Cairo", "Delhi", "Quito", "Seoul")
 LAYOUTS = [*real_layouts.LAYOUTS, "adapter", "gguf", "pickled"]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _vllm() -> None:
-    reason = scorer.why_not()
-    if reason is not None:
-        if os.environ.get("HARNESS_REQUIRE_VLLM") == "1":
-            pytest.fail(reason)
-        pytest.skip(reason)
 
 
 def pair(city: str) -> Pair:

@@ -18,21 +18,13 @@ from harness.score import vllm as scorer
 
 pytestmark = [
     pytest.mark.vllm,
+    pytest.mark.usefixtures("_vllm"),
     # vLLM's model modules define a torch.jit.ScriptModule when they are imported
     pytest.mark.filterwarnings("ignore:`torch.jit.script_method` is deprecated:DeprecationWarning"),
 ]
 Make = Callable[..., Path]
 Plain = Callable[..., np.ndarray]
 Same = Callable[[np.ndarray, np.ndarray], None]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _vllm() -> None:
-    reason = scorer.why_not()
-    if reason is not None:
-        if os.environ.get("HARNESS_REQUIRE_VLLM") == "1":
-            pytest.fail(reason)
-        pytest.skip(reason)
 
 
 @pytest.fixture(scope="module", params=["qwen", "gemma", "mistral"])
