@@ -76,7 +76,7 @@ def test_an_adapter_is_as_large_as_the_model_that_it_is_for(tmp_path: Path) -> N
 
 def test_an_adapter_whose_settings_are_no_json_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "adapter_config.json").write_text("{not json")
-    with pytest.raises(HarnessError, match="adapter_config.json cannot be read"):
+    with pytest.raises(HarnessError, match=r"adapter_config\.json cannot be read"):
         shape_of(str(tmp_path))
 
 
