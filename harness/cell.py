@@ -228,7 +228,8 @@ def score_cell(
     if not job.keep_checkpoints:
         shutil.rmtree(folder / WEIGHTS, ignore_errors=True)
     elif (folder / WEIGHTS).is_dir():
-        load_tokenizer(prepared.start.folder, job.run.trust_remote_code).save_pretrained(folder / WEIGHTS)
+        tokenizer = load_tokenizer(prepared.start.folder, job.run.trust_remote_code, job.chat_template)
+        tokenizer.save_pretrained(folder / WEIGHTS)
 
 
 def parity(prepared: Prepared, canary: OpenScorer | None, sums: np.ndarray) -> float | None:

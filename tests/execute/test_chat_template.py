@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import real_layouts
 from real_templates import CHATML
+from transformers import AutoTokenizer
 
 from harness.execute.resolve import resolve
 from harness.planning.run_file import make_run
@@ -74,8 +75,10 @@ def test_a_base_model_without_a_template_runs_with_the_one_that_is_given(harness
     assert "has no chat template" in without.stderr
     assert "--chat-template FILE" in without.stderr
     shutil.rmtree(tmp_path / "run")
-    done = harness(*command, "--chat-template", str(file))
+    done = harness(*command, "--chat-template", str(file), "--keep-checkpoints")
     assert done.returncode == 0, done.stdout + done.stderr
+    (kept,) = (tmp_path / "run").glob("cells/*/weights")
+    assert AutoTokenizer.from_pretrained(kept).chat_template == file.read_text()  # it was trained on texts of this one
     for record in of_losses(tmp_path / "run"):
         assert len(record["board"]["chat_template"]) == 16
         assert "template_day" not in record["dataset"]
