@@ -27,6 +27,7 @@ from harness.planning.elsewhere import Brought
 from harness.planning.events import ModelBegins, ModelFailed, NothingToCompute, Report, RunEvent
 from harness.planning.grid import Cell
 from harness.planning.job import Job, facts_of_test
+from harness.planning.processors import processors, threads_each
 from harness.planning.run_file import PROTOCOL, Run
 from harness.run_folder.facts import DataFacts
 from harness.run_folder.full_disk import told
@@ -90,7 +91,7 @@ def assemble(resolved: Resolved, scorer: ChosenScorer) -> Campaign:
             keep_checkpoints=resolved.keep_checkpoints,
             chat_template=resolved.chat_template,
             side_by_side=side_by_side,
-            threads=max(1, (os.cpu_count() or 1) // side_by_side),
+            threads=threads_each(side_by_side),
             brought=tuple(Brought(model=model) for model in run.also),
         )
         for model in run.models
@@ -184,7 +185,7 @@ def made_here() -> Manifest:
         versions={name: _version(name) for name in packages},
         python=platform.python_version(),
         platform=platform.platform(),
-        cpus=os.cpu_count(),
+        cpus=processors(),
         environment={name: value for name, value in sorted(os.environ.items()) if name.startswith(switches)},
     )
 

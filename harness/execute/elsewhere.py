@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from harness.manager import Manager, datasets, plugin_manager, resolver, scorers
 from harness.planning.elsewhere import Brought, ScoreRun, brought
 from harness.planning.events import Phase, RunEvent
 from harness.planning.job import Job
+from harness.planning.processors import threads_each
 from harness.planning.run_file import PROTOCOL, Run, make_run
 from harness.run_folder.manifest import Manifest, read_manifest, with_start_checkpoints, write_manifest
 from harness.run_folder.paths import ELSEWHERE_BOARDS, MANIFEST, cache_folder, check_run, has_records
@@ -196,7 +196,7 @@ def _job(scoring: Scoring, checkpoint: Brought) -> Job:
         cache=cache_folder(),
         keep_checkpoints=False,
         side_by_side=1,
-        threads=os.cpu_count() or 1,
+        threads=threads_each(),
         brought=(checkpoint,),
         chat_template=scoring.chat_template,
     )

@@ -11,6 +11,7 @@ from harness.execute import workers
 from harness.execute.time_left import clock
 from harness.planning.estimates import Estimate, Visits
 from harness.planning.model_shape import ModelShape, count_in_words
+from harness.planning.processors import processors
 from harness.planning.rates import Rate, measured_rate, read_rate
 from harness.planning.run_file import Run
 from harness.run_folder.paths import cache_folder
@@ -41,7 +42,7 @@ def time_in_words(run: Run, works: Sequence[Work], tokens: Visits) -> str:
         sizes = ", ".join(count_in_words(shape.parameters) for shape, rate in rates.items() if rate is None)
         return f"not known: no earlier run on this machine trained models of about {sizes} parameters so"
     known = [(work, rate) for work in works if (rate := rates[work.shape]) is not None]
-    at_once = min(workers.count(run), os.cpu_count() or 1)
+    at_once = min(workers.count(run), processors())
     beside = START_SECONDS + CELL_SECONDS * len(works) / at_once
     bounds = []
     for fastest in (True, False):
@@ -57,7 +58,7 @@ def time_in_words(run: Run, works: Sequence[Work], tokens: Visits) -> str:
 
 def _busy() -> str:
     """Return what is said where other work leaves less than half of the cores to a run."""
-    load, cores = os.getloadavg()[0], os.cpu_count() or 1
+    load, cores = os.getloadavg()[0], processors()
     return f"; longer while other work wants the {cores} cores too (load {load:.1f})" if load > cores / 2 else ""
 
 

@@ -19,6 +19,7 @@ from multiprocessing.context import ForkServerContext, SpawnContext
 from pathlib import Path
 
 from harness.planning.presets import trains_pretrained
+from harness.planning.processors import processors
 from harness.planning.run_file import Run
 
 GPU_FILES = ("nvidia*", "nvhost*", "nvgpu*", "dxg", "kfd")
@@ -38,7 +39,7 @@ def count(run: Run) -> int:
     is idle while the last ones finish.
     """
     small = not trains_pretrained(run.models, run.preset, run.start)  # all are made here
-    return min(len(run.models), 2 * (os.cpu_count() or 1)) if small and not _has_gpu() else 1
+    return min(len(run.models), 2 * processors()) if small and not _has_gpu() else 1
 
 
 def context(*, vllm: bool = False) -> ForkServerContext | SpawnContext:

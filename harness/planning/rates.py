@@ -15,6 +15,7 @@ from functools import cache
 from pathlib import Path
 
 from harness.api import HarnessError
+from harness.planning.processors import threads_each
 from harness.planning.run_file import Run
 from harness.run_folder.facts import Spend
 from harness.run_folder.store import write_atomically
@@ -67,7 +68,7 @@ def measured_rate(width: int, inner: int) -> Rate | None:
         reached = float(done.stdout)
     except (OSError, subprocess.SubprocessError, ValueError):
         return None
-    rate = REACHED * min(1.0, width / WIDE) * reached * (os.cpu_count() or 1)
+    rate = REACHED * min(1.0, width / WIDE) * reached * threads_each()
     return Rate(slowest=rate, fastest=rate, source="by matrix products timed just now", computed=True)
 
 
@@ -82,7 +83,7 @@ def read_rate(cache: Path, run: Run, parameters: int) -> Rate | None:
         return Rate(slowest=min(nearest[1]), fastest=max(nearest[1]), source=source)
     if _apart(NANO_PARAMETERS, parameters) > ALIKE:
         return None
-    assumed = ASSUMED_FLOPS * (os.cpu_count() or 1)
+    assumed = ASSUMED_FLOPS * threads_each()
     return Rate(
         slowest=assumed,
         fastest=assumed,

@@ -46,7 +46,7 @@ def test_the_settings_stand_in_the_run_and_do_not_depend_on_the_machine(
 ) -> None:
     model = folder_of(tmp_path / "t", 400_000_000)
     here = run_values(None, {"models": (model,)})
-    monkeypatch.setattr("os.cpu_count", lambda: 64)
+    monkeypatch.setattr("os.sched_getaffinity", lambda process: set(range(64)), raising=False)
     monkeypatch.setattr("harness.execute.workers.may_have_gpu", lambda: True)
     assert run_values(None, {"models": (model,)}).decisive() == here.decisive()
     assert here.decisive().preset == "small"

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
+from harness.planning.processors import threads_each
 from harness.planning.rates import ASSUMED_FLOPS, measured_rate, read_rate, remember_rate
 from harness.planning.run_file import make_run
 from harness.run_folder.facts import Spend
@@ -64,7 +64,7 @@ def test_without_a_rate_one_is_assumed_for_a_nano_model_and_said_so(text: str | 
         (tmp_path / "rates.json").write_text(text)
     rate = read_rate(tmp_path, NANO, MILLION)
     assert rate is not None
-    assert rate.slowest == rate.fastest == ASSUMED_FLOPS * (os.cpu_count() or 1)
+    assert rate.slowest == rate.fastest == ASSUMED_FLOPS * threads_each()
     assert "assuming 20 GFLOP/s per core" in rate.source
 
 
@@ -94,7 +94,7 @@ def test_a_measured_rate_is_a_share_of_that_of_products_on_all_cores(monkeypatch
     assert wide is not None
     assert narrow is not None
     assert widest is not None
-    assert wide.slowest == wide.fastest == widest.fastest == pytest.approx(0.9e11 * (os.cpu_count() or 1))
+    assert wide.slowest == wide.fastest == widest.fastest == pytest.approx(0.9e11 * threads_each())
     assert narrow.fastest == pytest.approx(wide.fastest / 2)
     assert asked == [["576", "2304"], ["128", "512"], ["2048", "8192"]]
 
@@ -107,4 +107,4 @@ def test_products_that_cannot_be_timed_give_no_rate(monkeypatch: pytest.MonkeyPa
 def test_products_are_timed_in_a_process_of_one_thread() -> None:
     rate = measured_rate.__wrapped__(512, 512)
     assert rate is not None
-    assert 1e8 < rate.fastest / (os.cpu_count() or 1) < 1e13  # FLOP/s of a core
+    assert 1e8 < rate.fastest / threads_each() < 1e13  # FLOP/s of a core
