@@ -1,13 +1,13 @@
-"""Write the over-all-models table of leaderboards/nano into the README, between its two markers.
+"""Write the tables of the committed boards into the pages that show them, each between its two markers.
 
-Run by `tox -e board`; by hand: python leaderboards/readme_table.py
+Run by `tox -e board`; by hand: python leaderboards/tables.py
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,18 +24,21 @@ from harness.leaderboard.formatting import (
 )
 
 HERE = Path(__file__).resolve().parent
-BOARD = HERE / "nano" / "leaderboard.json"
-README = HERE.parent / "README.md"
-BEGIN, END = "<!-- board: python leaderboards/readme_table.py -->", "<!-- /board -->"
+PAGES = (
+    HERE.parent / "README.md",
+    HERE / "README.md",
+    HERE.parent / "docs" / "real-board.md",
+)
+BEGIN, END = "<!-- board {name}: python leaderboards/tables.py -->", "<!-- /board -->"
 LEARNED, OWN, YARDSTICK = "pairwise_accuracy@learned", "pairwise_accuracy", "pairwise_accuracy@mean"
-NOT_IN_THE_README = ("Seconds ", "Data: ")
+NOT_IN_SHORT = ("Seconds ", "Data: ")
 """Disclaimers that begin so are about columns that the short table lacks, or about the data, and stand on the board."""
 
 
 def section(leaderboard: Mapping[str, Any]) -> str:
-    """Return the board over all models as Markdown: title, disclaimers, table, smallest difference."""
-    board = next(board for board in leaderboard["boards"] if board["model"] == "all")
-    disclaimers = [sentence for sentence in board["disclaimers"] if not sentence.startswith(NOT_IN_THE_README)]
+    """Return the board over all models, or of the only one, as Markdown: title, disclaimers, table, smallest difference."""
+    board = board_shown(leaderboard)
+    disclaimers = [sentence for sentence in board["disclaimers"] if not sentence.startswith(NOT_IN_SHORT)]
     heading = ("rank", "loss", "learned", "own reward", "over base, @mean", f"rank by {'/'.join(_readings(board))}")
     lines = [
         f"**{board['title']}**",
@@ -48,18 +51,55 @@ def section(leaderboard: Mapping[str, Any]) -> str:
         f"{board['n_pairs']} held-out pairs of {board['n_prompts']} prompts. In brackets: the ranks that the data "
         "leave open, 95 % intervals. learned: accuracy by each loss's own kind of log-prob relative to the start "
         "checkpoint, 0.5 for an untrained model; own reward: by the reward that its paper gives; over base, @mean: the "
-        "gain by the log-prob per token, read alike for all ([how to read a board](docs/reading-a-board.md)). "
-        f"{_smallest_difference(board)}.",
+        f"gain by the log-prob per token, read alike for all. {_smallest_difference(board)}.",
     ]
     return "\n".join(lines)
 
 
-def with_table(readme: str, leaderboard: Mapping[str, Any]) -> str:
-    """Return the README with the present board between its markers."""
-    marked = re.compile(f"{re.escape(BEGIN)}\n.*?{re.escape(END)}", re.DOTALL)
-    if len(marked.findall(readme)) != 1:
-        raise SystemExit(f"{README.name}: got no or several tables, expected one between '{BEGIN}' and '{END}'")
-    return marked.sub(lambda _: f"{BEGIN}\n{section(leaderboard)}\n{END}", readme)
+def board_shown(leaderboard: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the board over all models, or the only one there is."""
+    boards = leaderboard["boards"]
+    return next((board for board in boards if board["model"] == "all"), boards[0])
+
+
+def rates(folders: Sequence[Path]) -> str:
+    """Return what each loss learned at each learning rate, by run folder, as Markdown: lowest rate first."""
+    boards = sorted((board_shown(_read(folder)) for folder in folders), key=_rate)
+    losses = sorted({row["label"] for board in boards for row in board["rows"] if row["kind"] == "loss"})
+    rows = [[f"{_rate(board):g}", *(_learned_and_own(board, loss) for loss in losses)] for board in boards]
+    return "\n".join(markdown_table(("learning rate", *losses), rows))
+
+
+def with_tables(page: str, name: str) -> str:
+    """Return a page with the present tables between its markers. Raises `SystemExit` for a page without any."""
+    marked = re.compile(
+        f"{re.escape(BEGIN).replace(re.escape('{name}'), '([a-z0-9-]+)')}\n.*?{re.escape(END)}", re.DOTALL
+    )
+    if not marked.search(page):
+        raise SystemExit(f"{name}: got no table, expected one between '{BEGIN}' and '{END}'")
+    return marked.sub(lambda found: f"{BEGIN.format(name=found[1])}\n{table_of(found[1])}\n{END}", page)
+
+
+def table_of(name: str) -> str:
+    """Return the table of the board, or the curve of the runs, in leaderboards/<name>."""
+    folder = HERE / name
+    if (folder / "leaderboard.json").exists():
+        return section(_read(folder))
+    return rates([path.parent for path in folder.glob("*/leaderboard.json")])
+
+
+def _read(folder: Path) -> Mapping[str, Any]:
+    found: Mapping[str, Any] = json.loads((folder / "leaderboard.json").read_text(encoding="utf-8"))
+    return found
+
+
+def _rate(board: Mapping[str, Any]) -> float:
+    return float(board["settings"]["learning_rate"])
+
+
+def _learned_and_own(board: Mapping[str, Any], loss: str) -> str:
+    row = next(row for row in board["rows"] if row["label"] == loss)
+    return f"{_estimate(row['metrics'][LEARNED])}; own {number(row['metrics'][OWN]['value'], '.3f')}"
 
 
 def _readings(board: Mapping[str, Any]) -> list[str]:
@@ -93,5 +133,6 @@ def _estimate(estimate: Mapping[str, Any] | None, form: str = ".3f") -> str:
 
 
 if __name__ == "__main__":
-    text = with_table(README.read_text(encoding="utf-8"), json.loads(BOARD.read_text(encoding="utf-8")))
-    README.write_text(text, encoding="utf-8", newline="\n")
+    for page in PAGES:
+        text = with_tables(page.read_text(encoding="utf-8"), page.name)
+        page.write_text(text, encoding="utf-8", newline="\n")

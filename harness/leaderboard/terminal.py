@@ -43,7 +43,8 @@ def render(table: Table, width: int = 120) -> str:
         _print(console, *(f"  {line}" for line in _remarks(board, table.ranked_by, width < NARROW)))
     if table.boards:
         elsewhere = (wording.BORDERLINE, "Seconds ")  # under its board; of a column that is not here
-        common = [one for one in table.boards[-1].disclaimers if not one.startswith(elsewhere)]
+        last = table.boards[-1]
+        common = [one for one in last.disclaimers if not one.startswith(elsewhere) and one not in _brought(last)]
         _print(console, "", *(f"  {sentence}" for sentence in (*IN_SHORT, *common)))
     return out.getvalue().rstrip()
 
@@ -51,6 +52,12 @@ def render(table: Table, width: int = 120) -> str:
 def _print(console: Console, *lines: str) -> None:
     for line in lines:
         console.print(Text(line), soft_wrap=True)
+
+
+def _brought(board: Board) -> list[str]:
+    """Return what a board says of its rows that were trained elsewhere."""
+    named = tuple(f"{row.label} is " for row in board.rows if row.kind == "elsewhere")
+    return [sentence for sentence in board.disclaimers if named and sentence.startswith(named)]
 
 
 def _counts(board: Board) -> str:
@@ -67,6 +74,7 @@ def _remarks(board: Board, ranked_by: str, narrow: bool) -> list[str]:
     if any(row.metrics[metric].few for row in board.rows for metric in (*BESIDE, ranked_by)):
         lines.append(f"{FEW_ON_TERMINAL.strip()}: {FEW_MEANS}")
     lines += [sentence for sentence in board.disclaimers if sentence.startswith(wording.BORDERLINE)]
+    lines += _brought(board)
     detectable = smallest_difference(
         board.minimum_detectable_difference, board.minimum_detectable_planned, board.pairs_compared
     )

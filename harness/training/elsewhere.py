@@ -30,7 +30,8 @@ from harness.training.own_rewards import read_rewards
 def score_brought(job: Job, brought: Brought, tell: Tell, lent: LiveEngine | None = None) -> None:
     """Write the row of a checkpoint that was trained elsewhere, unless it is there, and what its board lacks.
 
-    With an engine that is lent, nothing is written of a checkpoint that does not stand beside a model of the run.
+    With an engine that is lent, nothing is written of a checkpoint that it does not take, or that does not stand beside
+    a model of the run.
     Raises `HarnessError`, before anything is scored, for what is no checkpoint and for tokens that do not fit.
     """
     checked = _checked(job, brought, tell)
@@ -40,7 +41,7 @@ def score_brought(job: Job, brought: Brought, tell: Tell, lent: LiveEngine | Non
     try:
         if place is None and lent is None:
             place = own_board(job, checked, engine, tell)
-        if place is not None:
+        if place is not None and (lent is None or lent.takes(checked.checkpoint.folder)):
             _write_row(job, checked, place, engine, tell)
     finally:
         engine.close()
@@ -116,9 +117,7 @@ def _write_row(job: Job, checked: Checked, place: Place, engine: LiveEngine, tel
         if record.model.name == model and _read_alike(record, facts, reward):
             tell(Phase(text=f"{brought.model} has its row beside {model}, {record.label}: nothing to compute"))
             return
-    label = row_label(brought.name, reward)
-    if label in {record.label for record in rows}:  # of another checkpoint of this name
-        label = row_label(f"{brought.name}-{facts.fingerprint[:6]}", reward)
+    label = row_label(f"{brought.name}@{facts.fingerprint[:8]}", reward)
     reference = _reference_sums(checked, facts, place, engine, tell)
     tell(Phase(text=f"scoring {label} beside {model} with {job.scorer.name}"))
     scored = engine.score(checked.checkpoint.folder, held)

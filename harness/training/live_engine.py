@@ -68,6 +68,15 @@ class LiveEngine:
         self.engine = job.scorer.open(folder, options)
         return self.engine
 
+    def takes(self, folder: Path) -> bool:
+        """Return whether an engine that is lent takes the weights of `folder`, which it then has."""
+        try:
+            if self.engine is not None:
+                self.engine.load(folder)
+        except HarnessError:
+            return False
+        return self.engine is not None
+
     def close(self) -> None:
         """Free the memory, unless the engine is another's."""
         for opened in () if self.lent else (self.engine, self.canary):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -25,6 +26,8 @@ from harness.training.elsewhere import score_brought
 
 PAIRS = 20
 MY_DPO = "my-dpo (trained elsewhere, log-ratio)"
+"""The label of a row without the digits by which its content is told apart."""
+MARK = re.compile(r"(my-dpo|new-dpo|other|stranger)@[0-9a-f]{8} ")
 NATS = 1e-3
 Score = Callable[..., str]
 
@@ -77,11 +80,15 @@ def score(monkeypatch: pytest.MonkeyPatch, cache: Path) -> Score:
 
 
 def records(run: Path) -> dict[str, Record]:
-    return {record.label: record for record in read_records(run)}
+    return {unmarked(record.label): record for record in read_records(run)}
+
+
+def unmarked(text: str) -> str:
+    return MARK.sub(r"\1 ", text)
 
 
 def boards(run: Path) -> list[dict[str, Any]]:
-    content = json.loads((run / "leaderboard.json").read_text("utf-8"))
+    content = json.loads(unmarked((run / "leaderboard.json").read_text("utf-8")))
     found: list[dict[str, Any]] = content["boards"]
     return found
 
@@ -130,16 +137,16 @@ def test_its_row_has_every_metric_with_an_interval_and_no_rank_and_says_what_it_
     assert accuracy["low"] < accuracy["value"] < accuracy["high"]
     labels = [each["label"] for each in boards(elsewhere.run)[0]["rows"]]
     assert labels[-3:] == ["base", "longer-wins", MY_DPO]
-    said = f"{MY_DPO}: what it was trained on and for how long is not known here"
+    said = f"{MY_DPO} is {elsewhere.my_dpo}: what it was trained on and for how long is not known here"
     for name in ("leaderboard.md", "leaderboard.html"):
-        assert said in (elsewhere.run / name).read_text("utf-8"), name
-    assert said in elsewhere.said
-    assert MY_DPO in (elsewhere.run / "leaderboard.csv").read_text("utf-8")
+        assert said in unmarked((elsewhere.run / name).read_text("utf-8")), name
+    assert said in unmarked(elsewhere.said)
+    assert MY_DPO in unmarked((elsewhere.run / "leaderboard.csv").read_text("utf-8"))
 
 
 def test_a_run_scores_it_with_the_engine_that_scores_its_cells(elsewhere: Elsewhere) -> None:
     assert f"Also      {elsewhere.my_dpo}: trained elsewhere, scored beside the losses and not ranked" in elsewhere.said
-    assert "scoring my-dpo (trained elsewhere, log-ratio) beside" in elsewhere.said
+    assert "scoring my-dpo (trained elsewhere, log-ratio) beside" in unmarked(elsewhere.said)
     assert "has its row beside" in elsewhere.said  # nothing was left to compute after the run
 
 
@@ -184,20 +191,26 @@ def test_the_same_command_again_computes_nothing(copied: Path, elsewhere: Elsewh
     assert "nothing to compute" in said
     shutil.copytree(elsewhere.my_dpo, copied.parent / "a-copy")
     said = score(copied, "--model", copied.parent / "a-copy")  # what counts is the content
-    assert f", {MY_DPO}: nothing to compute" in said
+    assert f", {MY_DPO}: nothing to compute" in unmarked(said)
     names = {"leaderboard.html", ".lock"}
     assert {path: path.read_bytes() for path in before if path.name not in names} == {
         path: text for path, text in before.items() if path.name not in names
     }
 
 
-def test_another_checkpoint_of_the_same_name_is_told_apart(copied: Path, elsewhere: Elsewhere, score: Score) -> None:
+@pytest.mark.parametrize("reward", ["log-ratio", "mean"])
+def test_another_checkpoint_of_the_same_name_is_told_apart(
+    copied: Path, elsewhere: Elsewhere, score: Score, reward: str
+) -> None:
     other = made.train_dpo(elsewhere.start, copied.parent / "my-dpo", steps=4)
-    score(copied, "--model", other)
-    labels = {row["label"] for row in boards(copied)[0]["rows"] if row["kind"] == "elsewhere"}
-    mark = next(record for record in read_records(copied) if record.elsewhere and record.label != MY_DPO).elsewhere
-    assert mark is not None
-    assert labels == {MY_DPO, f"my-dpo-{mark.fingerprint[:6]} (trained elsewhere, log-ratio)"}
+    said = score(copied, "--model", other, "--reward", reward)
+    rows = {record.elsewhere.checkpoint: record for record in read_records(copied) if record.elsewhere}
+    assert rows.keys() == {str(elsewhere.my_dpo), str(other)}
+    for checkpoint, record in rows.items():
+        assert record.elsewhere is not None
+        assert record.label.startswith(f"my-dpo@{record.elsewhere.fingerprint[:8]} (trained elsewhere, ")
+        assert f"{record.label} is {checkpoint}: " in said
+    assert len({record.label.partition(" ")[0] for record in rows.values()}) == 2
     assert not verify(copied).problems
 
 
@@ -260,7 +273,7 @@ def test_a_data_set_alone_gives_a_run_folder_with_the_reference_as_base(
     options = ("--dataset", test_only, "--scorer", "transformers", "--output-dir", tmp_path / "run")
     said = score("--model", elsewhere.my_dpo, "--reference", elsewhere.start, *options)
     assert "start · trained elsewhere · evaluation" in said
-    assert MY_DPO in said
+    assert MY_DPO in unmarked(said)
     start, policy = hand(elsewhere.start)[..., 0], hand(elsewhere.my_dpo)[..., 0]
     assert np.abs(in_file_order(records(tmp_path / "run")["base"])[0] - start).max() < NATS
     assert np.abs(in_file_order(records(tmp_path / "run")[MY_DPO])[2] - (policy - start)).max() < 2 * NATS
@@ -346,13 +359,13 @@ def test_merge_gate_compare_and_export_cope_with_such_a_row(copied: Path, elsewh
     assert not verify(copied.parent / "merged").problems
     text, code = run_gate(elsewhere.run, copied, 0.01, None)
     assert code == 0, text
-    assert MY_DPO not in text
+    assert MY_DPO not in unmarked(text)
     text, code = run_compare(elsewhere.run, copied, None, None)
-    assert (MY_DPO in text, code) == (False, 0)
+    assert (MY_DPO in unmarked(text), code) == (False, 0)
     for form in ("csv", "lm-eval", "hf"):
         run_export(copied, form, copied.parent / f"exported-{form}")
     lines = pd.read_csv(copied.parent / "exported-csv")
-    assert set(lines[lines["label"] == MY_DPO]["kind"]) == {"elsewhere"}
+    assert set(lines[lines["label"].map(unmarked) == MY_DPO]["kind"]) == {"elsewhere"}
 
 
 def test_two_folders_of_scored_checkpoints_merge_and_a_gate_says_that_there_is_nothing_to_judge(

