@@ -69,14 +69,23 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 
+def try_model(job: Job, tell: Tell) -> None:
+    """Prepare a model and try whether the scorer takes it: what is refused costs no training. Writes no result.
+
+    Raises `HarnessError` for what `run_model` could not train or score.
+    """
+    tell(Phase(text="start checkpoint"))
+    prepared = prepare(job, tell)
+    require_same_tokens(prepared)
+    tell(Phase(text=f"trying whether {job.scorer.name} takes the model"))
+    require_scorer(job.scorer, job.canary, prepared.start.folder, scorer_options(prepared))
+
+
 def run_model(job: Job, tell: Tell) -> None:
     """Train and score the cells of a model that have no record yet, and its baseline rows."""
     tell(Phase(text="start checkpoint"))
     prepared = prepare(job, tell)
     require_same_tokens(prepared)
-    if prepared.start.preset != "nano":  # those made here are of architectures that every scorer takes
-        tell(Phase(text=f"trying whether {job.scorer.name} takes the model"))
-        require_scorer(job.scorer, job.canary, prepared.start.folder, scorer_options(prepared))
     for cell in job.cells:
         folder = cell_folder(job, cell.key)
         if not waits_to_be_scored(folder, prepared.start.fingerprint, prepared.tokens_fingerprint):

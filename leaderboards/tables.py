@@ -36,7 +36,7 @@ NOT_IN_SHORT = ("Seconds ", "Data: ")
 
 
 def section(leaderboard: Mapping[str, Any]) -> str:
-    """Return the board over all models, or of the only one, as Markdown: title, disclaimers, table, smallest difference."""
+    """Return the board over all models, or of the only one, as Markdown, with what it says of itself."""
     board = board_shown(leaderboard)
     disclaimers = [sentence for sentence in board["disclaimers"] if not sentence.startswith(NOT_IN_SHORT)]
     heading = ("rank", "loss", "learned", "own reward", "over base, @mean", f"rank by {'/'.join(_readings(board))}")

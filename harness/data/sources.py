@@ -82,7 +82,9 @@ def _find(name_or_path: str, options: LoadOptions, sources: Mapping[str, Dataset
         return find_on_hub(hub, hub.repo.partition("/")[2], options, alone)
     close = difflib.get_close_matches(name_or_path, sources, n=1)
     raise HarnessError(
-        f"got data set {name_or_path[:LONGEST_NAME]!r}, expected one of {', '.join(sorted(sources)) or 'no names'}, "
+        f"got data set {name_or_path[:LONGEST_NAME]!r}"
+        + (", and there is no such file or folder" if os.sep in name_or_path or is_data(Path(name_or_path)) else "")
+        + f", expected one of {', '.join(sorted(sources)) or 'no names'}, "
         f"a folder with train_prefs and test_prefs, a file ({', '.join(FORMATS)}), or org/name on the hub"
         + (f" (did you mean '{close[0]}'?)" if close else "")
         + "; check the name or the path"

@@ -17,12 +17,13 @@ from typing import Any
 import harness
 from harness.api import Dataset, HarnessError, ScorerSource
 from harness.execute import workers
-from harness.execute.local import execute
+from harness.execute.local import execute, execute_trial
 from harness.execute.preflight import check_data, check_folder
 from harness.execute.resolve import Resolved
 from harness.execute.scorer_choice import ChosenScorer
 from harness.execute.status import read_unfinished
 from harness.manager import Manager, loss_owner, scorers
+from harness.models.families import FAMILIES
 from harness.planning.elsewhere import Brought
 from harness.planning.events import ModelBegins, ModelFailed, NothingToCompute, Report, RunEvent
 from harness.planning.grid import Cell
@@ -30,7 +31,7 @@ from harness.planning.job import Job, facts_of_test
 from harness.planning.processors import processors, threads_each
 from harness.planning.run_file import PROTOCOL, Run
 from harness.run_folder.facts import DataFacts
-from harness.run_folder.full_disk import told
+from harness.run_folder.full_disk import is_full, told
 from harness.run_folder.manifest import Manifest, known_manifest, with_start_checkpoints, write_manifest
 from harness.run_folder.paths import LOCK, RUN_FILE, cache_folder, is_run
 from harness.run_folder.record import Record
@@ -103,6 +104,24 @@ def canary_of(scorer: ChosenScorer, manager: Manager) -> ScorerSource | None:
     """Return the transformers scorer, unless it is the scorer or cannot run."""
     canary = scorers(manager).get("transformers")
     return None if canary is None or scorer.source.name == canary.name or canary.why_not() else canary
+
+
+def try_models(campaign: Campaign, report: Report) -> None:
+    """Find out what cannot be trained or scored of the models that somebody brought, before any is trained.
+
+    Those made here, and the families' own checkpoints, are of architectures that every scorer takes. Raises
+    `HarnessError`, a line per refused model.
+    """
+    refused = []
+    for job in campaign.jobs:
+        brought = campaign.run.start is not None or job.source not in FAMILIES
+        if brought and read_unfinished(job.folder, job.cells):
+            try:
+                execute_trial(job, report, threading.Event())
+            except HarnessError as error:
+                refused.append(str(error))
+    if refused:
+        raise HarnessError("\n".join(refused))
 
 
 def carry_out(campaign: Campaign, report: Report) -> list[str]:
@@ -219,7 +238,14 @@ def _version(name: str) -> str | None:
 def locked(folder: Path) -> Iterator[None]:
     """Keep every other process from computing into a run folder, which is made where it is not there."""
     with told(folder, LOCK):
-        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            if is_full(error):
+                raise
+            raise HarnessError(
+                f"--output-dir got {folder}, which cannot be made ({error.strerror}); name a folder that can be written"
+            ) from None
     with open(folder / LOCK, "w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

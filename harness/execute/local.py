@@ -94,6 +94,13 @@ def execute_scoring(job: Job, report: Report, stop: threading.Event) -> None:
         raise HarnessError(trouble.reason)
 
 
+def execute_trial(job: Job, report: Report, stop: threading.Event) -> None:
+    """Prepare a model and open its scorer, in a worker that trains nothing. Raises `HarnessError` where that fails."""
+    trouble = _watch(replace(job, only_tried=True), report, stop)
+    if trouble is not None:
+        raise HarnessError(f"model '{job.model}': {trouble.reason}")
+
+
 def log_path(job: Job) -> Path:
     """Return where the worker's own output goes."""
     return job.folder / LOGS / f"{job.model.strip('/').replace('/', '--')}.log"
@@ -225,6 +232,11 @@ def _work(packed: bytes, environment: dict[str, str], connection: Connection, lo
 
 def _compute(job: Job, tell: Tell) -> None:
     """Compute the cells of a job; of one without cells, the rows of checkpoints from elsewhere."""
+    if job.only_tried:
+        from harness.cell import try_model
+
+        try_model(job, tell)
+        return
     if job.cells:
         from harness.cell import run_model
 

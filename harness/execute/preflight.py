@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import tempfile
 from pathlib import Path
@@ -17,6 +18,7 @@ from harness.models.folders import (
     local,
     read_config,
     require_causal_config,
+    require_template,
 )
 from harness.models.hub import HUB_ID
 from harness.planning.presets import NAMED, SMOLLM2
@@ -32,6 +34,11 @@ def local_names(run: Run) -> dict[str, str]:
     asked = [*run.models, *([run.start] if run.start else [])]
     for model in run.models:
         check_model(model)
+        path = local(model) if model not in NAMED and run.chat_template is None else None
+        if path and kind_of(path) in ("weights", "pickled"):  # an adapter's tokenizer may be its base's
+            require_template(path, model)
+    if run.adapter == "lora":
+        require_peft("--adapter lora")
     if run.start and local(run.start):
         check_model(run.start, "--start")
     return {model: content_name(path) for model in asked if model not in NAMED and (path := local(model))}
@@ -43,8 +50,14 @@ def check_model(model: str, option: str = "--models") -> None:
         return
     path = local(model)
     if path is None:
-        if HUB_ID.fullmatch(model) and not Path(model).expanduser().exists() and not is_gguf(model):
+        there = Path(model).expanduser().exists()
+        if HUB_ID.fullmatch(model) and not there and not is_gguf(model):
             return
+        if not there and (os.sep in model or is_gguf(model)):
+            raise HarnessError(
+                f"{option} got '{model}', and there is no such folder or file; correct the path (from {Path.cwd()}), "
+                f"or name {named()}, or a hub id such as org/name"
+            )
         raise HarnessError(
             f"{option} got '{model}', expected {named()}, a hub id such as org/name, a local folder with a config.json "
             "and *.safetensors or with a LoRA adapter, or a .gguf file"
@@ -55,6 +68,7 @@ def check_model(model: str, option: str = "--models") -> None:
 
         require_reader(model)
     elif kind == "adapter":
+        require_peft(f"model '{model}', a LoRA adapter,")
         base, _ = base_of(path, model)
         if local(base) is None and not HUB_ID.fullmatch(base):
             raise HarnessError(
@@ -63,6 +77,12 @@ def check_model(model: str, option: str = "--models") -> None:
             )
     else:
         require_causal_config(read_config(path), model)
+
+
+def require_peft(what: str) -> None:
+    """Raise `HarnessError` where peft is not installed, which `what` needs."""
+    if importlib.util.find_spec("peft") is None:
+        raise HarnessError(f"{what} needs peft, which is not installed; run: pip install 'preference-harness[peft]'")
 
 
 def check_data(data: Dataset, run: Run) -> None:

@@ -14,10 +14,10 @@ import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from harness.execute.campaign import Campaign, assemble, carry_out
+from harness.execute.campaign import Campaign, assemble, carry_out, try_models
 from harness.execute.status import read_unfinished
 from harness.manager import resolver
-from harness.planning.events import Report
+from harness.planning.events import Phase, Report, RunEvent
 from harness.planning.grid import Cell, System, cells
 from harness.planning.trials import Outcome, chosen, described, outcomes, trials_csv, trials_of
 from harness.planning.tuned_run import TrialRun, TunedRun
@@ -135,7 +135,19 @@ def carry_out_all(
     models, one line per model, and whether every cell has its result now.
     """
     stages = [tuning.run if tuning else campaign]
-    trouble = carry_out(stages[0], report)
+    said = set[tuple[str, str]]()
+
+    def tried(model: str, event: RunEvent) -> None:
+        if isinstance(event, Phase):
+            said.add((model, event.text))
+        report(model, event)
+
+    def computed(model: str, event: RunEvent) -> None:
+        if not (isinstance(event, Phase) and (model, event.text) in said):
+            report(model, event)
+
+    try_models(stages[0], tried)
+    trouble = carry_out(stages[0], computed)
     if tuning:
         begin(tuning.trials, f"tuning: {len(tuning.trials.cells)} trials on the development split")
         drop_superseded(tuning.trials)

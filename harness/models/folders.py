@@ -129,6 +129,23 @@ def require_causal_config(config: ModelConfig, name: str) -> None:
         )
 
 
+def require_template(folder: Path, name: str) -> None:
+    """Raise `HarnessError` where the tokenizer in a folder has no chat template; one without a config is not judged."""
+    config = folder / "tokenizer_config.json"
+    elsewhere = ("chat_template.jinja", "chat_template.json", "additional_chat_templates")
+    if not config.is_file() or any((folder / other).exists() for other in elsewhere):
+        return
+    try:
+        given = json.loads(config.read_text(encoding="utf-8")).get("chat_template")
+    except (OSError, ValueError, AttributeError) as error:
+        raise HarnessError(f"{config} cannot be read ({error}), expected JSON; write it anew") from None
+    if not given:
+        raise HarnessError(
+            f"model '{name}' has no chat template, expected one; give one as --chat-template FILE, or set "
+            f"`chat_template` in {config}"
+        )
+
+
 def base_of(folder: Path, name: str) -> tuple[str, str]:
     """Return the base that an adapter names, and its revision, often empty.
 

@@ -43,6 +43,8 @@ class Job:
     """Models computed at the same time on this machine; wall-clock seconds are to be read with it."""
     threads: int
     """Threads of the worker on CPU; the same for every model of a run, so that the order of work changes no sum."""
+    only_tried: bool = False
+    """Whether the worker is to find out what it would refuse, and to train nothing."""
     brought: tuple[Brought, ...] = ()
     """Checkpoints trained elsewhere that are scored beside the cells."""
     source: str = ""

@@ -142,8 +142,8 @@ def trained_elsewhere(record: Record) -> str:
     }
     asked = str(record.loss.options.get("reward", facts.reward))
     return (
-        f"{record.label} is {facts.checkpoint}: what it was trained on and for how long is not known here, so it has no rank and is in no "
-        f"comparison. Its own reward is {read.get(asked, f'that of {asked}')}; its reference is "
+        f"{record.label} is {facts.checkpoint}: what it was trained on and for how long is not known here, so it has "
+        f"no rank and is in no comparison. Its own reward is {read.get(asked, f'that of {asked}')}; its reference is "
         f"{facts.reference or 'not known, so it has no log-ratios'}."
         + (f" Its weights are quantised to {facts.quantised}." if facts.quantised else "")
     )

@@ -1,0 +1,110 @@
+"""What a run refuses, it refuses before anything is trained: models, paths, what is not installed."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import brought_checkpoints as made
+import model_folders
+import pytest
+
+from harness.api import HarnessError
+from harness.data.sources import load
+from harness.execute.campaign import locked
+from harness.execute.preflight import check_model, local_names
+from harness.planning.run_file import make_run
+
+
+@pytest.fixture(scope="module")
+def start(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return made.write_start(tmp_path_factory.mktemp("models") / "start")
+
+
+def with_template(start: Path, folder: Path, template: str | None) -> Path:
+    """Return a copy of a checkpoint whose tokenizer has another chat template, or none."""
+    shutil.copytree(start, folder)
+    (folder / "chat_template.jinja").unlink(missing_ok=True)
+    config = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))
+    config["chat_template"] = template
+    (folder / "tokenizer_config.json").write_text(json.dumps(config), encoding="utf-8")
+    return folder
+
+
+def test_one_model_of_two_that_is_refused_keeps_the_run_from_training_the_other(
+    start: Path, harness: Any, tmp_path: Path
+) -> None:
+    data = made.write_data(tmp_path / "data")
+    strict = with_template(start, tmp_path / "strict", "{{ raise_exception('never this') }}")
+    done = harness(
+        "run", "--plugins", "simpo", "--models", f"{start},{strict}", "--dataset", str(data), "--budget", "pairs=8",
+        "--batch-pairs", "8", "--scorer", "transformers", "--output-dir", str(tmp_path / "run"),
+    )  # fmt: skip
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert done.stderr.count("never this") == 1
+    assert "] trained" not in done.stdout
+    assert not (tmp_path / "run" / "cells").exists()
+    assert not (tmp_path / "run" / "leaderboard.json").exists()
+
+
+def test_what_a_trial_says_of_the_data_is_said_once(start: Path, harness: Any, tmp_path: Path) -> None:
+    done = harness(
+        "run", "--plugins", "simpo", "--models", str(start), "--dataset", str(made.write_data(tmp_path / "data")),
+        "--budget", "pairs=8", "--batch-pairs", "8", "--scorer", "transformers", "--max-length", "24", "--max-prompt",
+        "12", "--output-dir", str(tmp_path / "run"),
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.count("train pairs are cut") == 1
+    assert done.stdout.count("trying whether transformers takes the model") == 1
+
+
+@pytest.mark.parametrize("template", [None, ""])
+def test_a_model_without_a_chat_template_is_refused_in_the_plan(
+    start: Path, tmp_path: Path, template: str | None
+) -> None:
+    bare = str(with_template(start, tmp_path / "bare", template))
+    with pytest.raises(HarnessError, match=r"bare' has no chat template, expected one; give one as --chat-template"):
+        local_names(make_run({"models": (bare,)}))
+    assert local_names(make_run({"models": (bare,), "chat_template": "mine.jinja"})).keys() == {bare}
+    assert local_names(make_run({"models": (str(start),)})).keys() == {str(start)}
+
+
+def test_adapters_without_peft_are_refused_in_the_plan(
+    start: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    adapter = str(model_folders.adapter(start, tmp_path / "adapter"))
+    check_model(adapter)
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "peft" else find(name))
+    with pytest.raises(HarnessError, match=r"adapter', a LoRA adapter, needs peft, which is not installed; run: pip"):
+        check_model(adapter)
+    with pytest.raises(HarnessError, match=r"--adapter lora needs peft, which is not installed; run: pip"):
+        local_names(make_run({"adapter": "lora"}))
+
+
+@pytest.mark.parametrize("path", ["./no/such/folder", "/no/such/folder", "~/no-such-folder-here", "no-such.gguf"])
+def test_a_path_that_leads_nowhere_is_said_to(path: str) -> None:
+    with pytest.raises(HarnessError, match="there is no such folder or file; correct the path"):
+        check_model(path)
+
+
+@pytest.mark.parametrize("path", ["missing.jsonl", "./no/such/folder", "no/such/file.parquet"])
+def test_data_that_are_not_there_are_said_not_to_be(path: str) -> None:
+    with pytest.raises(HarnessError, match="and there is no such file or folder, expected one of"):
+        load(path, made_options(), {})
+
+
+def made_options() -> Any:
+    from harness.api import LoadOptions
+
+    return LoadOptions()
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs a folder in which nobody can make one")
+def test_a_run_folder_that_cannot_be_made_is_refused_in_one_line() -> None:
+    said = r"--output-dir got /proc/self/x/run, which cannot be made \(.+\); name"
+    with pytest.raises(HarnessError, match=said), locked(Path("/proc/self/x/run")):
+        pass
