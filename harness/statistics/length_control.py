@@ -46,8 +46,8 @@ def length_controlled_win_rate(
     the system's answer is longer than its rival's. std is that of the comparisons of a system and seed (n - 1), and the
     same in all resamples: it scales phi and leaves P at dL = 0 alone. An outcome is a comparison's mean over both
     orders; a prompt weighs 1, shared among its samples. Where every answer has its rival's length (std 0, dL 0) the
-    number is the win rate, moved by half a win and half a defeat (`logistic`). A system has no number if it has none in some
-    seed.
+    number is the win rate, moved by half a win and half a defeat (`logistic`). A system has no number if it has none in
+    some seed.
     """
     outcome_SKPM = both_orders(preference_SKPMOT)
     seeds, systems, prompts, _ = outcome_SKPM.shape

@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.statistics.intervals import Floats
+from harness.statistics.intervals import TIE, Floats
 from harness.statistics.proportions import effective_examples, exact_interval, few_errors
 from harness.statistics.verdicts import JudgedSample, judged
 
@@ -82,16 +82,19 @@ def judged_chances(
 
     The pseudo-values chance + P * chance * (1 - chance) * pull average to the chance and, resampled, are the fits of
     the resamples to first order: by them systems are compared. The interval is that of every mean, from the resampled
-    fits. `scores_SKP`: of each prompt, NaN where it has none. Where fewer than ten prompts have a defeat, or a win, a
-    bootstrap sees too little (with 200 prompts and a chance of 0.98 it covers 91 %): the interval is then at least the
-    exact one of as many prompts as the pseudo-values are worth, and of no more than there are.
+    fits. `scores_SKP`: of each prompt, NaN where it has none. Where fewer than ten prompts have a defeat, or a win, or
+    all scores are the same, a bootstrap sees too little (with 200 prompts and a chance of 0.98 it covers 91 %): the
+    interval is then at least the exact one of as many prompts as the pseudo-values are worth, and of no more than there
+    are.
     """
     chance_SK = _expit(coefficients_SK)
     pseudo = chance_SK[:, None] + pulls_SPK.shape[1] * (chance_SK * (1 - chance_SK))[:, None] * pulls_SPK
     sums = np.ascontiguousarray(pseudo.mean(0).T)
     sizes, known = np.ones(sums.shape), np.isfinite(scores_SKP).all(0)
     found = judged(chance_SK, sums, sizes, _expit(resampled_SRK).mean(0), "mean")
-    few = few_errors(np.where(known, scores_SKP, 0.0).mean(0), known.astype(np.float64))
+    scores = np.where(known, scores_SKP, 0.0).mean(0)
+    alike = np.where(known, scores, -np.inf).max(1) - np.where(known, scores, np.inf).min(1) < TIE
+    few = few_errors(scores, known.astype(np.float64)) | alike
     exact = exact_interval(sums, sizes, np.minimum(effective_examples(sums, sizes), known.sum(1)))
     return replace(
         found,

@@ -85,9 +85,9 @@ def both_orders(preference_SKPMOT: Floats) -> Floats:
     """Return the preference of each comparison, (S, K, P, M): the mean over both orders of the means over repeats.
 
     Repeats that could not be read are left out of the mean of their order. A comparison with one order only is NaN: its
-    mean would contain the judge's whole liking for a place, which cancels over both. With a judge that prefers the
-    first answer by 0.2, and half of the verdicts of the second order missing, filling in would give a loss that is no
-    better than its rival 0.55.
+    mean would contain the judge's whole liking for a place, which cancels over both. If of two equal answers the judge
+    prefers the one shown first by 0.7 to 0.3, and half of the verdicts of the second order are missing, taking what
+    there is would give 0.6 instead of 0.5.
     """
     _require_verdicts(preference_SKPMOT)
     return np.asarray(mean_of_known(preference_SKPMOT, -1).mean(-1))
