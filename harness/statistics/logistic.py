@@ -21,8 +21,9 @@ from harness.statistics.intervals import TIE, Floats
 from harness.statistics.proportions import effective_examples, exact_interval, few_errors
 from harness.statistics.verdicts import JudgedSample, judged
 
-AT_ONCE = 2_000_000
-"""Products of a resample and a row held at once."""
+AT_ONCE = 100_000
+"""Products of a resample and a row held at once, few enough for the cache: 1,000 resamples of 200 rows take 10 ms, and
+23 ms with twenty times as many."""
 STEPS, LONGEST, CLOSE = 200, 2.0, 1e-9
 """Newton steps at most, the longest step of a coefficient (log-odds), and the step at which a fit is done."""
 

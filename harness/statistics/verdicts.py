@@ -23,7 +23,10 @@ from harness.statistics.intervals import Floats, resample_counts, resampled_mean
 
 @dataclass(frozen=True, kw_only=True)
 class JudgedSample:
-    """One number per system, in [0, 1], with its 95 % interval, and the arrays that `pairwise_tests.compare` takes."""
+    """One number per system, in [0, 1], with its 95 % interval, and the arrays that `pairwise_tests.compare` takes.
+
+    A system without a number has NaN; leave it out of comparisons.
+    """
 
     per_seed: Floats
     """(S, K)"""
