@@ -7,7 +7,7 @@ Why intervals resample prompts alone. The judge's mood on one prompt has nothing
 the spread of the prompts' scores already, as large as it is in their means over T repeats: a bootstrap of prompts
 carries it (Davison & Hinkley 1997, sec. 3.8: of a clustered sample, resample clusters and leave what is within them).
 Resampling the repeats of a prompt as well counts it again: of a judge that is all noise, asked twice, such an interval
-is 1.2 times as wide and covers 98 %. What repeats add is knowledge of it: `judge_noise` says which part of an
+is 1.2 times as wide and covers 98 % of truths. What repeats add is knowledge of it: `judge_noise` says which part of an
 interval more of them would take away.
 """
 
