@@ -72,8 +72,8 @@ def fit(rows: Rows, counts_RP: NDArray[np.uint16]) -> Fit:
     information[np.diag_indices(columns)] += own * (1 - own)
     pull = np.zeros((counts_RP.shape[1], columns))
     np.add.at(pull, rows.prompt, (rows.weight * (rows.outcome - chance))[:, None] * rows.design)
-    pull = np.linalg.solve(information, pull.T).T
-    return Fit(coefficients=coefficients, resampled=resampled, pulls=pull - pull.mean(0))
+    pulls = np.linalg.solve(information, pull.T).T
+    return Fit(coefficients=coefficients, resampled=resampled, pulls=pulls - pulls.mean(0))
 
 
 def judged_chances(
@@ -93,7 +93,7 @@ def judged_chances(
     sums = np.ascontiguousarray(pseudo.mean(0).T)
     sizes, known = np.ones(sums.shape), np.isfinite(scores_SKP).all(0)
     found = judged(chance_SK, sums, sizes, _expit(resampled_SRK).mean(0), "mean")
-    scores = np.where(known, scores_SKP, 0.0).mean(0)
+    scores = np.asarray(np.where(known, scores_SKP, 0.0).mean(0))
     alike = np.where(known, scores, -np.inf).max(1) - np.where(known, scores, np.inf).min(1) < TIE
     few = few_errors(scores, known.astype(np.float64)) | alike
     exact = exact_interval(sums, sizes, np.minimum(effective_examples(sums, sizes), known.sum(1)))
