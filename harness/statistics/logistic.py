@@ -91,9 +91,9 @@ def judged_chances(
     chance_SK = _expit(coefficients_SK)
     pseudo = chance_SK[:, None] + pulls_SPK.shape[1] * (chance_SK * (1 - chance_SK))[:, None] * pulls_SPK
     sums = np.ascontiguousarray(pseudo.mean(0).T)
-    sizes, known = np.ones(sums.shape), np.isfinite(scores_SKP).all(0)
+    sizes, known = np.ones(sums.shape), np.asarray(np.isfinite(scores_SKP).all(0))
     found = judged(chance_SK, sums, sizes, _expit(resampled_SRK).mean(0), "mean")
-    scores = np.asarray(np.where(known, scores_SKP, 0.0).mean(0))
+    scores = np.where(known, scores_SKP, 0.0).mean(0)
     alike = np.where(known, scores, -np.inf).max(1) - np.where(known, scores, np.inf).min(1) < TIE
     few = few_errors(scores, known.astype(np.float64)) | alike
     exact = exact_interval(sums, sizes, np.minimum(effective_examples(sums, sizes), known.sum(1)))
