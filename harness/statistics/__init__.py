@@ -1,1 +1,1 @@
-"""Metrics, intervals, rank correlations, calibration. Imports no torch."""
+"""Metrics, intervals, rank correlations, calibration, numbers of judges. Imports no torch."""

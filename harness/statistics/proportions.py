@@ -36,9 +36,14 @@ def proportion_interval(sums: Floats, sizes: Floats, level: float = 0.95) -> tup
     error above its estimate. With one right or wrong pair per prompt this is the exact binomial interval.
     The score interval (Wilson 1927) covers 92 % at an accuracy of 0.99 with 100 such prompts, this one 98 %.
     """
+    return exact_interval(sums, sizes, effective_examples(sums, sizes), level)
+
+
+def exact_interval(sums: Floats, sizes: Floats, examples: Floats, level: float = 0.95) -> tuple[Floats, Floats]:
+    """Return (low, high), (K,) each, of the shares sums / sizes as if seen on so many independent `examples`, (K,)."""
     from scipy.special import betaincinv
 
-    examples, tail = effective_examples(sums, sizes), (1 - level) / 2
+    tail = (1 - level) / 2
     n = sizes.sum(-1)
     known = n > 0
     right = sums.sum(-1) / np.where(known, n, np.nan) * examples
