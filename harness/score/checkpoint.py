@@ -136,8 +136,8 @@ def require_window(requests: Sequence[GenerateRequest], sampling: Sampling, max_
     longest = max((len(request.prompt) for request in requests), default=0) + sampling.max_new_tokens
     if longest > max_length:
         raise HarnessError(
-            f"got a prompt and an answer of up to {longest} tokens, expected at most {max_length} together; allow fewer "
-            "new tokens or shorter prompts"
+            f"got a prompt and an answer of up to {longest} tokens, expected at most {max_length} together; allow "
+            "fewer new tokens or shorter prompts"
         )
 
 

@@ -75,8 +75,8 @@ def _cut(answer: Sequence[int], log_probs: np.ndarray, sampling: Sampling) -> Ge
 class _Choose:
     """Chooses the next token of each row and keeps its log-prob under the model; greedy search then takes it.
 
-    A sample is the largest of log-prob plus Gumbel noise (Gumbel 1954; Maddison et al. 2014, arXiv:1411.0030), each row's
-    noise from its own generator.
+    A sample is the largest of log-prob plus Gumbel noise (Gumbel 1954; Maddison et al. 2014, arXiv:1411.0030), each
+    row's noise from its own generator.
     """
 
     def __init__(self, seeds: Sequence[int], sampling: Sampling) -> None:

@@ -1,8 +1,8 @@
 """How far a policy is from its reference on the policy's own samples: two estimators of the KL divergence, in nats.
 
 Both have the mean KL(policy || reference) of whole answers to a prompt, if answers were sampled at temperature 1 and
-top-p 1: sampled otherwise, the mean is of another distribution. Sources: Schulman, "Approximating KL Divergence" (2020),
-whose k1 and k3 these are; the sum over tokens has the same mean by the chain rule, since r - 1 has mean 0 at each token.
+top-p 1: sampled otherwise, the mean is of another distribution. Source: Schulman, "Approximating KL Divergence" (2020),
+whose k1 and k3 these are; the sum over tokens has the same mean by the chain rule, since r - 1 has mean 0 at each.
 Imports no torch.
 """
 
@@ -24,7 +24,7 @@ def kl_log_ratio(policy: Sequence[Floats], reference: Sequence[Floats]) -> Float
 
 
 def kl_low_variance(policy: Sequence[Floats], reference: Sequence[Floats]) -> Floats:
-    """Return per answer the sum of r - 1 - log r over its tokens, r = reference / policy, (answers,) nats: never negative.
+    """Return per answer the sum of r - 1 - log r over its tokens, r = reference / policy, (answers,) nats, >= 0.
 
     Unbiased where the reference gives every token that the policy does not some chance as well.
     """
