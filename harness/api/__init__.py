@@ -3,6 +3,7 @@
 from harness.api.data import Dataset, DatasetSource, Listwise, LoadOptions, Message, Origin, Pair, Response
 from harness.api.declarations import ComparisonKind, Domain, Limit, Range
 from harness.api.errors import HarnessError
+from harness.api.generation import Generated, GenerateRequest, OpenGenerator, Sampling
 from harness.api.gradients import stop_gradient
 from harness.api.hookspecs import hookimpl
 from harness.api.loss import Loss, State, Terms, require, wraps
@@ -15,6 +16,8 @@ __all__ = [
     "Dataset",
     "DatasetSource",
     "Domain",
+    "GenerateRequest",
+    "Generated",
     "HarnessError",
     "Limit",
     "Listwise",
@@ -22,6 +25,7 @@ __all__ = [
     "Logps",
     "Loss",
     "Message",
+    "OpenGenerator",
     "OpenScorer",
     "Origin",
     "Pair",
@@ -29,6 +33,7 @@ __all__ = [
     "Range",
     "Response",
     "ResponseLogps",
+    "Sampling",
     "ScoreRequest",
     "ScorerOptions",
     "ScorerSource",

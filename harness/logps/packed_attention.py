@@ -11,6 +11,8 @@ Legend of shapes: L packed tokens, N responses, S tokens of the longest prompt +
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -79,6 +81,25 @@ def use_packed_attention(model: Any) -> None:
     if model.config.model_type in FAMILIES:
         AttentionInterface.register(NAME, packed_attention)
         model.set_attn_implementation(NAME)
+
+
+def padded_attention(config: Any) -> str:
+    """Return the name of transformers' attention for padded rows of a model of this configuration."""
+    # sdpa leaves Gemma-2's attention soft-capping out
+    return "eager" if config.get_text_config().to_dict().get("attn_logit_softcapping") is not None else "sdpa"
+
+
+@contextmanager
+def padded_rows(model: Any) -> Iterator[None]:
+    """Let `model` take padded rows, as transformers samples from, and packed ones again afterwards."""
+    packed = is_packed(model)
+    if packed:
+        model.set_attn_implementation(padded_attention(model.config))
+    try:
+        yield
+    finally:
+        if packed:
+            model.set_attn_implementation(NAME)
 
 
 def is_packed(model: Any) -> bool:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from harness.api import HarnessError, ScoreRequest
+from harness.api import GenerateRequest, HarnessError, Sampling, ScoreRequest
 from harness.models.weights import Weights, read_weights, require_whole
 
 if TYPE_CHECKING:
@@ -129,6 +129,16 @@ def require_scorable(requests: Sequence[ScoreRequest], max_length: int, checkpoi
                 f"got token id {low if low < 0 else high}, expected ids from 0 to {checkpoint.vocabulary - 1}; "
                 "tokenise with this model's own tokenizer"
             )
+
+
+def require_window(requests: Sequence[GenerateRequest], sampling: Sampling, max_length: int) -> None:
+    """Raise `HarnessError` where a prompt with its longest answer does not fit what the scorer was opened for."""
+    longest = max((len(request.prompt) for request in requests), default=0) + sampling.max_new_tokens
+    if longest > max_length:
+        raise HarnessError(
+            f"got a prompt and an answer of up to {longest} tokens, expected at most {max_length} together; allow "
+            "fewer new tokens or shorter prompts"
+        )
 
 
 def require_log_probs(sums: np.ndarray, checkpoint: Path) -> np.ndarray:

@@ -10,11 +10,20 @@ import importlib.metadata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from harness.api import OpenScorer, ScoreRequest, ScorerOptions, ScorerSource, hookimpl
+from harness.api import (
+    Generated,
+    GenerateRequest,
+    OpenScorer,
+    Sampling,
+    ScoreRequest,
+    ScorerOptions,
+    ScorerSource,
+    hookimpl,
+)
 from harness.models.weights import quiet
 from harness.score.checkpoint import (
     Checkpoint,
@@ -22,8 +31,13 @@ from harness.score.checkpoint import (
     require_log_probs,
     require_same_architecture,
     require_scorable,
+    require_window,
 )
+from harness.score.transformers_generation import generate
 from harness.torchvision_guard import hide_broken_torchvision
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 TOKENS_PER_BATCH = 4096
 """Tokens per forward, every response counted with its prompt and as long as the longest: bounds the memory."""
@@ -35,18 +49,32 @@ def sequence_log_probs(model: Any, requests: Sequence[ScoreRequest]) -> np.ndarr
     `model` is a causal language model of transformers. The log-softmax is taken in fp32 and sums in fp64, whatever the
     dtype of the model.
     """
+    sums = np.empty(len(requests), dtype=np.float64)
+    for indices, logps in _forwards(model, requests):
+        sums[indices] = logps.sum(-1).cpu().numpy()
+    return sums
+
+
+def token_log_probs(model: Any, requests: Sequence[ScoreRequest]) -> list[np.ndarray]:
+    """Return the log-probs of each response's tokens in nats, (tokens,) float64 each, in the order asked."""
+    found: dict[int, np.ndarray] = {}
+    for indices, logps in _forwards(model, requests):
+        found.update(zip(indices.tolist(), logps.cpu().numpy(), strict=True))
+    return [found[index][: len(request.response)] for index, request in enumerate(requests)]
+
+
+def _forwards(model: Any, requests: Sequence[ScoreRequest]) -> Iterator[tuple[np.ndarray, Tensor]]:
+    """Yield the indices of the responses of one forward and their log-probs, (responses, longest) float64, 0 beyond."""
     import torch
 
     from harness.data.collate import collate
     from harness.logps.response_logps import response_logps
 
-    sums = np.empty(len(requests), dtype=np.float64)
     with torch.inference_mode():
         for rows in _batches(requests):
             groups = [(requests[row[0]].prompt, [requests[index].response for index in row]) for row in rows]
             logps = response_logps(model, collate(groups).to(model.device))
-            sums[np.array(rows).T.ravel()] = logps.token.double().sum(-1).cpu().numpy()  # first responses first
-    return sums
+            yield np.array(rows).T.ravel(), logps.token.double()  # first responses first
 
 
 def _batches(requests: Sequence[ScoreRequest]) -> Iterator[list[list[int]]]:
@@ -99,6 +127,16 @@ class TransformersScorer:
         sums = require_log_probs(sequence_log_probs(self.model, list(place)), self.current)
         return sums[[place[request] for request in requests]]
 
+    def token_log_probs(self, requests: Sequence[ScoreRequest]) -> list[np.ndarray]:
+        """Return the log-probs of each response's tokens in nats, (tokens,) float64 each, in the order asked."""
+        require_scorable(requests, self.options.max_length, self.opened)
+        return token_log_probs(self.model, requests)
+
+    def generate(self, requests: Sequence[GenerateRequest], sampling: Sampling) -> list[Generated]:
+        """Return an answer per request, in the order asked; see `OpenGenerator.generate`."""
+        require_window(requests, sampling, self.options.max_length)
+        return generate(self.model, requests, sampling)
+
     def close(self) -> None:
         """Free the memory."""
         self.model = None
@@ -116,17 +154,15 @@ def _live(checkpoint: Path, options: ScorerOptions) -> Any:
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
 
-    from harness.logps.packed_attention import use_packed_attention
+    from harness.logps.packed_attention import padded_attention, use_packed_attention
 
     config = AutoConfig.from_pretrained(checkpoint, trust_remote_code=options.trust_remote_code)
-    # sdpa leaves Gemma-2's attention soft-capping out
-    capped = config.get_text_config().to_dict().get("attn_logit_softcapping") is not None
     with quiet():
         model = AutoModelForCausalLM.from_pretrained(
             checkpoint,
             config=config,
             dtype=getattr(torch, options.dtype),
-            attn_implementation="eager" if capped else "sdpa",
+            attn_implementation=padded_attention(config),
             trust_remote_code=options.trust_remote_code,
         )
     model.eval().to("cuda" if torch.cuda.is_available() else "cpu")
