@@ -81,7 +81,7 @@ def verify(run: Path) -> Verdict:
     sound = not records.problems and not tables.problems
     checks = [
         records,
-        check_hashes([*contents.cells, *contents.points]),
+        check_hashes(contents),
         tables,
         check_owners(contents.whole),
         check_metrics(contents.whole),

@@ -1,4 +1,4 @@
-"""Learning curves on boards: as a run that ended at the point would have it, in every rendering, and only where asked."""
+"""Learning curves on boards: as a run that ended at the point would have it, in every rendering, where asked for."""
 
 from __future__ import annotations
 
