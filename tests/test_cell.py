@@ -263,6 +263,19 @@ def test_points_of_a_run_killed_before_it_scored_are_found_again_and_trained_aga
     assert [point["files"] for point in records(tmp_path)["simpo"]["points"]] == tables
 
 
+def test_points_of_adapters_are_scored_merged_and_leave_the_end_as_it_is(
+    ran: tuple[Path, list[CellEvent]], tmp_path: Path
+) -> None:
+    lora = {"adapter": "lora", "batch_pairs": 8, "micro_pairs": 8}
+    run_model(replace(job(tmp_path / "plain", SIMPO, **lora), cache=ran[0] / "cache"), lambda event: None)
+    run_model(replace(job(tmp_path / "pointed", SIMPO, **AT | lora), cache=ran[0] / "cache"), lambda event: None)
+    plain, pointed = (cell_of(tmp_path / name) for name in ("plain", "pointed"))
+    assert (plain / "rows.parquet").read_bytes() == (pointed / "rows.parquet").read_bytes()
+    at_half, own = (pd.read_parquet(pointed / place / "rows.parquet") for place in ("points/0.5", "."))
+    assert (at_half.chosen_sum_logp != own.chosen_sum_logp).all()
+    assert (at_half.chosen_sum_logp != own.ref_chosen_sum_logp).all()
+
+
 @pytest.mark.parametrize(("raises", "status"), [(True, "failed"), (False, "diverged")])
 def test_a_cell_that_fails_or_diverges_after_a_point_leaves_nothing_of_it(
     raises: bool, status: str, ran: tuple[Path, list[CellEvent]], tmp_path: Path
