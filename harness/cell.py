@@ -97,8 +97,8 @@ def train_cell(prepared: Prepared, cell: Cell, tell: Tell) -> None:
     """Train one cell and leave its weights, its step log and `trained.json`, written last."""
     job, loss, settings = prepared.job, cell.system.loss, prepared.job.run.settings
     folder, weights = cell_folder(job, cell.key), prepared.start.folder
-    bytes_left = sum(file.stat().st_size for file in weights.glob("*.safetensors"))  # as much as training leaves
-    bytes_left *= max(1, len(job.run.evaluate_at))  # at the end and at each earlier point
+    # as much as training leaves, at its end and at each earlier point
+    bytes_left = max(1, len(job.run.evaluate_at)) * sum(file.stat().st_size for file in weights.glob("*.safetensors"))
     require_room(folder, bytes_left, f"the trained weights of {cell.system.label}")
     folder.mkdir(parents=True, exist_ok=True)
     remove_trained(folder)
@@ -107,18 +107,12 @@ def train_cell(prepared: Prepared, cell: Cell, tell: Tell) -> None:
     visited = plan.visited()
     # full training keeps fp32 weights under bf16 autocast: at the field's learning rates bf16 updates round to nothing
     dtype = "float32" if job.run.adapter == "full" else settings.dtype
-    model = load_model(prepared.start.folder, dtype, job.run.adapter, job.run.trust_remote_code, cell.seed)
+    model = load_model(weights, dtype, job.run.adapter, job.run.trust_remote_code, cell.seed)
     model.to("cuda" if torch.cuda.is_available() else "cpu")
     if not job.run.plain_path:
         check_hot_path(model, prepared.tokens.pairs[0], dtype=settings.dtype, name=job.model)
     data = training_data(prepared, loss, model, visited, cell.seed)
-    recipe = Recipe(
-        learning_rate=learning_rate(job, cell.system),
-        micro_pairs=settings.micro_pairs,
-        seed=cell.seed,
-        dtype=settings.dtype,
-        plain=job.run.plain_path,
-    )
+    recipe = recipe_of(job, cell)
 
     def on_step(step: int, step_loss: float) -> None:
         tell(StepTaken(key=cell.key, step=step, steps=plan.steps, loss=step_loss))
@@ -144,6 +138,18 @@ def train_cell(prepared: Prepared, cell: Cell, tell: Tell) -> None:
     remember_rate(job.cache, job.run, prepared.start.parameters, left.spend)
     last = float(trained.log["loss"].iloc[-1]) if len(trained.log) else float("nan")
     tell(CellTrained(key=cell.key, status=trained.status, reason=trained.reason, seconds=trained.seconds, loss=last))
+
+
+def recipe_of(job: Job, cell: Cell) -> Recipe:
+    """Return how a cell is trained."""
+    settings = job.run.settings
+    return Recipe(
+        learning_rate=learning_rate(job, cell.system),
+        micro_pairs=settings.micro_pairs,
+        seed=cell.seed,
+        dtype=settings.dtype,
+        plain=job.run.plain_path,
+    )
 
 
 def leave(trained: Trained, model: PreTrainedModel, folder: Path) -> None:

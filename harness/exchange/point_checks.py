@@ -6,11 +6,12 @@ from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
 from harness.api.errors import HarnessError
-from harness.exchange.cell_checks import Check, near
+from harness.exchange.cell_checks import TOLERANCE, Check, near
 from harness.exchange.untrusted import UntrustedCell
 from harness.planning.budget import Budget
 from harness.run_folder.manifest import Manifest
 from harness.run_folder.paths import MANIFEST, POINTS, RECORD, RESPONSES, ROWS, point_folder
+from harness.run_folder.point_facts import PointFacts
 from harness.run_folder.record import Record
 
 SPENT = {"step": "steps", "pairs": "pairs", "tokens": "tokens", "flops": "flops", "seconds": "seconds"}
@@ -47,9 +48,7 @@ def _wrong(record: Record) -> Iterator[str]:
         if not before.fraction < after.fraction or before.step > after.step:
             yield f"got a point at {after.fraction:g}, step {after.step}, behind {before.fraction:g}, {before.step}"
     for point in points:
-        steps = _planned(record, point.fraction)
-        if steps is not None and point.step != steps:
-            yield f"got step {point.step} at {point.fraction:g}, expected {steps}, which so much of the budget pays for"
+        yield from _beyond_its_part(record, point)
         if point.pairs != point.step * (record.board.batch_pairs or 0):
             yield f"got {point.pairs} pairs at step {point.step}, expected {record.board.batch_pairs} for each"
     end = points[-1]
@@ -65,14 +64,20 @@ def _wrong(record: Record) -> Iterator[str]:
             yield f"got another {name} at the end than the cell's own, expected the same"
 
 
-def _planned(record: Record, fraction: float) -> int | None:
-    """Return the step that a fraction of a budget in pairs or steps pays for; None of another, or an unknown one."""
+def _beyond_its_part(record: Record, point: PointFacts) -> Iterator[str]:
+    """Yield where a point is not as far as its part of the budget pays for; of seconds that cannot be told."""
     try:
-        part = Budget.parse(record.board.budget or "").part(fraction)
+        part = Budget.parse(record.board.budget or "").part(point.fraction)
     except HarnessError:  # the check of the spend says so
-        return None
-    per_step = {"steps": 1, "pairs": record.board.batch_pairs or 1}.get(part.currency)
-    return None if per_step is None else int(part.amount) // per_step
+        return
+    if part.currency in ("steps", "pairs"):
+        steps = int(part.amount) // (1 if part.currency == "steps" else record.board.batch_pairs or 1)
+        if point.step != steps:
+            yield f"got step {point.step} at {point.fraction:g}, expected {steps}, which so much of the budget pays for"
+    elif part.currency in ("tokens", "flops"):
+        got = getattr(point, part.currency)
+        if got is None or got > part.amount * (1 + TOLERANCE):
+            yield f"got {part.currency} {got} at {point.fraction:g}, expected at most {part.amount:.10g} of the budget"
 
 
 def _other_files(record: Record) -> Iterator[str]:

@@ -118,12 +118,13 @@ def _learning(draw: Drawing) -> Picture:
     tips = tooltip(alt, "loss:N", "fraction:Q", "step:Q", "value:Q", "low:Q", "high:Q", alt.Tooltip("n:Q", title="n"))
     panels = []
     metrics = list(dict.fromkeys(point["metric"] for point in draw.data.learning))
+    axis = alt.Axis(values=list(draw.board.fractions), format="~g")
     for metric in metrics:
         base = (
             draw.chart("learning")
             .transform_filter(f"datum.metric === {json.dumps(metric)}")
             .encode(
-                alt.X("fraction:Q", title="fraction of the budget spent" if metric == metrics[-1] else None),
+                alt.X("fraction:Q", title="fraction of the budget spent" if metric == metrics[-1] else None, axis=axis),
                 draw.colour(),
                 tooltip=tips,
             )
