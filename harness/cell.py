@@ -36,11 +36,13 @@ from harness.planning.grid import Cell
 from harness.planning.job import Job, cell_folder, learning_rate, record_failure
 from harness.planning.rates import remember_rate
 from harness.run_folder.full_disk import require_room, told
-from harness.run_folder.paths import SCRATCH, TRAIN_LOG, WEIGHTS
+from harness.run_folder.paths import SCRATCH, TRAIN_LOG, WEIGHTS, point_folder
 from harness.run_folder.store import write_record
 from harness.run_folder.trained import (
     TrainedCell,
     read_trained,
+    remove_points,
+    remove_scored,
     remove_trained,
     waits_to_be_scored,
     write_trained,
@@ -55,6 +57,7 @@ from harness.training.cell_record import (
     scored_record,
     shared_work,
     spend,
+    spent_by_points,
     write_baseline_rows,
 )
 from harness.training.elsewhere import score_brought
@@ -62,6 +65,7 @@ from harness.training.live_engine import LiveEngine
 from harness.training.own_rewards import own_rewards
 from harness.training.peak_memory import leave_out_what_is_held
 from harness.training.prepared import Prepared, cell_plan, prepare
+from harness.training.score_points import Measure, score_points
 from harness.training.trainer import Recipe, Trained, train
 from harness.training.training_data import training_data
 
@@ -88,7 +92,8 @@ def run_model(job: Job, tell: Tell) -> None:
     require_same_tokens(prepared)
     for cell in job.cells:
         folder = cell_folder(job, cell.key)
-        if not waits_to_be_scored(folder, prepared.start.fingerprint, prepared.tokens_fingerprint):
+        start, evaluate_at = prepared.start.fingerprint, job.run.evaluate_at
+        if not waits_to_be_scored(folder, start, prepared.tokens_fingerprint, evaluate_at):
             tell(TrainingBegins(key=cell.key))
             attempt(job, cell, tell, partial(train_cell, prepared, cell, tell))
             free_memory()  # Trainer and its callbacks hold each other, and with them the model and its optimiser
@@ -101,7 +106,8 @@ def train_cell(prepared: Prepared, cell: Cell, tell: Tell) -> None:
     """Train one cell and leave its weights, its step log and `trained.json`, written last."""
     job, loss, settings = prepared.job, cell.system.loss, prepared.job.run.settings
     folder, weights = cell_folder(job, cell.key), prepared.start.folder
-    bytes_left = sum(file.stat().st_size for file in weights.glob("*.safetensors"))  # as much as training leaves
+    # as much as training leaves, at its end and at each earlier point
+    bytes_left = max(1, len(job.run.evaluate_at)) * sum(file.stat().st_size for file in weights.glob("*.safetensors"))
     require_room(folder, bytes_left, f"the trained weights of {cell.system.label}")
     folder.mkdir(parents=True, exist_ok=True)
     remove_trained(folder)
@@ -110,23 +116,21 @@ def train_cell(prepared: Prepared, cell: Cell, tell: Tell) -> None:
     visited = plan.visited()
     # full training keeps fp32 weights under bf16 autocast: at the field's learning rates bf16 updates round to nothing
     dtype = "float32" if job.run.adapter == "full" else settings.dtype
-    model = load_model(prepared.start.folder, dtype, job.run.adapter, job.run.trust_remote_code, cell.seed)
+    model = load_model(weights, dtype, job.run.adapter, job.run.trust_remote_code, cell.seed)
     model.to("cuda" if torch.cuda.is_available() else "cpu")
     if not job.run.plain_path:
         check_hot_path(model, prepared.tokens.pairs[0], dtype=settings.dtype, name=job.model)
     data = training_data(prepared, loss, model, visited, cell.seed)
-    recipe = Recipe(
-        learning_rate=learning_rate(job, cell.system),
-        micro_pairs=settings.micro_pairs,
-        seed=cell.seed,
-        dtype=settings.dtype,
-        plain=job.run.plain_path,
-    )
+    recipe = recipe_of(job, cell)
 
     def on_step(step: int, step_loss: float) -> None:
         tell(StepTaken(key=cell.key, step=step, steps=plan.steps, loss=step_loss))
 
-    trained = train(model, loss, data, plan, recipe, folder / SCRATCH, on_step)
+    def keep(fraction: float) -> None:
+        with told(folder, f"the weights of {cell.system.label} at {fraction:.10g} of its budget", bytes_left):
+            save_merged(model, point_folder(folder, fraction) / WEIGHTS)
+
+    trained = train(model, loss, data, plan, recipe, folder / SCRATCH, on_step, keep)
     shutil.rmtree(folder / SCRATCH, ignore_errors=True)
     with told(folder, f"the step log and the trained weights of {cell.system.label}", bytes_left):
         leave(trained, model, folder)
@@ -137,6 +141,7 @@ def train_cell(prepared: Prepared, cell: Cell, tell: Tell) -> None:
         tokens_fingerprint=prepared.tokens_fingerprint,
         spend=spend(prepared, loss, trained, data.reference, plan),
         prepared=column_summaries(data.columns, visited),
+        **spent_by_points(prepared, loss, trained, data.reference),
     )
     write_trained(folder, left)
     remember_rate(job.cache, job.run, prepared.start.parameters, left.spend)
@@ -144,10 +149,23 @@ def train_cell(prepared: Prepared, cell: Cell, tell: Tell) -> None:
     tell(CellTrained(key=cell.key, status=trained.status, reason=trained.reason, seconds=trained.seconds, loss=last))
 
 
+def recipe_of(job: Job, cell: Cell) -> Recipe:
+    """Return how a cell is trained."""
+    settings = job.run.settings
+    return Recipe(
+        learning_rate=learning_rate(job, cell.system),
+        micro_pairs=settings.micro_pairs,
+        seed=cell.seed,
+        dtype=settings.dtype,
+        plain=job.run.plain_path,
+    )
+
+
 def leave(trained: Trained, model: PreTrainedModel, folder: Path) -> None:
     """Write the step log and, of a cell that did not diverge, the weights: all of them or none."""
     trained.log.to_parquet(folder / TRAIN_LOG, index=False, compression="zstd")
     if trained.status != "ok":
+        remove_points(folder)
         return
     try:
         save_merged(model, folder / WEIGHTS)
@@ -231,12 +249,14 @@ def score_cell(
             canary.load(folder / WEIGHTS)
         scored = scored_record(record, parity(prepared, canary, sums), time.perf_counter() - began)
         lengths = np.array([len(request.response) for request in requests], dtype=np.float64)
-        reward = own_rewards(cell.system.loss, sums, lengths, base)
-        finish(prepared.held_out, folder, scored, sums, base, reward)
+        reward = partial(own_rewards, cell.system.loss, lengths=lengths, base=base)
+        measure = Measure(held=prepared.held_out, base=base, reward=reward)
+        begin = partial(tell, ScoringBegins(key=cell.key))  # each point has the time limit of a cell
+        scored = score_points(scored, folder, sums, measure, engine, begin) if scored.points else scored
+        finish(prepared.held_out, folder, scored, sums, base, reward(sums))
     tell(CellScored(key=cell.key))
-    if not job.keep_checkpoints:
-        shutil.rmtree(folder / WEIGHTS, ignore_errors=True)
-    elif (folder / WEIGHTS).is_dir():
+    remove_scored(folder, keep_end=job.keep_checkpoints)
+    if (folder / WEIGHTS).is_dir():
         tokenizer = load_tokenizer(prepared.start.folder, job.run.trust_remote_code, job.chat_template)
         tokenizer.save_pretrained(folder / WEIGHTS)
 

@@ -37,6 +37,14 @@ def _seeds(context: Any, option: Any, value: str | None) -> tuple[int, ...] | No
         raise click.BadParameter(f"got '{value}', expected whole numbers such as 0,1,2") from None
 
 
+def _fractions(context: Any, option: Any, value: str | None) -> tuple[float, ...] | None:
+    items = _comma(context, option, value)
+    try:
+        return None if items is None else tuple(float(item) for item in items)
+    except ValueError:
+        raise click.BadParameter(f"got '{value}', expected fractions of the budget such as 0.25,0.5,1") from None
+
+
 def _renamed(_context: Any, _option: Any, given: bool) -> None:
     """Answer the first name of `--plain-path`."""
     from harness.api.errors import HarnessError
@@ -80,6 +88,11 @@ def _renamed(_context: Any, _option: Any, given: bool) -> None:
 @click.option("--max-length", type=int, help="Longest prompt + response in tokens.")
 @click.option("--max-prompt", type=int, help="Longest prompt in tokens.")
 @click.option("--dtype", help="float32 or bfloat16.")
+@click.option(
+    "--evaluate-at",
+    callback=_fractions,
+    help="Fractions of the budget at which the weights are scored too, for learning curves: 0.25,0.5,1",
+)
 @click.option("--evaluate-on", help="test, or dev for choosing settings  [test]")
 @click.option(
     "--control",

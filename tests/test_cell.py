@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -58,11 +59,31 @@ DIVERGES = System(loss=Broken(), label="diverges")
 OWNER = Owner(entry_point="tests", distribution="tests", version="1")
 
 
-def job(folder: Path, *systems: System) -> Job:
+@dataclass(frozen=True, kw_only=True)
+class Late(Loss):
+    """Sound for two steps of 8 pairs; then it raises, or is NaN."""
+
+    name: ClassVar[str] = "late"
+    raises: bool = False
+    seen: list[int] = field(default_factory=list)
+
+    def terms(self, pairs: PairLogps) -> Terms:
+        self.seen.append(len(pairs.chosen.length()))
+        if sum(self.seen) <= 16:
+            return Terms.of(-pairs.chosen.mean())
+        if self.raises:
+            raise RuntimeError("too late")
+        return Terms.of(pairs.chosen.mean() * float("nan"))
+
+    def reward(self, response: ResponseLogps) -> Tensor:
+        return response.sum
+
+
+def job(folder: Path, *systems: System, **settings: Any) -> Job:
     data = harness_datasets()[0].load(LoadOptions())
     cut = replace(data, train=data.train[:PAIRS], test=data.test[:PAIRS], test_lenbalanced=(), listwise_test=())
     (scorer,) = harness_scorers()
-    run = make_run({"budget": f"pairs={2 * PAIRS}", "scorer": "transformers"})
+    run = make_run({"budget": f"pairs={2 * PAIRS}", "scorer": "transformers"} | settings)
     return Job(
         run=run,
         model="qwen",
@@ -148,3 +169,131 @@ def test_a_cell_that_is_trained_is_scored_without_being_trained_again(ran: tuple
     assert not any(isinstance(event, TrainingBegins) for event in events)
     assert read_trained(cell) == trained
     assert records(folder)["simpo"]["metrics"] == before["metrics"]
+
+
+# -- points along the run ----------------------------------------------------------------------------------------------
+
+AT = {"evaluate_at": (0.5, 1.0), "batch_pairs": 8, "micro_pairs": 8}
+"""Four steps, scored after the second and the fourth."""
+OF_THE_CLOCK = ("spend", "scorer", "environment", "points")
+
+
+@pytest.fixture(scope="module")
+def ran_twice(
+    ran: tuple[Path, list[CellEvent]], tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, Path, list[CellEvent]]:
+    """The folder of a cell without points, and that of the same cell with them and its events."""
+    plain, pointed = (tmp_path_factory.mktemp(name) for name in ("plain", "pointed"))
+    events: list[CellEvent] = []
+    run_model(replace(job(plain, SIMPO, batch_pairs=8, micro_pairs=8), cache=ran[0] / "cache"), lambda event: None)
+    run_model(replace(job(pointed, SIMPO, **AT), cache=ran[0] / "cache"), events.append)
+    return plain, pointed, events
+
+
+def cell_of(folder: Path, label: str = "simpo") -> Path:
+    return folder / "run" / "cells" / str(records(folder)[label]["key"])
+
+
+def test_the_end_of_a_run_with_points_is_in_every_bit_that_of_one_without(
+    ran_twice: tuple[Path, Path, list[CellEvent]],
+) -> None:
+    plain, pointed, _ = ran_twice
+    for name in ("rows.parquet", "responses.parquet", "train.parquet"):
+        assert (cell_of(plain) / name).read_bytes() == (cell_of(pointed) / name).read_bytes()
+    one, other = (records(folder)["simpo"] for folder in (plain, pointed))
+    assert "points" not in one
+    assert {key: one[key] for key in one if key not in OF_THE_CLOCK} == {
+        key: other[key] for key in other if key not in OF_THE_CLOCK
+    }
+
+
+def test_each_point_has_its_tables_and_the_last_is_the_cell_itself(
+    ran_twice: tuple[Path, Path, list[CellEvent]],
+) -> None:
+    record, cell = records(ran_twice[1])["simpo"], cell_of(ran_twice[1])
+    half, end = record["points"]
+    assert [(point["fraction"], point["step"], point["pairs"]) for point in (half, end)] == [(0.5, 2, 16), (1, 4, 32)]
+    assert 0 < half["tokens"] < end["tokens"] == record["spend"]["tokens"]
+    assert half["flops"] == pytest.approx(6 * record["model"]["parameters"] * half["tokens"])
+    for point, name in ((half, "0.5"), (end, "1")):
+        for table, known in point["files"].items():
+            digest = hashlib.sha256((cell / "points" / name / table).read_bytes()).hexdigest()
+            assert known == f"sha256:{digest}"
+        rows = pd.read_parquet(cell / "points" / name / "rows.parquet")
+        wins = (rows.reward_chosen > rows.reward_rejected) + 0.5 * (rows.reward_chosen == rows.reward_rejected)
+        assert point["metrics"]["pairwise_accuracy"] == wins.mean()
+    own, at_end, at_half = (pd.read_parquet(cell / place / "rows.parquet") for place in (".", "points/1", "points/0.5"))
+    assert own.equals(at_end)
+    assert (at_half.ref_chosen_sum_logp == own.ref_chosen_sum_logp).all()
+    assert (at_half.chosen_sum_logp != own.chosen_sum_logp).all()
+    assert (at_half.chosen_sum_logp != own.ref_chosen_sum_logp).all()
+
+
+def test_weights_at_points_are_gone_when_they_are_scored_and_those_at_the_end_are_kept_where_asked(
+    ran_twice: tuple[Path, Path, list[CellEvent]],
+) -> None:
+    cell = cell_of(ran_twice[1])
+    left = sorted(str(path.relative_to(cell / "points")) for path in cell.glob("points/*/*"))
+    assert left == ["0.5/responses.parquet", "0.5/rows.parquet", "1/responses.parquet", "1/rows.parquet"]
+    assert (cell / "weights").is_dir()
+
+
+def test_points_of_a_run_killed_before_it_scored_are_found_again_and_trained_again_where_lost(
+    ran: tuple[Path, list[CellEvent]],
+    ran_twice: tuple[Path, Path, list[CellEvent]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked = replace(job(tmp_path, SIMPO, **AT), cache=ran[0] / "cache")
+    monkeypatch.setattr("harness.cell.score_cells", lambda prepared, tell: None)  # as if it was killed there
+    run_model(asked, lambda event: None)
+    monkeypatch.undo()
+    cell = tmp_path / "run" / "cells" / asked.cells[0].key
+    assert (cell / "points" / "0.5" / "weights").is_dir()
+    found: list[CellEvent] = []
+    run_model(asked, found.append)
+    assert not any(isinstance(event, TrainingBegins) for event in found)
+    assert cell_of(tmp_path) == cell
+    tables = [point["files"] for point in records(tmp_path)["simpo"]["points"]]
+    assert tables == [point["files"] for point in records(ran_twice[1])["simpo"]["points"]]
+    (cell / "record.json").unlink()  # and now without the weights at the point, which are gone
+    again: list[CellEvent] = []
+    run_model(asked, again.append)
+    assert any(isinstance(event, TrainingBegins) for event in again)
+    assert [point["files"] for point in records(tmp_path)["simpo"]["points"]] == tables
+
+
+def test_points_of_adapters_are_scored_merged_and_leave_the_end_as_it_is(
+    ran: tuple[Path, list[CellEvent]], tmp_path: Path
+) -> None:
+    lora = {"adapter": "lora", "batch_pairs": 8, "micro_pairs": 8}
+    run_model(replace(job(tmp_path / "plain", SIMPO, **lora), cache=ran[0] / "cache"), lambda event: None)
+    run_model(replace(job(tmp_path / "pointed", SIMPO, **AT | lora), cache=ran[0] / "cache"), lambda event: None)
+    plain, pointed = (cell_of(tmp_path / name) for name in ("plain", "pointed"))
+    assert (plain / "rows.parquet").read_bytes() == (pointed / "rows.parquet").read_bytes()
+    at_half, own = (pd.read_parquet(pointed / place / "rows.parquet") for place in ("points/0.5", "."))
+    assert (at_half.chosen_sum_logp != own.chosen_sum_logp).all()
+    assert (at_half.chosen_sum_logp != own.ref_chosen_sum_logp).all()
+
+
+@pytest.mark.parametrize(("raises", "status"), [(True, "failed"), (False, "diverged")])
+def test_a_cell_that_fails_or_diverges_after_a_point_leaves_nothing_of_it(
+    raises: bool, status: str, ran: tuple[Path, list[CellEvent]], tmp_path: Path
+) -> None:
+    asked = job(tmp_path, System(loss=Late(raises=raises), label="late"), **AT)
+    run_model(replace(asked, cache=ran[0] / "cache"), lambda event: None)
+    record = records(tmp_path)["late"]
+    assert (record["status"], "points" in record) == (status, False)
+    assert not (cell_of(tmp_path, "late") / "points").exists()
+    assert not list(cell_of(tmp_path, "late").rglob("*.safetensors"))
+
+
+def test_a_cell_is_not_trained_where_the_disk_has_no_room_for_its_weights_at_every_point(
+    ran: tuple[Path, list[CellEvent]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    size = sum(path.stat().st_size for path in cell_of(ran[0]).glob("weights/*.safetensors"))
+    monkeypatch.setattr("harness.run_folder.full_disk._free", lambda folder: 2 * size - 1)  # for one, not for two
+    run_model(replace(job(tmp_path, SIMPO, **AT), cache=ran[0] / "cache"), lambda event: None)
+    record = records(tmp_path)["simpo"]
+    assert record["status"] == "failed"
+    assert "for the trained weights of simpo" in record["reason"]

@@ -53,9 +53,11 @@ def check_records(contents: RunContents) -> Check:
     )
 
 
-def check_hashes(cells: Sequence[UntrustedCell]) -> Check:
+def check_hashes(contents: RunContents) -> Check:
     """Every table has the sha256 that its record has. Finds damage, not deceit: a new hash is soon written."""
     problems, without, checked = [], [], 0
+    points = contents.points
+    cells = [*contents.cells, *points]
     for cell in cells:
         files, folder = cell.record.files, cell.record.folder
         if files is None:
@@ -71,7 +73,9 @@ def check_hashes(cells: Sequence[UntrustedCell]) -> Check:
                     f"{cell.file(name)}: got {got}, expected {wanted or 'no such file'} as {RECORD} says; copy the "
                     "cell's folder anew"
                 )
-    summary = f"{checked} files of {len(cells) - len(without)} cells have the sha256 that their record has"
+    hashed = len(cells) - len(without)
+    of = f"{hashed - len(points)} cells and {len(points)} points" if points else f"{hashed} cells"
+    summary = f"{checked} files of {of} have the sha256 that their record has"
     if len(without) == len(cells):
         summary = "no hashes to compare"
     unhashed = f"{len(without)} records have no hashes (written before they had any): {some(without)}"

@@ -5,12 +5,14 @@ from __future__ import annotations
 import csv
 import io
 import json
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 
 from harness.api.errors import HarnessError
 from harness.exchange import hub, lm_eval
 from harness.leaderboard import ranked_records, table_of
+from harness.leaderboard.decide.estimates import Estimate
 from harness.leaderboard.formatting import rounded
 from harness.leaderboard.table import Board, Row, Table
 from harness.run_folder.paths import check_new, new_folder
@@ -22,10 +24,11 @@ FORMATS = ("lm-eval", "csv", "hf")
 COLUMNS = (
     *("board", "model", "preset", "dataset", "budget", "learning_rate", "evaluated_on", "protocol"),
     *("trials", "label", "loss", "kind", "options", "tuned", "seeds", "status", "reason"),
-    *("metric", "unit", "direction", "value", "low", "high", "n", "why_missing"),
+    *("metric", "unit", "direction", "value", "low", "high", "n", "why_missing", "fraction"),
 )
 """Of the CSV. `board` counts the boards from 1; `model` is `all` on the one over all models. `trials` is 0 on boards of
-untuned losses; `tuned` has, by model, what was chosen from how many trials, as JSON."""
+untuned losses; `tuned` has, by model, what was chosen from how many trials, as JSON. `fraction` is that of the
+budget spent at a point along the run, and empty in a run without points."""
 
 
 def run_export(run: Path, format: str, output: Path) -> tuple[str, int]:
@@ -60,7 +63,7 @@ def run_export(run: Path, format: str, output: Path) -> tuple[str, int]:
 
 
 def as_csv(table: Table) -> str:
-    """Return a tidy table with a heading: one line per board, loss and metric, each complete in itself."""
+    """Return a tidy table with a heading: one line per board, loss, metric and point, each complete in itself."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(COLUMNS)
@@ -73,11 +76,14 @@ def as_csv(table: Table) -> str:
             options, tuned = (json.dumps(rounded(values), sort_keys=True) for values in (row.options, chosen))
             who = [trials, row.label, row.loss, row.kind, options, tuned if row.tuned else ""]
             who += [" ".join(map(str, row.seeds)), row.status, row.reason]
-            for name, estimate in row.metrics.items():
-                numbers = [*rounded([estimate.value, estimate.low, estimate.high]), estimate.n]
-                metric = METRICS[name]
-                what = [name, metric.unit, metric.direction, *numbers, row.metric_reasons.get(name, "")]
-                writer.writerow([*where, *settings, table.protocol, *who, *what])
+            at: list[tuple[float | str, Mapping[str, Estimate]]] = [(1.0 if row.points else "", row.metrics)]
+            at += [(point.fraction, point.metrics) for point in row.points if point.fraction < 1]
+            for fraction, metrics in at:
+                for name, estimate in metrics.items():
+                    numbers = [*rounded([estimate.value, estimate.low, estimate.high]), estimate.n]
+                    metric = METRICS[name]
+                    what = [name, metric.unit, metric.direction, *numbers, row.metric_reasons.get(name, ""), fraction]
+                    writer.writerow([*where, *settings, table.protocol, *who, *what])
     return text.getvalue()
 
 

@@ -17,7 +17,7 @@ import harness
 from harness.leaderboard import markdown, renders
 from harness.leaderboard.formatting import markdown_table, markdown_text
 from harness.leaderboard.table import Table
-from harness.run_folder.paths import RESPONSES, ROWS
+from harness.run_folder.paths import POINTS, RESPONSES, ROWS
 from harness.run_folder.record import Record
 from harness.run_folder.tables import RESPONSE_COLUMNS, ROW_COLUMNS, SUBSET
 
@@ -55,6 +55,10 @@ MEANING: Mapping[str, str] = {
     "listwise": "whether the response is of the listwise data",
 }
 """Columns of the tables, with their meaning."""
+OF_POINTS = (
+    "`points_rows`, `points_responses`: the same at points along the run, `fraction` of the budget spent; at 1 those "
+    "above. An early point is not a finished shorter run: its learning rate has not decayed."
+)
 SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"),
          (10_000_000, "1M<n<10M"))  # fmt: skip
 
@@ -69,6 +73,18 @@ def tables(records: Sequence[Record]) -> tuple[pd.DataFrame, pd.DataFrame]:
     rows = [_labelled(record, table.reindex(columns=names)) for record, table in zip(scored, of_pairs, strict=True)]
     responses = [_labelled(record, record.responses()[list(RESPONSE_COLUMNS)]) for record in scored]
     return pd.concat(rows, ignore_index=True), pd.concat(responses, ignore_index=True)
+
+
+def point_tables(records: Sequence[Record]) -> dict[str, pd.DataFrame]:
+    """Return the tables of all points along the runs, by path, the column `fraction` first; none without points."""
+    import pandas as pd
+
+    parts: dict[str, list[pd.DataFrame]] = {}
+    for at, fraction in [(record.at(point), point.fraction) for record in records for point in record.points]:
+        for name, table in zip((ROWS, RESPONSES), tables([at]), strict=True):
+            table.insert(0, "fraction", fraction)
+            parts.setdefault(f"data/{POINTS}_{name}", []).append(table)
+    return {path: pd.concat(of_path, ignore_index=True) for path, of_path in parts.items()}
 
 
 def _labelled(record: Record, table: pd.DataFrame) -> pd.DataFrame:
@@ -99,7 +115,7 @@ def card(table: Table, records: Sequence[Record], n_rows: int, n_responses: int)
     board = markdown.render(table).replace("\n## ", "\n### ").replace("# Leaderboard", "## Leaderboard", 1)
     return "\n".join(
         [
-            *_front_matter(name, n_rows + n_responses),
+            *_front_matter(name, n_rows + n_responses, any(record.points for record in records)),
             f"\n# {markdown_text(name)}\n",
             "Held-out responses scored under models that were trained with different preference losses, everything "
             "else alike, and the leaderboards that follow.\n",
@@ -108,6 +124,7 @@ def card(table: Table, records: Sequence[Record], n_rows: int, n_responses: int)
             f"## Columns\n\n`rows`: {n_rows:,} held-out pairs; `responses`: {n_responses:,} held-out responses; "
             "unknown numbers are NaN.\n",
             *_columns(),
+            *([f"\n{OF_POINTS}"] if any(record.points for record in records) else []),
             "\n## License\n\nNone is set: ids and scores come from the data set above, log-probs from the models "
             "above. See what their licenses ask, then set `license` in the front matter.\n",
             board,
@@ -115,7 +132,7 @@ def card(table: Table, records: Sequence[Record], n_rows: int, n_responses: int)
     )
 
 
-def _front_matter(name: str, size: int) -> list[str]:
+def _front_matter(name: str, size: int, points: bool) -> list[str]:
     return [
         "---",
         f"pretty_name: {json.dumps(name, ensure_ascii=False)}",
@@ -126,6 +143,10 @@ def _front_matter(name: str, size: int) -> list[str]:
         "configs:",
         f"- config_name: rows\n  default: true\n  data_files: data/{ROWS}",
         f"- config_name: responses\n  data_files: data/{RESPONSES}",
+        *(
+            f"- config_name: {POINTS}_{name.partition('.')[0]}\n  data_files: data/{POINTS}_{name}"
+            for name in ((ROWS, RESPONSES) if points else ())
+        ),
         "---",
     ]
 
@@ -161,4 +182,4 @@ def files(table: Table, records: Sequence[Record]) -> tuple[dict[str, str], dict
     """Return the folder's texts and its data frames, by path."""
     rows, responses = tables(records)
     texts = {"README.md": card(table, records, len(rows), len(responses)), **renders(table)}
-    return texts, {f"data/{ROWS}": rows, f"data/{RESPONSES}": responses}
+    return texts, {f"data/{ROWS}": rows, f"data/{RESPONSES}": responses} | point_tables(records)

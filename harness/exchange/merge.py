@@ -16,7 +16,19 @@ from harness.exchange.verify import FAILED, PASSED, Verdict, verify
 from harness.leaderboard import write
 from harness.planning.run_file import make_run
 from harness.run_folder.manifest import Manifest, read_manifest, write_manifest
-from harness.run_folder.paths import CELL_FILES, CELLS, RUN_FILE, TRIALS, TUNED, check_new, new_folder, runs_inside
+from harness.run_folder.paths import (
+    CELL_FILES,
+    CELLS,
+    RESPONSES,
+    ROWS,
+    RUN_FILE,
+    TRIALS,
+    TUNED,
+    check_new,
+    new_folder,
+    point_folder,
+    runs_inside,
+)
 from harness.run_folder.record import Record
 from harness.run_folder.store import read_records, write_atomically
 
@@ -178,6 +190,11 @@ def _write(folder: Path, part: _Part) -> None:
         (folder / CELLS / key).mkdir(parents=True)
         for name in (name for name in CELL_FILES if (record.folder / name).is_file()):
             shutil.copyfile(record.folder / name, folder / CELLS / key / name)
+        for point in record.points:
+            own, copy = (point_folder(place, point.fraction) for place in (record.folder, folder / CELLS / key))
+            copy.mkdir(parents=True)
+            for name in (ROWS, RESPONSES):
+                shutil.copyfile(own / name, copy / name)
     check = check_pairs(find_cells(folder).whole)
     if check.problems:
         raise HarnessError(f"the runs cannot be merged: {check.problems[0]}")

@@ -20,7 +20,7 @@ OF_THE_MACHINE: Mapping[str, tuple[str, ...]] = {
 }
 """Parts of a record in which two machines may differ, where the same data lie too; so may `environment`, and what
 follows from the tables."""
-FOLLOWS = ("environment", "files", "metrics", "metric_reasons")
+FOLLOWS = ("environment", "files", "metrics", "metric_reasons", "points")
 NEARLY = {"float32": (1e-3, 1e-6)}
 """How far two machines' scores of the same start checkpoint may lie apart, in nats and in parts of the sum: in float32
 as far as the canary allows two scorers, else half a percent."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from harness.api.errors import HarnessError
 from harness.planning.run_file import PROTOCOL
-from harness.run_folder.paths import CELLS, RECORD, RESPONSES, ROWS, check_run
+from harness.run_folder.paths import CELLS, POINTS, RECORD, RESPONSES, ROWS, check_run
 from harness.run_folder.record import Record, RecordError
 from harness.run_folder.store import read_record
 from harness.run_folder.tables import RESPONSE_COLUMNS, ROW_COLUMNS, SUBSET
@@ -48,11 +48,28 @@ class WholeCell(UntrustedCell):
 
 
 @dataclass(frozen=True, kw_only=True)
+class WholePoint(WholeCell):
+    """A point along the run of a scored cell whose two tables can be read; its record is the cell's at that point."""
+
+    @property
+    def name(self) -> str:
+        """The point's folder, as problems name it."""
+        folder = self.record.folder
+        return f"{folder.parent.parent.name}/{POINTS}/{folder.name}"
+
+    def file(self, name: str) -> str:
+        """Return a file of the point, as problems name it; what is said of it stands in the cell's record."""
+        return f"{CELLS}/{self.name.partition('/')[0] if name == RECORD else self.name}/{name}"
+
+
+@dataclass(frozen=True, kw_only=True)
 class RunContents:
     """What a run folder holds."""
 
     cells: tuple[UntrustedCell, ...]
     """Sound records, in the order of their folders."""
+    points: tuple[WholePoint, ...]
+    """The points along the runs of scored cells whose two tables can be read."""
     unfinished: int
     """Cell folders without a record."""
     problems: tuple[str, ...]
@@ -62,8 +79,8 @@ class RunContents:
 
     @property
     def whole(self) -> tuple[WholeCell, ...]:
-        """The scored cells whose two tables can be read."""
-        return tuple(cell for cell in self.cells if isinstance(cell, WholeCell))
+        """The scored cells whose two tables can be read, and their points along the run."""
+        return (*(cell for cell in self.cells if isinstance(cell, WholeCell)), *self.points)
 
 
 def find_cells(run: Path) -> RunContents:
@@ -71,9 +88,9 @@ def find_cells(run: Path) -> RunContents:
     check_run(run)
     folders = sorted(path for path in (run / CELLS).iterdir() if path.is_dir())
     done = [path for path in folders if (path / RECORD).exists()]
-    cells, problems, table_problems = [], [], []
+    cells, points, problems, table_problems = [], list[WholePoint](), [], []
     for folder in done:
-        linked = [path.name for path in (folder, *folder.iterdir()) if path.is_symlink()]
+        linked = [path.name for path in (folder, *folder.rglob("*")) if path.is_symlink()]
         if linked:
             problems.append(f"{CELLS}/{folder.name}: got a link ({linked[0]}), expected files; copy what it points to")
             continue
@@ -83,8 +100,13 @@ def find_cells(run: Path) -> RunContents:
             cell, cell_problems = _with_tables(record)
             cells.append(cell)
             table_problems += cell_problems
+            for point in record.points if record.scored else ():
+                whole, point_problems = _with_tables(record.at(point), WholePoint)
+                points += [whole] if isinstance(whole, WholePoint) else []
+                table_problems += point_problems
     return RunContents(
         cells=tuple(cells),
+        points=tuple(points),
         unfinished=len(folders) - len(done),
         problems=tuple(problems),
         table_problems=tuple(table_problems),
@@ -114,8 +136,8 @@ def _protocol(folder: Path) -> object:
     return content.get("protocol") if isinstance(content, dict) else None
 
 
-def _with_tables(record: Record) -> tuple[UntrustedCell, list[str]]:
-    """Return the cell and what is wrong with its tables."""
+def _with_tables(record: Record, kind: type[WholeCell] = WholeCell) -> tuple[UntrustedCell, list[str]]:
+    """Return the cell, or a point of it, and what is wrong with its tables."""
     cell = UntrustedCell(record=record)
     if not record.scored:
         left = [name for name in (ROWS, RESPONSES) if (record.folder / name).exists()]
@@ -126,12 +148,13 @@ def _with_tables(record: Record) -> tuple[UntrustedCell, list[str]]:
         rows, responses = record.rows(), record.responses()
     except HarnessError as error:
         return cell, [str(error)]
+    whole = kind(record=record, rows=rows, responses=responses)
     problems = [
-        f"{cell.file(name)}: got column {column} of type {table[column].dtype}, expected {wanted}; run the cell again"
+        f"{whole.file(name)}: got column {column} of type {table[column].dtype}, expected {wanted}; run the cell again"
         for name, table in ((ROWS, rows), (RESPONSES, responses))
         for column, wanted in _wrong_types(table)
     ]
-    return (cell if problems else WholeCell(record=record, rows=rows, responses=responses)), problems
+    return (cell if problems else whole), problems
 
 
 def _wrong_types(table: pd.DataFrame) -> Sequence[tuple[str, str]]:

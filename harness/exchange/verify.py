@@ -22,6 +22,7 @@ from harness.exchange.grid_checks import check_grid
 from harness.exchange.identity_checks import check_keys, check_labels
 from harness.exchange.installed_losses import InstalledLosses
 from harness.exchange.logp_checks import check_base, check_baselines, check_holes
+from harness.exchange.point_checks import check_points
 from harness.exchange.reward_checks import check_rewards
 from harness.exchange.run_checks import check_boards, check_fingerprints, check_pairs
 from harness.exchange.setting_checks import check_settings, check_starts
@@ -80,7 +81,7 @@ def verify(run: Path) -> Verdict:
     sound = not records.problems and not tables.problems
     checks = [
         records,
-        check_hashes(contents.cells),
+        check_hashes(contents),
         tables,
         check_owners(contents.whole),
         check_metrics(contents.whole),
@@ -121,6 +122,7 @@ def _manifest_checks(run: Path, contents: RunContents) -> list[Check]:
         check_fingerprints(manifest, cells),
         check_starts(manifest, cells),
         check_settings(run, manifest, cells),
+        check_points(manifest, cells),
         check_grid(manifest, contents),
         check_base(manifest, contents.whole),
     ]

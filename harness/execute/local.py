@@ -10,7 +10,6 @@ import contextlib
 import multiprocessing
 import os
 import pickle
-import shutil
 import signal
 import sys
 import threading
@@ -38,7 +37,8 @@ from harness.planning.events import (
 )
 from harness.planning.job import Job, cell_folder, record_failure
 from harness.run_folder.full_disk import full, is_full, told
-from harness.run_folder.paths import LOGS, RECORD, WEIGHTS
+from harness.run_folder.paths import LOGS, RECORD
+from harness.run_folder.trained import remove_scored
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,8 +62,8 @@ def execute(job: Job, report: Report, stop: threading.Event) -> None:
     """
     todo = read_unfinished(job.folder, job.cells)
     for cell in job.cells:
-        if cell not in todo and not job.keep_checkpoints:  # left by a run that was killed after it wrote the record
-            shutil.rmtree(cell_folder(job, cell.key) / WEIGHTS, ignore_errors=True)
+        if cell not in todo:  # left by a run that was killed after it wrote the record
+            remove_scored(cell_folder(job, cell.key), keep_end=job.keep_checkpoints)
     for cell in todo:  # a failed cell is tried again from the start
         (cell_folder(job, cell.key) / RECORD).unlink(missing_ok=True)
     while todo:

@@ -35,6 +35,9 @@ def plan_text(campaign: Campaign, tuning: Tuning | None, unfinished: Unfinished)
         f"Cells     {len(campaign.cells)} = {len(labels)} losses x {len(run.models)} models x {len(run.seeds)} seeds; "
         f"{len(campaign.cells) - len(unfinished.run)} have their result, {len(unfinished.run)} to compute",
     ]
+    if run.evaluate_at:
+        points = ", ".join(f"{fraction:.10g}" for fraction in run.evaluate_at)
+        lines.append(f"Points    each cell is scored at {points} of its budget")
     if run.also:
         lines.append(f"Also      {', '.join(run.also)}: trained elsewhere, scored beside the losses and not ranked")
     if run.control != "none":
@@ -84,7 +87,8 @@ def _estimates(campaign: Campaign, todo: Sequence[Cell]) -> list[str]:
     if not costs:
         return ["Estimate  none: the size of these models is not known before they are loaded"]
     works = [
-        Work(model=cell.model, shape=shapes[cell.model], cost=cost) for cell, cost in zip(known, costs, strict=True)
+        Work(model=cell.model, shape=shapes[cell.model], cost=cost, points=_points(run, cell))
+        for cell, cost in zip(known, costs, strict=True)
     ]
     epochs = costs[0].plan.epochs
     lines = []
@@ -104,6 +108,12 @@ def _estimates(campaign: Campaign, todo: Sequence[Cell]) -> list[str]:
     return lines
 
 
+def _points(run: Run, cell: Cell) -> int:
+    """Return how often a cell is scored; a trial once."""
+    trial = cell.system.trial
+    return 1 if trial is not None and trial.trials is None else max(1, len(run.evaluate_at))
+
+
 def _memory(run: Run, works: Sequence[Work], tokens: Visits) -> str:
     """Return what is said of the memory: of all models that are computed side by side."""
     side_by_side, shapes = workers.count(run), {work.model: work.shape for work in works}.values()
@@ -113,14 +123,19 @@ def _memory(run: Run, works: Sequence[Work], tokens: Visits) -> str:
 
 
 def _disk(campaign: Campaign, works: Sequence[Work]) -> str:
-    """Return what is said of the disk: the weights of a model's cells are there until all of them are scored."""
+    """Return what is said of the disk: a model's weights at every point are there until all its cells are scored."""
     by_model: dict[str, float] = {}
+    kept = campaign.resolved.keep_checkpoints
     for work in works:
-        by_model[work.model] = by_model.get(work.model, 0.0) + kept_bytes(campaign.run, work.shape)
-    if campaign.resolved.keep_checkpoints:
-        return f"{sum(by_model.values()) / 1e9:.2g} GB for good, the trained weights of {len(works)} cells"
-    at_once = sorted(by_model.values())[-workers.count(campaign.run) :]
-    return f"up to {sum(at_once) / 1e9:.2g} GB, of trained weights that are deleted when scored; what stays is some MB"
+        size = kept_bytes(campaign.run, work.shape)
+        by_model[work.model] = by_model.get(work.model, 0.0) + size * (work.points - kept)
+    at_once = sum(sorted(by_model.values())[-workers.count(campaign.run) :]) / 1e9
+    if kept:
+        for_good = sum(kept_bytes(campaign.run, work.shape) for work in works) / 1e9
+        more = f", and up to {at_once:.2g} GB of those at earlier points, deleted when scored" if at_once else ""
+        return f"{for_good:.2g} GB for good, the trained weights of {len(works)} cells{more}"
+    at = f" at {len(campaign.run.evaluate_at)} points" if campaign.run.evaluate_at else ""
+    return f"up to {at_once:.2g} GB, of trained weights{at} that are deleted when scored; what stays is some MB"
 
 
 def _headed(title: str, lines: Sequence[str]) -> list[str]:

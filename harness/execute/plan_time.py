@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from harness.execute import workers
 from harness.execute.time_left import clock
@@ -33,6 +33,8 @@ class Work:
     model: str
     shape: ModelShape
     cost: Estimate
+    points: int = 1
+    """How often it is scored: at the end, and at earlier points along the run."""
 
 
 def time_in_words(run: Run, works: Sequence[Work], tokens: Visits) -> str:
@@ -83,9 +85,9 @@ def _training_seconds(run: Run, work: Work, rate: Rate, tokens: Visits, *, faste
 
 def _scoring_seconds(known: Sequence[tuple[Work, Rate]], tokens: Visits, *, fastest: bool) -> float:
     """Return the time of a forward pass over the held-out responses for each cell, and for the start of each model."""
-    per_model = {work.model: (work, rate) for work, rate in known}.values()
+    per_model = {work.model: (replace(work, points=1), rate) for work, rate in known}.values()
     passes = [*known, *per_model]
     return sum(
-        2 * work.shape.parameters * tokens.held_out / (rate.fastest if fastest else rate.slowest)
+        work.points * 2 * work.shape.parameters * tokens.held_out / (rate.fastest if fastest else rate.slowest)
         for work, rate in passes
     )

@@ -126,6 +126,9 @@ def check_folder(folder: Path, run: Run, data: Dataset, scorer: str) -> None:
     if key.knows_content and key_before.knows_content:
         settings.pop("dataset", None)  # told below, in words
     changed = [f"{name} was {old!r}, now {new!r}" for name, (new, old) in settings.items()]
+    points, points_before = list(run.evaluate_at), before.run.get("evaluate_at") or []
+    if points != points_before:
+        changed.append(f"evaluate_at was {points_before!r}, now {points!r}")
     if not changed and before.dataset is not None and before.dataset.fingerprint != data.fingerprint:
         changed = [f"the content of data set '{data.name}' has changed"]
     if not changed and before.scorer != scorer:

@@ -28,7 +28,12 @@ def render(table: Table) -> str:
                 for subset, accuracies in row.subsets.items()
                 for metric, estimate in accuracies.items()
             }
-            for metric, estimate in {**row.metrics, **in_subsets}.items():
+            at_points = {
+                f"{metric} at {point.fraction:.10g}": estimate
+                for point in row.points
+                for metric, estimate in point.metrics.items()
+            }
+            for metric, estimate in {**row.metrics, **in_subsets, **at_points}.items():
                 numbers = rounded([estimate.value, estimate.low, estimate.high])
                 numbers += [estimate.n, board.settings.trials or 0]
                 writer.writerow([board.model, board.preset, board.dataset, *system, metric, *numbers])

@@ -7,6 +7,7 @@ from dataclasses import asdict
 from typing import Any
 
 from harness.leaderboard.decide.estimates import Estimate
+from harness.leaderboard.decide.points import RowPoint
 from harness.leaderboard.decide.standings import Standing
 from harness.leaderboard.formatting import json_text
 from harness.leaderboard.table import Board, Row, Table
@@ -61,6 +62,7 @@ def _row(row: Row) -> dict[str, Any]:
         "seeds": row.seeds,
         "metrics": _estimates(row.metrics),
         **({"subsets": _subsets(row)} if row.subsets else {}),
+        **({"points": [_point(point) for point in row.points]} if row.points else {}),
         "metric_reasons": row.metric_reasons,
         "readings": {reading: _standing(standing) for reading, standing in row.readings.items()},
         "vs_base": {name: _estimate(estimate) for name, estimate in row.vs_base.items()},
@@ -70,6 +72,10 @@ def _row(row: Row) -> dict[str, Any]:
         "reliability": [asdict(pairs) for pairs in row.reliability],
         "prepared": row.prepared,
     }
+
+
+def _point(point: RowPoint) -> dict[str, Any]:
+    return {"fraction": point.fraction, **point.spend, "metrics": _estimates(point.metrics)}
 
 
 def _subsets(row: Row) -> dict[str, Any]:

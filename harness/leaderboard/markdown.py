@@ -9,7 +9,7 @@ from functools import partial
 from harness.leaderboard.decide.estimates import Estimate, read_by
 from harness.leaderboard.decide.standings import Standing
 from harness.leaderboard.decide.subsets import shown
-from harness.leaderboard.decide.wording import choice, subsets_in_words
+from harness.leaderboard.decide.wording import choice, points_in_words, subsets_in_words
 from harness.leaderboard.formatting import (
     FEW,
     MISSING,
@@ -60,6 +60,8 @@ def _board(board: Board, ranked_by: str) -> str:
     ]
     for metric in shown(ranked_by) if board.subset_pairs else ():
         lines += ["", f"{markdown_text(subsets_in_words(metric))}:", "", *_by_subset(board, metric)]
+    if board.fractions:
+        lines += ["", f"{markdown_text(points_in_words(ranked_by))}:", "", *_by_point(board, ranked_by)]
     tuned = [row for row in board.rows if row.tuned] if len(board.models) == 1 else []
     if tuned:
         lines += ["", "Chosen on the development split:", ""]
@@ -82,6 +84,16 @@ def _by_subset(board: Board, metric: str) -> list[str]:
         if any(metric in accuracies for accuracies in row.subsets.values())
     ]
     return markdown_table(["loss", *names], rows)
+
+
+def _by_point(board: Board, metric: str) -> list[str]:
+    """Return the lines of the table of a metric along the run: a row for each loss that has points."""
+    rows = []
+    for row in board.rows:
+        known = {point.fraction: point.metrics.get(metric) for point in row.points}
+        if known:
+            rows.append([markdown_text(row.label), *(_estimate(known.get(fraction)) for fraction in board.fractions)])
+    return markdown_table(["loss", *(f"{fraction:.10g}" for fraction in board.fractions)], rows)
 
 
 def _estimate(estimate: Estimate | None) -> str:

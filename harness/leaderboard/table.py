@@ -17,6 +17,7 @@ from harness.leaderboard.decide.estimates import (
     read_by,
     reliability_of,
 )
+from harness.leaderboard.decide.points import RowPoint, row_points
 from harness.leaderboard.decide.results import Results, results_of, with_elsewhere
 from harness.leaderboard.decide.row_facts import RowFacts, row_facts
 from harness.leaderboard.decide.standings import Standing, each_pair_once, last, p_values
@@ -66,6 +67,8 @@ class Row(Standing, RowFacts):
     """Paired difference to the first of the board in the ranked metric; its interval is not adjusted for the choice."""
     subsets: BySubset = field(default_factory=dict)
     """Accuracies by subset, where the data have subsets."""
+    points: tuple[RowPoint, ...] = ()
+    """Along the run, in order, the end last; none where none was asked for."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,6 +115,11 @@ class Board:
     """For each reading the p-value of every pair of losses, the better one first, adjusted for all of the reading."""
     borderline: tuple[tuple[str, str], ...] = ()
     """Pairs of ranked losses whose p-value lies within resampling error of 5 %; they count as not significant."""
+
+    @property
+    def fractions(self) -> tuple[float, ...]:
+        """The fractions of the budget at which any row has a point along the run, in order."""
+        return tuple(sorted({point.fraction for row in self.rows for point in row.points}))
 
     @property
     def pairs_compared(self) -> int:
@@ -237,6 +245,7 @@ def _rows(results: Results, labels: Sequence[str]) -> tuple[Row, ...]:
             vs_base={name: against.get(name, {}).get(label, Estimate()) for name in VS_BASE},
             vs_leader=leader.get(label, Estimate()),
             subsets=in_subsets.get(label, {}),
+            points=() if label in trouble else row_points(results, label),
             reliability=() if label in trouble else _reliability(group, label, models),
         )
         for label in labels

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from decimal import Decimal
 from typing import Literal, cast, get_args
 
 import numpy as np
@@ -41,6 +42,10 @@ class Budget:
         if currency in ("pairs", "steps") and amount != int(amount):
             raise HarnessError(f"--budget got '{text}', expected a whole number of {currency}")
         return cls(currency=cast(Currency, currency), amount=amount)
+
+    def part(self, fraction: float) -> Budget:
+        """Return a fraction of the budget, in decimal arithmetic: 0.29 of 100 steps are 29."""
+        return replace(self, amount=float(Decimal(str(self.amount)) * Decimal(str(fraction))))
 
     def __str__(self) -> str:
         whole = self.amount == int(self.amount) and self.amount < 1e15
@@ -99,6 +104,28 @@ def loss_flops(
     )
 
 
+def fractions(values: Sequence[float]) -> tuple[float, ...]:
+    """Return the fractions of a budget at which weights are scored: in order, each once, the end among them.
+
+    None where none is given. Raises `ValueError` for one that is not above 0 and up to 1.
+    """
+    if not all(0 < value <= 1 for value in values):
+        raise ValueError("expected fractions of the budget above 0 and up to 1; for example --evaluate-at 0.25,0.5,1")
+    return tuple(sorted({*(float(f"{value:.10g}") for value in values), 1.0})) if values else ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Point:
+    """A moment before the end of the training at which the weights are kept."""
+
+    fraction: float
+    """Of the budget."""
+    steps: int | None
+    """Optimiser steps that so much of the budget pays for; None where only the clock can tell."""
+    seconds: float | None = None
+    """Of a budget in seconds: the end of the first step at which so many are over, as at the end of the budget."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Plan:
     """Which pairs each optimiser step visits: the same for every loss, unless the budget is in FLOPs or seconds."""
@@ -111,6 +138,8 @@ class Plan:
     """Optimiser steps until the budget is spent; None where only the clock can tell."""
     seconds: float | None = None
     """The limit of a budget in seconds."""
+    points: tuple[Point, ...] = ()
+    """Where the weights are kept on the way; the end is none of them."""
 
     def batches(self) -> Iterator[np.ndarray]:
         """Yield the indices of the pairs of each step, (batch_pairs,); without end where `steps` is None."""
@@ -140,10 +169,11 @@ def visit_order(n_pairs: int, seed: int, first_epoch: int = 0) -> Iterator[int]:
         epoch += 1
 
 
-def plan(budget: Budget, *, batch_pairs: int, seed: int, cost: Cost) -> Plan:
+def plan(budget: Budget, *, batch_pairs: int, seed: int, cost: Cost, evaluate_at: Sequence[float] = ()) -> Plan:
     """Return how a budget is spent. No step is begun that the budget cannot pay for.
 
-    Raises `HarnessError` where the data cannot fill one optimiser step, or the budget cannot pay for one.
+    `evaluate_at`: the fractions of the budget at which weights are kept, each where a budget of so much would end.
+    Raises `HarnessError` where the data cannot fill one optimiser step, or the budget or a fraction cannot pay for one.
     """
     n_pairs = len(cost.tokens)
     if n_pairs < batch_pairs:
@@ -151,21 +181,36 @@ def plan(budget: Budget, *, batch_pairs: int, seed: int, cost: Cost) -> Plan:
             f"got {n_pairs} training pairs, expected at least {batch_pairs}, the pairs of one optimiser step; "
             "give more data or a smaller --batch-pairs"
         )
+    early = [(fraction, budget.part(fraction)) for fraction in evaluate_at if fraction < 1]
     if budget.currency == "seconds":
-        return Plan(batch_pairs=batch_pairs, n_pairs=n_pairs, seed=seed, steps=None, seconds=budget.amount)
-    if budget.currency == "steps":
-        steps = int(budget.amount)
-    elif budget.currency == "pairs":
-        steps = int(budget.amount) // batch_pairs
-    else:
-        price = np.asarray(cost.tokens if budget.currency == "tokens" else cost.flops, dtype=np.float64)
-        steps = _steps_for(budget.amount, price, batch_pairs, seed)
+        points = [Point(fraction=fraction, steps=None, seconds=part.amount) for fraction, part in early]
+        spending = Plan(batch_pairs=batch_pairs, n_pairs=n_pairs, seed=seed, steps=None, seconds=budget.amount)
+        return replace(spending, points=tuple(points))
+    steps = _paid_steps(budget, cost, batch_pairs, seed)
     if steps < 1:
         raise HarnessError(
             f"got --budget {budget}, expected enough for one optimiser step of {batch_pairs} pairs; "
             "raise the budget or lower --batch-pairs"
         )
-    return Plan(batch_pairs=batch_pairs, n_pairs=n_pairs, seed=seed, steps=steps)
+    points = [Point(fraction=fraction, steps=_paid_steps(part, cost, batch_pairs, seed)) for fraction, part in early]
+    for point in points:
+        if not point.steps:
+            raise HarnessError(
+                f"--evaluate-at got {point.fraction:.10g} of the budget {budget}, which is less than one optimiser "
+                f"step of {batch_pairs} pairs; expected enough for one; raise the fraction or the budget, or lower "
+                "--batch-pairs"
+            )
+    return Plan(batch_pairs=batch_pairs, n_pairs=n_pairs, seed=seed, steps=steps, points=tuple(points))
+
+
+def _paid_steps(budget: Budget, cost: Cost, batch_pairs: int, seed: int) -> int:
+    """Return how many optimiser steps a budget pays for that is not in seconds."""
+    if budget.currency == "steps":
+        return int(budget.amount)
+    if budget.currency == "pairs":
+        return int(budget.amount) // batch_pairs
+    price = np.asarray(cost.tokens if budget.currency == "tokens" else cost.flops, dtype=np.float64)
+    return _steps_for(budget.amount, price, batch_pairs, seed)
 
 
 def _steps_for(amount: float, price: np.ndarray, batch_pairs: int, seed: int) -> int:

@@ -74,7 +74,7 @@ def _held_out(data: Dataset, run: Run) -> Sequence[Pair]:
 def estimates(run: Run, tokens: Visits, cells: Iterable[tuple[Cell, int]]) -> list[Estimate]:
     """Return the estimate of each cell; cells are given with the number of parameters of their model.
 
-    Raises `HarnessError` where the budget cannot pay one optimiser step, or the data cannot fill it.
+    Raises `HarnessError` where the budget or a fraction cannot pay one optimiser step, or the data cannot fill it.
     """
     budget, settings = Budget.parse(run.settings.budget), run.settings
     known: dict[tuple[str, int, int], Estimate] = {}  # models of one size cost the same
@@ -90,7 +90,13 @@ def estimates(run: Run, tokens: Visits, cells: Iterable[tuple[Cell, int]]) -> li
                 mismatched=tokens.mismatched,
             )
             cost = Cost(tokens=tokens.pairs, flops=flops)
-            spending = plan(budget, batch_pairs=settings.batch_pairs, seed=cell.seed, cost=cost)
+            spending = plan(
+                budget,
+                batch_pairs=settings.batch_pairs,
+                seed=cell.seed,
+                cost=cost,
+                evaluate_at=run.evaluate_at,
+            )
             visited = (spending.steps or 0) * settings.batch_pairs
             known[key] = Estimate(
                 plan=spending,

@@ -13,9 +13,10 @@ from harness.planning.grid import Cell, System
 from harness.planning.presets import start_preset
 from harness.planning.run_file import PROTOCOL, Run
 from harness.run_folder.facts import BoardKey, DataFacts, LossFacts, ModelFacts, ScorerFacts, Spend, TuningFacts
-from harness.run_folder.paths import CELLS
+from harness.run_folder.paths import CELLS, TRAINED
 from harness.run_folder.record import Record
 from harness.run_folder.store import write_record
+from harness.run_folder.trained import remove_points
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,4 +112,7 @@ def failed_record(job: Job, cell: Cell, reason: str) -> Record:
 
 def record_failure(job: Job, cell: Cell, reason: str) -> None:
     """Write the record of a cell that failed. Needs nothing but the job, so that the parent can write it too."""
-    write_record(cell_folder(job, cell.key), failed_record(job, cell, reason))
+    folder = cell_folder(job, cell.key)
+    if not (folder / TRAINED).exists():  # it ended in training, whose points nobody can use
+        remove_points(folder)
+    write_record(folder, failed_record(job, cell, reason))

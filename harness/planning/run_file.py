@@ -24,6 +24,7 @@ from pydantic import (
 )
 
 from harness.api import HarnessError
+from harness.planning.budget import fractions
 from harness.planning.presets import LEARNING_RATES, PRESETS, Preset, PresetName
 from harness.run_folder.facts import BoardKey
 
@@ -65,6 +66,8 @@ class Run(BaseModel):
     max_length: int | None = Field(default=None, ge=8)
     max_prompt: int | None = Field(default=None, ge=4)
     dtype: Literal["float32", "bfloat16"] | None = None
+    evaluate_at: tuple[float, ...] = ()
+    """Fractions of the budget at which the weights are scored; the end, 1, is then one of them."""
     evaluate_on: Literal["test", "dev"] = "test"
     """The split that is scored; `dev` is for choosing settings."""
     trials: int = Field(default=0, ge=0)
@@ -117,6 +120,11 @@ class Run(BaseModel):
         if len(set(values)) != len(values):
             raise ValueError("expected no value twice")
         return values
+
+    @field_validator("evaluate_at")
+    @classmethod
+    def _fractions(cls, values: tuple[float, ...]) -> tuple[float, ...]:
+        return fractions(values)
 
     @field_validator("trials")
     @classmethod
@@ -192,7 +200,7 @@ class Run(BaseModel):
     def decisive(self) -> BoardKey:
         """Return all settings that decide a result: the board's key, with the scorer as it was asked for.
 
-        `trials` is not among them: they add boards to a run and leave its default board as it is.
+        Neither `trials` nor `evaluate_at` is among them: they add to a run and leave its results as they are.
         """
         settings = self.settings
         return BoardKey(
@@ -232,6 +240,7 @@ class Run(BaseModel):
         """Return 10 hex digits over everything that decides the content of the run."""
         models = [self.called(model) for model in self.models]
         content = {**self.decisive().as_json(), "plugins": self.plugins, "models": models, "seeds": self.seeds}
+        content |= {"evaluate_at": self.evaluate_at} if self.evaluate_at else {}  # folders made before have no points
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:10]
 
     def as_toml(self) -> str:

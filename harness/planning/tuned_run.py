@@ -5,6 +5,8 @@ from __future__ import annotations
 from harness.planning.run_file import Run
 from harness.run_folder.facts import BoardKey
 
+_OF_TRIALS = {"evaluate_on": "dev", "evaluate_at": (), "trials": 0}
+
 
 class TrialRun(Run):
     """The trials of a run: every configuration on the dev split, with one seed."""
@@ -12,7 +14,7 @@ class TrialRun(Run):
     @classmethod
     def of(cls, run: Run) -> TrialRun:
         """Return the run of the trials of `run`."""
-        return cls(**run.model_dump() | {"evaluate_on": "dev", "seeds": run.seeds[:1], "trials": 0}).known_as(run)
+        return cls(**run.model_dump() | _OF_TRIALS | {"seeds": run.seeds[:1]}).known_as(run)
 
     def decisive(self) -> BoardKey:
         """Return the settings of the run, with the range of learning rates and the seed in place of the shared rate."""

@@ -27,6 +27,8 @@ NOISE_FLOOR = "gate.json"
 RECORD, ROWS, RESPONSES, TRAIN_LOG = "record.json", "rows.parquet", "responses.parquet", "train.parquet"
 CELL_FILES = (ROWS, RESPONSES, TRAIN_LOG, RECORD)
 """What a finished cell consists of; the record is written last."""
+POINTS = "points"
+"""In a cell: a folder per point along the run, by the fraction of the budget; see `point_folder`."""
 TRAINED, WEIGHTS, SCRATCH = "trained.json", "weights", "scratch"
 """What training leaves for scoring, and its scratch space; the facts of training stay."""
 TUNING, TUNED = "tuning", "tuned-"
@@ -43,6 +45,11 @@ def cache_folder() -> Path:
     if named:
         return Path(named).expanduser()
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "preference-harness"
+
+
+def point_folder(cell: Path, fraction: float) -> Path:
+    """Return the folder of a cell's point, `points/0.25`: its weights until it is scored, then its tables."""
+    return cell / POINTS / f"{fraction:.10g}"
 
 
 def is_run(folder: Path) -> bool:

@@ -23,7 +23,8 @@ from harness.run_folder.facts import (
     TuningFacts,
 )
 from harness.run_folder.json_types import Facts, Number
-from harness.run_folder.paths import RECORD, RESPONSES, ROWS
+from harness.run_folder.paths import RECORD, RESPONSES, ROWS, point_folder
+from harness.run_folder.point_facts import PointFacts
 from harness.run_folder.tables import RESPONSE_COLUMNS, ROW_COLUMNS, Columns, read_columns, read_frame
 
 if TYPE_CHECKING:
@@ -79,6 +80,8 @@ class Record(Facts):
     """Why a metric is missing."""
     files: dict[str, str] | None = None
     """sha256 of each of the cell's tables."""
+    points: tuple[PointFacts, ...] = ()
+    """Along the run, in order, 1 last; absent without `--evaluate-at`, and where the training diverged or failed."""
 
     @model_validator(mode="after")
     def _complete(self) -> Record:
@@ -105,6 +108,11 @@ class Record(Facts):
     def averaged(self) -> bool | None:
         """Whether the loss averages log-probs over tokens; a baseline row sums them: it has no kind of its own."""
         return False if self.kind == "reference" else self.loss.averaged
+
+    def at(self, point: PointFacts) -> Record:
+        """Return the record as it is at one of its points: with that one's tables, metrics and hashes."""
+        facts = {"folder": point_folder(self.folder, point.fraction), "metrics": point.metrics, "files": point.files}
+        return self.model_copy(update=facts)
 
     def rows(self) -> pd.DataFrame:
         """Return one row per held-out pair, with `ROW_COLUMNS`."""
@@ -192,11 +200,14 @@ class SharedFact(NamedTuple):
 
 
 def shared_facts(record: Record) -> list[SharedFact]:
-    """Return what a record must have in common with those it stands beside: data, and once scored tokens and start."""
+    """Return what a record must share with those it stands beside: data, and once scored tokens, start and points."""
     facts = [SharedFact("dataset.fingerprint", (), record.dataset.fingerprint)]
     if record.scored:
         facts += [
             SharedFact("tokens_fingerprint", (record.board, record.model.name), record.tokens_fingerprint),
             SharedFact("model.fingerprint", (record.model.name,), record.model.fingerprint),
         ]
+    if record.scored and record.kind == "loss":
+        points = ", ".join(f"{point.fraction:.10g}" for point in record.points)
+        facts.append(SharedFact("points", (record.board,), points or "none"))
     return facts

@@ -27,13 +27,21 @@ def _keys(facts: type[Facts], prefix: str) -> Iterator[tuple[str, str, str]]:
         if field.exclude:  # not a key of the file
             continue
         kinds = [kind for kind in _alternatives(hints[name]) if kind is not type(None)]
-        inner = kinds[0] if isinstance(kinds[0], type) and issubclass(kinds[0], Facts) else None
+        inner = _facts(kinds[0])
+        listed = _facts(next(iter(typing.get_args(kinds[0])), None)) if typing.get_origin(kinds[0]) is tuple else None
         described = " ".join((inner.__doc__ or "").split()) if inner else f"What `--{name.replace('_', '-')}` settled."
         meaning = notes.get(name) or described
         kind = "object" if inner else _word(kinds)
         yield f"{prefix}{name}", kind if field.is_required() else f"{kind} (may be missing)", meaning
         if inner:
             yield from _keys(inner, f"{prefix}{name}.")
+        if listed:
+            yield from _keys(listed, f"{prefix}{name}[].")
+
+
+def _facts(kind: typing.Any) -> type[Facts] | None:
+    """Return a type that is an inner object's; None for any other."""
+    return kind if isinstance(kind, type) and issubclass(kind, Facts) else None
 
 
 def _alternatives(hint: typing.Any) -> list[typing.Any]:

@@ -61,19 +61,30 @@ def write_record(
     with told(folder, RECORD):
         folder.mkdir(parents=True, exist_ok=True)
     (folder / RECORD).unlink(missing_ok=True)  # a cell that is written anew is not done until its tables are
+    write_tables(folder, record.key, rows, responses)
+    files = {path.name: file_hash(path) for path in sorted(folder.glob("*.parquet"))}
+    text = as_text(record.as_json() | {"files": files})
+    write_atomically(folder / RECORD, text)
+    return parse_record(folder, text)
+
+
+def write_tables(folder: Path, owner: str, rows: pd.DataFrame | None, responses: pd.DataFrame | None) -> dict[str, str]:
+    """Write the two tables of a cell, or of one of its points, into `folder`; return the sha256 of each by its name.
+
+    A table that is None is removed. Raises `HarnessError` where a column is missing or the disk is full.
+    """
+    with told(folder, ROWS):
+        folder.mkdir(parents=True, exist_ok=True)
     for name, table, columns in ((ROWS, rows, ROW_COLUMNS), (RESPONSES, responses, RESPONSE_COLUMNS)):
         if table is None:
             (folder / name).unlink(missing_ok=True)
             continue
         check_columns(folder / name, list(table.columns), columns)
         owned = table.copy(deep=False)
-        owned.attrs = {OWNER: record.key}
+        owned.attrs = {OWNER: owner}
         with told(folder, name):
             owned.to_parquet(folder / name, index=False, compression="zstd")
-    files = {path.name: file_hash(path) for path in sorted(folder.glob("*.parquet"))}
-    text = as_text(record.as_json() | {"files": files})
-    write_atomically(folder / RECORD, text)
-    return parse_record(folder, text)
+    return {name: file_hash(folder / name) for name in (ROWS, RESPONSES) if (folder / name).is_file()}
 
 
 def file_hash(path: Path) -> str:

@@ -1,19 +1,21 @@
 """`trained.json`: what is known of a cell that is trained and not scored yet. Imports no torch.
 
-<run>/cells/<key>/weights/, train.parquet, trained.json (last: it vouches for the weights)
+<run>/cells/<key>/weights/, points/<fraction>/weights/, train.parquet, trained.json (last: it vouches for the weights)
 """
 
 from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
 from harness.api.errors import HarnessError
 from harness.run_folder.facts import Spend
 from harness.run_folder.json_types import Facts, Number
-from harness.run_folder.paths import TRAINED, WEIGHTS
+from harness.run_folder.paths import POINTS, TRAINED, WEIGHTS, point_folder
+from harness.run_folder.point_facts import PointFacts
 from harness.run_folder.store import write_atomically
 
 
@@ -31,6 +33,8 @@ class TrainedCell(Facts):
     """What training cost, as in the record."""
     prepared: dict[str, dict[str, Number]]
     """Mean and effective number of pairs of each column that the loss declared or prepared."""
+    points: tuple[PointFacts, ...] = ()
+    """What was spent by each point along the run, in order, 1 last; absent where none was asked for, or it diverged."""
 
 
 def write_trained(folder: Path, trained: TrainedCell) -> None:
@@ -55,17 +59,40 @@ def read_trained(folder: Path) -> TrainedCell | None:
         ) from None
 
 
-def waits_to_be_scored(folder: Path, start_fingerprint: str, tokens_fingerprint: str) -> bool:
-    """Return whether a cell is trained from this checkpoint on these tokens, and what scoring needs of it is there."""
+def waits_to_be_scored(
+    folder: Path, start_fingerprint: str, tokens_fingerprint: str, evaluate_at: Sequence[float] = ()
+) -> bool:
+    """Return whether a cell is trained from this checkpoint on these tokens, and what scoring needs of it is there.
+
+    That is its weights at the end and at each point that it is to be scored at.
+    """
     trained = read_trained(folder)
     if trained is None:
         return False
     if (trained.start_fingerprint, trained.tokens_fingerprint) != (start_fingerprint, tokens_fingerprint):
         return False
-    return trained.status != "ok" or (folder / WEIGHTS).exists()
+    if trained.status != "ok":
+        return True
+    places = [folder, *(point_folder(folder, fraction) for fraction in evaluate_at if fraction < 1)]
+    known = [point.fraction for point in trained.points]
+    return known == list(evaluate_at) and all((place / WEIGHTS).exists() for place in places)
 
 
 def remove_trained(folder: Path) -> None:
     """Remove what an earlier training left in the folder of a cell, the file that vouches for the weights first."""
     (folder / TRAINED).unlink(missing_ok=True)
+    remove_points(folder)
     shutil.rmtree(folder / WEIGHTS, ignore_errors=True)
+
+
+def remove_points(folder: Path) -> None:
+    """Remove the points of a cell: of a training that diverged or did not come to its end."""
+    shutil.rmtree(folder / POINTS, ignore_errors=True)
+
+
+def remove_scored(folder: Path, *, keep_end: bool) -> None:
+    """Remove the weights of a cell that is scored; `keep_end`: but for those at the end of the training."""
+    for weights in folder.glob(f"{POINTS}/*/{WEIGHTS}"):
+        shutil.rmtree(weights, ignore_errors=True)
+    if not keep_end:
+        shutil.rmtree(folder / WEIGHTS, ignore_errors=True)

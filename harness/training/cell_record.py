@@ -9,6 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import torch
 
 import harness
@@ -32,12 +33,14 @@ from harness.run_folder.facts import (
 )
 from harness.run_folder.json_types import Number
 from harness.run_folder.paths import record_files
+from harness.run_folder.point_facts import PointFacts
 from harness.run_folder.record import Record
 from harness.run_folder.store import read_record, write_record
 from harness.run_folder.trained import TrainedCell, read_trained
 from harness.statistics.summary import summarise
 from harness.training.prepared import Prepared, visit_flops
 from harness.training.reference_cache import Reference
+from harness.training.step_end import Reached
 from harness.training.trainer import Trained
 
 UNTOLD = ("name", "source", "notes")
@@ -51,13 +54,39 @@ def spend(prepared: Prepared, loss: Loss, trained: Trained, reference: Reference
         pairs=trained.pairs,
         tokens=trained.tokens,
         steps=trained.steps,
-        flops=visit_flops(prepared, loss, [trained.tokens], [trained.mismatched_tokens])[0],
+        flops=flops_of(prepared, loss, trained),
         seconds=trained.seconds + charged,
         peak_memory_bytes=trained.peak_memory_bytes,
         epochs=trained.pairs / plan.n_pairs,
         reference_seconds=charged,
         reference_cached=bool(reference and reference.cached),
     )
+
+
+def spent_by_points(
+    prepared: Prepared, loss: Loss, trained: Trained, reference: Reference | None
+) -> dict[str, tuple[PointFacts, ...]]:
+    """Return what was spent by each point along the run, as `spend` has it of all; nothing where none is asked for."""
+    if not prepared.job.run.evaluate_at or trained.status != "ok":
+        return {}
+    charged = reference.seconds if reference else 0.0
+    facts = [
+        PointFacts(
+            fraction=reached.fraction,
+            step=reached.steps,
+            pairs=reached.pairs,
+            tokens=reached.tokens,
+            flops=flops_of(prepared, loss, reached),
+            seconds=reached.seconds + charged,
+        )
+        for reached in trained.points
+    ]
+    return {"points": tuple(facts)}
+
+
+def flops_of(prepared: Prepared, loss: Loss, done: Trained | Reached) -> float:
+    """Return the floating-point operations of a training so far."""
+    return visit_flops(prepared, loss, [done.tokens], [done.mismatched_tokens])[0]
 
 
 def shared_work(prepared: Prepared, engine_seconds: float) -> SharedWork:
@@ -87,6 +116,16 @@ def column_summaries(columns: Mapping[str, np.ndarray], visited: np.ndarray) -> 
 
 def finish(held: HeldOut, folder: Path, record: Record, sums: np.ndarray, base: np.ndarray, reward: np.ndarray) -> None:
     """Write the rows, the metrics and the record of one scored system."""
+    rows, responses = scored_tables(held, sums, base, reward)
+    metrics, reasons = summarise(rows, responses, record.averaged)
+    facts = {"metrics": numbers(metrics), "metric_reasons": reasons}
+    write_record(folder, record.model_copy(update=facts), rows, responses)
+
+
+def scored_tables(
+    held: HeldOut, sums: np.ndarray, base: np.ndarray, reward: np.ndarray
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return the rows and the responses of one scored system."""
     tokens = np.array([len(request.response) for request in held.requests])
     rows = held.pairs.drop(columns=["chosen", "rejected"])
     for side in ("chosen", "rejected"):
@@ -94,9 +133,12 @@ def finish(held: HeldOut, folder: Path, record: Record, sums: np.ndarray, base: 
         rows[f"{side}_sum_logp"], rows[f"{side}_tokens"] = sums[index], tokens[index]
         rows[f"ref_{side}_sum_logp"], rows[f"reward_{side}"] = base[index], reward[index]
     responses = held.responses.assign(sum_logp=sums, tokens=tokens, ref_sum_logp=base, reward=reward)
-    metrics, reasons = summarise(rows, responses, record.averaged)
-    numbers = {name: value if math.isfinite(value) else None for name, value in metrics.items()}
-    write_record(folder, record.model_copy(update={"metrics": numbers, "metric_reasons": reasons}), rows, responses)
+    return rows, responses
+
+
+def numbers(metrics: Mapping[str, float]) -> dict[str, Number]:
+    """Return metrics as JSON has them."""
+    return {name: value if math.isfinite(value) else None for name, value in metrics.items()}
 
 
 def write_baseline_rows(prepared: Prepared, base: np.ndarray, parity: float | None, shared: SharedWork) -> None:

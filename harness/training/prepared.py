@@ -248,4 +248,5 @@ def cell_plan(prepared: Prepared, cell: Cell) -> Plan:
         batch_pairs=settings.batch_pairs,
         seed=cell.seed,
         cost=Cost(tokens=tokens, flops=flops),
+        evaluate_at=prepared.job.run.evaluate_at,
     )

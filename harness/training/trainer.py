@@ -9,7 +9,6 @@ Legend of shapes: B pairs of a micro-batch, T response tokens (padded). It holds
 from __future__ import annotations
 
 import math
-import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -30,7 +29,9 @@ from harness.training.peak_memory import peak_memory, reset_peak_memory
 from harness.training.step_loss import Share, StepLoss
 
 hide_broken_torchvision()  # Trainer does not import beside a torchvision that does not load
-from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments  # noqa: E402  # see above
+from transformers import PrinterCallback, Trainer, TrainingArguments  # noqa: E402  # see above
+
+from harness.training.step_end import Budget, Clock, Keep, Points, Reached, keep_nothing  # noqa: E402  # as above
 
 WARMUP = 0.1
 """Share of the budget over which the learning rate rises; then it falls along a cosine (SimPO's recipe)."""
@@ -72,6 +73,8 @@ class Trained:
     peak_memory_bytes: int
     log: pd.DataFrame
     """One row per optimiser step, with TRL's metric names."""
+    points: tuple[Reached, ...] = ()
+    """Those of the plan, and the end."""
 
 
 def train(
@@ -82,29 +85,37 @@ def train(
     recipe: Recipe,
     scratch: Path,
     on_step: Callable[[int, float], None],
+    keep: Keep = keep_nothing,
 ) -> Trained:
-    """Train `model` in place with `loss` until the plan is spent; `on_step(step, loss)` is called after every step."""
+    """Train `model` in place with `loss` until the plan is spent; `on_step(step, loss)` is called after every step.
+
+    `keep(fraction)` is called at each point of the plan.
+    """
     reset_peak_memory()
-    began = time.perf_counter()
+    clock = Clock()
     trainer = PreferenceTrainer(
-        model=model, loss=loss, data=data, plan=plan, recipe=recipe, scratch=scratch, on_step=on_step
+        model=model, loss=loss, data=data, plan=plan, recipe=recipe, scratch=scratch, on_step=on_step, clock=clock
     )
+    points = Points(trainer, keep)
+    trainer.add_callback(points)
     status: Literal["ok", "diverged"] = "ok"
     reason = ""
     try:
         trainer.train()
     except DivergedError as error:
         status, reason = "diverged", str(error)
+    end = points.now(1.0, clock.seconds())
     return Trained(
         status=status,
         reason=reason,
-        steps=trainer.state.global_step,
-        pairs=trainer.visited_pairs,
-        tokens=trainer.visited_tokens,
-        mismatched_tokens=trainer.inputs.mismatched_tokens,
-        seconds=time.perf_counter() - began,
-        peak_memory_bytes=peak_memory(),
+        steps=end.steps,
+        pairs=end.pairs,
+        tokens=end.tokens,
+        mismatched_tokens=end.mismatched_tokens,
+        seconds=end.seconds,
+        peak_memory_bytes=max(points.peak, peak_memory()),
         log=pd.DataFrame(trainer.step_log),
+        points=(*points.reached, end),
     )
 
 
@@ -123,20 +134,20 @@ class PreferenceTrainer(Trainer):
         recipe: Recipe,
         scratch: Path,
         on_step: Callable[[int, float], None],
+        clock: Clock,
     ) -> None:
-        self.loss, self.data, self.plan, self.recipe = loss, data, plan, recipe
+        self.loss, self.data, self.plan, self.recipe, self.clock = loss, data, plan, recipe, clock
         self.visited_pairs = self.visited_tokens = 0
         self.step_log: list[dict[str, float]] = []
         self._sums: dict[str, float] = {}
         self.inputs = LossInputs(loss, data, recipe.dtype, plain=recipe.plain)
         self._step_loss = StepLoss(loss, recipe.seed)
         self._shares: deque[Share] = deque()
-        self._began = time.perf_counter() - (data.reference.seconds if data.reference else 0.0)
         super().__init__(
             model=model,
             args=_arguments(plan, recipe, scratch),
             train_dataset=_Visits(plan, recipe.micro_pairs),
-            callbacks=[_Budget(self, on_step)],
+            callbacks=[Budget(self, on_step)],
         )
         self.remove_callback(PrinterCallback)
 
@@ -188,11 +199,15 @@ class PreferenceTrainer(Trainer):
         if self.plan.steps is not None:
             return schedule((step + 0.5) / self.plan.steps)
         assert self.plan.seconds is not None
-        return schedule((time.perf_counter() - self._began) / self.plan.seconds)
+        return schedule(self.spent_seconds() / self.plan.seconds)
+
+    def spent_seconds(self) -> float:
+        """Return the seconds of training and of the reference pass so far."""
+        return self.clock.seconds() + (self.data.reference.seconds if self.data.reference else 0.0)
 
     def spent(self) -> bool:
         """Return whether a budget in seconds is used up."""
-        return self.plan.seconds is not None and time.perf_counter() - self._began >= self.plan.seconds
+        return self.plan.seconds is not None and self.spent_seconds() >= self.plan.seconds
 
     def floating_point_ops(self, inputs: Any) -> int:
         """Return 0: FLOPs are counted by `harness.planning.budget`, alike for every loss."""
@@ -245,19 +260,6 @@ class _Visits(IterableDataset[np.ndarray]):
     def __iter__(self) -> Iterator[np.ndarray]:
         for step in self.plan.batches():
             yield from np.split(step, len(step) // self.micro_pairs)
-
-
-class _Budget(TrainerCallback):
-    """Reports each step, and ends training when a budget in seconds is used up."""
-
-    def __init__(self, trainer: PreferenceTrainer, on_step: Callable[[int, float], None]) -> None:
-        self.trainer, self.on_step = trainer, on_step
-
-    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> Any:
-        self.on_step(state.global_step, self.trainer.step_loss())
-        if self.trainer.spent():
-            control.should_training_stop = True
-        return control
 
 
 def schedule(fraction: float) -> float:

@@ -33,6 +33,10 @@ MISTAKES = [
     (("--ranked-by", "beauty"), ("beauty", "pairwise_accuracy")),
     (("--batch-pairs", "0"), ("--batch-pairs", "0")),
     (("--batch-pairs", "16", "--micro-pairs", "3"), ("--micro-pairs", "divisor")),
+    (("--evaluate-at", "0,0.5"), ("--evaluate-at", "(0.0, 0.5)", "above 0 and up to 1")),
+    (("--evaluate-at", "25,50"), ("--evaluate-at", "above 0 and up to 1")),
+    (("--evaluate-at", "half"), ("'half'", "such as 0.25,0.5,1")),
+    (("--evaluate-at", "0.01"), ("--evaluate-at", "0.01", "pairs=384", "one optimiser step of 16 pairs")),
     (("--trials", "-1"), ("--trials", "-1", "greater than or equal to 0")),
     (("--trials", "1.5"), ("--trials", "1.5", "integer")),
     (("--adapter", "qlora"), ("qlora", "lora")),
@@ -207,6 +211,27 @@ def test_the_plan_says_what_a_folder_is_and_which_settings_it_gets(harness: Any,
     assert "nano" not in planned.stdout.replace(str(folder), "")
     assert "made and fine-tuned on the spot" not in planned.stdout
     assert re.search(r"Time      \d.* of training, .* of scoring, by matrix products timed just now", planned.stdout)
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ((), "Disk      up to 0.38 GB, of trained weights at 3 points that are deleted when scored"),  # 3 x 125.2 MB
+        (
+            ("--keep-checkpoints",),
+            "Disk      0.13 GB for good, the trained weights of 1 cells, and up to 0.25 GB of those at earlier points",
+        ),
+    ],
+)
+def test_the_plan_says_the_disk_that_weights_at_points_take(
+    more: tuple[str, ...], said: str, harness: Any, tmp_path: Path
+) -> None:
+    folder = a_folder(tmp_path / "mine", 31_300_000)
+    asked = ("run", "--dry-run", "--plugins", "dpo", "--limit", "48", "--models", str(folder))
+    planned = harness(*asked, "--evaluate-at", "0.25,0.5", *more, HARNESS_CACHE=str(tmp_path / "cache"))
+    assert planned.returncode == 0, planned.stderr
+    assert "Points    each cell is scored at 0.25, 0.5, 1 of its budget" in planned.stdout
+    assert said in planned.stdout
 
 
 def test_models_made_here_and_brought_ones_have_one_preset_only_where_it_is_named(harness: Any, tmp_path: Path) -> None:

@@ -97,3 +97,34 @@ def test_a_mismatched_completion_is_charged_a_forward_under_policy_and_reference
     flops = pair_flops([100, 50], 10, reference=True, coupled=False, mismatched=[30, 0])
     assert flops == [9200.0, 4000.0]
     assert pair_flops([100, 50], 10, reference=True, coupled=False) == [8000.0, 4000.0]
+
+
+@pytest.mark.parametrize(
+    ("budget", "fractions", "steps"),
+    [
+        ("pairs=384", (0.25, 0.5, 1.0), [6, 12]),  # 24 steps of 16 pairs
+        ("pairs=100", (0.5, 1.0), [3]),  # 50 pairs pay for three steps of 16
+        ("steps=100", (0.29, 0.57, 1.0), [29, 57]),  # 0.29 * 100 and 0.57 * 100 are a bit less in floating point
+        ("tokens=1600", (0.1, 0.5, 1.0), [1, 5]),  # a step of 16 pairs of ten tokens costs 160
+        ("flops=32000", (0.3, 1.0), [6]),  # and 1,600 operations: 9,600 of 32,000 pay for six
+    ],
+)
+def test_a_point_is_where_a_budget_of_so_much_would_end(
+    budget: str, fractions: tuple[float, ...], steps: list[int]
+) -> None:
+    cost = Cost(tokens=[10] * 64, flops=[100.0] * 64)
+    spending = plan(Budget.parse(budget), batch_pairs=16, seed=0, cost=cost, evaluate_at=fractions)
+    assert [point.steps for point in spending.points] == steps
+    for point in spending.points:
+        alone = plan(Budget.parse(budget).part(point.fraction), batch_pairs=16, seed=0, cost=cost)
+        assert alone.steps == point.steps
+
+
+def test_a_fraction_of_less_than_one_step_is_refused() -> None:
+    cost = Cost(tokens=[10] * 64, flops=[100.0] * 64)
+    words = (
+        r"--evaluate-at got 0\.02 of the budget pairs=384, which is less than one optimiser step of 16 pairs; expected "
+        r"enough for one; raise the fraction or the budget, or lower --batch-pairs"
+    )
+    with pytest.raises(HarnessError, match=words):
+        plan(Budget.parse("pairs=384"), batch_pairs=16, seed=0, cost=cost, evaluate_at=(0.02, 1.0))

@@ -143,3 +143,27 @@ def test_a_model_that_somebody_brings_has_the_settings_of_its_size(parameters: i
 def test_no_preset_leaves_the_dtype_to_the_processor() -> None:
     assert {preset.dtype for preset in PRESETS.values()} <= {"float32", "bfloat16"}
     assert make_run({"preset": "small"}).settings.dtype == "float32"
+
+
+def test_points_are_in_order_each_once_and_the_end_is_one_of_them() -> None:
+    assert make_run({"evaluate_at": (0.5, 0.25, 0.5)}).evaluate_at == (0.25, 0.5, 1.0)
+    assert make_run({"evaluate_at": (1,)}).evaluate_at == (1.0,)
+    assert make_run({}).evaluate_at == ()
+
+
+@pytest.mark.parametrize("values", [(0.0, 0.5), (-0.1,), (1.01,), (25, 50)])
+def test_a_fraction_that_is_none_is_refused_with_what_was_expected(values: tuple[float, ...]) -> None:
+    with pytest.raises(HarnessError, match=r"--evaluate-at got .*: expected fractions of the budget above 0 and up to"):
+        make_run({"evaluate_at": values})
+
+
+def test_points_come_back_from_a_run_file(tmp_path: Path) -> None:
+    run = make_run({"evaluate_at": (0.125, 1)})
+    (tmp_path / "run.toml").write_text(run.as_toml())
+    assert make_run(read_run(tmp_path / "run.toml")) == run
+
+
+def test_points_give_a_run_a_folder_of_its_own_and_its_board_the_same_key() -> None:
+    plain, with_points = make_run({}), make_run({"evaluate_at": (0.5, 1)})
+    assert plain.short_hash() != with_points.short_hash()
+    assert plain.decisive() == with_points.decisive()

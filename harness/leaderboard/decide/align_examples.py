@@ -72,6 +72,24 @@ def gather(records: Mapping[Unit, Record]) -> Evidence:
     )
 
 
+def gather_points(records: Mapping[Unit, Record]) -> dict[float, Evidence]:
+    """Return the evidence at each point along the run before its end, by the fraction of the budget.
+
+    Of the cells that have the point, and of the baseline rows, which stand for every point.
+    """
+    found = {}
+    for fraction in sorted({point.fraction for record in records.values() for point in record.points} - {1.0}):
+        there = {
+            unit: record.at(point)
+            for unit, record in records.items()
+            for point in record.points
+            if point.fraction == fraction
+        }
+        baselines = {unit: record for unit, record in records.items() if unit.seed is None}
+        found[fraction] = gather({unit: (there | baselines)[unit] for unit in records if unit in there | baselines})
+    return found
+
+
 def _subsets(rows: Columns) -> NDArray[np.object_]:
     """Return the subset of each pair of the main split; nothing where no pair has one."""
     names = np.array(main_split(rows).get(SUBSET, ()), dtype=object)

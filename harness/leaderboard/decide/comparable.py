@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from harness.api.errors import HarnessError
-from harness.leaderboard.decide.align_examples import gather
+from harness.leaderboard.decide.align_examples import gather, gather_points
 from harness.leaderboard.decide.estimates import Evidence, Resampling, Unit
 from harness.run_folder.facts import BoardKey
 from harness.run_folder.noise_floor import NoiseFloor
@@ -30,6 +30,8 @@ class Group:
     """Of one seed: what training again would change, where that was measured for such records and this metric."""
     noise_unfit: str = ""
     """Of one seed: why a noise floor is not used; empty where it is, and where there is none."""
+    points: Mapping[float, Evidence] = field(default_factory=dict)
+    """The evidence at each point along the run before its end, by the fraction of the budget."""
     elsewhere: tuple[Record, ...] = ()
     """Checkpoints trained elsewhere: whatever they are, nothing changes for the others."""
 
@@ -84,13 +86,15 @@ def group_of(
     baselines = {unit.label for unit in by_unit if unit.seed is None}
     noise = noise if len(seeds) == 1 else None  # several seeds bring their own variance
     unfit = _unfit(noise, data, records[0].board, ranked_by) if noise else ""
+    scored = {unit: record for unit, record in by_unit.items() if record.scored}
     return Group(
         records=by_unit,
         models=tuple(models),
         seeds=tuple(sorted(seeds)),
         labels=tuple(labels),
         baselines=tuple(sorted(baselines, key=lambda name: (name not in BASELINES, name))),
-        evidence=gather({unit: record for unit, record in by_unit.items() if record.scored}),
+        evidence=gather(scored),
+        points=gather_points(scored),
         ranked_by=ranked_by,
         resampling=resampling,
         noise=None if unfit else noise,

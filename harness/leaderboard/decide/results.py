@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from harness.leaderboard.decide.comparable import Group, with_one_more
 from harness.leaderboard.decide.estimates import OWN, Estimate, Sample, board_estimates, read_by, samples
@@ -27,6 +27,8 @@ class Results:
     """By metric and system."""
     families: Mapping[str, Family]
     """The ranked metric's, and that of each reading, by metric."""
+    points: Mapping[float, Mapping[str, Mapping[str, Estimate]]] = field(default_factory=dict)
+    """By fraction of the budget, metric and system: what is measured at each point along the run, the end as above."""
 
     @property
     def ranked(self) -> Family:
@@ -48,7 +50,20 @@ def results_of(group: Group, models: tuple[str, ...]) -> Results:
         drawn=drawn,
         measured=measured,
         families={metric: family(metric, sound, drawn, measured, group.resampling) for metric in compared},
+        points=_points(group, models, sound, measured),
     )
+
+
+def _points(
+    group: Group, models: Sequence[str], sound: Sequence[str], end: Mapping[str, Mapping[str, Estimate]]
+) -> dict[float, Mapping[str, Mapping[str, Estimate]]]:
+    """Return what is measured at each point along the run; a noise floor counts at each as it does at the end."""
+    found: dict[float, Mapping[str, Mapping[str, Estimate]]] = {}
+    for fraction, evidence in group.points.items():
+        drawn = _drawn(replace(group, evidence=evidence), models, sound)
+        found[fraction] = {name: board_estimates(name, sample) for name, sample in drawn.items()}
+    asked = any(record.points for record in group.records.values())
+    return found | ({1.0: end} if asked else {})
 
 
 def _drawn(group: Group, models: Sequence[str], sound: Sequence[str]) -> dict[str, Sample]:

@@ -25,6 +25,7 @@ MEASURES = "Measures implicit-reward ranking accuracy, not generation quality."
 BORDERLINE = "Borderline: "
 """So begins the sentence of a board on pairs whose test is too close to call."""
 NANO = "A nano board tests the harness and ranks no method."
+EARLY = "An early point is not a finished shorter run: its learning rate has not decayed."
 TINY = "A board of models of at most 10M parameters tests the harness and ranks no method."
 
 
@@ -68,6 +69,11 @@ def subsets_in_words(metric: str) -> str:
     )
 
 
+def points_in_words(metric: str) -> str:
+    """Return what a table of a metric along the run shows."""
+    return f"Along the run, by the fraction of the budget spent: {heading(metric)}, with 95 % intervals"
+
+
 def conclusions(
     seeds: Sequence[int], families: Mapping[str, Family], ranked_by: str, noise: str = ""
 ) -> tuple[str, ...]:
@@ -105,6 +111,8 @@ def disclaimers(
         sentences.append(NANO)
     elif settings.preset == "tiny":
         sentences.append(TINY)
+    if any(record.points for record in records):
+        sentences.append(EARLY)
     sentences += [f"{name} is the model in {place}." for name, place in places(records).items()]
     sentences += _merged(records)
     sentences += _quantised(records)

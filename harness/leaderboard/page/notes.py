@@ -57,6 +57,8 @@ def command(board: Board, row: Row) -> str:
             value = board.places.get(value, value)
         if value is not None and not (setting == "control" and value == "none"):
             words += [_flag(setting), str(value)]
+    if row.points:
+        words += ["--evaluate-at", ",".join(f"{point.fraction:.10g}" for point in row.points)]
     words += [_flag(switch) for switch in SWITCHES if getattr(board.settings, switch)]
     return " ".join(map(shlex.quote, words))
 

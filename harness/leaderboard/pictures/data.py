@@ -13,10 +13,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from harness.leaderboard.decide.estimates import Estimate
 from harness.leaderboard.formatting import Measured, significant
 from harness.leaderboard.pictures.points import (
     CurvePoint,
     Interval,
+    LearningPoint,
     Number,
     PairDifference,
     PictureData,
@@ -36,6 +38,8 @@ SCORE_BINS = 10
 """Most points of one line of reward against score."""
 STRETCHES = 40
 """Most points of one training curve: the steps are averaged in so many stretches."""
+ALONG = ("pairwise_accuracy@learned", "pairwise_accuracy", "pairwise_accuracy@mean", "chosen_logp_drift")
+"""Metrics that are drawn along the run, besides the one that the board is ranked by."""
 LOSS, MARGIN, CHOSEN = "loss", "rewards/margins", "logps/chosen"
 """The columns of the step log that are drawn."""
 
@@ -121,7 +125,25 @@ def _of_board(board: Board, ranked_by: str, cells: Sequence[_Cell]) -> PictureDa
         curves=[point for label in labels for point in _curve(label, by_label[label])],
         spend=_spend(ranked, ranked_by),
         differences=_differences(board, ranked, ranked_by),
+        learning=_learning(ranked, ranked_by),
     )
+
+
+def _learning(rows: Iterable[Row], ranked_by: str) -> list[LearningPoint]:
+    return [
+        {
+            "loss": row.label,
+            "metric": metric,
+            "fraction": short(point.fraction),
+            "step": short(point.spend["step"]),
+            **_interval(estimate),
+            "n": estimate.n,
+        }
+        for metric in dict.fromkeys((ranked_by, *ALONG))
+        for row in rows
+        for point in row.points
+        if math.isfinite((estimate := point.metrics.get(metric, Estimate())).value)
+    ]
 
 
 def _quartiles(rows: Iterable[Row], edges: Sequence[float]) -> list[QuartilePoint]:

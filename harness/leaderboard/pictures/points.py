@@ -70,6 +70,18 @@ class CurvePoint(TypedDict):
     """The loss itself."""
 
 
+class LearningPoint(Interval):
+    """A metric of a loss at one point along the run."""
+
+    loss: str
+    metric: str
+    fraction: Number
+    """Of the budget."""
+    step: Number
+    n: int
+    """Examples."""
+
+
 class SpendPoint(Interval):
     """The ranked metric of a loss, and what training one cell cost."""
 
@@ -100,3 +112,4 @@ class PictureData:
     curves: Sequence[CurvePoint]
     spend: Sequence[SpendPoint]
     differences: Sequence[PairDifference]
+    learning: Sequence[LearningPoint] = ()

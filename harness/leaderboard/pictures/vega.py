@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import importlib
+import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
+from harness.leaderboard.decide.wording import EARLY
+from harness.leaderboard.formatting import heading
 from harness.leaderboard.pictures.drawing import Drawing, Picture, line_at, tooltip, y_axis
 from harness.leaderboard.pictures.points import PictureData
 from harness.leaderboard.pictures.styles import Style
@@ -25,6 +28,7 @@ def pictures(board: Board, data: PictureData, styles: Mapping[str, Style], ranke
         (_quartiles, data.quartiles),
         (_scores, data.scores),
         (_reliability, data.reliability),
+        (_learning, data.learning),
         (_curves, data.curves),
         (_spend, data.spend),
         (_differences, data.differences),
@@ -106,6 +110,41 @@ def _reliability(draw: Drawing) -> Picture:
         "the loss's own choice: this is about calibration, not about rank. Faint: 95 % intervals over prompts.",
         alt.layer(diagonal, rules, lines).properties(width=WIDTH, height=320),
         draw.data.reliability,
+    )
+
+
+def _learning(draw: Drawing) -> Picture:
+    alt = draw.alt
+    tips = tooltip(alt, "loss:N", "fraction:Q", "step:Q", "value:Q", "low:Q", "high:Q", alt.Tooltip("n:Q", title="n"))
+    panels = []
+    metrics = list(dict.fromkeys(point["metric"] for point in draw.data.learning))
+    axis = alt.Axis(values=list(draw.board.fractions), format="~g")
+    for metric in metrics:
+        base = (
+            draw.chart("learning")
+            .transform_filter(f"datum.metric === {json.dumps(metric)}")
+            .encode(
+                alt.X("fraction:Q", title="fraction of the budget spent" if metric == metrics[-1] else None, axis=axis),
+                draw.colour(),
+                tooltip=tips,
+            )
+        )
+        rules = base.mark_rule(strokeWidth=1.5, opacity=0.35).encode(
+            y_axis(alt, "low", heading(metric)), alt.Y2("high:Q")
+        )
+        lines = base.mark_line(strokeWidth=2, point=alt.OverlayMarkDef(size=35))
+        panels.append(
+            alt.layer(rules, lines.encode(y_axis(alt, "value", heading(metric)), draw.dash())).properties(
+                width=WIDTH, height=190
+            )
+        )
+    return draw.picture(
+        "learning",
+        "Along the run",
+        f"Metrics on the held-out pairs at points along the training, with 95 % intervals, averaged over the board's "
+        f"models and seeds. {EARLY}",
+        alt.vconcat(*panels, spacing=14),
+        draw.data.learning,
     )
 
 
