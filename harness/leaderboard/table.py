@@ -17,6 +17,7 @@ from harness.leaderboard.decide.estimates import (
     read_by,
     reliability_of,
 )
+from harness.leaderboard.decide.learned import LEARNED, nothing_learned
 from harness.leaderboard.decide.points import RowPoint, row_points
 from harness.leaderboard.decide.results import Results, results_of, with_elsewhere
 from harness.leaderboard.decide.row_facts import RowFacts, row_facts
@@ -176,15 +177,20 @@ def _board(group: Group, models: tuple[str, ...]) -> Board:
     unranked = [label for label in group.labels if label not in results.trouble and label not in ranked.order]
     noise_floor = typical_sd(results.drawn.get(group.ranked_by), group.baselines)
     elsewhere = [record for record in group.elsewhere if models == (record.model.name,)]
+    rows = (
+        *_rows(results, [*ranked.order, *unranked, *group.baselines]),
+        *(row for record in elsewhere for row in _rows(with_elsewhere(results, record), [record.label])),
+        *_rows(results, list(results.trouble)),
+    )
+    learned = [row.metrics[LEARNED] for row in rows if row.kind == "loss" and LEARNED in row.metrics]
     return Board(
         model=models[0] if len(models) == 1 else "all",
         models=models,
         preset=first.board.preset or first.model.preset,
         dataset=first.dataset.name,
         title=title(first, models, group.seeds, group.ranked_by),
-        conclusions=conclusions(
-            group.seeds, results.families, group.ranked_by, training_noise(group.noise, noise_floor)
-        ),
+        conclusions=tuple(filter(None, [nothing_learned([each for each in learned if each.n])]))
+        + conclusions(group.seeds, results.families, group.ranked_by, training_noise(group.noise, noise_floor)),
         disclaimers=disclaimers(records, group.seeds, group.evidence, unranked, group.noise_unfit)
         + too_many(group.evidence)
         + borderline(ranked.borderline)
@@ -202,11 +208,7 @@ def _board(group: Group, models: tuple[str, ...]) -> Board:
         gap_edges=group.evidence.gap_edges,
         noise_floor=noise_floor,
         subset_pairs=subset_pairs(group.evidence),
-        rows=(
-            *_rows(results, [*ranked.order, *unranked, *group.baselines]),
-            *(row for record in elsewhere for row in _rows(with_elsewhere(results, record), [record.label])),
-            *_rows(results, list(results.trouble)),
-        ),
+        rows=rows,
         p_values=p_values(ranked),
         borderline=ranked.borderline,
         comparisons={reading: each_pair_once(results.families[read_by(group.ranked_by, reading)]) for reading in BY},
