@@ -79,7 +79,7 @@ def _renamed(_context: Any, _option: Any, given: bool) -> None:
     type=int,
     help="Equal tuning: trials per loss; the best on dev is ranked on a board apart  [0]",
 )
-@click.option("--scorer", help="auto (vllm where it can run), vllm or transformers  [auto]")
+@click.option("--scorer", help="auto (vllm where it runs at all, for every model), vllm or transformers  [auto]")
 @click.option("--adapter", help="full or lora  [full]")
 @click.option("--start", help="A tuned checkpoint to start from instead of the SFT stage.")
 @click.option("--learning-rate", type=float, help="The same for every loss  [the preset's]")
@@ -182,7 +182,7 @@ def run(
     "simpo:beta=2.5  [log-ratio; mean without a reference]",
 )
 @click.option("--dataset", help="Data with a test split, instead of RUN; with RUN: where its data lie now.")
-@click.option("--scorer", help="auto (vllm where it can run), vllm or transformers  [auto; RUN's]")
+@click.option("--scorer", help="auto (vllm where it runs at all, for every model), vllm or transformers  [auto; RUN's]")
 @click.option("--max-length", type=int, help="Longest prompt + response in tokens  [2048; RUN's]")
 @click.option("--max-prompt", type=int, help="Longest prompt in tokens  [1024; RUN's]")
 @click.option("--dtype", help="float32 or bfloat16  [float32; RUN's]")

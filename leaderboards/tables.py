@@ -64,10 +64,13 @@ def board_shown(leaderboard: Mapping[str, Any]) -> Mapping[str, Any]:
 
 def rates(folders: Sequence[Path]) -> str:
     """Return what each loss learned at each learning rate, by run folder, as Markdown: lowest rate first."""
-    boards = sorted((board_shown(_read(folder)) for folder in folders), key=_rate)
+    boards = sorted((board_shown(_read(folder)) for folder in folders), key=_trained)
     losses = sorted({row["label"] for board in boards for row in board["rows"] if row["kind"] == "loss"})
-    rows = [[f"{_rate(board):g}", *(_learned_and_own(board, loss) for loss in losses)] for board in boards]
-    return "\n".join(markdown_table(("learning rate", *losses), rows))
+    rows = []
+    for board in boards:
+        adapter, rate = _trained(board)
+        rows.append([adapter, f"{rate:g}", *(_learned_and_own(board, loss) for loss in losses)])
+    return "\n".join(markdown_table(("trained", "learning rate", *losses), rows))
 
 
 def with_tables(page: str, name: str) -> str:
@@ -93,8 +96,9 @@ def _read(folder: Path) -> Mapping[str, Any]:
     return found
 
 
-def _rate(board: Mapping[str, Any]) -> float:
-    return float(board["settings"]["learning_rate"])
+def _trained(board: Mapping[str, Any]) -> tuple[str, float]:
+    """Return what is trained, all weights or adapters, and the learning rate."""
+    return str(board["settings"]["adapter"]), float(board["settings"]["learning_rate"])
 
 
 def _learned_and_own(board: Mapping[str, Any], loss: str) -> str:
