@@ -1,10 +1,11 @@
 """All that a plugin may import. Importing it loads no torch."""
 
-from harness.api.data import Dataset, DatasetSource, Listwise, LoadOptions, Message, Origin, Pair, Response
+from harness.api.data import Dataset, DatasetSource, Listwise, LoadOptions, MadeTask, Message, Origin, Pair, Response
 from harness.api.declarations import ComparisonKind, Domain, Limit, Range
 from harness.api.errors import HarnessError
 from harness.api.gradients import stop_gradient
 from harness.api.hookspecs import hookimpl
+from harness.api.judging import JudgeCost, JudgeOptions, JudgeRequest, JudgeSource, OpenJudge, Rating, Verdict
 from harness.api.loss import Loss, State, Terms, require, wraps
 from harness.api.pairs import Logps, PairLogps, ResponseLogps
 from harness.api.scores import OpenScorer, ScoreRequest, ScorerOptions, ScorerSource
@@ -16,17 +17,24 @@ __all__ = [
     "DatasetSource",
     "Domain",
     "HarnessError",
+    "JudgeCost",
+    "JudgeOptions",
+    "JudgeRequest",
+    "JudgeSource",
     "Limit",
     "Listwise",
     "LoadOptions",
     "Logps",
     "Loss",
+    "MadeTask",
     "Message",
+    "OpenJudge",
     "OpenScorer",
     "Origin",
     "Pair",
     "PairLogps",
     "Range",
+    "Rating",
     "Response",
     "ResponseLogps",
     "ScoreRequest",
@@ -34,6 +42,7 @@ __all__ = [
     "ScorerSource",
     "State",
     "Terms",
+    "Verdict",
     "Wrapper",
     "hookimpl",
     "require",
