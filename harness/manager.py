@@ -62,7 +62,8 @@ class Manager:
     broken: Mapping[str, str] = field(default_factory=dict)
     """Entry point -> a sentence with its distribution and the error it raised on import or when a hook was called.
 
-    `loss NAME`, `data set NAME`, `scorer NAME` or `judge NAME` -> a sentence with the plugins that bring another of one name each.
+    `loss NAME`, `data set NAME`, `scorer NAME` or `judge NAME` -> a sentence with the plugins that bring another of one
+    name each.
     """
 
 
@@ -236,7 +237,7 @@ def _brought(manager: Manager, hook: str) -> dict[str, list[tuple[str, Any]]]:
 
 
 def _clashes(manager: Manager, hook: str) -> dict[str, str]:
-    """Return the names that more than one loss, data set, scorer or judge has, each with a sentence that names the plugins."""
+    """Return the names that more than one thing of a kind has, each with a sentence that names the plugins."""
     return {
         name: f"several plugins bring a {CALLED[hook]} called '{name}': {' and '.join(plugin for plugin, _ in items)}, "
         "expected one; uninstall or rename the others"

@@ -97,7 +97,9 @@ def stub() -> Iterator[Stub]:
                 raise AssertionError(name)
 
         def _send(self, status: int, body: str, headers: dict[str, str] | None = None) -> None:
-            everything = {"Content-Type": "application/json", "Content-Length": str(len(body.encode()))} | (headers or {})
+            everything = {"Content-Type": "application/json", "Content-Length": str(len(body.encode()))} | (
+                headers or {}
+            )
             try:
                 self.send_response(status)
                 for header, value in everything.items():

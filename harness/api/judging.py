@@ -48,7 +48,7 @@ class Verdict:
     """How much it prefers the answer it saw first: 1 wholly, 0.5 not at all, 0 the other; None where it cannot be
     read."""
     reason: str = ""
-    """Why there is no preference, in a few words that are the same for the same fault, so that faults can be counted."""
+    """Why there is no preference, in a few words: the same for the same fault, so that faults can be counted."""
 
     def __post_init__(self) -> None:
         _require_either(self.preference, self.reason)
@@ -129,7 +129,7 @@ def _free(_what: str, _requests: Sequence[JudgeRequest], _options: JudgeOptions)
 
 @dataclass(frozen=True, kw_only=True)
 class JudgeSource:
-    """A named judge that a plugin brings. `what` is that which stands behind the colon of `NAME:WHAT`, "" if nothing."""
+    """A named judge that a plugin brings. `what` is what stands behind the colon of `NAME:WHAT`, "" if nothing."""
 
     name: str
     asks: Asked
@@ -147,6 +147,4 @@ class JudgeSource:
 
 def _require_either(value: float | None, reason: str) -> None:
     if (value is None) != bool(reason):
-        raise HarnessError(
-            f"got the value {value} with the reason '{reason}', expected one of them; correct the judge"
-        )
+        raise HarnessError(f"got the value {value} with the reason '{reason}', expected one of them; correct the judge")

@@ -76,9 +76,7 @@ def judging(run: Path, judge: str, repeats: int, dataset: str | None, options: J
         raise HarnessError(f"got --repeats {repeats}, expected 1 or more; set it so")
     cells = _with_answers(run)
     prompts = Prompts.of(data_of(run, read_manifest(run), dataset, manager)[1])
-    asked = {
-        cell.folder: tuple(judgements.askings(cell, base, prompts, source.asks, repeats)) for cell, base in cells
-    }
+    asked = {cell.folder: tuple(judgements.askings(cell, base, prompts, source.asks, repeats)) for cell, base in cells}
     asked = {folder: questions for folder, questions in asked.items() if questions}
     cost = source.cost(what, [each.request for questions in asked.values() for each in questions], options)
     if options.max_requests is not None and cost.requests > options.max_requests:

@@ -166,8 +166,8 @@ class OpenEndpoint:
         except APIStatusError as error:
             if error.status_code in HOPELESS:
                 raise HarnessError(
-                    f"{self.endpoint.url}: got HTTP {error.status_code}, expected an answer of '{self.endpoint.model}'; "
-                    f"check the URL, the model's name and the key in {KEY}"
+                    f"{self.endpoint.url}: got HTTP {error.status_code}, expected an answer of "
+                    f"'{self.endpoint.model}'; check the URL, the model's name and the key in {KEY}"
                 ) from None
             return f"HTTP {error.status_code}"
         except (ValidationError, UnicodeDecodeError):
@@ -202,9 +202,7 @@ def cost(manner: Manner, what: str, requests: Sequence[JudgeRequest], options: J
     finally:
         kept.close()
     characters = sum(len(manner.instruction) + len(each.content) for each in new)
-    return JudgeCost(
-        requests=len(new), tokens_in=-(-characters // CHARACTERS), tokens_out=len(new) * manner.max_tokens
-    )
+    return JudgeCost(requests=len(new), tokens_in=-(-characters // CHARACTERS), tokens_out=len(new) * manner.max_tokens)
 
 
 def identity(manner: Manner, what: str) -> str:

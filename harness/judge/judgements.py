@@ -1,4 +1,4 @@
-"""The answers of a run's cells -> what a judge is asked about them -> `judgements/<judge>.parquet`, a row per question."""
+"""The answers of a run's cells -> what a judge is asked of them -> `judgements/<judge>.parquet`, a row per question."""
 
 from __future__ import annotations
 
@@ -99,6 +99,8 @@ def askings(cell: CellAnswers, base: CellAnswers, prompts: Prompts, asks: Asked,
 
 def table(asked: Sequence[Asking], said: Sequence[Verdict] | Sequence[Rating], judge: str) -> pd.DataFrame:
     """Return a row per question; `preference` is for the cell's answer in either order, NaN where there is none."""
+    if len(said) != len(asked):
+        raise HarnessError(f"judge '{judge}': got {len(said)} answers to {len(asked)} questions; correct the judge")
     rows = []
     for each, answer in zip(asked, said, strict=True):
         preference = rating = None
@@ -106,10 +108,8 @@ def table(asked: Sequence[Asking], said: Sequence[Verdict] | Sequence[Rating], j
             preference = (answer.swapped if each.order else answer).preference
         else:
             rating = answer.value
-        rows.append(
-            (each.request.prompt_id, each.sample, each.against, each.order, each.request.repeat, preference, rating)
-            + (answer.reason, judge)
-        )
+        place = (each.request.prompt_id, each.sample, each.against, each.order, each.request.repeat)
+        rows.append((*place, preference, rating, answer.reason, judge))
     names = ["prompt_id", "sample", "against", "order", "repeat", "preference", "rating", "reason", "judge"]
     return pd.DataFrame(rows, columns=names).astype({"preference": "float64", "rating": "float64"})
 

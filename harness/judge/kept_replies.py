@@ -27,7 +27,8 @@ class KeptReplies:
                 self._opened.execute("CREATE TABLE IF NOT EXISTS replies (key TEXT PRIMARY KEY, reply TEXT NOT NULL)")
         except (sqlite3.Error, OSError) as error:
             raise HarnessError(
-                f"{place}: got no readable file of replies ({error}), expected one that judging has written; move it away"
+                f"{place}: got no readable file of replies ({error}), expected one that judging has written; move it "
+                "away"
             ) from None
         self._lock = threading.Lock()
 

@@ -44,9 +44,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Stub]:
 
 def asks(*prompts: str, answers: tuple[str, ...] = ("yes", "no"), repeat: int = 0) -> list[JudgeRequest]:
     return [
-        JudgeRequest(
-            prompt_id=prompt, context=(Message(role="user", content=prompt),), answers=answers, repeat=repeat
-        )
+        JudgeRequest(prompt_id=prompt, context=(Message(role="user", content=prompt),), answers=answers, repeat=repeat)
         for prompt in prompts
     ]
 
@@ -157,9 +155,7 @@ print(sum(verdict.preference == 0.75 for verdict in judge.judge(requests)))
 """
 
 
-def test_a_killed_judging_run_starts_again_without_repeating_one_answered_request(
-    server: Stub, tmp_path: Path
-) -> None:
+def test_a_killed_judging_run_starts_again_without_repeating_one_answered_request(server: Stub, tmp_path: Path) -> None:
     command = [sys.executable, "-c", JUDGING, server.url, str(tmp_path)]
     with subprocess.Popen(command, env={**os.environ, KEY: SECRET}) as killed:
         assert server.stuck.wait(HANGS)
@@ -198,7 +194,7 @@ def test_the_cost_is_known_before_it_is_spent_and_answers_in_the_cache_cost_noth
 
 
 def test_a_wrong_key_ends_judging_at_once_and_is_not_shown(server: Stub) -> None:
-    with pytest.raises(HarnessError, match="got HTTP 401.*check the URL, the model's name and the key") as raised:
+    with pytest.raises(HarnessError, match=r"got HTTP 401.*check the URL, the model's name and the key") as raised:
         said(server, asks("fault: 401", *(f"prompt {number}" for number in range(50))), JudgeOptions(parallel=1))
     assert SECRET not in str(raised.value)
     assert raised.value.__suppress_context__

@@ -64,7 +64,10 @@ def by_hand(folder: Path, answer: str) -> float:
     import torch
     from transformers import AutoModel, AutoModelForSequenceClassification, AutoTokenizer
 
-    turns = [*({"role": turn.role, "content": turn.content} for turn in CONTEXT), {"role": "assistant", "content": answer}]
+    turns = [
+        *({"role": turn.role, "content": turn.content} for turn in CONTEXT),
+        {"role": "assistant", "content": answer},
+    ]
     ids = AutoTokenizer.from_pretrained(folder).apply_chat_template(turns, tokenize=True, return_dict=True)["input_ids"]
     body = AutoModel.from_pretrained(folder, dtype=torch.float64).eval()
     head = AutoModelForSequenceClassification.from_pretrained(folder, dtype=torch.float64).score.weight[0]
@@ -109,7 +112,9 @@ def test_what_is_too_long_or_refused_by_the_template_has_a_reason_and_no_value(q
 
 
 @pytest.mark.parametrize(
-    ("kind", "changes"), [("SequenceClassification", {"num_labels": 3}), ("CausalLM", {})], ids=["three labels", "causal"]
+    ("kind", "changes"),
+    [("SequenceClassification", {"num_labels": 3}), ("CausalLM", {})],
+    ids=["three labels", "causal"],
 )
 def test_a_model_that_gives_no_single_number_is_refused(kind: str, changes: dict[str, Any], tmp_path: Path) -> None:
     folder = write(tmp_path, "qwen", kind, **changes)

@@ -136,7 +136,7 @@ def _of_any() -> Patterns:
 
 
 def _filled(text: str, slots: Mapping[str, str], end: str, answer: str = _ANY) -> str:
-    """Return the pattern of a wording: slots that are given filled, others open; `answer`: the pattern of `{answer}`."""
+    """Return the pattern of a wording, slots that are given filled, others open; `answer`: that of `{answer}`."""
 
     def slot(name: str) -> str:
         if name == "answer" and slots:

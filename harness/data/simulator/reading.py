@@ -18,7 +18,7 @@ from harness.data.simulator.patterns import PARTS, Sentence, sentences
 from harness.data.simulator.responses import Quality
 
 _GLUE = re.compile(r'"?\b(?:answer|reason|tip|note)"?:|<(?:answer|reason|tip)>|\band also\b|\d+\.(?=\s|$)', re.I)
-_MARKS = re.compile(r'(?:^|(?<=[.!?\n]) ?)(?:- |\*-\* |\d+\. |(?:Answer|Reason|Tip): )|[{}<>]| and also ', re.M)
+_MARKS = re.compile(r"(?:^|(?<=[.!?\n]) ?)(?:- |\*-\* |\d+\. |(?:Answer|Reason|Tip): )|[{}<>]| and also ", re.M)
 
 
 def read(text: str, task: MadeTask) -> Quality | None:

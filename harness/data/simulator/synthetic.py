@@ -15,7 +15,18 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
-from harness.api import Dataset, DatasetSource, Listwise, LoadOptions, MadeTask, Message, Pair, Response, hookimpl, require
+from harness.api import (
+    Dataset,
+    DatasetSource,
+    Listwise,
+    LoadOptions,
+    MadeTask,
+    Message,
+    Pair,
+    Response,
+    hookimpl,
+    require,
+)
 from harness.data.simulator import responses, tasks
 
 NAME = "embedded"
@@ -99,9 +110,7 @@ def _prompt(rng: np.random.Generator, noise: float, known: dict[str, MadeTask]) 
         prompt_id not in known,
         f"{NAME} data: got settings that ask for more than {len(known)} prompts, expected fewer; lower prompts_train",
     )
-    known[prompt_id] = MadeTask(
-        family=task.family, style=style, right=task.right, near=task.near, slots=task.slots
-    )
+    known[prompt_id] = MadeTask(family=task.family, style=style, right=task.right, near=task.near, slots=task.slots)
     made: dict[str, float] = {}
     while len(made) < 4:
         quality = responses.draw(rng)
