@@ -26,6 +26,7 @@ from harness.judge.wording import MANNERS, Manner, Reply, shown
 
 if TYPE_CHECKING:
     from openai import OpenAI
+    from openai.types.chat import ChatCompletionMessageParam
 
 KEY = "OPENAI_API_KEY"
 HOPELESS = (401, 403, 404)
@@ -147,16 +148,19 @@ class OpenEndpoint:
         """Return the reply, kept by now, or why there is none; tries again as often as the options say."""
         from openai import APIConnectionError, APIStatusError, APITimeoutError
 
-        messages = [{"role": "system", "content": self.manner.instruction}, {"role": "user", "content": asked.content}]
+        messages: list[ChatCompletionMessageParam] = [
+            {"role": "system", "content": self.manner.instruction},
+            {"role": "user", "content": asked.content},
+        ]
         top = self.manner.top_logprobs
         try:
             raw = self.client.chat.completions.with_raw_response.create(
                 model=self.endpoint.model,
-                messages=messages,  # type: ignore[arg-type]  # plain turns
+                messages=messages,
                 max_tokens=self.manner.max_tokens,
                 temperature=0.0,
                 seed=asked.repeat,
-                **({"logprobs": True, "top_logprobs": top} if top else {}),
+                extra_body={"logprobs": True, "top_logprobs": top} if top else None,
             )
             reply = _reply(raw.text)
         except APITimeoutError:

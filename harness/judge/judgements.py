@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from harness.api import Dataset, HarnessError, JudgeRequest, MadeTask, Message, Rating, Verdict
+from harness.api import Dataset, HarnessError, JudgeRequest, Listwise, MadeTask, Message, Pair, Rating, Verdict
 from harness.api.judging import Asked
 from harness.run_folder.tables import read_frame
 
@@ -62,7 +62,13 @@ class Prompts:
     @classmethod
     def of(cls, data: Dataset) -> Prompts:
         """Return the held-out prompts of a data set."""
-        held_out = (*data.dev, *data.test, *data.test_lenbalanced, *data.listwise_dev, *data.listwise_test)
+        held_out: tuple[Pair | Listwise, ...] = (
+            *data.dev,
+            *data.test,
+            *data.test_lenbalanced,
+            *data.listwise_dev,
+            *data.listwise_test,
+        )
         return cls(contexts={row.prompt_id: row.context for row in held_out}, tasks=data.tasks)
 
     def request(self, prompt_id: str, answers: tuple[str, ...], repeat: int, cell: str) -> JudgeRequest:
@@ -97,7 +103,7 @@ def askings(cell: CellAnswers, base: CellAnswers, prompts: Prompts, asks: Asked,
     return made
 
 
-def table(asked: Sequence[Asking], said: Sequence[Verdict] | Sequence[Rating], judge: str) -> pd.DataFrame:
+def table(asked: Sequence[Asking], said: Sequence[Verdict | Rating], judge: str) -> pd.DataFrame:
     """Return a row per question; `preference` is for the cell's answer in either order, NaN where there is none."""
     if len(said) != len(asked):
         raise HarnessError(f"judge '{judge}': got {len(said)} answers to {len(asked)} questions; correct the judge")
