@@ -244,6 +244,49 @@ def score(
 
 @cli.command()
 @click.argument("run", type=click.Path(path_type=Path))
+@click.option(
+    "--judge",
+    "names",
+    multiple=True,
+    required=True,
+    help="simulator (embedded data), openai:MODEL@URL, openai-logprobs:MODEL@URL, openai-rating:MODEL@URL or "
+    "reward-model:ID; several times for several judges. A key is read from OPENAI_API_KEY.",
+)
+@click.option("--repeats", type=int, default=1, show_default=True, help="How often each question is asked.")
+@click.option("--max-requests", type=int, help="Send no more than this many requests per judge; refuse before any is.")
+@click.option("--parallel", type=int, default=8, show_default=True, help="Requests on their way at a time.")
+@click.option("--timeout", type=float, default=120.0, show_default=True, help="Seconds that one try may take.")
+@click.option("--dataset", help="Where the run's data lie now.")
+@click.option("--trust-remote-code", is_flag=True, help="Let a model repository run its own code.")
+@click.option("--dry-run", is_flag=True, help="Only say what would be asked and what it costs.")
+def judge(
+    run: Path,
+    names: tuple[str, ...],
+    repeats: int,
+    max_requests: int | None,
+    parallel: int,
+    timeout: float,
+    dataset: str | None,
+    trust_remote_code: bool,
+    dry_run: bool,
+) -> None:
+    """Have judges compare or rate the answers that the cells of a finished RUN generated.
+
+    They go to cells/<key>/judgements/, a table per judge. The same command again asks only what has no answer yet.
+    """
+    from harness.execute.judging import carry_out_judging, judging, options_of
+    from harness.execute.progress import printable
+
+    options = options_of(max_requests, parallel, timeout, trust_remote_code)
+    plans = [judging(run, name, repeats, dataset, options) for name in names]
+    for plan in plans:
+        click.echo(printable(plan.plan))
+    for plan in () if dry_run else plans:
+        carry_out_judging(plan, lambda text: click.echo(printable(text)))
+
+
+@cli.command()
+@click.argument("run", type=click.Path(path_type=Path))
 @click.option("--ranked-by", default=None, help="Rank by another metric  [the run's own]")
 @click.option("--no-pictures", is_flag=True, help="Leave the pictures out of the page: faster.")
 def leaderboard(run: Path, ranked_by: str | None, no_pictures: bool) -> None:

@@ -7,17 +7,27 @@ import importlib.metadata
 import inspect
 import pickle
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, NoReturn
 
 import pluggy
 
-from harness.api import DatasetSource, HarnessError, Loss, ScorerSource, hookspecs
+from harness.api import DatasetSource, HarnessError, JudgeSource, Loss, ScorerSource, hookspecs
 
-KINDS: Mapping[str, type] = {"harness_losses": Loss, "harness_datasets": DatasetSource, "harness_scorers": ScorerSource}
+KINDS: Mapping[str, type] = {
+    "harness_losses": Loss,
+    "harness_datasets": DatasetSource,
+    "harness_scorers": ScorerSource,
+    "harness_judges": JudgeSource,
+}
 """For each hook, the type of what it returns a list of: for losses classes (subclasses of `Loss`), else instances."""
-CALLED: Mapping[str, str] = {"harness_losses": "loss", "harness_datasets": "data set", "harness_scorers": "scorer"}
+CALLED: Mapping[str, str] = {
+    "harness_losses": "loss",
+    "harness_datasets": "data set",
+    "harness_scorers": "scorer",
+    "harness_judges": "judge",
+}
 """For each hook, what to call one of what it returns."""
 
 TRAITS = tuple(name for name, value in vars(Loss).items() if isinstance(value, property))
@@ -52,7 +62,8 @@ class Manager:
     broken: Mapping[str, str] = field(default_factory=dict)
     """Entry point -> a sentence with its distribution and the error it raised on import or when a hook was called.
 
-    `loss NAME`, `data set NAME` or `scorer NAME` -> a sentence with the plugins that bring another of one name each.
+    `loss NAME`, `data set NAME`, `scorer NAME` or `judge NAME` -> a sentence with the plugins that bring another of one
+    name each.
     """
 
 
@@ -184,6 +195,17 @@ def scorers(manager: Manager) -> dict[str, ScorerSource]:
     return {name: items[0][1] for name, items in _brought(manager, "harness_scorers").items()} | unusable
 
 
+def judges(manager: Manager) -> dict[str, JudgeSource]:
+    """Return the judges that plugins bring, by name; one whose name several use cannot judge."""
+    clashes = _clashes(manager, "harness_judges")
+    return {
+        name: replace(items[0][1], why_not=partial(_said, clashes[name]), open=partial(_refuse, clashes[name]))
+        if name in clashes
+        else items[0][1]
+        for name, items in _brought(manager, "harness_judges").items()
+    }
+
+
 def resolver(manager: Manager) -> Callable[[str, Mapping[str, Any]], Loss]:
     """Return `resolve(name, options)`, which gives the loss of that name; its error for an unknown name lists all."""
     known, clashes = losses(manager), _clashes(manager, "harness_losses")
@@ -204,7 +226,7 @@ def resolver(manager: Manager) -> Callable[[str, Mapping[str, Any]], Loss]:
 
 
 def _brought(manager: Manager, hook: str) -> dict[str, list[tuple[str, Any]]]:
-    """Return, by name, every (plugin, loss, data set or scorer) of that name, each thing once."""
+    """Return, by name, every (plugin, loss, data set, scorer or judge) of that name, each thing once."""
     by_name: dict[str, list[tuple[str, Any]]] = {}
     for plugin, items in _answers(manager, hook):
         for item in items:
@@ -215,13 +237,17 @@ def _brought(manager: Manager, hook: str) -> dict[str, list[tuple[str, Any]]]:
 
 
 def _clashes(manager: Manager, hook: str) -> dict[str, str]:
-    """Return the names that more than one loss, data set or scorer has, each with a sentence that names the plugins."""
+    """Return the names that more than one thing of a kind has, each with a sentence that names the plugins."""
     return {
         name: f"several plugins bring a {CALLED[hook]} called '{name}': {' and '.join(plugin for plugin, _ in items)}, "
         "expected one; uninstall or rename the others"
         for name, items in _brought(manager, hook).items()
         if len(items) > 1
     }
+
+
+def _said(reason: str, _what: str) -> str:
+    return reason
 
 
 def _refuse(reason: str, *_given: Any) -> NoReturn:

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from harness.api import HarnessError, LoadOptions
-from harness.manager import Manager, datasets, loss_owner, losses, plugin_manager, resolver, scorers
+from harness.api import HarnessError, JudgeOptions, LoadOptions
+from harness.manager import Manager, datasets, judges, loss_owner, losses, plugin_manager, resolver, scorers
 
 LOSS = """
 from dataclasses import dataclass
@@ -83,6 +83,10 @@ BROKEN = {
         "from harness.api import hookimpl\n@hookimpl\ndef harness_datasets(): return ['uf']",
         "expected harness.api.DatasetSource",
     ),
+    "answers_with_no_judge": (
+        "from harness.api import hookimpl\n@hookimpl\ndef harness_judges(): return ['gpt']",
+        "expected harness.api.JudgeSource",
+    ),
     "lacks_reward": (
         LOSS.format(name="half").replace("    def reward(self, response): return response.sum\n", ""),
         "Mine, which does not define reward",
@@ -114,10 +118,11 @@ def test_a_plugin_that_fails_is_named_with_its_distribution_and_costs_only_itsel
     assert reason in manager.broken[name]
     assert datasets(manager) == {}
     assert scorers(manager) == {}
+    assert judges(manager) == {}
 
 
 SOURCE = """
-from harness.api import DatasetSource, ScorerSource, hookimpl
+from harness.api import DatasetSource, JudgeSource, ScorerSource, hookimpl
 
 def no(*given): return None
 
@@ -126,6 +131,9 @@ def harness_datasets(): return [DatasetSource(name="uf", load=no)]
 
 @hookimpl
 def harness_scorers(): return [ScorerSource(name="mine", version=no, why_not=no, open=no)]
+
+@hookimpl
+def harness_judges(): return [JudgeSource(name="strict", asks="pairs", identity=no, why_not=no, open=no)]
 """
 
 
@@ -143,13 +151,28 @@ def test_two_plugins_that_claim_a_name_cost_that_name_alone_and_are_both_named(i
         resolver(manager)("same", {})
 
 
-def test_a_data_set_or_scorer_of_two_plugins_is_unusable_and_names_both(install: Install) -> None:
+def test_a_data_set_scorer_or_judge_of_two_plugins_is_unusable_and_names_both(install: Install) -> None:
     manager = plugin_manager([install("one", SOURCE), install("two", SOURCE)])
     with pytest.raises(HarnessError, match=r"a data set called 'uf': one-dist:one and two-dist:two"):
         datasets(manager)["uf"].load(LoadOptions())
     scorer = pickle.loads(pickle.dumps(scorers(manager)["mine"]))
     assert "a scorer called 'mine': one-dist:one and two-dist:two" in scorer.why_not()
-    assert set(manager.broken) == {"data set uf", "scorer mine"}
+    judge = pickle.loads(pickle.dumps(judges(manager)["strict"]))
+    assert "a judge called 'strict': one-dist:one and two-dist:two" in judge.why_not("")
+    with pytest.raises(HarnessError, match="a judge called 'strict'"):
+        judge.open("", JudgeOptions())
+    assert set(manager.broken) == {"data set uf", "scorer mine", "judge strict"}
+
+
+def test_the_shipped_judges_are_found_and_say_what_they_are_asked_about() -> None:
+    asks = {name: judge.asks for name, judge in judges(plugin_manager()).items()}
+    assert asks == {
+        "simulator": "answers",
+        "openai": "pairs",
+        "openai-logprobs": "pairs",
+        "openai-rating": "answers",
+        "reward-model": "answers",
+    }
 
 
 @pytest.mark.parametrize("name", ["all", "core", "base", "longer-wins"])

@@ -1,11 +1,12 @@
 """All that a plugin may import. Importing it loads no torch."""
 
-from harness.api.data import Dataset, DatasetSource, Listwise, LoadOptions, Message, Origin, Pair, Response
+from harness.api.data import Dataset, DatasetSource, Listwise, LoadOptions, MadeTask, Message, Origin, Pair, Response
 from harness.api.declarations import ComparisonKind, Domain, Limit, Range
 from harness.api.errors import HarnessError
 from harness.api.generation import Generated, GenerateRequest, OpenGenerator, Sampling
 from harness.api.gradients import stop_gradient
 from harness.api.hookspecs import hookimpl
+from harness.api.judging import JudgeCost, JudgeOptions, JudgeRequest, JudgeSource, OpenJudge, Rating, Verdict
 from harness.api.loss import Loss, State, Terms, require, wraps
 from harness.api.pairs import Logps, PairLogps, ResponseLogps
 from harness.api.scores import OpenScorer, ScoreRequest, ScorerOptions, ScorerSource
@@ -19,18 +20,25 @@ __all__ = [
     "GenerateRequest",
     "Generated",
     "HarnessError",
+    "JudgeCost",
+    "JudgeOptions",
+    "JudgeRequest",
+    "JudgeSource",
     "Limit",
     "Listwise",
     "LoadOptions",
     "Logps",
     "Loss",
+    "MadeTask",
     "Message",
     "OpenGenerator",
+    "OpenJudge",
     "OpenScorer",
     "Origin",
     "Pair",
     "PairLogps",
     "Range",
+    "Rating",
     "Response",
     "ResponseLogps",
     "Sampling",
@@ -39,6 +47,7 @@ __all__ = [
     "ScorerSource",
     "State",
     "Terms",
+    "Verdict",
     "Wrapper",
     "hookimpl",
     "require",

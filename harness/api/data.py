@@ -75,6 +75,22 @@ class Listwise:
     """As `Pair.subset`, of the pairs that are made of it."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MadeTask:
+    """What a prompt of made data asks for, from which the true quality of any answer to it follows."""
+
+    family: str
+    """Which kind of task it is."""
+    style: str
+    """The style that the prompt asks for."""
+    right: str
+    """The answer proper that is right."""
+    near: str
+    """A wrong one that looks like it."""
+    slots: tuple[tuple[str, str], ...]
+    """What the phrasings of the family are filled with, but for the answer."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Origin:
     """Which data they are: their name, where they came from and what is in them."""
@@ -109,6 +125,8 @@ class Dataset:
     """Where the data came from: a path, a hub id with its revision, or the simulator's settings."""
     tested_on: Origin | None = None
     """The evaluation set whose test data these are, where they are not the data set's own."""
+    tasks: Mapping[str, MadeTask] = field(default_factory=dict)
+    """By prompt id, what the prompts of made data ask for; empty elsewhere. No part of the fingerprint."""
 
     @cached_property
     def fingerprint(self) -> str:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import pluggy
 
 from harness.api.data import DatasetSource
+from harness.api.judging import JudgeSource
 from harness.api.loss import Loss
 from harness.api.scores import ScorerSource
 
@@ -32,3 +33,8 @@ def harness_datasets() -> list[DatasetSource]:  # type: ignore[empty-body]  # a 
 @hookspec
 def harness_scorers() -> list[ScorerSource]:  # type: ignore[empty-body]  # a specification has no body
     """Return the scorers of this plugin, which `--scorer NAME` may then name."""
+
+
+@hookspec
+def harness_judges() -> list[JudgeSource]:  # type: ignore[empty-body]  # a specification has no body
+    """Return the judges of this plugin, which `--judge NAME` may then name."""

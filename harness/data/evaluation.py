@@ -63,4 +63,5 @@ def with_test_data(data: Dataset, test: Dataset) -> Dataset:
         skipped=dict(skipped),
         notes=(*notes, *(f"test data: {note}" for note in test.notes)),
         tested_on=Origin(name=test.name, source=test.source, fingerprint=test.fingerprint),
+        tasks={**data.tasks, **test.tasks},
     )

@@ -68,7 +68,7 @@ def beside(run: Path, checkpoint: Brought, dataset: str | None, trust_remote_cod
             f"got {run} without a finished cell, expected at least its baseline rows; finish the run first"
         )
     manager = plugin_manager()
-    settings, data = _data_of(run, manifest, dataset, manager)
+    settings, data = data_of(run, manifest, dataset, manager)
     if trust_remote_code:
         settings = settings.model_copy(update={"trust_remote_code": True})
     return Scoring(
@@ -94,7 +94,7 @@ def _template_of(run: Path, settings: Run) -> str:
     return text
 
 
-def _data_of(run: Path, manifest: Manifest, dataset: str | None, manager: Manager) -> tuple[Run, Dataset]:
+def data_of(run: Path, manifest: Manifest, dataset: str | None, manager: Manager) -> tuple[Run, Dataset]:
     """Return a run with its data, read again."""
     asked = make_run(dict(manifest.run) | ({"dataset": dataset} if dataset else {}))
     key, known = manifest.decisive, manifest.dataset

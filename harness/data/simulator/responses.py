@@ -165,6 +165,8 @@ CHATTER = (
     "A {job} called {name} once said so.",
 )
 
+LEFT_OUT = ("I leave the {} out.", "I skip the {} here.")
+
 
 def _parts(rng: np.random.Generator, task: Task, quality: Quality, cut: bool) -> dict[str, str]:
     wrong = pick(rng, phrases.ABSURD) if rng.random() < 0.3 else task.near
@@ -174,7 +176,7 @@ def _parts(rng: np.random.Generator, task: Task, quality: Quality, cut: bool) ->
         return parts
     for missing in sample(rng, ("reason", "tip"), 1 if quality.completeness == 0.5 else 2):
         if rng.random() < 0.3:
-            parts[missing] = pick(rng, ("I leave the {} out.", "I skip the {} here.")).format(missing)
+            parts[missing] = pick(rng, LEFT_OUT).format(missing)
         else:
             del parts[missing]
     return parts

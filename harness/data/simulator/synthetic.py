@@ -15,7 +15,18 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
-from harness.api import Dataset, DatasetSource, Listwise, LoadOptions, Message, Pair, Response, hookimpl, require
+from harness.api import (
+    Dataset,
+    DatasetSource,
+    Listwise,
+    LoadOptions,
+    MadeTask,
+    Message,
+    Pair,
+    Response,
+    hookimpl,
+    require,
+)
 from harness.data.simulator import responses, tasks
 
 NAME = "embedded"
@@ -59,10 +70,10 @@ def make(settings: Settings, seed: int) -> Dataset:
     prompt. More noise changes scores and the order within pairs, but no text.
     """
     require(seed >= 0, f"{NAME} data: seed got {seed}, expected 0 or more; set it so")
-    used: set[str] = set()
-    test = _prompts(np.random.default_rng([seed, 0]), settings.prompts_test, settings.annotator_noise, used)
-    dev = _prompts(np.random.default_rng([seed, 1]), settings.prompts_dev, settings.annotator_noise, used)
-    train = _prompts(np.random.default_rng([seed, 2]), settings.prompts_train, settings.annotator_noise, used)
+    known: dict[str, MadeTask] = {}
+    test = _prompts(np.random.default_rng([seed, 0]), settings.prompts_test, settings.annotator_noise, known)
+    dev = _prompts(np.random.default_rng([seed, 1]), settings.prompts_dev, settings.annotator_noise, known)
+    train = _prompts(np.random.default_rng([seed, 2]), settings.prompts_train, settings.annotator_noise, known)
     test_pairs = _pairs(test, settings.test_pairs_per_prompt)
     train_pairs = _pairs(train, settings.train_pairs_per_prompt)
     dev_pairs = _pairs(dev, settings.dev_pairs_per_prompt)
@@ -79,26 +90,27 @@ def make(settings: Settings, seed: int) -> Dataset:
             note for name, pairs in (("train", train_pairs), ("test", test_pairs)) for note in _account(name, pairs)
         ),
         source=f"simulator: seed={seed}, " + ", ".join(f"{name}={value}" for name, value in asdict(settings).items()),
+        tasks=known,
     )
 
 
-def _prompts(rng: np.random.Generator, count: int, noise: float, used: set[str]) -> tuple[Listwise, ...]:
-    return tuple(_prompt(rng, noise, used) for _ in range(count))
+def _prompts(rng: np.random.Generator, count: int, noise: float, known: dict[str, MadeTask]) -> tuple[Listwise, ...]:
+    return tuple(_prompt(rng, noise, known) for _ in range(count))
 
 
-def _prompt(rng: np.random.Generator, noise: float, used: set[str]) -> Listwise:
-    """Return a prompt whose text is not in `used`, and add it there; with four responses of different qualities."""
+def _prompt(rng: np.random.Generator, noise: float, known: dict[str, MadeTask]) -> Listwise:
+    """Return a prompt that is not among `known`, and add its task there; with four responses of different qualities."""
     for _ in range(ATTEMPTS):
         task, style = tasks.task(rng), tasks.pick(rng, list(responses.STYLES))
         text = responses.prompt(rng, task, style)
-        if text not in used:
+        prompt_id = hashlib.sha256(text.encode()).hexdigest()
+        if prompt_id not in known:
             break
     require(
-        text not in used,
-        f"{NAME} data: got settings that ask for more than {len(used)} prompts, expected fewer; lower prompts_train",
+        prompt_id not in known,
+        f"{NAME} data: got settings that ask for more than {len(known)} prompts, expected fewer; lower prompts_train",
     )
-    used.add(text)
-    prompt_id = hashlib.sha256(text.encode()).hexdigest()
+    known[prompt_id] = MadeTask(family=task.family, style=style, right=task.right, near=task.near, slots=task.slots)
     made: dict[str, float] = {}
     while len(made) < 4:
         quality = responses.draw(rng)

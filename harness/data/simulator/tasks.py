@@ -27,6 +27,8 @@ class Task:
     """A wrong answer that looks like the right one: an item moved, a number off by a little, the wrong field."""
     reason: str
     tip: str
+    slots: tuple[tuple[str, str], ...] = ()
+    """What the phrasings of the family are filled with, but for the answer."""
 
 
 def pick(rng: np.random.Generator, items: Sequence[Item]) -> Item:
@@ -49,7 +51,16 @@ def _task(rng: np.random.Generator, family: str, right: str, near: str, **slots:
     phrasing = phrases.PHRASINGS[family]
     request, reason, tip = (pick(rng, texts).format(**slots) for texts in (phrasing.ask, phrasing.reason, phrasing.tip))
     frame = pick(rng, phrasing.frame).format(answer="{answer}", **slots)
-    return Task(family=family, request=request, frame=frame, right=right, near=near, reason=reason, tip=tip)
+    return Task(
+        family=family,
+        request=request,
+        frame=frame,
+        right=right,
+        near=near,
+        reason=reason,
+        tip=tip,
+        slots=tuple((name, str(value)) for name, value in slots.items()),
+    )
 
 
 def _swapped(rng: np.random.Generator, items: Sequence[Item]) -> list[Item]:

@@ -1,0 +1,262 @@
+"""Language models as judges behind any endpoint that is compatible with OpenAI's: a vendor's, vLLM's, llama.cpp's.
+
+The key is that of the environment variable OPENAI_API_KEY. It is given to the client and to nothing else: no record,
+reply, error or cache has it, nor what a server says in its errors, which may quote it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import json
+import os
+import re
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Annotated
+from urllib.parse import urlsplit
+
+from pydantic import BaseModel, Field, ValidationError
+
+from harness.api import HarnessError, JudgeCost, JudgeOptions, JudgeRequest, JudgeSource, Rating, Verdict, hookimpl
+from harness.judge.kept_replies import KeptReplies
+from harness.judge.wording import MANNERS, Manner, Reply, shown
+
+if TYPE_CHECKING:
+    from openai import OpenAI
+    from openai.types.chat import ChatCompletionMessageParam
+
+KEY = "OPENAI_API_KEY"
+HOPELESS = (401, 403, 404)
+"""Statuses that every further request would get too: key, permission, model."""
+CHARACTERS = 4
+"""Characters a token, about; no tokenizer is known of a model behind an endpoint."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Endpoint:
+    """A model, and where it answers."""
+
+    model: str
+    url: str
+    """What stands before `/chat/completions`, such as `http://localhost:8000/v1`."""
+
+    @classmethod
+    def parse(cls, what: str) -> Endpoint:
+        """Read `MODEL@URL`. Raises `HarnessError` for anything else, and for a URL that carries a password or key."""
+        found = re.fullmatch(r"(?P<model>\S+?)@(?P<url>https?://\S+)", what)
+        parts = urlsplit(found["url"]) if found else None
+        if found is None or parts is None or parts.username is not None or parts.query or parts.fragment:
+            given = re.sub(r"(://|[?#]).*", r"\1...", what)  # what follows may be a secret
+            raise HarnessError(
+                f"got judge '{given}', expected MODEL@URL such as my-model@http://localhost:8000/v1, without a "
+                f"password or a key in it; a key is read from {KEY}"
+            )
+        return cls(model=found["model"], url=found["url"].rstrip("/"))
+
+
+class _Token(BaseModel):
+    token: str
+    logprob: Annotated[float, Field(le=1e-3)]
+
+
+class _First(BaseModel):
+    top_logprobs: list[_Token] = []
+
+
+class _Logprobs(BaseModel):
+    content: list[_First] | None = None
+
+
+class _Said(BaseModel):
+    content: str | None
+
+
+class _Choice(BaseModel):
+    message: _Said
+    finish_reason: str | None = None
+    logprobs: _Logprobs | None = None
+
+
+class _Answer(BaseModel):
+    """What is read of an endpoint's answer."""
+
+    choices: Annotated[list[_Choice], Field(min_length=1)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Question:
+    """What is sent, and the key under which its reply is kept."""
+
+    content: str
+    repeat: int
+    key: str
+
+
+def question(endpoint: Endpoint, manner: Manner, request: JudgeRequest) -> Question:
+    """Return what is asked of the endpoint; the same request in the same words always has the same key."""
+    content = shown(request)
+    asked = [endpoint.url, endpoint.model, manner.instruction, manner.max_tokens, manner.top_logprobs]
+    key = hashlib.sha256(json.dumps([*asked, content, request.repeat]).encode()).hexdigest()
+    return Question(content=content, repeat=request.repeat, key=key)
+
+
+@dataclass(frozen=True, kw_only=True)
+class OpenEndpoint:
+    """An endpoint that is asked, many requests at a time, and never twice for what it has answered."""
+
+    endpoint: Endpoint
+    manner: Manner
+    options: JudgeOptions
+    client: OpenAI
+    kept: KeptReplies
+
+    def judge(self, requests: Sequence[JudgeRequest]) -> list[Verdict] | list[Rating]:
+        """Return what the model says of each request; what fails after all tries, or cannot be read, has a reason."""
+        questions = [question(self.endpoint, self.manner, request) for request in requests]
+        replies = {each.key: self.kept.get(each.key) for each in questions}
+        new = [each for each in {each.key: each for each in questions}.values() if replies[each.key] is None]
+        _check_cap(len(new), self.options)
+        failed: dict[str, str] = {}
+        with ThreadPoolExecutor(self.options.parallel) as threads:
+            try:
+                for each, got in zip(new, threads.map(self._ask, new), strict=True):
+                    if isinstance(got, Reply):
+                        replies[each.key] = got
+                    else:
+                        failed[each.key] = got
+            except BaseException:  # also Ctrl-C: what has not been sent stays unsent
+                threads.shutdown(wait=True, cancel_futures=True)
+                raise
+        return [self._read(replies[each.key], failed.get(each.key, "")) for each in questions]  # type: ignore[return-value]  # a manner gives one kind
+
+    def close(self) -> None:
+        """Close the connections and the file of replies."""
+        self.client.close()
+        self.kept.close()
+
+    def _read(self, reply: Reply | None, reason: str) -> Verdict | Rating:
+        if reply is not None:
+            return self.manner.read(reply)
+        if self.manner.asks == "pairs":
+            return Verdict(preference=None, reason=reason)
+        return Rating(value=None, reason=reason)
+
+    def _ask(self, asked: Question) -> Reply | str:
+        """Return the reply, kept by now, or why there is none; tries again as often as the options say."""
+        from openai import APIConnectionError, APIStatusError, APITimeoutError
+
+        messages: list[ChatCompletionMessageParam] = [
+            {"role": "system", "content": self.manner.instruction},
+            {"role": "user", "content": asked.content},
+        ]
+        top = self.manner.top_logprobs
+        try:
+            raw = self.client.chat.completions.with_raw_response.create(
+                model=self.endpoint.model,
+                messages=messages,
+                max_tokens=self.manner.max_tokens,
+                temperature=0.0,
+                seed=asked.repeat,
+                extra_body={"logprobs": True, "top_logprobs": top} if top else None,
+            )
+            reply = _reply(raw.text)
+        except APITimeoutError:
+            return f"no answer within {self.options.timeout:g} s"
+        except APIConnectionError:
+            return "no connection, or one that broke"
+        except APIStatusError as error:
+            if error.status_code in HOPELESS:
+                raise HarnessError(
+                    f"{self.endpoint.url}: got HTTP {error.status_code}, expected an answer of "
+                    f"'{self.endpoint.model}'; check the URL, the model's name and the key in {KEY}"
+                ) from None
+            return f"HTTP {error.status_code}"
+        except (ValidationError, UnicodeDecodeError):
+            return "not the JSON of an answer"
+        self.kept.keep(asked.key, reply)
+        return reply
+
+
+def _reply(body: str) -> Reply:
+    """Return what is read of the body of an answer; raises `ValidationError` where it is something else."""
+    choice = _Answer.model_validate_json(body).choices[0]
+    positions = choice.logprobs.content if choice.logprobs and choice.logprobs.content else []
+    first = tuple((token.token, token.logprob) for token in positions[0].top_logprobs) if positions else ()
+    return Reply(text=choice.message.content or "", finish=choice.finish_reason or "", first=first)
+
+
+def _check_cap(count: int, options: JudgeOptions) -> None:
+    if options.max_requests is not None and count > options.max_requests:
+        raise HarnessError(
+            f"got {count} requests that have no answer yet, expected at most {options.max_requests}; nothing was sent; "
+            "allow more or judge fewer answers"
+        )
+
+
+def cost(manner: Manner, what: str, requests: Sequence[JudgeRequest], options: JudgeOptions) -> JudgeCost:
+    """Return what the requests cost that have no answer in the cache."""
+    endpoint = Endpoint.parse(what)
+    kept = KeptReplies(options.cache)
+    try:
+        questions = {each.key: each for each in (question(endpoint, manner, request) for request in requests)}
+        new = [each for key, each in questions.items() if kept.get(key) is None]
+    finally:
+        kept.close()
+    characters = sum(len(manner.instruction) + len(each.content) for each in new)
+    return JudgeCost(requests=len(new), tokens_in=-(-characters // CHARACTERS), tokens_out=len(new) * manner.max_tokens)
+
+
+def identity(manner: Manner, what: str) -> str:
+    """Return the manner, its wording, the model and the URL."""
+    endpoint = Endpoint.parse(what)
+    return f"{manner.name}:{endpoint.model}@{endpoint.url} wording {manner.digest}"
+
+
+def why_not(what: str) -> str | None:
+    """Return why the endpoint cannot be asked; sends nothing."""
+    if importlib.util.find_spec("openai") is None:
+        return 'the package openai is not installed; pip install "preference-harness[judge]"'
+    try:
+        Endpoint.parse(what)
+    except HarnessError as error:
+        return str(error)
+    return None
+
+
+def open_endpoint(manner: Manner, what: str, options: JudgeOptions) -> OpenEndpoint:
+    """Return the endpoint, ready to be asked."""
+    reason = why_not(what)
+    if reason is not None:
+        raise HarnessError(reason)
+    from openai import OpenAI
+
+    endpoint = Endpoint.parse(what)
+    client = OpenAI(
+        api_key=os.environ.get(KEY) or "none",  # servers of one's own ask for none
+        base_url=endpoint.url,
+        timeout=options.timeout,
+        max_retries=options.retries,
+    )
+    return OpenEndpoint(
+        endpoint=endpoint, manner=manner, options=options, client=client, kept=KeptReplies(options.cache)
+    )
+
+
+@hookimpl
+def harness_judges() -> list[JudgeSource]:
+    """Return a judge for each manner of asking."""
+    return [
+        JudgeSource(
+            name=manner.name,
+            asks=manner.asks,
+            identity=partial(identity, manner),
+            why_not=why_not,
+            open=partial(open_endpoint, manner),
+            cost=partial(cost, manner),
+            summary=manner.summary,
+        )
+        for manner in MANNERS
+    ]
