@@ -61,6 +61,7 @@ from harness.training.cell_record import (
     write_baseline_rows,
 )
 from harness.training.elsewhere import score_brought
+from harness.training.generations import Asked, asked_of, longest_answer, require_answers_fit, write_answers
 from harness.training.live_engine import LiveEngine
 from harness.training.own_rewards import own_rewards
 from harness.training.peak_memory import leave_out_what_is_held
@@ -81,6 +82,7 @@ def try_model(job: Job, tell: Tell) -> None:
     tell(Phase(text="start checkpoint"))
     prepared = prepare(job, tell)
     require_same_tokens(prepared)
+    require_answers_fit(prepared)
     tell(Phase(text=f"trying whether {job.scorer.name} takes the model"))
     require_scorer(job.scorer, job.canary, prepared.start.folder, scorer_options(prepared))
 
@@ -90,6 +92,7 @@ def run_model(job: Job, tell: Tell) -> None:
     tell(Phase(text="start checkpoint"))
     prepared = prepare(job, tell)
     require_same_tokens(prepared)
+    require_answers_fit(prepared)
     for cell in job.cells:
         folder = cell_folder(job, cell.key)
         start, evaluate_at = prepared.start.fingerprint, job.run.evaluate_at
@@ -194,9 +197,11 @@ def score_cells(prepared: Prepared, tell: Tell) -> None:
     try:
         tell(ScoringBegins(key=None))
         base = engine.score(requests)
-        write_baseline_rows(prepared, base, parity(prepared, canary, base), shared)
+        asked = asked_of(prepared)
+        answers = partial(write_answers, asked, engine=engine, base=True) if asked else None
+        write_baseline_rows(prepared, base, parity(prepared, canary, base), shared, answers)
         for cell in job.cells:
-            attempt(job, cell, tell, partial(score_cell, prepared, cell, engine, canary, base, tell))
+            attempt(job, cell, tell, partial(score_cell, prepared, cell, engine, canary, base, asked, tell))
         score_beside(job, engine, canary, tell)
     finally:
         engine.close()
@@ -209,7 +214,7 @@ def scorer_options(prepared: Prepared) -> ScorerOptions:
     run, requests = prepared.job.run, prepared.held_out.requests
     return ScorerOptions(
         dtype=run.settings.dtype,
-        max_length=max(len(request.prompt) + len(request.response) for request in requests),
+        max_length=max(longest_answer(prepared), *(len(each.prompt) + len(each.response) for each in requests)),
         seed=0,
         trust_remote_code=run.trust_remote_code,
     )
@@ -227,11 +232,17 @@ def score_beside(job: Job, engine: OpenScorer, canary: OpenScorer | None, tell: 
 
 
 def score_cell(
-    prepared: Prepared, cell: Cell, engine: OpenScorer, canary: OpenScorer | None, base: np.ndarray, tell: Tell
+    prepared: Prepared,
+    cell: Cell,
+    engine: OpenScorer,
+    canary: OpenScorer | None,
+    base: np.ndarray,
+    asked: Asked | None,
+    tell: Tell,
 ) -> None:
     """Score one trained cell and write its record; a diverged one is recorded without scores.
 
-    `base`, (requests,), are the summed log-probs under the start checkpoint.
+    `base`, (requests,), are the summed log-probs under the start checkpoint; `asked`: what every model answers.
     """
     job, folder = prepared.job, cell_folder(prepared.job, cell.key)
     trained = read_trained(folder)
@@ -249,6 +260,8 @@ def score_cell(
             canary.load(folder / WEIGHTS)
         scored = scored_record(record, parity(prepared, canary, sums), time.perf_counter() - began)
         lengths = np.array([len(request.response) for request in requests], dtype=np.float64)
+        if asked:  # the engine has the base's weights afterwards
+            scored = scored.model_copy(update={"generation": write_answers(asked, folder, engine)})
         reward = partial(own_rewards, cell.system.loss, lengths=lengths, base=base)
         measure = Measure(held=prepared.held_out, base=base, reward=reward)
         begin = partial(tell, ScoringBegins(key=cell.key))  # each point has the time limit of a cell

@@ -66,5 +66,7 @@ class ScorerSource:
     """Returns whether `why_not` would first have to start the scorer to find out, which takes seconds.
 
     A dry run that sees True does not ask `why_not` and plans as if the scorer could run."""
+    generates: bool = False
+    """Whether what it opens can sample answers too: `harness.api.OpenGenerator`."""
     open: Callable[[Path, ScorerOptions], OpenScorer]
     """Start the scorer with the checkpoint in this folder."""

@@ -75,6 +75,11 @@ def assemble(resolved: Resolved, scorer: ChosenScorer) -> Campaign:
     run, manager, data, grid = resolved.run, resolved.manager, resolved.dataset, resolved.grid
     check_data(data, run)
     check_folder(resolved.folder, run, data, scorer.source.name)
+    if run.generate and not scorer.source.generates:
+        raise HarnessError(
+            f"--generate got {run.generate}, and scorer '{scorer.source.name}' cannot sample answers; pass "
+            "--scorer vllm or transformers"
+        )
     side_by_side = workers.count(run)
     jobs = tuple(
         Job(

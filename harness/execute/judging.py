@@ -13,10 +13,10 @@ from harness.api import HarnessError, JudgeCost, JudgeOptions, JudgeSource
 from harness.execute.campaign import locked
 from harness.execute.elsewhere import data_of
 from harness.judge import judgements
-from harness.judge.judgements import GENERATIONS, Asking, CellAnswers, Prompts
+from harness.judge.judgements import Asking, CellAnswers, Prompts
 from harness.manager import Manager, judges, plugin_manager
 from harness.run_folder.manifest import read_manifest
-from harness.run_folder.paths import cache_folder
+from harness.run_folder.paths import GENERATIONS, cache_folder
 from harness.run_folder.store import read_records
 
 REPLIES = "judges"

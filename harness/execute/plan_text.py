@@ -38,6 +38,11 @@ def plan_text(campaign: Campaign, tuning: Tuning | None, unfinished: Unfinished)
     if run.evaluate_at:
         points = ", ".join(f"{fraction:.10g}" for fraction in run.evaluate_at)
         lines.append(f"Points    each cell is scored at {points} of its budget")
+    if run.generate:
+        lines.append(
+            f"Answers   {run.samples} to each of the first {run.generate} held-out prompts, at temperature "
+            f"{run.temperature:g}, top-p {run.top_p:g}, up to {run.max_new_tokens} tokens: by the base and every cell"
+        )
     if run.also:
         lines.append(f"Also      {', '.join(run.also)}: trained elsewhere, scored beside the losses and not ranked")
     if run.control != "none":

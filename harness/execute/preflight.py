@@ -21,6 +21,7 @@ from harness.models.folders import (
     require_template,
 )
 from harness.models.hub import HUB_ID
+from harness.planning.generation import GENERATION
 from harness.planning.presets import NAMED, SMOLLM2
 from harness.planning.run_file import Run
 from harness.run_folder.facts import BoardKey
@@ -129,6 +130,9 @@ def check_folder(folder: Path, run: Run, data: Dataset, scorer: str) -> None:
     points, points_before = list(run.evaluate_at), before.run.get("evaluate_at") or []
     if points != points_before:
         changed.append(f"evaluate_at was {points_before!r}, now {points!r}")
+    for name in GENERATION if run.generate or before.run.get("generate") else ():
+        if (now := getattr(run, name)) != (was := before.run.get(name)):
+            changed.append(f"{name} was {was!r}, now {now!r}")
     if not changed and before.dataset is not None and before.dataset.fingerprint != data.fingerprint:
         changed = [f"the content of data set '{data.name}' has changed"]
     if not changed and before.scorer != scorer:

@@ -11,10 +11,9 @@ import pandas as pd
 
 from harness.api import Dataset, HarnessError, JudgeRequest, Listwise, MadeTask, Message, Pair, Rating, Verdict
 from harness.api.judging import Asked
+from harness.run_folder.paths import GENERATIONS
 from harness.run_folder.tables import read_frame
 
-GENERATIONS = "generations.parquet"
-"""In a cell's folder: the answers of its model."""
 READ = ("prompt_id", "sample", "text")
 """What is read of them."""
 JUDGEMENTS = "judgements"

@@ -25,6 +25,7 @@ from pydantic import (
 
 from harness.api import HarnessError
 from harness.planning.budget import fractions
+from harness.planning.generation import GENERATION
 from harness.planning.presets import LEARNING_RATES, PRESETS, Preset, PresetName
 from harness.run_folder.facts import BoardKey
 
@@ -68,6 +69,12 @@ class Run(BaseModel):
     dtype: Literal["float32", "bfloat16"] | None = None
     evaluate_at: tuple[float, ...] = ()
     """Fractions of the budget at which the weights are scored; the end, 1, is then one of them."""
+    generate: int = Field(default=0, ge=0)
+    """Held-out prompts that every model answers; 0: none."""
+    samples: int = Field(default=1, ge=1)
+    temperature: float = Field(default=1.0, ge=0)
+    top_p: float = Field(default=1.0, gt=0, le=1)
+    max_new_tokens: int = Field(default=256, ge=1)
     evaluate_on: Literal["test", "dev"] = "test"
     """The split that is scored; `dev` is for choosing settings."""
     trials: int = Field(default=0, ge=0)
@@ -241,6 +248,7 @@ class Run(BaseModel):
         models = [self.called(model) for model in self.models]
         content = {**self.decisive().as_json(), "plugins": self.plugins, "models": models, "seeds": self.seeds}
         content |= {"evaluate_at": self.evaluate_at} if self.evaluate_at else {}  # folders made before have no points
+        content |= {name: getattr(self, name) for name in GENERATION if self.generate}
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:10]
 
     def as_toml(self) -> str:

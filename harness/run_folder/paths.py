@@ -25,7 +25,9 @@ PICTURE_SPECS = "pictures.json"
 NOISE_FLOOR = "gate.json"
 """Beside the baseline of a gate: what repeated runs of the same code differ by."""
 RECORD, ROWS, RESPONSES, TRAIN_LOG = "record.json", "rows.parquet", "responses.parquet", "train.parquet"
-CELL_FILES = (ROWS, RESPONSES, TRAIN_LOG, RECORD)
+GENERATIONS = "generations.parquet"
+"""In a cell's folder: the answers of its model, where a run generates."""
+CELL_FILES = (ROWS, RESPONSES, TRAIN_LOG, GENERATIONS, RECORD)
 """What a finished cell consists of; the record is written last."""
 POINTS = "points"
 """In a cell: a folder per point along the run, by the fraction of the budget; see `point_folder`."""

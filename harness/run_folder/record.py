@@ -22,6 +22,7 @@ from harness.run_folder.facts import (
     Spend,
     TuningFacts,
 )
+from harness.run_folder.generation_facts import GenerationFacts
 from harness.run_folder.json_types import Facts, Number
 from harness.run_folder.paths import RECORD, RESPONSES, ROWS, point_folder
 from harness.run_folder.point_facts import PointFacts
@@ -82,6 +83,8 @@ class Record(Facts):
     """sha256 of each of the cell's tables."""
     points: tuple[PointFacts, ...] = ()
     """Along the run, in order, 1 last; absent without `--evaluate-at`, and where the training diverged or failed."""
+    generation: GenerationFacts | None = None
+    """The answers that the model sampled; absent without `--generate`."""
 
     @model_validator(mode="after")
     def _complete(self) -> Record:

@@ -183,4 +183,4 @@ def why_not() -> str | None:
 @hookimpl
 def harness_scorers() -> list[ScorerSource]:
     """Return the transformers scorer."""
-    return [ScorerSource(name="transformers", version=version, why_not=why_not, open=open_transformers)]
+    return [ScorerSource(name="transformers", version=version, why_not=why_not, generates=True, open=open_transformers)]

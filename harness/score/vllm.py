@@ -217,4 +217,6 @@ def open_vllm(checkpoint: Path, options: ScorerOptions) -> OpenScorer:
 @hookimpl
 def harness_scorers() -> list[ScorerSource]:
     """Return the vLLM scorer."""
-    return [ScorerSource(name="vllm", version=version, why_not=why_not, untried=untried, open=open_vllm)]
+    return [
+        ScorerSource(name="vllm", version=version, why_not=why_not, untried=untried, generates=True, open=open_vllm)
+    ]

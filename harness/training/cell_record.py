@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import platform
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 
@@ -31,6 +31,7 @@ from harness.run_folder.facts import (
     TuningFacts,
     differing,
 )
+from harness.run_folder.generation_facts import GenerationFacts
 from harness.run_folder.json_types import Number
 from harness.run_folder.paths import record_files
 from harness.run_folder.point_facts import PointFacts
@@ -141,8 +142,17 @@ def numbers(metrics: Mapping[str, float]) -> dict[str, Number]:
     return {name: value if math.isfinite(value) else None for name, value in metrics.items()}
 
 
-def write_baseline_rows(prepared: Prepared, base: np.ndarray, parity: float | None, shared: SharedWork) -> None:
-    """Write the records of `base`, the start checkpoint itself, and `longer-wins`, whose reward is characters."""
+def write_baseline_rows(
+    prepared: Prepared,
+    base: np.ndarray,
+    parity: float | None,
+    shared: SharedWork,
+    answers: Callable[[Path], GenerationFacts] | None = None,
+) -> None:
+    """Write the records of `base`, the start checkpoint itself, and `longer-wins`, whose reward is characters.
+
+    `answers` writes those of the start checkpoint into the folder of `base`, where a run generates.
+    """
     characters = prepared.held_out.responses["characters"].to_numpy(dtype=np.float64)
     nothing = np.full(len(base), np.nan)
     for name, sums, reward in (("base", base, nothing), ("longer-wins", nothing, characters)):
@@ -153,6 +163,8 @@ def write_baseline_rows(prepared: Prepared, base: np.ndarray, parity: float | No
         if name == "base":
             facts["environment"] = record.environment.model_copy(update={"shared": asdict(shared)})
         folder = cell_folder(prepared.job, record.key)
+        if name == "base" and answers:
+            facts["generation"] = answers(folder)
         reference = base if name == "base" else nothing
         finish(prepared.held_out, folder, record.model_copy(update=facts), sums, reference, reward)
 

@@ -15,7 +15,8 @@ from harness.api import Dataset, HarnessError
 from harness.cli import cli
 from harness.data.simulator.synthetic import Settings, make
 from harness.judge.endpoint import KEY
-from harness.judge.judgements import GENERATIONS, JUDGEMENTS
+from harness.judge.judgements import JUDGEMENTS
+from harness.run_folder.paths import GENERATIONS
 
 NANO = Path(__file__).parents[2] / "leaderboards" / "nano"
 BASE, DPO = "qwen--base--5ac4d2", "qwen--dpo--84beea--seed0"

@@ -1,0 +1,23 @@
+"""What a record says of the answers that its model sampled. Imports no torch."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from harness.run_folder.json_types import Facts, Number
+
+
+class GenerationFacts(Facts):
+    """The answers in generations.parquet: how they were sampled, and the mean of each of its numbers."""
+
+    prompts: int
+    """Held-out prompts that were answered, the first of the data."""
+    samples: int
+    """Answers per prompt."""
+    temperature: float
+    top_p: float
+    max_new_tokens: int
+    stop: tuple[int, ...]
+    """Tokens that end an answer."""
+    metrics: dict[str, Number] = Field(default_factory=dict)
+    """Mean over prompts of their mean over samples; null where it is missing, as the KL of tempered samples."""
