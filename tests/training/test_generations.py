@@ -1,4 +1,4 @@
-"""`harness run --generate`: what models answer, by seeds of their own, and how far that is from the start checkpoint."""
+"""`harness run --generate`: what models answer, each by a seed of its own, and how far that is from the start."""
 
 from __future__ import annotations
 
