@@ -44,7 +44,7 @@ DOORS = {
     "harness/planning/trials.py": "JSON of manifests, signatures of Optuna",
     "harness/logps/cpu_matmul.py": "signatures of torch",
     "harness/models/families.py": "signatures of transformers",
-    "harness/score/vllm.py": "signatures of vLLM",
+    "harness/score/vllm_engine.py": "signatures of vLLM",
 }
 """Where a mapping of anything may stand in a signature, and what it is."""
 

@@ -135,7 +135,7 @@ def facts_of(asked: Asked, table: pd.DataFrame) -> GenerationFacts:
         top_p=run.top_p,
         max_new_tokens=run.max_new_tokens,
         stop=asked.stop,
-        metrics={name: float(value) if np.isfinite(value) else None for name, value in means.items()},
+        metrics={name: float(means[name]) if np.isfinite(means[name]) else None for name in NUMBERS},
     )
 
 
@@ -162,7 +162,7 @@ def _table(asked: Asked, answers: Sequence[Generated], reference: Sequence[np.nd
             "cut": [float(answer.finish == "length") for answer in answers],
             "distinct_2": [distinct(answer.tokens, 2) for answer in answers],
             "longest_loop": [longest_loop(answer.tokens) for answer in answers],
-            "rouge_l": _rouge_l(per_prompt["text"], texts),
+            "rouge_l": _rouge_l(list(per_prompt["text"]), texts),
         }
     )
 
