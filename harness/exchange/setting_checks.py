@@ -120,14 +120,17 @@ def made_by_this_version(manifest: Manifest) -> bool:
 
 
 def _other_file(path: Path, manifest: Manifest) -> list[str]:
-    """Return where run.toml is not the run of the manifest."""
+    """Return where run.toml is not the run of the manifest; options that one does not know yet have their defaults."""
     try:
         file = read_run(path)
     except HarnessError as error:
         return [str(error)]
-    run = {name: value for name, value in manifest.run.items() if value is not None}
     if "plain_path" in file:
         file["reference_path"] = file.pop("plain_path")
+    run, file = (
+        {name: value for name, value in (Run().as_json() | known).items() if value is not None}
+        for known in (manifest.run, file)
+    )
     return [
         f"{path.name}: got {name} {got!r}, expected {expected!r} as in {MANIFEST}; copy both files anew"
         for name, (got, expected) in differing(file, run).items()
