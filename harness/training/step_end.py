@@ -10,10 +10,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from transformers import TrainerCallback
-
 from harness.planning.budget import Point
+from harness.torchvision_guard import hide_broken_torchvision
 from harness.training.peak_memory import peak_memory, reset_peak_memory
+
+hide_broken_torchvision()  # callbacks do not import beside a torchvision that does not load
+from transformers import TrainerCallback  # noqa: E402  # see above
 
 if TYPE_CHECKING:
     from harness.training.trainer import PreferenceTrainer

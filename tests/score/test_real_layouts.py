@@ -16,7 +16,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from harness.api import Dataset, HarnessError, Message, Pair, ScorerOptions
-from harness.cell import run_model
+from harness.cell import run_model, try_model
 from harness.data.heldout import HeldOut, held_out
 from harness.data.tokens import Limits
 from harness.manager import Owner, plugin_manager, resolver
@@ -124,7 +124,7 @@ def test_what_vllm_does_not_take_is_refused_before_training_and_names_the_other_
     events: list[CellEvent] = []
 
     with pytest.raises(HarnessError, match=r"'vllm' does not take this model, so nothing was trained: .*--scorer tran"):
-        run_model(work, events.append)
+        try_model(work, events.append)
 
     assert not [event for event in events if isinstance(event, TrainingBegins)]
     only = replace(work, scorer=other.harness_scorers()[0], canary=None)
