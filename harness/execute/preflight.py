@@ -54,14 +54,11 @@ def check_model(model: str, option: str = "--models") -> None:
         there = Path(model).expanduser().exists()
         if HUB_ID.fullmatch(model) and not there and not is_gguf(model):
             return
-        if not there and (os.sep in model or is_gguf(model)):
-            raise HarnessError(
-                f"{option} got '{model}', and there is no such folder or file; correct the path (from {Path.cwd()}), "
-                f"or name {named()}, or a hub id such as org/name"
-            )
+        is_path = os.sep in model or is_gguf(model)
         raise HarnessError(
             f"{option} got '{model}', expected {named()}, a hub id such as org/name, a local folder with a config.json "
             "and *.safetensors or with a LoRA adapter, or a .gguf file"
+            + (f"; there is no such folder or file, looked for from {Path.cwd()}" if is_path and not there else "")
         )
     kind = kind_of(path)
     if kind == "gguf":
