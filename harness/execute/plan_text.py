@@ -41,7 +41,8 @@ def plan_text(campaign: Campaign, tuning: Tuning | None, unfinished: Unfinished)
     if run.generate:
         lines.append(
             f"Answers   {run.samples} to each of the first {run.generate} held-out prompts, at temperature "
-            f"{run.temperature:g}, top-p {run.top_p:g}, up to {run.max_new_tokens} tokens: by the base and every cell"
+            f"{run.temperature:g}, top-p {run.top_p:g}, up to {run.max_new_tokens} tokens, by the base and every cell; "
+            "the time below is without them"
         )
     if run.also:
         lines.append(f"Also      {', '.join(run.also)}: trained elsewhere, scored beside the losses and not ranked")
