@@ -17,6 +17,7 @@ OF_THE_MACHINE: Mapping[str, tuple[str, ...]] = {
     "dataset": ("name", "source", "notes", "tested_on"),
     "scorer": ("version", "seconds", "parity_max_abs_nats", "note"),
     "elsewhere": ("checkpoint", "reference"),
+    "generation": ("metrics",),
 }
 """Parts of a record in which two machines may differ, where the same data lie too; so may `environment`, and what
 follows from the tables."""

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from harness.api import HarnessError
+from harness.exchange.merge import run_merge
 from harness.exchange.verify import verify
 from harness.planning.run_file import make_run
 
@@ -35,3 +37,22 @@ def test_another_value_than_the_default_is_one(rewritten: Path) -> None:
     (rewritten / "run.toml").write_text(text.replace("samples = 1\n", "samples = 3\n"), encoding="utf-8")
     problems = [problem for problem in verify(rewritten).problems if "run.toml: got samples 3, expected 1" in problem]
     assert len(problems) == 1
+
+
+def with_answers(folder: Path, length: float, samples: int) -> Path:
+    """A copy of a run whose base says what it answered."""
+    shutil.copytree(NANO, folder)
+    (record,) = folder.glob("cells/qwen--base--*/record.json")
+    facts = {"prompts": 2, "samples": samples, "temperature": 1.0, "top_p": 1.0, "max_new_tokens": 8, "stop": [2]}
+    known = json.loads(record.read_text(encoding="utf-8"))
+    known["generation"] = facts | {"metrics": {"length": length}}
+    record.write_text(json.dumps(known), encoding="utf-8")
+    return folder
+
+
+def test_runs_merge_where_a_machine_sampled_other_answers_and_not_where_it_was_asked_for_others(tmp_path: Path) -> None:
+    one, other = with_answers(tmp_path / "one", 7.5, 1), with_answers(tmp_path / "other", 7.25, 1)
+    said, code = run_merge([one, other], tmp_path / "both")
+    assert code == 0, said
+    with pytest.raises(HarnessError, match="two results of one cell that differ: .*: generation "):
+        run_merge([one, with_answers(tmp_path / "more", 7.5, 3)], tmp_path / "none")
