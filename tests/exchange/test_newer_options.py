@@ -54,5 +54,5 @@ def test_runs_merge_where_a_machine_sampled_other_answers_and_not_where_it_was_a
     one, other = with_answers(tmp_path / "one", 7.5, 1), with_answers(tmp_path / "other", 7.25, 1)
     said, code = run_merge([one, other], tmp_path / "both")
     assert code == 0, said
-    with pytest.raises(HarnessError, match="two results of one cell that differ: .*: generation "):
+    with pytest.raises(HarnessError, match=r"two results of one cell that differ: .*: generation "):
         run_merge([one, with_answers(tmp_path / "more", 7.5, 3)], tmp_path / "none")
