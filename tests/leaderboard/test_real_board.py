@@ -1,4 +1,4 @@
-"""A small part of leaderboards/smollm2, repeated: `tox -e real`. Needs HARNESS_TEST_DATA, vLLM and some 5 minutes."""
+"""A small part of leaderboards/smollm2, repeated: `tox -e real`. Needs HARNESS_TEST_DATA, vLLM and 5 to 9 minutes."""
 
 from __future__ import annotations
 
