@@ -215,6 +215,7 @@ def scorer_options(prepared: Prepared) -> ScorerOptions:
     return ScorerOptions(
         dtype=run.settings.dtype,
         max_length=max(longest_answer(prepared), *(len(each.prompt) + len(each.response) for each in requests)),
+        max_new_tokens=run.max_new_tokens if run.generate else 0,
         seed=0,
         trust_remote_code=run.trust_remote_code,
     )

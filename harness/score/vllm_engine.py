@@ -12,19 +12,27 @@ from harness.score.checkpoint import Checkpoint
 TOKENS_PER_STEP = 2048
 """The V1 runner makes logits of a whole step, twice, and profiling does not see them: 2,048 x 262k is 4.3 GB."""
 SEQUENCES_PER_STEP = 64
+ANSWERS_IN_CACHE = 2**30
+"""Most bytes of the KV cache of answers on a CPU."""
 KV_BLOCK = 32
 """Tokens per block on a CPU, the fewest vLLM's attention takes there: only whole blocks of a prompt are shared."""
 
 
 def arguments(opened: Checkpoint, options: ScorerOptions, max_length: int) -> dict[str, Any]:
-    """Return the arguments of an engine for this checkpoint."""
+    """Return the arguments of an engine for this checkpoint.
+
+    Where it samples on a CPU, prompts are computed whole: after a part of one vLLM turns the seeded generator back,
+    which a CPU's cannot.
+    """
+    whole = options.max_new_tokens > 0 and not _on_gpu()
     return {
         "skip_tokenizer_init": True,
         "dtype": options.dtype,
         "seed": options.seed,
         "trust_remote_code": options.trust_remote_code,
         "max_model_len": max_length + 1,
-        "max_num_batched_tokens": TOKENS_PER_STEP,
+        "max_num_batched_tokens": max(TOKENS_PER_STEP, max_length + 1) if whole else TOKENS_PER_STEP,
+        **({"enable_chunked_prefill": False} if whole else {}),
         "max_num_seqs": SEQUENCES_PER_STEP,
         "enable_prefix_caching": True,
         "enforce_eager": True,  # prompts only: there is no decoding to speed up
@@ -38,7 +46,7 @@ def _memory(opened: Checkpoint, options: ScorerOptions, max_length: int) -> dict
     """Return how much memory the engine may take: a small KV cache on CPU, nine tenths of what is free on a GPU."""
     import torch
 
-    if torch.cuda.is_available():
+    if _on_gpu():
         free, total = torch.cuda.mem_get_info()
         return {"gpu_memory_utilization": 0.9 * free / total}
     config = opened.weights.config
@@ -46,9 +54,17 @@ def _memory(opened: Checkpoint, options: ScorerOptions, max_length: int) -> dict
     head_size = config.get("head_dim") or config["hidden_size"] // heads
     width = 2 * config["num_hidden_layers"] * (config.get("num_key_value_heads") or heads) * head_size
     tokens = TOKENS_PER_STEP + max_length + SEQUENCES_PER_STEP * KV_BLOCK
+    bytes_of_token = width * (4 if options.dtype == "float32" else 2)
+    if options.max_new_tokens:  # every sequence of a step grows to its end; one that finds no room is computed again
+        tokens = max(tokens, min(SEQUENCES_PER_STEP * (max_length + KV_BLOCK), ANSWERS_IN_CACHE // bytes_of_token))
     # VLLM_CPU_KVCACHE_SPACE, where the user sets it, goes before this
-    size = tokens * width * (4 if options.dtype == "float32" else 2)
-    return {"kv_cache_memory_bytes": size, "block_size": KV_BLOCK}
+    return {"kv_cache_memory_bytes": tokens * bytes_of_token, "block_size": KV_BLOCK}
+
+
+def _on_gpu() -> bool:
+    import torch
+
+    return torch.cuda.is_available()
 
 
 def register_in_process(opened: Checkpoint) -> None:

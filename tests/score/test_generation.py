@@ -36,7 +36,7 @@ def live(request: pytest.FixtureRequest, make_checkpoint: Make) -> Iterator[Live
         request.getfixturevalue("_vllm")
     start = by_vllm.open_vllm if engine == "vllm" else by_transformers.open_transformers
     checkpoint = make_checkpoint(family)
-    opened = start(checkpoint, ScorerOptions(max_length=120))
+    opened = start(checkpoint, ScorerOptions(max_length=120, max_new_tokens=60))
     yield checkpoint, opened
     opened.close()
 
@@ -98,6 +98,15 @@ def test_an_answer_depends_on_its_seed_alone_and_not_on_those_beside_it(live: Li
     assert tokens(engine.generate(asked[3:5], sampling)) == together[3:5]
     others = [GenerateRequest(prompt=each.prompt, seed=each.seed + 100) for each in asked]
     assert tokens(engine.generate(others, sampling)) != together
+
+
+def test_more_prompts_than_an_engine_takes_at_once_are_answered_as_each_alone(live: Live) -> None:
+    """A step of vLLM's has 2,048 tokens and 64 answers, and at first its cache had room for less than these."""
+    (_, engine), sampling = live, Sampling(stop=(), max_new_tokens=60)
+    asked = [GenerateRequest(prompt=tuple(range(3 + row, 60 + row)), seed=row) for row in range(90)]
+    answers = engine.generate(asked, sampling)
+    assert [len(answer.tokens) for answer in answers] == [60] * 90
+    assert tokens(answers[::30]) == tokens(engine.generate(asked[::30], sampling))
 
 
 def tokens(answers: list[Generated]) -> list[tuple[int, ...]]:
