@@ -5,8 +5,9 @@ from __future__ import annotations
 import csv
 import io
 
+from harness.leaderboard.decide.estimates import Estimate
 from harness.leaderboard.formatting import rounded
-from harness.leaderboard.table import Table
+from harness.leaderboard.table import Board, Row, Table
 
 COLUMNS = (
     *("model", "preset", "dataset", "rank", "rank_low", "rank_high", "tier", "label", "loss", "status", "reason"),
@@ -31,10 +32,25 @@ def render(table: Table) -> str:
             at_points = {
                 f"{metric} at {point.fraction:.10g}": estimate
                 for point in row.points
-                for metric, estimate in point.metrics.items()
+                for metric, estimate in {**point.metrics, **point.answers}.items()
             }
-            for metric, estimate in {**row.metrics, **in_subsets, **at_points}.items():
+            everything = {**row.metrics, **in_subsets, **at_points, **_of_answers(board, row)}
+            for metric, estimate in everything.items():
                 numbers = rounded([estimate.value, estimate.low, estimate.high])
                 numbers += [estimate.n, board.settings.trials or 0]
                 writer.writerow([board.model, board.preset, board.dataset, *system, metric, *numbers])
     return text.getvalue()
+
+
+def _of_answers(board: Board, row: Row) -> dict[str, Estimate]:
+    """Return the numbers of a row's answers, and its gain at each distance of each frontier, by name."""
+    if row.answers is None:
+        return {}
+    over_base = {f"{name} over base": estimate for name, estimate in row.answers.over_base.items()}
+    at_distance = {
+        f"gain in {frontier.quality} at KL {target:g}": of[row.label]
+        for frontier in board.frontiers
+        for target, of in frontier.at.items()
+        if row.label in of
+    }
+    return {**row.answers.values, **over_base, **at_distance}

@@ -6,7 +6,9 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
+from harness.leaderboard.decide.answers import AnswerRow, BoardAnswers
 from harness.leaderboard.decide.estimates import Estimate
+from harness.leaderboard.decide.frontier import Frontier
 from harness.leaderboard.decide.points import RowPoint
 from harness.leaderboard.decide.standings import Standing
 from harness.leaderboard.formatting import json_text
@@ -45,6 +47,8 @@ def _board(board: Board) -> dict[str, Any]:
         "p_values": board.p_values,
         "borderline": board.borderline,
         "comparisons": board.comparisons,
+        **({"answers": _answers(board.answers)} if board.answers else {}),
+        **({"frontiers": [_frontier(each) for each in board.frontiers]} if board.frontiers else {}),
     }
 
 
@@ -63,6 +67,7 @@ def _row(row: Row) -> dict[str, Any]:
         "metrics": _estimates(row.metrics),
         **({"subsets": _subsets(row)} if row.subsets else {}),
         **({"points": [_point(point) for point in row.points]} if row.points else {}),
+        **({"answers": _answers_of_row(row.answers)} if row.answers else {}),
         "metric_reasons": row.metric_reasons,
         "readings": {reading: _standing(standing) for reading, standing in row.readings.items()},
         "vs_base": {name: _estimate(estimate) for name, estimate in row.vs_base.items()},
@@ -75,11 +80,54 @@ def _row(row: Row) -> dict[str, Any]:
 
 
 def _point(point: RowPoint) -> dict[str, Any]:
-    return {"fraction": point.fraction, **point.spend, "metrics": _estimates(point.metrics)}
+    return {
+        "fraction": point.fraction,
+        **point.spend,
+        "metrics": _estimates(point.metrics),
+        **({"answers": _estimates(point.answers)} if point.answers else {}),
+    }
 
 
 def _subsets(row: Row) -> dict[str, Any]:
     return {subset: _estimates(accuracies) for subset, accuracies in row.subsets.items()}
+
+
+def _answers(found: BoardAnswers) -> dict[str, Any]:
+    """Return how answers were sampled, and what is known of their judges."""
+    return {
+        "sampling": {name: value for name, value in found.facts.as_json().items() if name != "metrics"},
+        "judges": [
+            {**asdict(judge), "first": _estimate(judge.first), "itself": judge.itself and asdict(judge.itself)}
+            for judge in found.judges
+        ],
+        "agreement": [asdict(pair) for pair in found.agreement],
+    }
+
+
+def _answers_of_row(row: AnswerRow) -> dict[str, Any]:
+    """Return what is known of a system's answers."""
+    return {
+        "values": _estimates(row.values),
+        "over_base": _estimates(row.over_base),
+        "places": {name: _standing(place) for name, place in row.places.items()},
+        "reasons": row.reasons,
+    }
+
+
+def _frontier(of: Frontier) -> dict[str, Any]:
+    """Return one frontier; KL in nats."""
+    return {
+        "quality": of.quality,
+        "points": [{**asdict(point), "kl": _estimate(point.kl), "gain": _estimate(point.gain)} for point in of.points],
+        "fits": {label: [asdict(fit) for fit in made] for label, made in of.fits.items()},
+        "at_kl": {
+            f"{target:g}": {
+                label: _estimate(estimate) | _standing(of.places[target][label]) for label, estimate in found.items()
+            }
+            for target, found in of.at.items()
+        },
+        "dominated": [asdict(each) for each in of.dominated],
+    }
 
 
 def _estimates(metrics: Mapping[str, Estimate]) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable
 from functools import partial
 
+from harness.leaderboard.answer_grids import Grid, answer_grids
 from harness.leaderboard.decide.estimates import Estimate, read_by
 from harness.leaderboard.decide.standings import Standing
 from harness.leaderboard.decide.subsets import shown
@@ -62,6 +63,8 @@ def _board(board: Board, ranked_by: str) -> str:
         lines += ["", f"{markdown_text(subsets_in_words(metric))}:", "", *_by_subset(board, metric)]
     if board.fractions:
         lines += ["", f"{markdown_text(points_in_words(ranked_by))}:", "", *_by_point(board, ranked_by)]
+    for grid in answer_grids(board):
+        lines += ["", *_grid(grid)]
     tuned = [row for row in board.rows if row.tuned] if len(board.models) == 1 else []
     if tuned:
         lines += ["", "Chosen on the development split:", ""]
@@ -94,6 +97,18 @@ def _by_point(board: Board, metric: str) -> list[str]:
         if known:
             rows.append([markdown_text(row.label), *(_estimate(known.get(fraction)) for fraction in board.fractions)])
     return markdown_table(["loss", *(f"{fraction:.10g}" for fraction in board.fractions)], rows)
+
+
+def _grid(grid: Grid) -> list[str]:
+    """Return the lines of a table on answers, under a heading of its own."""
+    rows = [[markdown_text(cell) for cell in row] for row in grid.rows]
+    lines = [f"### {markdown_text(grid.title)}", ""]
+    for sentence in grid.before:
+        lines += [markdown_text(sentence), ""]
+    lines += markdown_table([markdown_text(cell) for cell in grid.head], rows)
+    for sentence in grid.after:
+        lines += ["", markdown_text(sentence)]
+    return lines
 
 
 def _estimate(estimate: Estimate | None) -> str:

@@ -6,6 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from harness.api.errors import HarnessError
+from harness.leaderboard.decide.answers import AnswerRow, BoardAnswers
+from harness.leaderboard.decide.answers_in_words import rewards_and_answers
 from harness.leaderboard.decide.comparable import Group, group_of
 from harness.leaderboard.decide.estimates import (
     BASE,
@@ -17,6 +19,7 @@ from harness.leaderboard.decide.estimates import (
     read_by,
     reliability_of,
 )
+from harness.leaderboard.decide.frontier import Frontier
 from harness.leaderboard.decide.learned import LEARNED, nothing_learned
 from harness.leaderboard.decide.points import RowPoint, row_points
 from harness.leaderboard.decide.results import Results, results_of, with_elsewhere
@@ -70,6 +73,8 @@ class Row(Standing, RowFacts):
     """Accuracies by subset, where the data have subsets."""
     points: tuple[RowPoint, ...] = ()
     """Along the run, in order, the end last; none where none was asked for."""
+    answers: AnswerRow | None = None
+    """What is known of its generated answers; None where it has none."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,6 +121,10 @@ class Board:
     """For each reading the p-value of every pair of losses, the better one first, adjusted for all of the reading."""
     borderline: tuple[tuple[str, str], ...] = ()
     """Pairs of ranked losses whose p-value lies within resampling error of 5 %; they count as not significant."""
+    answers: BoardAnswers | None = None
+    """Generated answers and their judges; None where there are none."""
+    frontiers: tuple[Frontier, ...] = ()
+    """Quality against distance from the start checkpoint; of the board of one model, where KL is known."""
 
     @property
     def fractions(self) -> tuple[float, ...]:
@@ -182,15 +191,17 @@ def _board(group: Group, models: tuple[str, ...]) -> Board:
         *(row for record in elsewhere for row in _rows(with_elsewhere(results, record), [record.label])),
         *_rows(results, list(results.trouble)),
     )
-    learned = [row.metrics[LEARNED] for row in rows if row.kind == "loss" and LEARNED in row.metrics]
+    every = {row.label: row.metrics[LEARNED] for row in rows if row.kind == "loss" and LEARNED in row.metrics}
+    learned = {label: estimate for label, estimate in every.items() if estimate.n}
     return Board(
         model=models[0] if len(models) == 1 else "all",
         models=models,
         preset=first.board.preset or first.model.preset,
         dataset=first.dataset.name,
         title=title(first, models, group.seeds, group.ranked_by),
-        conclusions=tuple(filter(None, [nothing_learned([each for each in learned if each.n])]))
-        + conclusions(group.seeds, results.families, group.ranked_by, training_noise(group.noise, noise_floor)),
+        conclusions=tuple(filter(None, [nothing_learned(list(learned.values()))]))
+        + conclusions(group.seeds, results.families, group.ranked_by, training_noise(group.noise, noise_floor))
+        + rewards_and_answers(results.answers, learned),
         disclaimers=disclaimers(records, group.seeds, group.evidence, unranked, group.noise_unfit)
         + too_many(group.evidence)
         + borderline(ranked.borderline)
@@ -211,6 +222,8 @@ def _board(group: Group, models: tuple[str, ...]) -> Board:
         rows=rows,
         p_values=p_values(ranked),
         borderline=ranked.borderline,
+        answers=results.answers,
+        frontiers=results.frontiers,
         comparisons={reading: each_pair_once(results.families[read_by(group.ranked_by, reading)]) for reading in BY},
     )
 
@@ -248,6 +261,7 @@ def _rows(results: Results, labels: Sequence[str]) -> tuple[Row, ...]:
             vs_leader=leader.get(label, Estimate()),
             subsets=in_subsets.get(label, {}),
             points=() if label in trouble else row_points(results, label),
+            answers=results.answers.rows.get(label) if results.answers else None,
             reliability=() if label in trouble else _reliability(group, label, models),
         )
         for label in labels

@@ -9,11 +9,15 @@ from rich.console import Console
 from rich.table import Table as Grid
 from rich.text import Text
 
+from harness.leaderboard.answer_grids import Grid as TextGrid
+from harness.leaderboard.answer_grids import short_grid
 from harness.leaderboard.decide import wording
 from harness.leaderboard.decide.estimates import Estimate
 from harness.leaderboard.formatting import (
     BORDERLINE,
+    FEW,
     FEW_ON_TERMINAL,
+    MISSING,
     MISSING_ON_TERMINAL,
     heading,
     number,
@@ -40,6 +44,9 @@ def render(table: Table, width: int = 120) -> str:
         _print(console, "", board.title, *board.conclusions)
         _print(console, f"{_counts(board)}, ranked by {table.ranked_by}, 95 % intervals")
         console.print(_grid(board, table.ranked_by, width < NARROW))
+        if answers := short_grid(board):
+            _print(console, "", *answers.before)
+            console.print(_answers(answers))
         _print(console, *(f"  {line}" for line in _remarks(board, table.ranked_by, width < NARROW)))
     if table.boards:
         elsewhere = (wording.BORDERLINE, "Seconds ")  # under its board; of a column that is not here
@@ -104,6 +111,20 @@ def _grid(board: Board, ranked_by: str, narrow: bool) -> Grid:
             ]
         grid.add_row(*cells)
     return grid
+
+
+def _answers(answers: TextGrid) -> Grid:
+    grid = Grid(box=SIMPLE_HEAD, show_edge=False, pad_edge=False)
+    for k, title in enumerate(answers.head):
+        grid.add_column(Text(title), justify="right" if k else "left", no_wrap=True)
+    for row in answers.rows:
+        grid.add_row(*(Text(_plain(cell)) for cell in row))
+    return grid
+
+
+def _plain(text: str) -> str:
+    """Return a cell with the signs that any log file takes."""
+    return text.replace(MISSING, MISSING_ON_TERMINAL).replace(FEW, FEW_ON_TERMINAL)
 
 
 def _rank(row: Row) -> str:

@@ -44,7 +44,7 @@ OWNER = "cell"
 """In the metadata of both tables, as `DataFrame.attrs`: the key of the cell that they are of."""
 
 KINDS: Mapping[str, type] = {
-    **dict.fromkeys(("split", "prompt_id", "pair_id", "response_id", SUBSET), object),
+    **dict.fromkeys(("split", "prompt_id", "pair_id", "response_id", SUBSET, "text", "against", "reason"), object),
     "listwise": bool,
 }
 """The types of the columns that are not numbers."""

@@ -61,7 +61,7 @@ def gather(records: Mapping[Unit, Record]) -> Evidence:
     balanced = lost_rows.count(LENBALANCED)
     left_out = {"pairs": len(lost_rows) - balanced, "length-balanced pairs": balanced, "responses": len(lost_responses)}
     return Evidence(
-        values={name: _shared(list(records), [metrics[name] for metrics in per_cell]) for name in METRICS},
+        values={name: shared(list(records), [metrics[name] for metrics in per_cell]) for name in METRICS},
         n_pairs=int(main.sum()),
         n_prompts=len(set(rows[0]["prompt_id"][main].tolist())),
         pairs=int(main.sum()) + left_out["pairs"],
@@ -73,7 +73,12 @@ def gather(records: Mapping[Unit, Record]) -> Evidence:
 
 
 def gather_points(records: Mapping[Unit, Record]) -> dict[float, Evidence]:
-    """Return the evidence at each point along the run before its end, by the fraction of the budget.
+    """Return the evidence at each point along the run before its end, by the fraction of the budget."""
+    return {fraction: gather(there) for fraction, there in at_points(records).items()}
+
+
+def at_points(records: Mapping[Unit, Record]) -> dict[float, dict[Unit, Record]]:
+    """Return the records as they are at each point along the run before its end, by the fraction of the budget.
 
     Of the cells that have the point, and of the baseline rows, which stand for every point.
     """
@@ -86,7 +91,7 @@ def gather_points(records: Mapping[Unit, Record]) -> dict[float, Evidence]:
             if point.fraction == fraction
         }
         baselines = {unit: record for unit, record in records.items() if unit.seed is None}
-        found[fraction] = gather({unit: (there | baselines)[unit] for unit in records if unit in there | baselines})
+        found[fraction] = {unit: (there | baselines)[unit] for unit in records if unit in there | baselines}
     return found
 
 
@@ -109,7 +114,7 @@ def _by_subset(
     def of(name: str, metric: str) -> Values:
         rows = subset == name
         found = [examples[metric] for examples in per_cell]
-        return _shared(units, [Examples(prompt=each.prompt[rows], value=each.value[rows]) for each in found])
+        return shared(units, [Examples(prompt=each.prompt[rows], value=each.value[rows]) for each in found])
 
     names = _in_order(subset)
     if len(names) > MOST:
@@ -150,7 +155,7 @@ def _in_common(
     )
 
 
-def _shared(units: Sequence[Unit], per_unit: Sequence[Examples]) -> Values:
+def shared(units: Sequence[Unit], per_unit: Sequence[Examples]) -> Values:
     """Return the values of the units that have the metric, over the examples that count in all of those."""
     finite = np.array([np.isfinite(metric.value) for metric in per_unit])
     having: NDArray[np.bool_] = np.asarray(finite.any(1))
@@ -159,6 +164,7 @@ def _shared(units: Sequence[Unit], per_unit: Sequence[Examples]) -> Values:
     return Values(
         prompt=prompt,
         n_prompts=len(names),
+        names=names,
         units={
             unit: metric.value[kept]
             for unit, metric, has in zip(units, per_unit, having, strict=True)

@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from harness.api.errors import HarnessError
-from harness.leaderboard.decide.align_examples import gather, gather_points
+from harness.leaderboard.decide.align_examples import at_points, gather, gather_points
+from harness.leaderboard.decide.answer_tables import AnswerEvidence, gather_answers
 from harness.leaderboard.decide.estimates import Evidence, Resampling, Unit
 from harness.run_folder.facts import BoardKey
 from harness.run_folder.noise_floor import NoiseFloor
@@ -32,6 +33,8 @@ class Group:
     """Of one seed: why a noise floor is not used; empty where it is, and where there is none."""
     points: Mapping[float, Evidence] = field(default_factory=dict)
     """The evidence at each point along the run before its end, by the fraction of the budget."""
+    answers: Mapping[float, AnswerEvidence] = field(default_factory=dict)
+    """Generated answers at each point along the run, its end too; empty where there are none."""
     elsewhere: tuple[Record, ...] = ()
     """Checkpoints trained elsewhere: whatever they are, nothing changes for the others."""
 
@@ -95,12 +98,22 @@ def group_of(
         baselines=tuple(sorted(baselines, key=lambda name: (name not in BASELINES, name))),
         evidence=gather(scored),
         points=gather_points(scored),
+        answers=_answers(scored),
         ranked_by=ranked_by,
         resampling=resampling,
         noise=None if unfit else noise,
         noise_unfit=unfit,
         elsewhere=tuple(elsewhere),
     )
+
+
+def _answers(records: Mapping[Unit, Record]) -> dict[float, AnswerEvidence]:
+    """Return the answers of scored cells at each point along the run that has some, by the fraction of the budget."""
+    folders = {1.0: {unit: record.folder for unit, record in records.items()}}
+    for at, there in at_points(records).items():
+        folders[at] = {unit: record.folder for unit, record in there.items()}
+    found = {at: gather_answers(of) for at, of in folders.items()}
+    return {at: of for at, of in found.items() if any(unit.seed is not None for unit in of.units)}
 
 
 def with_one_more(group: Group, record: Record) -> Group:

@@ -54,6 +54,10 @@ class Values:
     n_prompts: int
     units: Mapping[Unit, Floats]
     """(n,) for each unit."""
+    names: Sequence[str] = ()
+    """(n_prompts,): the id of each prompt."""
+    kind: Kind | None = None
+    """Which interval it has; None: that of the metric in `METRICS`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -147,6 +151,7 @@ def unresampled(
     metric: str, values: Values, labels: Sequence[str], models: Sequence[str], seeds: Sequence[int]
 ) -> Sample:
     """Return the sample of a metric before its prompts are resampled."""
+    kind = values.kind or kind_of(metric)
     per_label = {label: _of_system(values, label, models, seeds) for label in labels}
     having = {label: own.mean(1) for label, own in per_label.items() if own is not None}  # (S, n)
     if not having:
@@ -159,7 +164,7 @@ def unresampled(
             sizes=none,
             n=0,
             n_prompts=0,
-            kind=kind_of(metric),
+            kind=kind,
         )
     per_seed_KSn = np.array(list(having.values()))
     sums, sizes = cluster_sums(values.prompt, per_seed_KSn.mean(1), values.n_prompts)
@@ -171,7 +176,7 @@ def unresampled(
         sizes=sizes,
         n=len(values.prompt),
         n_prompts=values.n_prompts,
-        kind=kind_of(metric),
+        kind=kind,
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from statistics import fmean
 
 from harness.leaderboard.decide.estimates import Estimate
@@ -23,6 +23,8 @@ class RowPoint:
     """What was spent by then, `SPENT`: mean over seeds and models."""
     metrics: Mapping[str, Estimate]
     """Those that it has there."""
+    answers: Mapping[str, Estimate] = field(default_factory=dict)
+    """Numbers of the answers generated there, where there are some."""
 
 
 def row_points(results: Results, label: str) -> tuple[RowPoint, ...]:
@@ -37,6 +39,7 @@ def row_points(results: Results, label: str) -> tuple[RowPoint, ...]:
             fraction=fraction,
             spend=_means([points[fraction] for points in by_fraction]),
             metrics={name: of[label] for name, of in results.points[fraction].items() if label in of},
+            answers={name: of[label] for name, of in results.answers_at.get(fraction, {}).items() if label in of},
         )
         for fraction in shared
     )

@@ -14,7 +14,7 @@ from html import escape
 from importlib.resources import files
 
 from harness.leaderboard.decide.wording import data_in_words
-from harness.leaderboard.page import board_table, picture_section, point_section, subset_section
+from harness.leaderboard.page import answer_section, board_table, picture_section, point_section, subset_section
 from harness.leaderboard.page.manifest_facts import ManifestFacts
 from harness.leaderboard.page.notes import PROTOCOL, facts, how_to_read, reproduce
 from harness.leaderboard.page.picture_section import PagePictures
@@ -122,7 +122,7 @@ def _board_section(table: Table, k: int, manifest: ManifestFacts, pictures: Page
         f'<h2 id="{section_id}-title">{escape(board.title)}</h2>\n{conclusions}'
         f'<ul class="disclaimers">{disclaimers}</ul>\n'
         f"{board_table.table(board, table.ranked_by, section_id)}\n{subset_section.section(board, table.ranked_by)}"
-        f"{point_section.section(board, table.ranked_by)}"
+        f"{point_section.section(board, table.ranked_by)}{answer_section.section(board)}"
         f"{picture_section.section(board, k, pictures) if pictures else ''}\n{reproduce(board, manifest)}\n</section>"
     )
 

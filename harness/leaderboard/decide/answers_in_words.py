@@ -1,0 +1,63 @@
+"""What a board says of generated answers, in words."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+from harness.leaderboard.decide.answers import BoardAnswers, JudgeSummary
+from harness.leaderboard.decide.estimates import Estimate
+from harness.leaderboard.decide.learned import UNTRAINED
+from harness.leaderboard.formatting import heading
+from harness.statistics.answer_metrics import RATING, WIN_RATE
+
+MOST_NAMED = 8
+"""More losses are counted, not listed."""
+
+
+def rewards_and_answers(answers: BoardAnswers | None, learned: Mapping[str, Estimate]) -> tuple[str, ...]:
+    """Return for each judge whether answers became better with the implicit rewards. `learned`: of each loss."""
+    if answers is None or not learned:
+        return ()
+    above = sum(estimate.low > UNTRAINED for estimate in learned.values())
+    pairs = f"What was learned ranks held-out pairs better than the start for {above} of {len(learned)} losses."
+    said = [sentence for judge in answers.judges if (sentence := said_by(answers, judge))]
+    return tuple(f"{pairs} {sentence}" for sentence in said[:1]) + tuple(said[1:])
+
+
+def said_by(answers: BoardAnswers, judge: JudgeSummary) -> str:
+    """Return what a judge says of the losses' answers as against the base's; nothing where it compared none."""
+    rating, win_rate = f"{RATING}@{judge.name}", f"{WIN_RATE}@{judge.name}"
+    gains = {
+        label: row.over_base.get(rating) if judge.rates else _around_zero(row.values.get(win_rate))
+        for label, row in answers.rows.items()
+    }
+    known = {label: gain for label, gain in gains.items() if gain is not None and math.isfinite(gain.low)}
+    if not known:
+        return ""
+    better = sorted((label for label, gain in known.items() if gain.low > 0), key=lambda label: -known[label].value)
+    worse = sorted((label for label, gain in known.items() if gain.high < 0), key=lambda label: known[label].value)
+    return (
+        f"By {judge.name}, generated answers are better than the base's for {_named(better, len(known))}, worse for "
+        f"{_named(worse, len(known))} (95 % intervals, each loss alone)."
+    )
+
+
+def quality_in_words(quality: str) -> str:
+    """Return what a frontier has on its upright axis."""
+    stem, _, judge = quality.partition("@")
+    if stem == RATING:
+        return f"rating by {judge}"
+    return f"win rate by {judge}" if stem == WIN_RATE else f"accuracy, {heading(quality)}"
+
+
+def _named(labels: Sequence[str], of: int) -> str:
+    if not labels:
+        return f"none of {of} losses"
+    return f"{len(labels)} of {of} ({', '.join(labels)})" if len(labels) <= MOST_NAMED else f"{len(labels)} of {of}"
+
+
+def _around_zero(win_rate: Estimate | None) -> Estimate | None:
+    if win_rate is None:
+        return None
+    return Estimate(value=win_rate.value - 0.5, low=win_rate.low - 0.5, high=win_rate.high - 0.5)
