@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from harness.leaderboard.decide.estimates import Estimate
 from harness.leaderboard.formatting import Measured, significant
+from harness.leaderboard.pictures.answers import frontier_dots, judged_points
 from harness.leaderboard.pictures.points import (
     CurvePoint,
     Interval,
@@ -126,6 +127,8 @@ def _of_board(board: Board, ranked_by: str, cells: Sequence[_Cell]) -> PictureDa
         spend=_spend(ranked, ranked_by),
         differences=_differences(board, ranked, ranked_by),
         learning=_learning(ranked, ranked_by),
+        frontier=frontier_dots(board, ranked),
+        judged=judged_points(board, ranked),
     )
 
 

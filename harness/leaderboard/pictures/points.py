@@ -82,6 +82,36 @@ class LearningPoint(Interval):
     """Examples."""
 
 
+class FrontierDot(TypedDict):
+    """A loss with one seed at one point along its run; KL to the start checkpoint on its own answers."""
+
+    loss: str
+    quality: str
+    """What the gain is in, in words."""
+    seed: int
+    fraction: Number
+    """Of the budget; 0 is the start, where every line begins."""
+    kl: Number
+    """Nats."""
+    distance: Number
+    """sqrt(KL), with its interval in `near` and `far`."""
+    near: Number
+    far: Number
+    gain: Number
+    """Over the start checkpoint, with its interval in `low` and `high`."""
+    low: Number
+    high: Number
+
+
+class JudgedPoint(Interval):
+    """How often a judge prefers the answers of a loss."""
+
+    loss: str
+    judge: str
+    reading: str
+    """Which win rate."""
+
+
 class SpendPoint(Interval):
     """The ranked metric of a loss, and what training one cell cost."""
 
@@ -113,3 +143,5 @@ class PictureData:
     spend: Sequence[SpendPoint]
     differences: Sequence[PairDifference]
     learning: Sequence[LearningPoint] = ()
+    frontier: Sequence[FrontierDot] = ()
+    judged: Sequence[JudgedPoint] = ()

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from harness.leaderboard.decide.wording import EARLY
 from harness.leaderboard.formatting import heading
+from harness.leaderboard.pictures import answers
 from harness.leaderboard.pictures.drawing import Drawing, Picture, line_at, tooltip, y_axis
 from harness.leaderboard.pictures.points import PictureData
 from harness.leaderboard.pictures.styles import Style
@@ -28,6 +29,8 @@ def pictures(board: Board, data: PictureData, styles: Mapping[str, Style], ranke
         (_quartiles, data.quartiles),
         (_scores, data.scores),
         (_reliability, data.reliability),
+        (answers.frontier, data.frontier),
+        (answers.win_rates, data.judged),
         (_learning, data.learning),
         (_curves, data.curves),
         (_spend, data.spend),
