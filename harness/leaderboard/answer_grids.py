@@ -174,6 +174,8 @@ def _asked(judge: JudgeSummary) -> str:
     kind = "ratings" if judge.rates else "comparisons, each answer shown first and second"
     faults = "".join(f"; {count} of them: {reason}" for reason, count in judge.reasons.items())
     parts = [f"{judge.asked} {kind}{faults}."]
+    if math.isfinite(judge.chosen):
+        parts.append(f"The data's chosen responses are rated {number(judge.chosen)} on average.")
     if math.isfinite(judge.first.value):
         parts.append(f"It prefers the answer shown first in {number_with_interval(judge.first)}; 0.5 is no liking.")
     if judge.itself is not None:

@@ -11,6 +11,7 @@ import numpy as np
 from harness.judge.judgements import BASE
 from harness.leaderboard.decide.answer_tables import CHOSEN, AnswerEvidence, Verdicts, verdicts_of
 from harness.leaderboard.decide.estimates import (
+    NAN,
     Estimate,
     Resampling,
     Sample,
@@ -38,7 +39,7 @@ from harness.statistics.judge_agreement import (
     self_agreement,
 )
 from harness.statistics.length_control import length_controlled_win_rate
-from harness.statistics.verdicts import JudgedSample, win_rate
+from harness.statistics.verdicts import JudgedSample, mean_of_known, win_rate
 
 FITTED = 2_000
 """Resamples of the two models that are fitted anew on each."""
@@ -74,6 +75,8 @@ class JudgeSummary:
     """Of its repeats; None where it was asked once."""
     first: Estimate = field(default_factory=Estimate)
     """Its preference for the answer shown first, 0.5 being none; of a judge that compares."""
+    chosen: float = NAN
+    """Of a judge that rates: its mean rating of the data's chosen responses, where it was asked for them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,13 +122,12 @@ def board_answers(evidence: AnswerEvidence, facts: GenerationFacts, asking: Aski
     measured = {name: _measured(name, sample) for name, sample in drawn.items()}
     over_base = {name: differences(sample, BASE) for name, sample in drawn.items() if not name.startswith("kl_")}
     reasons: dict[str, dict[str, str]] = {}
-    summaries, said = [], {}
+    summaries: list[JudgeSummary] = []
+    said: dict[str, Verdicts] = {}
     for judge in evidence.judges:
         verdicts = _verdicts(evidence, judge, BASE, asking)
         summaries.append(_summary(evidence, judge, verdicts))
-        if verdicts is None:
-            continue
-        said[judge] = verdicts
+        said |= {judge: verdicts} if verdicts else {}
         for name, (sample, found, why) in _of_judge(judge, verdicts, evidence, asking).items():
             drawn[name], measured[name] = sample, found
             reasons |= {name: why} if why else {}
@@ -172,22 +174,24 @@ _Found = tuple[Sample, dict[str, Estimate], dict[str, str]]
 """A number of a judge as it is compared, its estimates, and why systems lack it."""
 
 
-def _of_judge(judge: str, verdicts: Verdicts, evidence: AnswerEvidence, asking: Asking) -> dict[str, _Found]:
-    """Return win rates of a judge by the names that they have on a board."""
+def _of_judge(judge: str, verdicts: Verdicts | None, evidence: AnswerEvidence, asking: Asking) -> dict[str, _Found]:
+    """Return the win rates of a judge by the names that they have on a board. `verdicts`: against the base."""
+    found = _against_base(judge, verdicts, asking) if verdicts else {}
+    chosen = _verdicts(evidence, judge, CHOSEN, asking)
+    return found | ({f"{VS_CHOSEN}@{judge}": _win_rate(chosen, asking)} if chosen else {})
+
+
+def _against_base(judge: str, verdicts: Verdicts, asking: Asking) -> dict[str, _Found]:
     resamples, seed = min(FITTED, asking.resampling.resamples), asking.resampling.seed
     preference, longer = verdicts.preference_SKPMOT, verdicts.longer_SKPM
     even = length_controlled_win_rate(preference, longer, resamples, seed)
     battles = against_base(preference, verdicts.style_SKPM4, verdicts.base_style_PM4)
     styled = bradley_terry(battles, len(verdicts.labels), preference.shape[2], resamples, seed)
-    found = {
+    return {
         f"{WIN_RATE}@{judge}": _win_rate(verdicts, asking),
         f"{EQUAL_LENGTH}@{judge}": _named(EQUAL_LENGTH, verdicts, even.sample, even.reasons),
         f"{EQUAL_STYLE}@{judge}": _named(EQUAL_STYLE, verdicts, styled.sample, styled.reasons),
     }
-    chosen = _verdicts(evidence, judge, CHOSEN, asking)
-    if chosen is not None:
-        found[f"{VS_CHOSEN}@{judge}"] = _win_rate(chosen, asking)
-    return found
 
 
 def _win_rate(verdicts: Verdicts, asking: Asking) -> _Found:
@@ -230,7 +234,10 @@ def _summary(evidence: AnswerEvidence, judge: str, verdicts: Verdicts | None) ->
         unread=sum(int((np.isnan(table["rating"]) & np.isnan(table["preference"])).sum()) for table in tables),
         reasons=dict(sorted(counts.items(), key=lambda item: (-item[1], item[0]))),
     )
-    if rates or verdicts is None:
+    if rates:
+        of_chosen = [value for unit in evidence.units.values() for value in unit.ratings(judge, CHOSEN).values()]
+        return replace(summary, chosen=float(f"{mean_of_known(np.array(of_chosen or [NAN]), 0):.10g}"))
+    if verdicts is None:
         return summary
     said = verdicts.preference_SKPMOT
     value, low, high = (float(f"{x:.10g}") for x in first_place(said))
