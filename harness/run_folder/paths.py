@@ -27,6 +27,8 @@ NOISE_FLOOR = "gate.json"
 RECORD, ROWS, RESPONSES, TRAIN_LOG = "record.json", "rows.parquet", "responses.parquet", "train.parquet"
 GENERATIONS = "generations.parquet"
 """In a cell's folder: the answers of its model, where a run generates."""
+JUDGEMENTS = "judgements"
+"""In a cell's folder, or in that of a point: a table per judge."""
 CELL_FILES = (ROWS, RESPONSES, TRAIN_LOG, GENERATIONS, RECORD)
 """What a finished cell consists of; the record is written last."""
 POINTS = "points"
