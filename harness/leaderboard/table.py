@@ -34,6 +34,7 @@ from harness.leaderboard.decide.wording import (
     training_noise,
 )
 from harness.run_folder.facts import BoardKey
+from harness.run_folder.generation_facts import GenerationFacts
 from harness.run_folder.noise_floor import NoiseFloor
 from harness.run_folder.record import Record, only
 from harness.statistics.calibration import Bin
@@ -109,6 +110,8 @@ class Board:
     """The losses' median standard deviation between reruns in the ranked metric, where intervals and tests have it."""
     subset_pairs: Mapping[str, int] = field(default_factory=dict)
     """Pairs of each subset, where the data have subsets."""
+    generation: GenerationFacts | None = None
+    """How answers were sampled, in the first cell that has any."""
     rows: tuple[Row, ...]
     p_values: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     """For each pair of ranked losses, adjusted for all pairs; from the tests behind ranks and tiers."""
@@ -208,6 +211,7 @@ def _board(group: Group, models: tuple[str, ...]) -> Board:
         gap_edges=group.evidence.gap_edges,
         noise_floor=noise_floor,
         subset_pairs=subset_pairs(group.evidence),
+        generation=next((record.generation for record in records if record.generation), None),
         rows=rows,
         p_values=p_values(ranked),
         borderline=ranked.borderline,
