@@ -216,6 +216,7 @@ def scorer_options(prepared: Prepared) -> ScorerOptions:
         dtype=run.settings.dtype,
         max_length=max(longest_answer(prepared), *(len(each.prompt) + len(each.response) for each in requests)),
         seed=0,
+        max_new_tokens=run.max_new_tokens if run.generate else 0,
         trust_remote_code=run.trust_remote_code,
     )
 
