@@ -50,7 +50,7 @@ def _whole_prompts(options: ScorerOptions, max_length: int) -> dict[str, Any]:
 
 
 def _memory(opened: Checkpoint, options: ScorerOptions, max_length: int) -> dict[str, Any]:
-    """Return how much memory the engine may take: a KV cache for one step, or for answers, on CPU, nine tenths of what is free on a GPU."""
+    """Return the memory of the engine: a KV cache for one step, or for answers, on CPU; nine tenths of a GPU's free."""
     import torch
 
     if torch.cuda.is_available():
