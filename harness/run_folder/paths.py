@@ -56,6 +56,11 @@ def point_folder(cell: Path, fraction: float) -> Path:
     return cell / POINTS / f"{fraction:.10g}"
 
 
+def answers_folder(cell: Path, fraction: float) -> Path:
+    """Return where the answers at a point of a cell lie: at 1, the end, in the cell's own folder."""
+    return cell if fraction == 1 else point_folder(cell, fraction)
+
+
 def is_run(folder: Path) -> bool:
     """Return whether this is a run folder: one with `cells/` in it."""
     return (folder / CELLS).is_dir()

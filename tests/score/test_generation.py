@@ -36,7 +36,7 @@ def live(request: pytest.FixtureRequest, make_checkpoint: Make) -> Iterator[Live
         request.getfixturevalue("_vllm")
     start = by_vllm.open_vllm if engine == "vllm" else by_transformers.open_transformers
     checkpoint = make_checkpoint(family)
-    opened = start(checkpoint, ScorerOptions(max_length=120))
+    opened = start(checkpoint, ScorerOptions(max_length=120, max_new_tokens=50))
     yield checkpoint, opened
     opened.close()
 
@@ -98,6 +98,17 @@ def test_an_answer_depends_on_its_seed_alone_and_not_on_those_beside_it(live: Li
     assert tokens(engine.generate(asked[3:5], sampling)) == together[3:5]
     others = [GenerateRequest(prompt=each.prompt, seed=each.seed + 100) for each in asked]
     assert tokens(engine.generate(others, sampling)) != together
+
+
+def test_prompts_that_no_step_has_room_for_together_are_answered_as_they_are_alone(live: Live) -> None:
+    """Two thousand tokens make a step of vLLM's: the last prompt of a step must not be cut in two."""
+    long = [
+        GenerateRequest(prompt=tuple(3 + (seed * 7 + place) % 290 for place in range(90)), seed=seed)
+        for seed in range(40)
+    ]
+    sampling = Sampling(stop=STOP, max_new_tokens=30)
+    together = tokens(live[1].generate(long, sampling))
+    assert [tokens(live[1].generate([each], sampling))[0] for each in long[::8]] == together[::8]
 
 
 def tokens(answers: list[Generated]) -> list[tuple[int, ...]]:
