@@ -8,11 +8,10 @@ from itertools import pairwise
 from harness.api.errors import HarnessError
 from harness.exchange.cell_checks import TOLERANCE, Check, near
 from harness.exchange.untrusted import UntrustedCell
-from harness.judge.judgements import JUDGEMENTS
 from harness.planning.budget import Budget
 from harness.run_folder.generation_facts import GenerationFacts
 from harness.run_folder.manifest import Manifest
-from harness.run_folder.paths import GENERATIONS, MANIFEST, POINTS, RECORD, RESPONSES, ROWS, point_folder
+from harness.run_folder.paths import GENERATIONS, JUDGEMENTS, MANIFEST, POINTS, RECORD, RESPONSES, ROWS, point_folder
 from harness.run_folder.point_facts import PointFacts
 from harness.run_folder.record import Record
 

@@ -14,13 +14,12 @@ import numpy as np
 import pandas as pd
 
 from harness.api import Generated, GenerateRequest, HarnessError, OpenGenerator, OpenScorer, Sampling, ScoreRequest
-from harness.judge.judgements import JUDGEMENTS
 from harness.models.load import load_tokenizer
 from harness.models.window import window_of
 from harness.planning.events import AnsweringBegins, Tell
 from harness.run_folder.full_disk import told
 from harness.run_folder.generation_facts import GenerationFacts
-from harness.run_folder.paths import GENERATIONS, RECORD
+from harness.run_folder.paths import GENERATIONS, JUDGEMENTS, RECORD
 from harness.run_folder.store import file_hash, read_record
 from harness.run_folder.tables import read_frame
 from harness.statistics.answers import distinct, longest_loop
