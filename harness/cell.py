@@ -16,15 +16,13 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
 
 from harness.api import HarnessError, OpenScorer, ScorerOptions
 from harness.logps.check_hot_path import check_hot_path
-from harness.models.load import load_model, load_tokenizer, save_merged
+from harness.models.load import load_model, save_merged
 from harness.planning.events import (
     CellFailed,
-    CellScored,
     CellTrained,
     Phase,
     ScoringBegins,
@@ -37,36 +35,28 @@ from harness.planning.job import Job, cell_folder, learning_rate, record_failure
 from harness.planning.rates import remember_rate
 from harness.run_folder.full_disk import require_room, told
 from harness.run_folder.paths import SCRATCH, TRAIN_LOG, WEIGHTS, point_folder
-from harness.run_folder.store import write_record
 from harness.run_folder.trained import (
     TrainedCell,
-    read_trained,
     remove_points,
-    remove_scored,
     remove_trained,
     waits_to_be_scored,
     write_trained,
 )
-from harness.score.canary import canary_parity
 from harness.score.tried import require_scorer
 from harness.training.cell_record import (
-    cell_record,
     column_summaries,
-    finish,
     require_same_tokens,
-    scored_record,
     shared_work,
     spend,
     spent_by_points,
     write_baseline_rows,
 )
 from harness.training.elsewhere import score_brought
-from harness.training.generations import Asked, asked_of, longest_answer, require_answers_fit, write_answers
+from harness.training.generations import asked_of, base_answers, longest_answer, require_answers_fit
 from harness.training.live_engine import LiveEngine
-from harness.training.own_rewards import own_rewards
 from harness.training.peak_memory import leave_out_what_is_held
 from harness.training.prepared import Prepared, cell_plan, prepare
-from harness.training.score_points import Measure, score_points
+from harness.training.score_cell import Scoring, score_cell
 from harness.training.trainer import Recipe, Trained, train
 from harness.training.training_data import training_data
 
@@ -196,12 +186,12 @@ def score_cells(prepared: Prepared, tell: Tell) -> None:
     tell(shared)
     try:
         tell(ScoringBegins(key=None))
-        base = engine.score(requests)
-        asked = asked_of(prepared)
-        answers = partial(write_answers, asked, engine=engine, base=True) if asked else None
-        write_baseline_rows(prepared, base, parity(prepared, canary, base), shared, answers)
+        base, asked = engine.score(requests), asked_of(prepared)
+        scoring = Scoring(prepared=prepared, engine=engine, canary=canary, base=base, asked=asked, tell=tell)
+        answers = partial(base_answers, asked, engine, tell) if asked else None
+        write_baseline_rows(prepared, base, scoring.parity(base), shared, answers)
         for cell in job.cells:
-            attempt(job, cell, tell, partial(score_cell, prepared, cell, engine, canary, base, asked, tell))
+            attempt(job, cell, tell, partial(score_cell, scoring, cell))
         score_beside(job, engine, canary, tell)
     finally:
         engine.close()
@@ -230,55 +220,6 @@ def score_beside(job: Job, engine: OpenScorer, canary: OpenScorer | None, tell: 
         lent = LiveEngine(job=job, engine=engine, canary=canary, lent=True)
         with contextlib.suppress(Exception):
             score_brought(job, brought, tell, lent)
-
-
-def score_cell(
-    prepared: Prepared,
-    cell: Cell,
-    engine: OpenScorer,
-    canary: OpenScorer | None,
-    base: np.ndarray,
-    asked: Asked | None,
-    tell: Tell,
-) -> None:
-    """Score one trained cell and write its record; a diverged one is recorded without scores.
-
-    `base`, (requests,), are the summed log-probs under the start checkpoint; `asked`: what every model answers.
-    """
-    job, folder = prepared.job, cell_folder(prepared.job, cell.key)
-    trained = read_trained(folder)
-    if trained is None:  # failed in training: its record is there
-        return
-    tell(ScoringBegins(key=cell.key))
-    record = cell_record(prepared, cell, trained)
-    if not record.scored:
-        write_record(folder, record)
-    else:
-        began = time.perf_counter()
-        engine.load(folder / WEIGHTS)
-        sums = engine.score(requests := prepared.held_out.requests)
-        if canary:
-            canary.load(folder / WEIGHTS)
-        scored = scored_record(record, parity(prepared, canary, sums), time.perf_counter() - began)
-        lengths = np.array([len(request.response) for request in requests], dtype=np.float64)
-        if asked:  # the engine has the base's weights afterwards
-            scored = scored.model_copy(update={"generation": write_answers(asked, folder, engine)})
-        reward = partial(own_rewards, cell.system.loss, lengths=lengths, base=base)
-        measure = Measure(held=prepared.held_out, base=base, reward=reward)
-        begin = partial(tell, ScoringBegins(key=cell.key))  # each point has the time limit of a cell
-        scored = score_points(scored, folder, sums, measure, engine, begin) if scored.points else scored
-        finish(prepared.held_out, folder, scored, sums, base, reward(sums))
-    tell(CellScored(key=cell.key))
-    remove_scored(folder, keep_end=job.keep_checkpoints)
-    if (folder / WEIGHTS).is_dir():
-        tokenizer = load_tokenizer(prepared.start.folder, job.run.trust_remote_code, job.chat_template)
-        tokenizer.save_pretrained(folder / WEIGHTS)
-
-
-def parity(prepared: Prepared, canary: OpenScorer | None, sums: np.ndarray) -> float | None:
-    """Return how far the scorer is from the transformers scorer on a few pairs, nats; None without a second scorer."""
-    job = prepared.job
-    return canary_parity(canary, prepared.held_out, sums, scorer=job.scorer.name, dtype=job.run.settings.dtype)
 
 
 def attempt(job: Job, cell: Cell, tell: Tell, work: Callable[[], None]) -> None:

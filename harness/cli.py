@@ -257,6 +257,9 @@ def score(
     help="simulator (embedded data), openai:MODEL@URL, openai-logprobs:MODEL@URL, openai-rating:MODEL@URL or "
     "reward-model:ID; several times for several judges. A key is read from OPENAI_API_KEY.",
 )
+@click.option(
+    "--against", default="base", show_default=True, help="What answers are compared with: base, chosen or base,chosen."
+)
 @click.option("--repeats", type=int, default=1, show_default=True, help="How often each question is asked.")
 @click.option("--max-requests", type=int, help="Send no more than this many requests per judge; refuse before any is.")
 @click.option("--parallel", type=int, default=8, show_default=True, help="Requests on their way at a time.")
@@ -267,6 +270,7 @@ def score(
 def judge(
     run: Path,
     names: tuple[str, ...],
+    against: str,
     repeats: int,
     max_requests: int | None,
     parallel: int,
@@ -279,11 +283,11 @@ def judge(
 
     They go to cells/<key>/judgements/, a table per judge. The same command again asks only what has no answer yet.
     """
-    from harness.execute.judging import carry_out_judging, judging, options_of
+    from harness.execute.judging import against_of, carry_out_judging, judging, options_of
     from harness.execute.progress import printable
 
     options = options_of(max_requests, parallel, timeout, trust_remote_code)
-    plans = [judging(run, name, repeats, dataset, options) for name in names]
+    plans = [judging(run, name, repeats, dataset, options, against_of(against)) for name in names]
     for plan in plans:
         click.echo(printable(plan.plan))
     for plan in () if dry_run else plans:

@@ -7,13 +7,19 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 LATE = 3.0
 """Seconds after which the stub answers what is to come very late."""
+TOO_LONG_AT_VLLM = (
+    "This model's maximum context length is 2048 tokens. However, you requested 512 output tokens and your prompt "
+    "contains at least 1537 input tokens, for a total of at least 2049 tokens. Please reduce the length of the input "
+    "prompt or the number of requested output tokens. (parameter=input_tokens, value=1537)"
+)
+"""What vLLM 0.29 says."""
 
 
 @dataclass(kw_only=True)
@@ -30,6 +36,10 @@ class Stub:
     most_at_a_time: int = 0
     reply: str = "They differ.\nVERDICT: 1 is better"
     logprobs: dict[str, float] = field(default_factory=dict)
+    error: dict[str, Any] | None = None
+    """What it answers everything with, as HTTP 400."""
+    unsupported: tuple[str, ...] = ()
+    """Options that it refuses, in the words of OpenAI's reasoning models."""
     stuck: threading.Event = field(default_factory=threading.Event)
     """Set once a prompt with `hang` has come."""
     over: threading.Event = field(default_factory=threading.Event)
@@ -40,7 +50,8 @@ class Stub:
 def stub() -> Iterator[Stub]:
     """Run a stub. A prompt with `fault: NAME` in it meets that fault, one with `fault: NAME once` the first time only.
 
-    Faults: 429, 500, half, broken-off, nothing, empty, late, hang, html, no-choices, null, 401.
+    Faults: 429, 500, half, broken-off, nothing, empty, late, hang, trickle, html, no-choices, null, 401,
+    too-long.
     """
     made, lock = Stub(), threading.Lock()
 
@@ -59,6 +70,10 @@ def stub() -> Iterator[Stub]:
                 name = content.partition("fault: ")[2].split()[:2]
                 if name and (first or name[1:] != ["once"]):
                     self._fail(name[0], body)
+                elif made.error or any(option in body for option in made.unsupported):
+                    refused = next((option for option in made.unsupported if option in body), None)
+                    error = made.error or {"message": "no", "param": refused, "code": "unsupported_parameter"}
+                    self._send(400, json.dumps({"error": error}))
                 else:
                     self._send(200, json.dumps(answer(body)))
             finally:
@@ -90,6 +105,18 @@ def stub() -> Iterator[Stub]:
             elif name == "late":
                 made.over.wait(LATE)
                 self._send(200, whole)
+            elif name == "trickle":
+                self._send(200, "", {"Content-Length": str(len(whole))})
+                with suppress(OSError):  # whoever asked has gone
+                    for letter in whole:
+                        if made.over.wait(0.1):
+                            break
+                        self.wfile.write(letter.encode())
+                self.close_connection = True
+            elif name == "too-long":
+                self._send(
+                    400, json.dumps({"error": {"message": TOO_LONG_AT_VLLM, "param": "input_tokens", "code": 400}})
+                )
             elif name == "hang":
                 made.stuck.set()
                 made.over.wait(60)

@@ -30,6 +30,7 @@ DOORS = {
     "harness/data/rows.py": "raw rows of people's files",
     "harness/data/turns.py": "raw rows of people's files",
     "harness/planning/run_file.py": "run files (TOML) and flags",
+    "harness/planning/run_toml.py": "run files (TOML) and flags",
     "harness/execute/resolve.py": "flags",
     "harness/execute/elsewhere.py": "flags",
     "harness/run_folder/": "JSON of records and manifests",

@@ -27,9 +27,9 @@ class ScorerOptions:
     dtype: str = "float32"
     """`float32` or `bfloat16`: the dtype of weights and activations."""
     max_length: int = 2048
-    """Tokens of the longest prompt + response that will be asked for, an answer that is sampled among them."""
+    """Tokens of the longest prompt + response that will be asked for."""
     max_new_tokens: int = 0
-    """Tokens of the longest answer that will be sampled; 0: none will be."""
+    """Of the longest answer that will be sampled, counted in `max_length` too; 0: none will be."""
     seed: int = 0
     trust_remote_code: bool = False
     """Whether the checkpoint may run code of its own; only if the user asked for it."""

@@ -17,7 +17,7 @@ import harness
 from harness.leaderboard import markdown, renders
 from harness.leaderboard.formatting import markdown_table, markdown_text
 from harness.leaderboard.table import Table
-from harness.run_folder.paths import POINTS, RESPONSES, ROWS
+from harness.run_folder.paths import GENERATIONS, POINTS, RESPONSES, ROWS, answers_folder
 from harness.run_folder.record import Record
 from harness.run_folder.tables import RESPONSE_COLUMNS, ROW_COLUMNS, SUBSET
 
@@ -59,6 +59,10 @@ OF_POINTS = (
     "`points_rows`, `points_responses`: the same at points along the run, `fraction` of the budget spent; at 1 those "
     "above. An early point is not a finished shorter run: its learning rate has not decayed."
 )
+OF_ANSWERS = (
+    "`generations`, and `points_generations` at points along the run: what the models answered held-out prompts, with "
+    "its tokens, its log-probs under model and start checkpoint in nats, and both estimates of the KL divergence."
+)
 SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"),
          (10_000_000, "1M<n<10M"))  # fmt: skip
 
@@ -85,6 +89,26 @@ def point_tables(records: Sequence[Record]) -> dict[str, pd.DataFrame]:
             table.insert(0, "fraction", fraction)
             parts.setdefault(f"data/{POINTS}_{name}", []).append(table)
     return {path: pd.concat(of_path, ignore_index=True) for path, of_path in parts.items()}
+
+
+def answer_tables(records: Sequence[Record]) -> dict[str, pd.DataFrame]:
+    """Return the answers of all cells, and of all points along the runs with their `fraction`, by path; none without.
+
+    At 1, the end, the answers of a point are the cell's own.
+    """
+    import pandas as pd
+
+    answered = [record for record in records if record.scored and record.generation]
+    own = [_labelled(record, pd.read_parquet(record.folder / GENERATIONS)) for record in answered]
+    at_points = [(record, point.fraction) for record in answered for point in record.points]
+    points = [
+        _labelled(record, pd.read_parquet(answers_folder(record.folder, fraction) / GENERATIONS))
+        for record, fraction in at_points
+    ]
+    for table, (_, fraction) in zip(points, at_points, strict=True):
+        table.insert(0, "fraction", fraction)
+    parts = {f"data/{GENERATIONS}": own, f"data/{POINTS}_{GENERATIONS}": points}
+    return {path: pd.concat(tables, ignore_index=True) for path, tables in parts.items() if tables}
 
 
 def _labelled(record: Record, table: pd.DataFrame) -> pd.DataFrame:
@@ -115,7 +139,7 @@ def card(table: Table, records: Sequence[Record], n_rows: int, n_responses: int)
     board = markdown.render(table).replace("\n## ", "\n### ").replace("# Leaderboard", "## Leaderboard", 1)
     return "\n".join(
         [
-            *_front_matter(name, n_rows + n_responses, any(record.points for record in records)),
+            *_front_matter(name, n_rows + n_responses, records),
             f"\n# {markdown_text(name)}\n",
             "Held-out responses scored under models that were trained with different preference losses, everything "
             "else alike, and the leaderboards that follow.\n",
@@ -125,6 +149,7 @@ def card(table: Table, records: Sequence[Record], n_rows: int, n_responses: int)
             "unknown numbers are NaN.\n",
             *_columns(),
             *([f"\n{OF_POINTS}"] if any(record.points for record in records) else []),
+            *([f"\n{OF_ANSWERS}"] if any(record.generation for record in records) else []),
             "\n## License\n\nNone is set: ids and scores come from the data set above, log-probs from the models "
             "above. See what their licenses ask, then set `license` in the front matter.\n",
             board,
@@ -132,7 +157,11 @@ def card(table: Table, records: Sequence[Record], n_rows: int, n_responses: int)
     )
 
 
-def _front_matter(name: str, size: int, points: bool) -> list[str]:
+def _front_matter(name: str, size: int, records: Sequence[Record]) -> list[str]:
+    points = any(record.points for record in records)
+    answers = any(record.scored and record.generation for record in records)
+    further = [f"{POINTS}_{ROWS}", f"{POINTS}_{RESPONSES}"] if points else []
+    further += [GENERATIONS, *([f"{POINTS}_{GENERATIONS}"] if points else [])] if answers else []
     return [
         "---",
         f"pretty_name: {json.dumps(name, ensure_ascii=False)}",
@@ -143,10 +172,7 @@ def _front_matter(name: str, size: int, points: bool) -> list[str]:
         "configs:",
         f"- config_name: rows\n  default: true\n  data_files: data/{ROWS}",
         f"- config_name: responses\n  data_files: data/{RESPONSES}",
-        *(
-            f"- config_name: {POINTS}_{name.partition('.')[0]}\n  data_files: data/{POINTS}_{name}"
-            for name in ((ROWS, RESPONSES) if points else ())
-        ),
+        *(f"- config_name: {name.partition('.')[0]}\n  data_files: data/{name}" for name in further),
         "---",
     ]
 
@@ -160,7 +186,7 @@ def _origin(table: Table, records: Sequence[Record], data: Sequence[str]) -> lis
         f"Written by preference-harness {harness.__version__}, protocol {table.protocol}, from {len(records)} cells.",
         f"Data: {', '.join(data)} (fingerprint {', '.join(fingerprints)}). Models: {', '.join(models)}.",
         *([f"Without rows, because they failed or diverged: {', '.join(without_rows)}."] if without_rows else []),
-        "No prompt and no response is in here, only their ids and numbers.",
+        "No prompt and no response of the data is in here, only their ids and numbers.",
     ]
 
 
@@ -182,4 +208,5 @@ def files(table: Table, records: Sequence[Record]) -> tuple[dict[str, str], dict
     """Return the folder's texts and its data frames, by path."""
     rows, responses = tables(records)
     texts = {"README.md": card(table, records, len(rows), len(responses)), **renders(table)}
-    return texts, {f"data/{ROWS}": rows, f"data/{RESPONSES}": responses} | point_tables(records)
+    frames = {f"data/{ROWS}": rows, f"data/{RESPONSES}": responses}
+    return texts, frames | point_tables(records) | answer_tables(records)

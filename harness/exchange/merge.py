@@ -19,8 +19,6 @@ from harness.run_folder.manifest import Manifest, read_manifest, write_manifest
 from harness.run_folder.paths import (
     CELL_FILES,
     CELLS,
-    RESPONSES,
-    ROWS,
     RUN_FILE,
     TRIALS,
     TUNED,
@@ -193,7 +191,7 @@ def _write(folder: Path, part: _Part) -> None:
         for point in record.points:
             own, copy = (point_folder(place, point.fraction) for place in (record.folder, folder / CELLS / key))
             copy.mkdir(parents=True)
-            for name in (ROWS, RESPONSES):
+            for name in point.files:
                 shutil.copyfile(own / name, copy / name)
     check = check_pairs(find_cells(folder).whole)
     if check.problems:

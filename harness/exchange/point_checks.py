@@ -9,8 +9,9 @@ from harness.api.errors import HarnessError
 from harness.exchange.cell_checks import TOLERANCE, Check, near
 from harness.exchange.untrusted import UntrustedCell
 from harness.planning.budget import Budget
+from harness.run_folder.generation_facts import GenerationFacts
 from harness.run_folder.manifest import Manifest
-from harness.run_folder.paths import MANIFEST, POINTS, RECORD, RESPONSES, ROWS, point_folder
+from harness.run_folder.paths import GENERATIONS, JUDGEMENTS, MANIFEST, POINTS, RECORD, RESPONSES, ROWS, point_folder
 from harness.run_folder.point_facts import PointFacts
 from harness.run_folder.record import Record
 
@@ -59,9 +60,32 @@ def _wrong(record: Record) -> Iterator[str]:
         got, wanted = getattr(end, name), getattr(record.spend, of_spend)
         if got is None or wanted is None or not near(got, wanted):
             yield f"got {name} {got} at the end, expected {wanted} as in spend"
+    if end.generation != record.generation:
+        yield "got another generation at the end than the record has, expected the same"
+    for point in points:
+        yield from _other_answers(record, point)
     for name in (ROWS, RESPONSES):
         if record.files is not None and end.files.get(name) != record.files.get(name):
             yield f"got another {name} at the end than the cell's own, expected the same"
+
+
+def _other_answers(record: Record, point: PointFacts) -> Iterator[str]:
+    """Yield where a point has other answers than the cell: none, or sampled in another way, or without their table."""
+    own, there = (
+        None if facts is None else facts.model_copy(update={"metrics": {}})
+        for facts in (record.generation, point.generation)
+    )
+    if own != there:
+        yield f"got {_sampled(there)} at {point.fraction:g}, expected {_sampled(own)} as at the end"
+    if (GENERATIONS in point.files) != (there is not None and point.fraction < 1):
+        wanted = "with" if there is not None and point.fraction < 1 else "without"
+        yield f"got the files {', '.join(point.files)} at {point.fraction:g}, expected them {wanted} {GENERATIONS}"
+
+
+def _sampled(facts: GenerationFacts | None) -> str:
+    if facts is None:
+        return "no answers"
+    return "answers with " + ", ".join(f"{name} {value}" for name, value in facts.numbers().items())
 
 
 def _beyond_its_part(record: Record, point: PointFacts) -> Iterator[str]:
@@ -84,8 +108,11 @@ def _other_files(record: Record) -> Iterator[str]:
     """Yield which files lie with the points that the record does not have."""
     folder = record.folder / POINTS
     wanted = {
-        point_folder(record.folder, point.fraction) / name for point in record.points for name in (ROWS, RESPONSES)
+        point_folder(record.folder, point.fraction) / name
+        for point in record.points
+        for name in (ROWS, RESPONSES, *((GENERATIONS,) if point.generation and point.fraction < 1 else ()))
     }
+    judged = {path.parent / JUDGEMENTS for path in wanted if path.name == GENERATIONS}
     for path in sorted(path for path in folder.rglob("*") if path.is_file()) if folder.is_dir() else ():
-        if path not in wanted:
+        if path not in wanted and path.parent not in judged:
             yield f"got {path.relative_to(folder)}, expected only the tables of the points that {RECORD} has"

@@ -13,7 +13,8 @@ from harness.exchange.untrusted import UntrustedCell
 from harness.models.smollm2 import IDS
 from harness.planning.elsewhere import ScoreRun
 from harness.planning.presets import NAMED, SMOLLM2, start_preset
-from harness.planning.run_file import PROTOCOL, Run, make_run, read_run
+from harness.planning.run_file import PROTOCOL, Run, make_run
+from harness.planning.run_toml import read_run
 from harness.planning.tuned_run import TrialRun, TunedRun
 from harness.run_folder.facts import BoardKey, content_key, differing
 from harness.run_folder.manifest import Manifest, StartFacts

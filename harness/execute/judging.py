@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
 
-from harness.api import HarnessError, JudgeCost, JudgeOptions, JudgeSource
+from harness.api import Dataset, HarnessError, JudgeCost, JudgeOptions, JudgeSource
 from harness.execute.campaign import locked
 from harness.execute.elsewhere import data_of
 from harness.judge import judgements
-from harness.judge.judgements import Asking, CellAnswers, Prompts
+from harness.judge.judgements import AGAINST, BASE, CHOSEN, Asking, CellAnswers, Prompts, Rivals, chosen_responses
 from harness.manager import Manager, judges, plugin_manager
 from harness.run_folder.manifest import read_manifest
 from harness.run_folder.paths import GENERATIONS, cache_folder
+from harness.run_folder.record import Record
 from harness.run_folder.store import read_records
 
 REPLIES = "judges"
@@ -64,19 +65,39 @@ def options_of(max_requests: int | None, parallel: int, timeout: float, trust_re
     )
 
 
-def judging(run: Path, judge: str, repeats: int, dataset: str | None, options: JudgeOptions) -> Judging:
+def against_of(text: str) -> tuple[str, ...]:
+    """Return what answers are compared with, of `base,chosen`. Raises `HarnessError` for anything else."""
+    names = tuple(dict.fromkeys(text.replace(" ", "").split(",")))
+    if not {*names} <= {*AGAINST}:
+        raise HarnessError(f"got --against {text}, expected {', '.join(AGAINST)} or both, as base,chosen; set it so")
+    return names
+
+
+def judging(
+    run: Path, judge: str, repeats: int, dataset: str | None, options: JudgeOptions, against: Sequence[str] = (BASE,)
+) -> Judging:
     """Return what is asked of a judge, `NAME` or `NAME:WHAT`, about the answers of a finished run; nothing is sent.
 
-    `dataset`: where its data lie now, where that is not where they lay. Raises `HarnessError` for an unknown judge or
-    one that cannot judge here, for a run without answers, and where more requests are due than the options allow.
+    `dataset`: where its data lie now, where that is not where they lay. `against`: what answers are compared with, the
+    base's, the data's chosen responses or both. Raises `HarnessError` for an unknown judge or one that cannot judge
+    here, for a run without answers, and where more requests are due than the options allow.
     """
     manager = plugin_manager()
     source, what = _found(judge, manager)
     if repeats < 1:
         raise HarnessError(f"got --repeats {repeats}, expected 1 or more; set it so")
-    cells = _with_answers(run)
-    prompts = Prompts.of(data_of(run, read_manifest(run), dataset, manager)[1])
-    asked = {cell.folder: tuple(judgements.askings(cell, base, prompts, source.asks, repeats)) for cell, base in cells}
+    records = _with_answers(run)
+    data = data_of(run, read_manifest(run), dataset, manager)[1]
+    rivals = _rivals(records, data, against)
+    prompts = Prompts.of(data)
+    asked = {
+        record.folder: tuple(
+            judgements.askings(
+                CellAnswers.read(record.folder), rivals[record.model.name], prompts, source.asks, repeats
+            )
+        )
+        for record in records
+    }
     asked = {folder: questions for folder, questions in asked.items() if questions}
     cost = source.cost(what, [each.request for questions in asked.values() for each in questions], options)
     if options.max_requests is not None and cost.requests > options.max_requests:
@@ -116,25 +137,45 @@ def _found(judge: str, manager: Manager) -> tuple[JudgeSource, str]:
     return known[name], what
 
 
-def _with_answers(run: Path) -> list[tuple[CellAnswers, CellAnswers]]:
-    """Return each cell that has answers, with the base of its model."""
+def _with_answers(run: Path) -> list[Record]:
+    """Return the cells that have answers; each model's base is among them."""
     records = [record for record in read_records(run) if (record.folder / GENERATIONS).exists()]
-    bases = {record.model.name: record.folder for record in records if record.label == judgements.BASE}
-    lacking = sorted({record.model.name for record in records} - set(bases))
+    bases = {record.model.name for record in records if _is_base(record)}
+    lacking = sorted({record.model.name for record in records} - bases)
     if not records or lacking:
         whose = f" of the base of {', '.join(lacking)}" if lacking else ""
         raise HarnessError(
             f"{run}: got no answers{whose} ({GENERATIONS}), expected those of every cell and of its base; run it with "
             "--generate"
         )
-    read = {record.folder: CellAnswers.read(record.folder) for record in records}
-    return [(read[record.folder], read[bases[record.model.name]]) for record in records]
+    return records
+
+
+def _is_base(record: Record) -> bool:
+    return record.label == BASE
+
+
+def _rivals(records: Sequence[Record], data: Dataset, against: Sequence[str]) -> dict[str, Rivals]:
+    """Return what answers are compared with, by model."""
+    return {
+        record.model.name: Rivals(
+            base=CellAnswers.read(record.folder),
+            chosen=chosen_responses(record, data) if CHOSEN in against else {},
+            against=against,
+        )
+        for record in records
+        if _is_base(record)
+    }
 
 
 def _summary(table: pd.DataFrame) -> str:
     """Return the mean of what was said, and how much of it could not be read or fits no rule, by reason."""
-    compared = (table["against"] != "").any()
-    value = table["preference" if compared else "rating"].mean()
+    rates = (table["against"] == "").any()
+    parts = []
+    for against, rows in table.groupby("against", sort=False):
+        whose = f" of the {against} responses" if against else ""
+        mean = rows["rating" if rates else "preference"].mean()
+        parts.append(f"mean rating{whose} {mean:.3f}" if rates else f"preferred to {against} {mean:.3f}")
     faults = table.loc[table["reason"] != "", "reason"].value_counts()
     told = "".join(f"; {count} of {len(table)}: {reason}" for reason, count in faults.items())
-    return f"{'preferred to base' if compared else 'mean rating'} {value:.3f}{told}"
+    return f"{', '.join(parts)}{told}"

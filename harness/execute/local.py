@@ -23,6 +23,7 @@ from harness.api import HarnessError
 from harness.execute import workers
 from harness.execute.status import read_cell_status, read_unfinished
 from harness.planning.events import (
+    AnsweringBegins,
     CellFailed,
     CellScored,
     CellTrained,
@@ -146,7 +147,7 @@ def _follow(job: Job, worker: Any, ours: Connection, report: Report, stop: threa
     while not stop.is_set():
         event = _receive(ours, worker)
         match event:
-            case TrainingBegins(key=key) | ScoringBegins(key=key):
+            case TrainingBegins(key=key) | ScoringBegins(key=key) | AnsweringBegins(key=key):
                 active, since = key, time.monotonic()
             case Phase():
                 active, since = None, time.monotonic()

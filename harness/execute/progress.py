@@ -14,6 +14,7 @@ from rich.text import Text
 from harness.execute.status import read_unfinished
 from harness.execute.time_left import Heartbeat, clock
 from harness.planning.events import (
+    AnsweringBegins,
     CellFailed,
     CellScored,
     CellTrained,
@@ -128,6 +129,8 @@ class RunProgress:
                 self._describe(model, "scoring base")
             case ScoringBegins(key=str(key)):
                 self._describe(model, f"scoring {self._name(key)}")
+            case AnsweringBegins(key=key):
+                self._describe(model, f"answers of {'base' if key is None else self._name(key)}")
             case CellScored(key=key):
                 self._advance(model, SCORE)
                 self.scored[model] += 1

@@ -13,7 +13,7 @@ import os
 import re
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Annotated
 from urllib.parse import urlsplit
@@ -25,12 +25,16 @@ from harness.judge.kept_replies import KeptReplies
 from harness.judge.wording import MANNERS, Manner, Reply, shown
 
 if TYPE_CHECKING:
-    from openai import OpenAI
+    from openai import APIStatusError, OpenAI
     from openai.types.chat import ChatCompletionMessageParam
 
 KEY = "OPENAI_API_KEY"
 HOPELESS = (401, 403, 404)
 """Statuses that every further request would get too: key, permission, model."""
+UNSUPPORTED = ("max_tokens", "temperature", "seed")
+"""Options that a model may refuse: it is then asked without, or by the newer name."""
+NEWER_NAMES = {"max_tokens": "max_completion_tokens"}
+TOO_LONG = "longer than the model's context window"
 CHARACTERS = 4
 """Characters a token, about; no tokenizer is known of a model behind an endpoint."""
 
@@ -97,7 +101,7 @@ class Question:
 
 def question(endpoint: Endpoint, manner: Manner, request: JudgeRequest) -> Question:
     """Return what is asked of the endpoint; the same request in the same words always has the same key."""
-    content = shown(request)
+    content = f"{shown(request)}\n\n{manner.closing}"
     asked = [endpoint.url, endpoint.model, manner.instruction, manner.max_tokens, manner.top_logprobs]
     key = hashlib.sha256(json.dumps([*asked, content, request.repeat]).encode()).hexdigest()
     return Question(content=content, repeat=request.repeat, key=key)
@@ -112,6 +116,8 @@ class OpenEndpoint:
     options: JudgeOptions
     client: OpenAI
     kept: KeptReplies
+    refused: set[str] = field(default_factory=set)
+    """Of `UNSUPPORTED`, what the model has refused so far."""
 
     def judge(self, requests: Sequence[JudgeRequest]) -> list[Verdict] | list[Rating]:
         """Return what the model says of each request; what fails after all tries, or cannot be read, has a reason."""
@@ -148,21 +154,8 @@ class OpenEndpoint:
         """Return the reply, kept by now, or why there is none; tries again as often as the options say."""
         from openai import APIConnectionError, APIStatusError, APITimeoutError
 
-        messages: list[ChatCompletionMessageParam] = [
-            {"role": "system", "content": self.manner.instruction},
-            {"role": "user", "content": asked.content},
-        ]
-        top = self.manner.top_logprobs
         try:
-            raw = self.client.chat.completions.with_raw_response.create(
-                model=self.endpoint.model,
-                messages=messages,
-                max_tokens=self.manner.max_tokens,
-                temperature=0.0,
-                seed=asked.repeat,
-                extra_body={"logprobs": True, "top_logprobs": top} if top else None,
-            )
-            reply = _reply(raw.text)
+            reply = _reply(self._sent(asked))
         except APITimeoutError:
             return f"no answer within {self.options.timeout:g} s"
         except APIConnectionError:
@@ -173,11 +166,37 @@ class OpenEndpoint:
                     f"{self.endpoint.url}: got HTTP {error.status_code}, expected an answer of "
                     f"'{self.endpoint.model}'; check the URL, the model's name and the key in {KEY}"
                 ) from None
-            return f"HTTP {error.status_code}"
+            return TOO_LONG if _is_too_long(error) else f"HTTP {error.status_code}"
         except (ValidationError, UnicodeDecodeError):
             return "not the JSON of an answer"
         self.kept.keep(asked.key, reply)
         return reply
+
+    def _sent(self, asked: Question) -> str:
+        """Return the body of the endpoint's answer; what the model refuses of the options it is not sent again."""
+        from openai import BadRequestError
+
+        messages: list[ChatCompletionMessageParam] = [
+            {"role": "system", "content": self.manner.instruction},
+            {"role": "user", "content": asked.content},
+        ]
+        wanted = dict(zip(UNSUPPORTED, (self.manner.max_tokens, 0.0, asked.repeat), strict=True))
+        top = self.manner.top_logprobs
+        while True:
+            refused = frozenset(self.refused)
+            options = {name: value for name, value in wanted.items() if name not in refused}
+            options |= {NEWER_NAMES[name]: wanted[name] for name in refused & NEWER_NAMES.keys()}
+            try:
+                raw = self.client.chat.completions.with_raw_response.create(
+                    model=self.endpoint.model,
+                    messages=messages,
+                    extra_body=options | ({"logprobs": True, "top_logprobs": top} if top else {}),
+                )
+                return str(raw.text)
+            except BadRequestError as error:
+                if error.param not in UNSUPPORTED or error.param in refused or "unsupported" not in str(error.code):
+                    raise
+                self.refused.add(error.param)
 
 
 def _reply(body: str) -> Reply:
@@ -186,6 +205,12 @@ def _reply(body: str) -> Reply:
     positions = choice.logprobs.content if choice.logprobs and choice.logprobs.content else []
     first = tuple((token.token, token.logprob) for token in positions[0].top_logprobs) if positions else ()
     return Reply(text=choice.message.content or "", finish=choice.finish_reason or "", first=first)
+
+
+def _is_too_long(error: APIStatusError) -> bool:
+    """Say whether a question was too long for the model, by the words of OpenAI, vLLM and llama.cpp."""
+    told = f"{error.code} {error.message}".lower()
+    return error.status_code in (400, 413) and re.search(r"context[ _](length|size|window)", told) is not None
 
 
 def _check_cap(count: int, options: JudgeOptions) -> None:
@@ -233,12 +258,15 @@ def open_endpoint(manner: Manner, what: str, options: JudgeOptions) -> OpenEndpo
         raise HarnessError(reason)
     from openai import OpenAI
 
+    from harness.judge.limited_client import LimitedClient
+
     endpoint = Endpoint.parse(what)
     client = OpenAI(
         api_key=os.environ.get(KEY) or "none",  # servers of one's own ask for none
         base_url=endpoint.url,
         timeout=options.timeout,
         max_retries=options.retries,
+        http_client=LimitedClient(options.timeout),
     )
     return OpenEndpoint(
         endpoint=endpoint, manner=manner, options=options, client=client, kept=KeptReplies(options.cache)

@@ -11,15 +11,16 @@ import pandas as pd
 
 from harness.api import Dataset, HarnessError, JudgeRequest, Listwise, MadeTask, Message, Pair, Rating, Verdict
 from harness.api.judging import Asked
-from harness.run_folder.paths import GENERATIONS
-from harness.run_folder.tables import read_frame
+from harness.run_folder.paths import GENERATIONS, JUDGEMENTS, ROWS
+from harness.run_folder.record import Record
+from harness.run_folder.store import file_hash
+from harness.run_folder.tables import JUDGED, JUDGEMENT_COLUMNS, read_frame
 
 READ = ("prompt_id", "sample", "text")
 """What is read of them."""
-JUDGEMENTS = "judgements"
-"""Folder in a cell's folder: a table per judge."""
-BASE = "base"
-"""What stands for the answers of the start checkpoint in the column `against`."""
+BASE, CHOSEN = "base", "chosen"
+"""What stands in the column `against` for the answers of the start checkpoint, and for the data's chosen responses."""
+AGAINST = (BASE, CHOSEN)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,10 +84,42 @@ class Prompts:
         )
 
 
-def askings(cell: CellAnswers, base: CellAnswers, prompts: Prompts, asks: Asked, repeats: int) -> list[Asking]:
-    """Return what a judge is asked of a cell: each answer alone, or beside that of the base in both orders.
+@dataclass(frozen=True, kw_only=True)
+class Rivals:
+    """What the answers of a model's cells are compared with."""
 
-    Where a judge compares, the base itself is asked nothing, and an answer without one of the base is left out.
+    base: CellAnswers
+    chosen: Mapping[str, str] = field(default_factory=dict)
+    """The data's chosen response by prompt id."""
+    against: Sequence[str] = (BASE,)
+    """Which of the two, of `AGAINST`."""
+
+    def of(self, cell: CellAnswers, prompt_id: str, sample: int) -> list[tuple[str, str]]:
+        """Return the rivals of an answer, each with its text; the base is none of its own."""
+        base = None if cell.key == self.base.key else self.base.texts.get((prompt_id, sample))
+        texts = {BASE: base, CHOSEN: self.chosen.get(prompt_id)}
+        return [(name, text) for name in self.against if (text := texts[name]) is not None]
+
+
+def chosen_responses(record: Record, data: Dataset) -> dict[str, str]:
+    """Return the chosen response by prompt id: that of the prompt's first main pair, which ROUGE-L takes too.
+
+    `record`: a scored cell of the model, because a model may have left out pairs that its template refuses.
+    """
+    pairs = {pair.pair_id: pair.chosen for pair in (*data.test, *data.dev)}
+    rows = record.columns(ROWS, ("pair_id", "prompt_id", "split"))
+    found: dict[str, str] = {}
+    for pair_id, prompt_id, split in zip(rows["pair_id"], rows["prompt_id"], rows["split"], strict=True):
+        if split == record.board.evaluated_on:
+            found.setdefault(prompt_id, pairs[pair_id].strip())  # as answers are
+    return found
+
+
+def askings(cell: CellAnswers, rivals: Rivals, prompts: Prompts, asks: Asked, repeats: int) -> list[Asking]:
+    """Return what a judge is asked of a cell: each answer alone, or beside each of its rivals in both orders.
+
+    An answer without one of the base is not compared with it. Where a judge rates, the chosen responses are rated with
+    the answers of the base, once per prompt.
     """
     made = []
     for (prompt_id, sample), text in cell.texts.items():
@@ -94,11 +127,16 @@ def askings(cell: CellAnswers, base: CellAnswers, prompts: Prompts, asks: Asked,
             if asks == "answers":
                 request = prompts.request(prompt_id, (text,), repeat, cell.key)
                 made.append(Asking(sample=sample, against="", order=0, request=request))
-            elif cell.key != base.key and (prompt_id, sample) in base.texts:
-                answers = (text, base.texts[prompt_id, sample])
-                request = prompts.request(prompt_id, answers, repeat, cell.key)
-                made.append(Asking(sample=sample, against=BASE, order=0, request=request))
-                made.append(Asking(sample=sample, against=BASE, order=1, request=request.swapped))
+                continue
+            for name, rival in rivals.of(cell, prompt_id, sample):
+                request = prompts.request(prompt_id, (text, rival), repeat, cell.key)
+                made.append(Asking(sample=sample, against=name, order=0, request=request))
+                made.append(Asking(sample=sample, against=name, order=1, request=request.swapped))
+    if asks == "answers" and CHOSEN in rivals.against and cell.key == rivals.base.key:
+        for prompt_id in dict.fromkeys(prompt_id for prompt_id, _ in cell.texts):
+            for repeat in range(repeats if prompt_id in rivals.chosen else 0):
+                request = prompts.request(prompt_id, (rivals.chosen[prompt_id],), repeat, cell.key)
+                made.append(Asking(sample=0, against=CHOSEN, order=0, request=request))
     return made
 
 
@@ -115,14 +153,23 @@ def table(asked: Sequence[Asking], said: Sequence[Verdict | Rating], judge: str)
             rating = answer.value
         place = (each.request.prompt_id, each.sample, each.against, each.order, each.request.repeat)
         rows.append((*place, preference, rating, answer.reason, judge))
-    names = ["prompt_id", "sample", "against", "order", "repeat", "preference", "rating", "reason", "judge"]
-    return pd.DataFrame(rows, columns=names).astype({"preference": "float64", "rating": "float64"})
+    return pd.DataFrame(rows, columns=list(JUDGEMENT_COLUMNS)).astype({"preference": "float64", "rating": "float64"})
 
 
 def write(folder: Path, judgements: pd.DataFrame, judge: str) -> Path:
-    """Write the table of a judge into a cell's folder, whole or not at all; return where."""
+    """Write the table of a judge into a cell's folder, whole or not at all; return where.
+
+    What the judge said before of the same answers against other rivals stays. The table's metadata name the answers.
+    """
     path = folder / JUDGEMENTS / f"{file_name(judge)}.parquet"
     path.parent.mkdir(exist_ok=True)
+    answers = file_hash(folder / GENERATIONS)
+    if path.exists():
+        before = read_frame(path, JUDGEMENT_COLUMNS)
+        others = before[~before["against"].isin(judgements["against"])]
+        if before.attrs.get(JUDGED) == answers and len(others):
+            judgements = pd.concat([others, judgements], ignore_index=True)
+    judgements.attrs = {JUDGED: answers}
     unfinished = path.with_suffix(".unfinished")
     judgements.to_parquet(unfinished, index=False, compression="zstd")
     unfinished.replace(path)

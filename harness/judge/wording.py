@@ -35,11 +35,14 @@ BY_VERDICT = (
     f"{OF_TWO}\nGive your reasons in a few sentences. Then end with one line that is exactly one of these:\n"
     + "\n".join(f"VERDICT: {grade}" for grade in GRADES)
 )
+ASK_VERDICT = "Which answer serves the person better? Reasons first, then the line with your verdict."
 BY_TOKEN = f"{OF_TWO}\nReply with a single character: 1 if answer 1 is better, 2 if answer 2 is better."
+ASK_TOKEN = "Which answer is better? Reply with 1 or 2."
 BY_RATING = (
     f"{OF_ONE}\nGive your reasons in a few sentences. Then end with one line, RATING: and a whole number from 1 (of no "
     "use) to 10 (could not be better)."
 )
+ASK_RATING = "How well does the answer serve the person? Reasons first, then the line with your rating."
 MASS = 0.5
 """Share of the probability that the two answers' digits must have together for log-probs to be a verdict."""
 
@@ -66,6 +69,9 @@ class Manner:
     name: str
     asks: Asked
     instruction: str
+    """What a judge is told before all else."""
+    closing: str
+    """What is asked after the answers: a small model has lost sight of the instruction by then."""
     max_tokens: int
     """Tokens that a reply may have."""
     top_logprobs: int
@@ -76,7 +82,7 @@ class Manner:
     @property
     def digest(self) -> str:
         """8 hex digits over the wording: another wording is another judge."""
-        return hashlib.sha256(self.instruction.encode()).hexdigest()[:8]
+        return hashlib.sha256(f"{self.instruction}\n{self.closing}".encode()).hexdigest()[:8]
 
 
 def shown(request: JudgeRequest) -> str:
@@ -127,6 +133,7 @@ MANNERS = (
         name="openai",
         asks="pairs",
         instruction=BY_VERDICT,
+        closing=ASK_VERDICT,
         max_tokens=512,
         top_logprobs=0,
         read=read_verdict,
@@ -136,6 +143,7 @@ MANNERS = (
         name="openai-logprobs",
         asks="pairs",
         instruction=BY_TOKEN,
+        closing=ASK_TOKEN,
         max_tokens=1,
         top_logprobs=5,
         read=read_token,
@@ -145,6 +153,7 @@ MANNERS = (
         name="openai-rating",
         asks="answers",
         instruction=BY_RATING,
+        closing=ASK_RATING,
         max_tokens=512,
         top_logprobs=0,
         read=read_rating,

@@ -82,6 +82,14 @@ class ScoringBegins:
 
 
 @dataclass(frozen=True, kw_only=True)
+class AnsweringBegins:
+    """The weights that the scorer has, of a cell or of the start checkpoint, begin to answer."""
+
+    key: str | None
+    """None: the start checkpoint."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class CellScored:
     """A cell has its record."""
 
@@ -128,7 +136,17 @@ class ModelFailed:
     reason: str
 
 
-CellEvent = Phase | TrainingBegins | StepTaken | CellTrained | SharedWork | ScoringBegins | CellScored | CellFailed
+CellEvent = (
+    Phase
+    | TrainingBegins
+    | StepTaken
+    | CellTrained
+    | SharedWork
+    | ScoringBegins
+    | AnsweringBegins
+    | CellScored
+    | CellFailed
+)
 """What the pipeline tells."""
 WorkerEvent = CellEvent | WorkerDone | WorkerFailed
 """What comes through a worker's pipe."""

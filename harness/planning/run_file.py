@@ -5,10 +5,8 @@ from __future__ import annotations
 import difflib
 import hashlib
 import json
-import tomllib
 from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
@@ -27,12 +25,11 @@ from harness.api import HarnessError
 from harness.planning.budget import fractions
 from harness.planning.generation import GENERATION
 from harness.planning.presets import LEARNING_RATES, PRESETS, Preset, PresetName
+from harness.planning.run_toml import PLAIN_PATH_KEY, toml
 from harness.run_folder.facts import BoardKey
 
 PROTOCOL = 1
 """Version of the rules of measuring: a table takes records of one only. Raise it when what is measured changes."""
-PLAIN_PATH_KEY = "reference_path"
-"""The first name of `plain_path`: its key in run files, manifests, records and hashes."""
 RATE_FACTOR = 4.0
 """Trials draw the learning rate from 1 / 4 to 4 times the shared one, log-uniform: the same range for every loss."""
 
@@ -256,7 +253,7 @@ class Run(BaseModel):
         lines = []
         for name, value in self.as_json().items():
             if value is not None:
-                lines.append(f"{name.replace('_', '-')} = {_toml(value)}")
+                lines.append(f"{name.replace('_', '-')} = {toml(value)}")
         return "\n".join(lines) + "\n"
 
 
@@ -276,25 +273,3 @@ def make_run(values: dict[str, Any]) -> Run:
             raise HarnessError(f"run file: got key '{option}', expected one of {', '.join(known)}{hint}") from None
         message = first["msg"].removeprefix("Value error, ").replace("Input should be", "expected")
         raise HarnessError(f"--{option} got {first['input']!r}: {message}") from None
-
-
-def read_run(path: Path) -> dict[str, Any]:
-    """Return the values of a TOML run file, ready for `make_run`."""
-    try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise HarnessError(f"run file {path}: cannot be read ({error}); give the path of a TOML file") from None
-    except tomllib.TOMLDecodeError as error:
-        raise HarnessError(f"run file {path}: not valid TOML ({error})") from None
-    fields = {name.replace("-", "_"): value for name, value in values.items()}
-    if PLAIN_PATH_KEY in fields:
-        if "plain_path" in fields:
-            raise HarnessError(
-                f"run file {path}: got plain-path and reference-path, which are the same setting; expected one of them"
-            )
-        fields["plain_path"] = fields.pop(PLAIN_PATH_KEY)  # so that a flag can win over it
-    return fields
-
-
-def _toml(value: Any) -> str:
-    return "[" + ", ".join(_toml(item) for item in value) + "]" if isinstance(value, list) else json.dumps(value)

@@ -27,6 +27,8 @@ NOISE_FLOOR = "gate.json"
 RECORD, ROWS, RESPONSES, TRAIN_LOG = "record.json", "rows.parquet", "responses.parquet", "train.parquet"
 GENERATIONS = "generations.parquet"
 """In a cell's folder: the answers of its model, where a run generates."""
+JUDGEMENTS = "judgements"
+"""In a cell's folder, or in that of a point: a table per judge."""
 CELL_FILES = (ROWS, RESPONSES, TRAIN_LOG, GENERATIONS, RECORD)
 """What a finished cell consists of; the record is written last."""
 POINTS = "points"
@@ -52,6 +54,11 @@ def cache_folder() -> Path:
 def point_folder(cell: Path, fraction: float) -> Path:
     """Return the folder of a cell's point, `points/0.25`: its weights until it is scored, then its tables."""
     return cell / POINTS / f"{fraction:.10g}"
+
+
+def answers_folder(cell: Path, fraction: float) -> Path:
+    """Return where the answers at a point of a cell lie: at 1, the end, in the cell's own folder."""
+    return cell if fraction == 1 else point_folder(cell, fraction)
 
 
 def is_run(folder: Path) -> bool:

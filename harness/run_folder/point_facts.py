@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
+from harness.run_folder.generation_facts import GenerationFacts
 from harness.run_folder.json_types import Count, Facts, Number
 
 
@@ -25,4 +26,6 @@ class PointFacts(Facts):
     metrics: dict[str, Number] = Field(default_factory=dict)
     """Every metric by name; null where it is missing, for the reason that the cell's own is."""
     files: dict[str, str] = Field(default_factory=dict)
-    """sha256 of the point's two tables."""
+    """sha256 of each of the point's tables."""
+    generation: GenerationFacts | None = None
+    """The answers by then, absent without `--generate`; at 1 those of the record, whose table is the cell's own."""

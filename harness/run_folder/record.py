@@ -115,7 +115,7 @@ class Record(Facts):
     def at(self, point: PointFacts) -> Record:
         """Return the record as it is at one of its points: with that one's tables, metrics and hashes."""
         facts = {"folder": point_folder(self.folder, point.fraction), "metrics": point.metrics, "files": point.files}
-        return self.model_copy(update=facts)
+        return self.model_copy(update=facts | ({"generation": point.generation} if self.generation else {}))
 
     def rows(self) -> pd.DataFrame:
         """Return one row per held-out pair, with `ROW_COLUMNS`."""

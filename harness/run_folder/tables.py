@@ -35,6 +35,16 @@ RESPONSE_COLUMNS = (
 )
 """Columns of responses.parquet: one row per unique held-out response; `listwise` marks those of the listwise data."""
 
+JUDGEMENT_COLUMNS = (
+    *("prompt_id", "sample", "against", "order", "repeat"),
+    *("preference", "rating", "reason", "judge"),
+)
+"""Columns of a judge's table: one row per question."""
+QUESTION_KEYS = JUDGEMENT_COLUMNS[:5]
+"""What identifies a row of it."""
+JUDGED = "answers"
+"""In its metadata, as `DataFrame.attrs`: the sha256 of the generations.parquet that it is about."""
+
 PAIR_KEYS = ("split", "prompt_id", "pair_id")
 """What identifies a row of rows.parquet."""
 RESPONSE_KEYS = ("prompt_id", "response_id")

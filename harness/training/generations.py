@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,9 +16,12 @@ import pandas as pd
 from harness.api import Generated, GenerateRequest, HarnessError, OpenGenerator, OpenScorer, Sampling, ScoreRequest
 from harness.models.load import load_tokenizer
 from harness.models.window import window_of
+from harness.planning.events import AnsweringBegins, Tell
 from harness.run_folder.full_disk import told
 from harness.run_folder.generation_facts import GenerationFacts
-from harness.run_folder.paths import GENERATIONS
+from harness.run_folder.paths import GENERATIONS, JUDGEMENTS, RECORD
+from harness.run_folder.store import file_hash, read_record
+from harness.run_folder.tables import read_frame
 from harness.statistics.answers import distinct, longest_loop
 from harness.statistics.divergence import kl_log_ratio, kl_low_variance
 from harness.training.prepared import Prepared
@@ -27,6 +31,8 @@ if TYPE_CHECKING:
 
 NUMBERS = ("kl_log_ratio", "kl_low_variance", "length", "cut", "distinct_2", "longest_loop", "rouge_l")
 """The columns of generations.parquet that a record has the means of."""
+PLACE = ("prompt_id", "sample", "seed")
+"""Those that say what was asked."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,24 +109,50 @@ def seed_of(prompt: str, sample: int) -> int:
     return int.from_bytes(hashlib.sha256(f"{prompt}/{sample}".encode()).digest()[:4]) >> 1
 
 
-def write_answers(asked: Asked, folder: Path, engine: OpenScorer, *, base: bool = False) -> GenerationFacts:
-    """Sample answers from the weights that the engine has, write generations.parquet and return what a record says.
+def base_answers(asked: Asked, engine: OpenScorer, tell: Tell, folder: Path) -> GenerationFacts:
+    """Return what the record of the start checkpoint says of its answers, sampled unless they are in its `folder`.
 
-    The engine has the start checkpoint's weights afterwards, which give the reference's log-probs. `base`: it has them
-    already.
+    The engine has its weights.
     """
-    sampler = cast(OpenGenerator, engine)
-    answers = sampler.generate(asked.requests, asked.sampling)
-    scored = [
-        ScoreRequest(prompt=request.prompt, response=answer.tokens)
-        for request, answer in zip(asked.requests, answers, strict=True)
-    ]
-    if not base:
-        engine.load(asked.prepared.start.folder)
-    table = _table(asked, answers, sampler.token_log_probs(scored))
+    kept = _kept(asked, folder)
+    if kept is not None:
+        return kept
+    tell(AnsweringBegins(key=None))
+    return write_answers(asked, folder, answers_table(asked, sampled(asked, engine), engine))
+
+
+def _kept(asked: Asked, folder: Path) -> GenerationFacts | None:
+    """Return what is known of the answers that lie in `folder`; None unless they are whole and those asked for now.
+
+    That is of the same weights to the same prompts, sampled in the same way by the same seeds.
+    """
+    record = read_record(folder) if (folder / RECORD).is_file() else None
+    if record is None or record.generation is None or record.model.fingerprint != asked.prepared.start.fingerprint:
+        return None
+    if record.tokens_fingerprint != asked.prepared.tokens_fingerprint or not (folder / GENERATIONS).is_file():
+        return None
+    if (record.files or {}).get(GENERATIONS) != file_hash(folder / GENERATIONS):
+        return None
+    table = read_frame(folder / GENERATIONS, (*PLACE, *NUMBERS))
+    same = all(list(table[name]) == list(values) for name, values in _places(asked).items())
+    now = facts_of(asked, table)
+    return now if same and now == record.generation else None
+
+
+def sampled(asked: Asked, engine: OpenScorer) -> list[Generated]:
+    """Return the answers of the weights that the engine has."""
+    return cast(OpenGenerator, engine).generate(asked.requests, asked.sampling)
+
+
+def write_answers(asked: Asked, folder: Path, table: pd.DataFrame) -> GenerationFacts:
+    """Write generations.parquet and return what a record says of it; verdicts about other answers are removed."""
+    path = folder / GENERATIONS
+    before = file_hash(path) if path.is_file() else None
     with told(folder, GENERATIONS):
         folder.mkdir(parents=True, exist_ok=True)
-        table.to_parquet(folder / GENERATIONS, index=False, compression="zstd")
+        table.to_parquet(path, index=False, compression="zstd")
+    if file_hash(path) != before:
+        shutil.rmtree(folder / JUDGEMENTS, ignore_errors=True)
     return facts_of(asked, table)
 
 
@@ -139,18 +171,23 @@ def facts_of(asked: Asked, table: pd.DataFrame) -> GenerationFacts:
     )
 
 
-def _table(asked: Asked, answers: Sequence[Generated], reference: Sequence[np.ndarray]) -> pd.DataFrame:
-    """Return a row per answer: ids, text, tokens, log-probs in nats under the model and the reference, `NUMBERS`."""
+def answers_table(asked: Asked, answers: Sequence[Generated], engine: OpenScorer) -> pd.DataFrame:
+    """Return a row per answer: ids, text, tokens, log-probs in nats under the model and the reference, `NUMBERS`.
+
+    The engine has the start checkpoint's weights, which give the reference's.
+    """
+    scored = [
+        ScoreRequest(prompt=request.prompt, response=answer.tokens)
+        for request, answer in zip(asked.requests, answers, strict=True)
+    ]
+    reference = cast(OpenGenerator, engine).token_log_probs(scored)
     run, own = asked.prepared.job.run, [answer.log_probs for answer in answers]
     texts = [_text(asked.tokenizer, answer) for answer in answers]
     plain = run.temperature == 1 and run.top_p == 1  # else the samples are of another distribution than the policy
     missing = np.full(len(answers), np.nan)
-    per_prompt = asked.prompts.loc[asked.prompts.index.repeat(run.samples)]
     return pd.DataFrame(
         {
-            "prompt_id": per_prompt["prompt_id"].to_numpy(),
-            "sample": np.tile(np.arange(run.samples), len(asked.prompts)),
-            "seed": [request.seed for request in asked.requests],
+            **_places(asked),
             "text": texts,
             "tokens": [list(answer.tokens) for answer in answers],
             "finish": [answer.finish for answer in answers],
@@ -162,9 +199,19 @@ def _table(asked: Asked, answers: Sequence[Generated], reference: Sequence[np.nd
             "cut": [float(answer.finish == "length") for answer in answers],
             "distinct_2": [distinct(answer.tokens, 2) for answer in answers],
             "longest_loop": [longest_loop(answer.tokens) for answer in answers],
-            "rouge_l": _rouge_l(list(per_prompt["text"]), texts),
+            "rouge_l": _rouge_l([text for text in asked.prompts["text"] for _ in range(run.samples)], texts),
         }
     )
+
+
+def _places(asked: Asked) -> dict[str, Sequence[str] | Sequence[int]]:
+    """Return what each answer is to: the columns `PLACE`, a row per request."""
+    samples = asked.prepared.job.run.samples
+    return {
+        "prompt_id": [prompt for prompt in asked.prompts["prompt_id"] for _ in range(samples)],
+        "sample": list(range(samples)) * len(asked.prompts),
+        "seed": [request.seed for request in asked.requests],
+    }
 
 
 def _text(tokenizer: PreTrainedTokenizerBase, answer: Generated) -> str:

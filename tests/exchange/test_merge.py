@@ -14,7 +14,7 @@ from harness.api import HarnessError
 from harness.exchange import merged_manifest
 from harness.exchange.merge import merge, run_merge
 from harness.exchange.verify import Verdict, verify
-from harness.planning.run_file import read_run
+from harness.planning.run_toml import read_run
 from harness.planning.trials import chosen, outcomes, trials_csv
 from harness.run_folder.manifest import Manifest, read_manifest
 from harness.run_folder.store import read_records

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
 import pytest
+from answered_run import ANSWERED, BASE, DPO, answered_run
 from click.testing import CliRunner
 from stub_endpoint import stub
 
@@ -15,11 +15,8 @@ from harness.api import Dataset, HarnessError
 from harness.cli import cli
 from harness.data.simulator.synthetic import Settings, make
 from harness.judge.endpoint import KEY
-from harness.judge.judgements import JUDGEMENTS
-from harness.run_folder.paths import GENERATIONS
+from harness.run_folder.paths import GENERATIONS, JUDGEMENTS
 
-NANO = Path(__file__).parents[2] / "leaderboards" / "nano"
-BASE, DPO = "qwen--base--5ac4d2", "qwen--dpo--84beea--seed0"
 Judge = Callable[..., str]
 
 
@@ -30,23 +27,8 @@ def data() -> Dataset:
 
 @pytest.fixture
 def run(data: Dataset, tmp_path: Path) -> Path:
-    """The committed run, with answers of two cells: the base gives each prompt's first response, DPO the second."""
-    folder = shutil.copytree(NANO, tmp_path / "run", ignore=shutil.ignore_patterns("gemma-*", "mistral-*", "*.html"))
-    for cell, which in ((BASE, 0), (DPO, 1)):
-        prompts = data.listwise_test[:5]
-        pd.DataFrame(
-            {
-                "prompt_id": [prompt.prompt_id for prompt in prompts],
-                "sample": 0,
-                "seed": 0,
-                "text": [prompt.responses[which].text for prompt in prompts],
-                "tokens": [[1, 2]] * 5,
-                "finish": "stop",
-                "sum_logp": -1.0,
-                "ref_sum_logp": -1.0,
-            }
-        ).to_parquet(folder / "cells" / cell / GENERATIONS)
-    return folder
+    """The base gives each prompt's first response, DPO the second."""
+    return answered_run(tmp_path / "run", data)
 
 
 @pytest.fixture
@@ -72,7 +54,7 @@ def test_the_simulator_rates_every_answer_of_every_cell_with_its_true_quality(
     run: Path, data: Dataset, judge: Judge
 ) -> None:
     said = judge(run, "--judge", "simulator")
-    for cell, which in ((BASE, 0), (DPO, 1)):
+    for cell, which in ANSWERED.items():
         true = [prompt.responses[which].true_quality for prompt in data.listwise_test[:5]]
         table = judged(run, cell)
         assert table["rating"].tolist() == true
@@ -108,6 +90,62 @@ def test_an_endpoint_compares_each_answer_with_the_base_in_both_orders(
         assert b"sk-a-key-that-no-file-may-have" not in file.read_bytes(), file
 
 
+def chosen_of(data: Dataset) -> dict[str, str]:
+    """The chosen response of each prompt's first test pair."""
+    return {pair.prompt_id: pair.chosen for pair in reversed(data.test)}
+
+
+def test_every_cell_and_the_base_too_is_compared_with_the_chosen_response_in_both_orders(
+    run: Path, data: Dataset, judge: Judge
+) -> None:
+    with stub() as server:
+        said = judge(run, "--judge", f"openai:nano@{server.url}", "--against", "base,chosen")
+        seen = set(server.asked)
+    assert "30 comparisons of 2 cells" in said
+    assert f"{DPO}: preferred to base 0.500, preferred to chosen 0.500" in said
+    assert judged(run, BASE)["against"].tolist() == ["chosen"] * 10
+    assert judged(run, DPO)["against"].value_counts().to_dict() == {"base": 10, "chosen": 10}
+    chosen = chosen_of(data)
+    for cell, which in ANSWERED.items():
+        table = judged(run, cell)
+        rows = table[table["against"] == "chosen"]
+        assert rows.groupby("order")["preference"].unique().to_dict() == {0: [0.75], 1: [0.25]}
+        for prompt in data.listwise_test[:5]:
+            own, other = prompt.responses[which].text, chosen[prompt.prompt_id]
+            for first, second in ((own, other), (other, own)):
+                shown = f"<answer-1>\n{first}\n</answer-1>\n<answer-2>\n{second}\n</answer-2>"
+                assert any(shown in text for text in seen)
+
+
+def test_a_judge_that_rates_rates_the_chosen_responses_once_beside_the_answers_of_the_base(
+    run: Path, data: Dataset, judge: Judge
+) -> None:
+    said = judge(run, "--judge", "simulator", "--against", "chosen")
+    truth = {pair.prompt_id: pair.true_chosen for pair in reversed(data.test)}
+    table = judged(run, BASE)
+    rows = table[table["against"] == "chosen"]
+    assert dict(zip(rows["prompt_id"], rows["rating"], strict=True)) == {
+        prompt.prompt_id: truth[prompt.prompt_id] for prompt in data.listwise_test[:5]
+    }
+    assert (rows["sample"] == 0).all()
+    assert (rows["order"] == 0).all()
+    assert len(table) == 10
+    assert judged(run, DPO)["against"].tolist() == [""] * 5
+    assert f"mean rating of the chosen responses {rows['rating'].mean():.3f}" in said
+
+
+def test_what_a_judge_said_against_one_rival_stays_when_it_is_asked_against_the_other(run: Path, judge: Judge) -> None:
+    with stub() as server:
+        name = f"openai:nano@{server.url}"
+        judge(run, "--judge", name)
+        judge(run, "--judge", name, "--against", "chosen")
+        assert judged(run, DPO)["against"].value_counts().to_dict() == {"base": 10, "chosen": 10}
+        file = run / "cells" / DPO / GENERATIONS
+        pd.read_parquet(file).assign(text="another answer").to_parquet(file)
+        judge(run, "--judge", name, "--against", "chosen")
+    assert judged(run, DPO)["against"].tolist() == ["chosen"] * 10  # the others were about other answers
+
+
 def test_faults_are_rows_with_a_reason_and_are_told_by_count(
     run: Path, judge: Judge, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -135,6 +173,8 @@ def test_mistakes_are_told_in_one_line(run: Path, judge: Judge) -> None:
         judge(run, "--judge", "openai:gpt")
     with pytest.raises(HarnessError, match=r"got --repeats 0, expected 1 or more"):
         judge(run, "--judge", "simulator", "--repeats", "0")
+    with pytest.raises(HarnessError, match="got --against bass, expected base, chosen or both, as base,chosen"):
+        judge(run, "--judge", "simulator", "--against", "bass")
     (run / "cells" / BASE / GENERATIONS).unlink()
     with pytest.raises(HarnessError, match=r"got no answers of the base of qwen .* run it with --generate"):
         judge(run, "--judge", "simulator")

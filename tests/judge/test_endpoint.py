@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from stub_endpoint import LATE, Stub, stub
+from stub_endpoint import LATE, TOO_LONG_AT_VLLM, Stub, stub
 from waiting import HANGS
 
 from harness.api import HarnessError, JudgeOptions, JudgeRequest, Message, Rating, Verdict
@@ -88,13 +88,15 @@ FAULTS = {
     "broken-off": "no connection, or one that broke",
     "nothing": "no connection, or one that broke",
     "late": "no answer within 1 s",
+    "trickle": "no answer within 1 s",
+    "too-long": "longer than the model's context window",
 }
 
 
 def test_every_fault_ends_in_a_row_with_its_reason_and_never_in_a_preference(server: Stub, tmp_path: Path) -> None:
     assert QUICK.timeout < LATE
     requests = asks(*(f"fault: {name}" for name in FAULTS), "a good one")
-    options = JudgeOptions(parallel=12, timeout=1.0, retries=1, cache=tmp_path)
+    options = JudgeOptions(parallel=14, timeout=1.0, retries=1, cache=tmp_path)
     verdicts = said(server, requests, options)
     assert [verdict.reason for verdict in verdicts] == [*FAULTS.values(), ""]
     assert verdicts[:-1] == [Verdict(preference=None, reason=reason) for reason in FAULTS.values()]
@@ -107,6 +109,34 @@ def test_what_passes_at_the_second_try_is_answered(server: Stub) -> None:
     verdicts = said(server, requests, JudgeOptions(parallel=8, timeout=1.0, retries=2))
     assert verdicts == [Verdict(preference=0.75)] * len(faults)
     assert set(server.asked.values()) == {2}
+
+
+def test_what_a_model_refuses_of_the_options_it_is_asked_without_or_by_the_newer_name(server: Stub) -> None:
+    server.unsupported = ("max_tokens", "temperature")
+    verdicts = said(server, asks("one", "two", "three"), JudgeOptions(parallel=1))
+    assert verdicts == [Verdict(preference=0.75)] * 3
+    assert server.asked.total() == 5
+    assert [sorted({"max_tokens", "max_completion_tokens", "temperature"} & body.keys()) for body in server.bodies] == [
+        ["max_tokens", "temperature"],
+        ["max_completion_tokens", "temperature"],
+        *[["max_completion_tokens"]] * 3,
+    ]
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        {"message": TOO_LONG_AT_VLLM, "code": 400},
+        {"message": "Please reduce the length of the messages.", "code": "context_length_exceeded"},
+        {"message": "the request exceeds the available context size (2048 tokens), try increasing it", "code": 400},
+    ],
+    ids=["vllm", "openai", "llama.cpp"],
+)
+def test_a_question_that_is_too_long_for_the_model_is_known_by_what_servers_say(
+    server: Stub, told: dict[str, object]
+) -> None:
+    server.error = told
+    assert said(server, asks("one")) == [Verdict(preference=None, reason="longer than the model's context window")]
 
 
 def test_what_was_answered_is_never_asked_again_and_what_failed_is(server: Stub, tmp_path: Path) -> None:

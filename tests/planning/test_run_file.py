@@ -10,7 +10,8 @@ import pytest
 
 from harness.api import HarnessError
 from harness.planning.presets import LEARNING_RATES, PRESETS, preset_of_size
-from harness.planning.run_file import make_run, read_run
+from harness.planning.run_file import make_run
+from harness.planning.run_toml import read_run
 
 
 def test_a_run_file_round_trips(tmp_path: Path) -> None:

@@ -14,10 +14,10 @@ from pathlib import Path
 
 import numpy as np
 
-from harness.judge.judgements import BASE, JUDGEMENTS
+from harness.judge.judgements import BASE
 from harness.leaderboard.decide.align_examples import shared
 from harness.leaderboard.decide.estimates import Unit, Values
-from harness.run_folder.paths import GENERATIONS
+from harness.run_folder.paths import GENERATIONS, JUDGEMENTS
 from harness.run_folder.tables import Columns, read_columns
 from harness.statistics.answer_metrics import NUMBERS, RATING, WIN_RATE, answer_kind
 from harness.statistics.intervals import Floats
@@ -27,8 +27,6 @@ from harness.statistics.verdicts import mean_of_known
 
 Place = tuple[str, int]
 """An answer of a model: prompt id and number of the sample."""
-CHOSEN = "chosen"
-"""What stands for the data's chosen responses in the column `against`."""
 ASKED = ("prompt_id", "sample", "against", "order", "repeat", "preference", "rating", "reason")
 
 

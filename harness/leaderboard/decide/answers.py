@@ -8,8 +8,8 @@ from itertools import combinations
 
 import numpy as np
 
-from harness.judge.judgements import BASE
-from harness.leaderboard.decide.answer_tables import CHOSEN, AnswerEvidence, Verdicts, verdicts_of
+from harness.judge.judgements import BASE, CHOSEN
+from harness.leaderboard.decide.answer_tables import AnswerEvidence, Verdicts, verdicts_of
 from harness.leaderboard.decide.estimates import (
     NAN,
     Estimate,

@@ -59,8 +59,19 @@ def command(board: Board, row: Row) -> str:
             words += [_flag(setting), str(value)]
     if row.points:
         words += ["--evaluate-at", ",".join(f"{point.fraction:.10g}" for point in row.points)]
+    words += _of_answers(board)
     words += [_flag(switch) for switch in SWITCHES if getattr(board.settings, switch)]
     return " ".join(map(shlex.quote, words))
+
+
+def _of_answers(board: Board) -> list[str]:
+    """Return the options that the answers of a board were sampled by; none where there are none."""
+    facts = board.answers.facts if board.answers else None
+    if facts is None:
+        return []
+    values = {"generate": facts.prompts, "samples": facts.samples, "temperature": facts.temperature}
+    values |= {"top_p": facts.top_p, "max_new_tokens": facts.max_new_tokens}
+    return [word for name, value in values.items() for word in (_flag(name), f"{value:.10g}")]
 
 
 def _flag(setting: str) -> str:

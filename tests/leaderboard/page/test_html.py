@@ -16,6 +16,7 @@ from page_examples import HOSTILE, MANIFEST, SETTINGS, table
 from harness.cli import cli
 from harness.execute.resolve import run_values
 from harness.leaderboard import markdown, write
+from harness.leaderboard.decide.answers import BoardAnswers
 from harness.leaderboard.decide.estimates import Estimate
 from harness.leaderboard.page import html, interval_strip
 from harness.leaderboard.page.manifest_facts import manifest_facts
@@ -23,6 +24,7 @@ from harness.leaderboard.page.notes import command, how_to_read
 from harness.leaderboard.page.picture_section import embedded
 from harness.leaderboard.table import Table
 from harness.run_folder.facts import BoardKey
+from harness.run_folder.generation_facts import GenerationFacts
 from harness.run_folder.manifest import Manifest
 
 LABELS = ["loss0", "loss1(beta=2.5)", "loss2"]
@@ -239,6 +241,16 @@ def test_the_command_of_a_row_gives_the_settings_of_its_board_back() -> None:
     run = run_values(None, {name: value for name, value in flags.items() if name not in not_of_the_run})
     assert run.decisive().as_json() == settings
     assert (run.plugins, run.models, run.seeds) == ("loss1:beta=2.5", ("qwen", "gemma"), (0,))
+
+
+def test_the_command_of_a_row_samples_answers_as_its_board_did() -> None:
+    board = table(LABELS).boards[0]
+    facts = GenerationFacts(prompts=30, samples=2, temperature=0.7, top_p=0.95, max_new_tokens=64, stop=(0,))
+    words = shlex.split(command(replace(board, answers=BoardAnswers(facts=facts, rows={})), board.rows[1]))
+    flags = cli.commands["run"].make_context("run", words[2:]).params
+    asked = ("generate", "samples", "temperature", "top_p", "max_new_tokens")
+    assert [flags[name] for name in asked] == [30, 2, 0.7, 0.95, 64]
+    assert "--generate" not in command(board, board.rows[1])
 
 
 def test_the_command_of_a_row_reads_data_known_by_their_content_from_where_they_were() -> None:

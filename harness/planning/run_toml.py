@@ -1,0 +1,36 @@
+"""Run files: TOML whose keys are the fields of a `Run`, with dashes."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from pathlib import Path
+from typing import Any
+
+from harness.api import HarnessError
+
+PLAIN_PATH_KEY = "reference_path"
+"""The first name of `plain_path`: its key in run files, manifests, records and hashes."""
+
+
+def read_run(path: Path) -> dict[str, Any]:
+    """Return the values of a TOML run file, ready for `make_run`."""
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise HarnessError(f"run file {path}: cannot be read ({error}); give the path of a TOML file") from None
+    except tomllib.TOMLDecodeError as error:
+        raise HarnessError(f"run file {path}: not valid TOML ({error})") from None
+    fields = {name.replace("-", "_"): value for name, value in values.items()}
+    if PLAIN_PATH_KEY in fields:
+        if "plain_path" in fields:
+            raise HarnessError(
+                f"run file {path}: got plain-path and reference-path, which are the same setting; expected one of them"
+            )
+        fields["plain_path"] = fields.pop(PLAIN_PATH_KEY)  # so that a flag can win over it
+    return fields
+
+
+def toml(value: Any) -> str:
+    """Return a JSON value as TOML has it."""
+    return "[" + ", ".join(toml(item) for item in value) + "]" if isinstance(value, list) else json.dumps(value)
