@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,7 +10,7 @@ import pandas as pd
 
 from harness.api import Dataset, HarnessError, JudgeRequest, Listwise, MadeTask, Message, Pair, Rating, Verdict
 from harness.api.judging import Asked
-from harness.run_folder.paths import GENERATIONS, JUDGEMENTS, ROWS
+from harness.run_folder.paths import GENERATIONS, ROWS, judgements_file
 from harness.run_folder.record import Record
 from harness.run_folder.store import file_hash
 from harness.run_folder.tables import JUDGED, JUDGEMENT_COLUMNS, read_frame
@@ -161,7 +160,7 @@ def write(folder: Path, judgements: pd.DataFrame, judge: str) -> Path:
 
     What the judge said before of the same answers against other rivals stays. The table's metadata name the answers.
     """
-    path = folder / JUDGEMENTS / f"{file_name(judge)}.parquet"
+    path = judgements_file(folder, judge)
     path.parent.mkdir(exist_ok=True)
     answers = file_hash(folder / GENERATIONS)
     if path.exists():
@@ -174,8 +173,3 @@ def write(folder: Path, judgements: pd.DataFrame, judge: str) -> Path:
     judgements.to_parquet(unfinished, index=False, compression="zstd")
     unfinished.replace(path)
     return path
-
-
-def file_name(judge: str) -> str:
-    """Return the identity of a judge as the name of a file."""
-    return re.sub(r"[^A-Za-z0-9.@-]+", "-", judge)
