@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from harness.api.errors import HarnessError
 from harness.run_folder.full_disk import told
-from harness.run_folder.paths import GENERATIONS, JUDGEMENTS, POINTS
+from harness.run_folder.paths import GENERATIONS, POINTS, judgements_files
 from harness.run_folder.store import file_hash
 from harness.run_folder.tables import JUDGED, JUDGEMENT_COLUMNS, QUESTION_KEYS, read_frame
 
@@ -42,7 +42,8 @@ def judged_of(copies: Sequence[Path]) -> Judged:
     found: dict[Path, list[Path]] = {}
     left_out = 0
     for folder in copies:
-        for path in _files(folder):
+        inside = [folder, *sorted(folder.glob(f"{POINTS}/*"))]
+        for path in (path for place in inside for path in judgements_files(place)):
             place = path.relative_to(folder)
             answers = copies[0] / place.parent.parent / GENERATIONS
             if answers.is_file() and read_frame(path, JUDGEMENT_COLUMNS).attrs.get(JUDGED) == file_hash(answers):
@@ -50,10 +51,6 @@ def judged_of(copies: Sequence[Path]) -> Judged:
             else:
                 left_out += 1
     return Judged(tables=tuple((place, _joined(paths)) for place, paths in found.items()), left_out=left_out)
-
-
-def _files(folder: Path) -> list[Path]:
-    return sorted([*folder.glob(f"{JUDGEMENTS}/*.parquet"), *folder.glob(f"{POINTS}/*/{JUDGEMENTS}/*.parquet")])
 
 
 def _joined(paths: Sequence[Path]) -> pd.DataFrame:

@@ -67,6 +67,11 @@ def judgements_file(folder: Path, judge: str) -> Path:
     return folder / JUDGEMENTS / f"{re.sub(r'[^A-Za-z0-9.@-]+', '-', judge)}.parquet"
 
 
+def judgements_files(folder: Path) -> list[Path]:
+    """Return the tables of judges in the folder of a cell or of a point, in order."""
+    return sorted((folder / JUDGEMENTS).glob("*.parquet"))
+
+
 def is_run(folder: Path) -> bool:
     """Return whether this is a run folder: one with `cells/` in it."""
     return (folder / CELLS).is_dir()
