@@ -61,7 +61,8 @@ OF_POINTS = (
 )
 OF_ANSWERS = (
     "`generations`, and `points_generations` at points along the run: what the models answered held-out prompts, with "
-    "its tokens, its log-probs under model and start checkpoint in nats, and both estimates of the KL divergence."
+    "tokens, log-probs under model and start checkpoint in nats, both estimates of the KL divergence; `answer_seed` is "
+    "the seed that it was sampled by."
 )
 SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"),
          (10_000_000, "1M<n<10M"))  # fmt: skip
@@ -99,16 +100,20 @@ def answer_tables(records: Sequence[Record]) -> dict[str, pd.DataFrame]:
     import pandas as pd
 
     answered = [record for record in records if record.scored and record.generation]
-    own = [_labelled(record, pd.read_parquet(record.folder / GENERATIONS)) for record in answered]
+    own = [_answers(record, 1) for record in answered]
     at_points = [(record, point.fraction) for record in answered for point in record.points]
-    points = [
-        _labelled(record, pd.read_parquet(answers_folder(record.folder, fraction) / GENERATIONS))
-        for record, fraction in at_points
-    ]
+    points = [_answers(record, fraction) for record, fraction in at_points]
     for table, (_, fraction) in zip(points, at_points, strict=True):
         table.insert(0, "fraction", fraction)
     parts = {f"data/{GENERATIONS}": own, f"data/{POINTS}_{GENERATIONS}": points}
     return {path: pd.concat(tables, ignore_index=True) for path, tables in parts.items() if tables}
+
+
+def _answers(record: Record, fraction: float) -> pd.DataFrame:
+    import pandas as pd
+
+    table = pd.read_parquet(answers_folder(record.folder, fraction) / GENERATIONS)
+    return _labelled(record, table.rename(columns={"seed": "answer_seed"}))
 
 
 def _labelled(record: Record, table: pd.DataFrame) -> pd.DataFrame:
