@@ -61,7 +61,8 @@ OF_POINTS = (
 )
 OF_ANSWERS = (
     "`generations`, and `points_generations` at points along the run: what the models answered held-out prompts, with "
-    "its tokens, its log-probs under model and start checkpoint in nats, and both estimates of the KL divergence."
+    "tokens, log-probs under model and start checkpoint in nats, both estimates of the KL divergence; `answer_seed` is "
+    "the seed that it was sampled by."
 )
 OF_JUDGEMENTS = (
     "`judgements`: what judges said of the answers, a row per question, at 1 and at other `fraction`s of the budget; "
@@ -103,12 +104,9 @@ def answer_tables(records: Sequence[Record]) -> dict[str, pd.DataFrame]:
     import pandas as pd
 
     answered = [record for record in records if record.scored and record.generation]
-    own = [_labelled(record, pd.read_parquet(record.folder / GENERATIONS)) for record in answered]
+    own = [_answers(record, 1) for record in answered]
     at_points = [(record, point.fraction) for record in answered for point in record.points]
-    points = [
-        _labelled(record, pd.read_parquet(answers_folder(record.folder, fraction) / GENERATIONS))
-        for record, fraction in at_points
-    ]
+    points = [_answers(record, fraction) for record, fraction in at_points]
     for table, (_, fraction) in zip(points, at_points, strict=True):
         table.insert(0, "fraction", fraction)
     parts = {f"data/{GENERATIONS}": own, f"data/{POINTS}_{GENERATIONS}": points}
@@ -127,6 +125,13 @@ def judgement_tables(records: Sequence[Record]) -> dict[str, pd.DataFrame]:
                 table.insert(0, "fraction", fraction)
                 parts.append(table)
     return {f"data/{JUDGEMENTS}.parquet": pd.concat(parts, ignore_index=True)} if parts else {}
+
+
+def _answers(record: Record, fraction: float) -> pd.DataFrame:
+    import pandas as pd
+
+    table = pd.read_parquet(answers_folder(record.folder, fraction) / GENERATIONS)
+    return _labelled(record, table.rename(columns={"seed": "answer_seed"}))
 
 
 def _labelled(record: Record, table: pd.DataFrame) -> pd.DataFrame:
