@@ -29,6 +29,10 @@ def _comma(_context: Any, _option: Any, value: str | None) -> tuple[str, ...] | 
     return None if value is None else tuple(item.strip() for item in value.split(",") if item.strip())
 
 
+def _each(_context: Any, _option: Any, values: tuple[str, ...]) -> tuple[str, ...] | None:
+    return values or None
+
+
 def _seeds(context: Any, option: Any, value: str | None) -> tuple[int, ...] | None:
     items = _comma(context, option, value)
     try:
@@ -98,6 +102,14 @@ def _renamed(_context: Any, _option: Any, given: bool) -> None:
 @click.option("--temperature", type=float, help="With --generate; 0 takes the likeliest token  [1]")
 @click.option("--top-p", type=float, help="With --generate: the share of the probability that is sampled from  [1]")
 @click.option("--max-new-tokens", type=int, help="With --generate: longest answer  [256]")
+@click.option(
+    "--judge",
+    multiple=True,
+    callback=_each,
+    help="With --generate: have the answers judged, as `harness judge` does; several times for several judges.",
+)
+@click.option("--judge-repeats", type=int, help="With --judge: how often each question is asked  [1]")
+@click.option("--max-requests", type=int, help="With --judge: refuse to send a judge more than so many requests.")
 @click.option("--evaluate-on", help="test, or dev for choosing settings  [test]")
 @click.option(
     "--control",
@@ -141,10 +153,10 @@ def run(
     only what is missing.
     """
     from harness.execute.campaign import assemble
-    from harness.execute.elsewhere import also, carry_out_scoring
     from harness.execute.plan_text import plan_text, warnings
     from harness.execute.progress import RunProgress, printable
     from harness.execute.resolve import resolve, run_values
+    from harness.execute.run_judges import carry_out_beside, judged_at_most
     from harness.execute.scorer_choice import start_and_choose_scorer
     from harness.execute.tuning import carry_out_all, read_all_unfinished, tuning_of
     from harness.leaderboard import write
@@ -156,16 +168,16 @@ def run(
     campaign = assemble(resolved, start_and_choose_scorer(resolved, dry=dry_run))
     tuning = tuning_of(campaign)
     unfinished = read_all_unfinished(campaign, tuning)
+    judges = judged_at_most(campaign, tuning, unfinished)
     for line in warnings(campaign):
         click.echo(printable(line), err=True)
     if dry_run or not quiet:
-        click.echo(printable(plan_text(campaign, tuning, unfinished)))
+        click.echo(printable(plan_text(campaign, tuning, unfinished, judges)))
     if dry_run:
         return 0
     with RunProgress(campaign, unfinished, console, quiet) as progress:
         trouble, complete = carry_out_all(campaign, tuning, progress, progress.stage)
-        if campaign.run.also:
-            trouble += carry_out_scoring(also(campaign), progress.say)
+        trouble += carry_out_beside(campaign, tuning, progress.say)
     table = write(campaign.folder, draw=not no_pictures, say=partial(click.echo, err=True))
     click.echo(printable(render(table, width=console.width)))
     if not quiet:
@@ -267,6 +279,7 @@ def score(
 @click.option("--dataset", help="Where the run's data lie now.")
 @click.option("--trust-remote-code", is_flag=True, help="Let a model repository run its own code.")
 @click.option("--dry-run", is_flag=True, help="Only say what would be asked and what it costs.")
+@click.option("--no-pictures", is_flag=True, help="Leave the pictures out of the page.")
 def judge(
     run: Path,
     names: tuple[str, ...],
@@ -278,20 +291,27 @@ def judge(
     dataset: str | None,
     trust_remote_code: bool,
     dry_run: bool,
+    no_pictures: bool,
 ) -> None:
     """Have judges compare or rate the answers that the cells of a finished RUN generated.
 
-    They go to cells/<key>/judgements/, a table per judge. The same command again asks only what has no answer yet.
+    They go to cells/<key>/judgements/, a table per judge, and the leaderboards are made anew. The same command again
+    asks only what has no answer yet.
     """
-    from harness.execute.judging import against_of, carry_out_judging, judging, options_of
+    from harness.execute.judging import against_of, carry_out_judging, data_to_judge, judging, options_of
     from harness.execute.progress import printable
+    from harness.leaderboard import write
 
-    options = options_of(max_requests, parallel, timeout, trust_remote_code)
-    plans = [judging(run, name, repeats, dataset, options, against_of(against)) for name in names]
+    options = options_of(max_requests, parallel=parallel, timeout=timeout, trust_remote_code=trust_remote_code)
+    data = data_to_judge(run, dataset)
+    plans = [judging(run, name, repeats, data, options, against_of(against)) for name in names]
     for plan in plans:
         click.echo(printable(plan.plan))
-    for plan in () if dry_run else plans:
+    if dry_run:
+        return
+    for plan in plans:
         carry_out_judging(plan, lambda text: click.echo(printable(text)))
+    write(run, draw=not no_pictures, say=partial(click.echo, err=True))
 
 
 @cli.command()

@@ -143,6 +143,8 @@ class JudgeSource:
     """Returns what the requests will cost; nothing for a judge that runs on this machine."""
     summary: str = ""
     """One line for listings."""
+    needs_tasks: bool = False
+    """Whether it can judge only answers to prompts whose tasks are known: those of made data."""
 
 
 def _require_either(value: float | None, reason: str) -> None:

@@ -17,9 +17,9 @@ import harness
 from harness.leaderboard import markdown, renders
 from harness.leaderboard.formatting import markdown_table, markdown_text
 from harness.leaderboard.table import Table
-from harness.run_folder.paths import GENERATIONS, POINTS, RESPONSES, ROWS, answers_folder
+from harness.run_folder.paths import GENERATIONS, JUDGEMENTS, POINTS, RESPONSES, ROWS, answers_folder, judgements_files
 from harness.run_folder.record import Record
-from harness.run_folder.tables import RESPONSE_COLUMNS, ROW_COLUMNS, SUBSET
+from harness.run_folder.tables import JUDGEMENT_COLUMNS, RESPONSE_COLUMNS, ROW_COLUMNS, SUBSET, read_frame
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -61,7 +61,12 @@ OF_POINTS = (
 )
 OF_ANSWERS = (
     "`generations`, and `points_generations` at points along the run: what the models answered held-out prompts, with "
-    "its tokens, its log-probs under model and start checkpoint in nats, and both estimates of the KL divergence."
+    "tokens, log-probs under model and start checkpoint in nats, both estimates of the KL divergence; `answer_seed` is "
+    "the seed that it was sampled by."
+)
+OF_JUDGEMENTS = (
+    "`judgements`: what judges said of the answers, a row per question, at 1 and at other `fraction`s of the budget; "
+    "`preference` is for the cell's answer over that of `against`, `rating` of a single one."
 )
 SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"),
          (10_000_000, "1M<n<10M"))  # fmt: skip
@@ -99,16 +104,34 @@ def answer_tables(records: Sequence[Record]) -> dict[str, pd.DataFrame]:
     import pandas as pd
 
     answered = [record for record in records if record.scored and record.generation]
-    own = [_labelled(record, pd.read_parquet(record.folder / GENERATIONS)) for record in answered]
+    own = [_answers(record, 1) for record in answered]
     at_points = [(record, point.fraction) for record in answered for point in record.points]
-    points = [
-        _labelled(record, pd.read_parquet(answers_folder(record.folder, fraction) / GENERATIONS))
-        for record, fraction in at_points
-    ]
+    points = [_answers(record, fraction) for record, fraction in at_points]
     for table, (_, fraction) in zip(points, at_points, strict=True):
         table.insert(0, "fraction", fraction)
     parts = {f"data/{GENERATIONS}": own, f"data/{POINTS}_{GENERATIONS}": points}
     return {path: pd.concat(tables, ignore_index=True) for path, tables in parts.items() if tables}
+
+
+def judgement_tables(records: Sequence[Record]) -> dict[str, pd.DataFrame]:
+    """Return what judges said of the answers of all cells and points, by path; nothing without judges."""
+    import pandas as pd
+
+    parts = []
+    for record in records:
+        for fraction in (1.0, *(point.fraction for point in record.points if point.fraction < 1)):
+            for path in judgements_files(answers_folder(record.folder, fraction)):
+                table = _labelled(record, read_frame(path, JUDGEMENT_COLUMNS))
+                table.insert(0, "fraction", fraction)
+                parts.append(table)
+    return {f"data/{JUDGEMENTS}.parquet": pd.concat(parts, ignore_index=True)} if parts else {}
+
+
+def _answers(record: Record, fraction: float) -> pd.DataFrame:
+    import pandas as pd
+
+    table = pd.read_parquet(answers_folder(record.folder, fraction) / GENERATIONS)
+    return _labelled(record, table.rename(columns={"seed": "answer_seed"}))
 
 
 def _labelled(record: Record, table: pd.DataFrame) -> pd.DataFrame:
@@ -150,6 +173,7 @@ def card(table: Table, records: Sequence[Record], n_rows: int, n_responses: int)
             *_columns(),
             *([f"\n{OF_POINTS}"] if any(record.points for record in records) else []),
             *([f"\n{OF_ANSWERS}"] if any(record.generation for record in records) else []),
+            *([f"\n{OF_JUDGEMENTS}"] if _judged(records) else []),
             "\n## License\n\nNone is set: ids and scores come from the data set above, log-probs from the models "
             "above. See what their licenses ask, then set `license` in the front matter.\n",
             board,
@@ -162,6 +186,7 @@ def _front_matter(name: str, size: int, records: Sequence[Record]) -> list[str]:
     answers = any(record.scored and record.generation for record in records)
     further = [f"{POINTS}_{ROWS}", f"{POINTS}_{RESPONSES}"] if points else []
     further += [GENERATIONS, *([f"{POINTS}_{GENERATIONS}"] if points else [])] if answers else []
+    further += [f"{JUDGEMENTS}.parquet"] if _judged(records) else []
     return [
         "---",
         f"pretty_name: {json.dumps(name, ensure_ascii=False)}",
@@ -175,6 +200,10 @@ def _front_matter(name: str, size: int, records: Sequence[Record]) -> list[str]:
         *(f"- config_name: {name.partition('.')[0]}\n  data_files: data/{name}" for name in further),
         "---",
     ]
+
+
+def _judged(records: Sequence[Record]) -> bool:
+    return any(judgements_files(record.folder) for record in records)
 
 
 def _origin(table: Table, records: Sequence[Record], data: Sequence[str]) -> list[str]:
@@ -209,4 +238,4 @@ def files(table: Table, records: Sequence[Record]) -> tuple[dict[str, str], dict
     rows, responses = tables(records)
     texts = {"README.md": card(table, records, len(rows), len(responses)), **renders(table)}
     frames = {f"data/{ROWS}": rows, f"data/{RESPONSES}": responses}
-    return texts, frames | point_tables(records) | answer_tables(records)
+    return texts, frames | point_tables(records) | answer_tables(records) | judgement_tables(records)

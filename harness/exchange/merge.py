@@ -10,6 +10,7 @@ from pathlib import Path
 from harness.api.errors import HarnessError
 from harness.exchange import merged_manifest
 from harness.exchange.merge_conflicts import check_alike, check_same_result
+from harness.exchange.merge_judgements import Judged, judged_of
 from harness.exchange.run_checks import check_pairs
 from harness.exchange.untrusted import find_cells
 from harness.exchange.verify import FAILED, PASSED, Verdict, verify
@@ -52,6 +53,8 @@ class Merged:
     """The keys of the cells that each run had too, where those of an earlier run were kept."""
     apart: float
     """Largest difference in nats between two runs' scores of the same start checkpoint."""
+    left_out: int = 0
+    """Tables of judges about answers of a doubled cell that are not the kept ones."""
     inner: tuple[Merged, ...] = ()
     """The runs inside the run: its trials, and what was chosen from them."""
 
@@ -66,6 +69,9 @@ class Merged:
         apart = max(self.apart, *(part.apart for part in self.inner), 0.0)
         if apart:
             lines.append(f"  the runs' scores of the start checkpoint lie up to {apart:.2g} nats apart")
+        left_out = self.left_out + sum(part.left_out for part in self.inner)
+        if left_out:
+            lines.append(f"  left out: {left_out} tables of judges about other answers than those that are kept")
         return "\n".join(lines)
 
     def _cells(self) -> str:
@@ -78,6 +84,8 @@ class _Part:
 
     merged: Merged
     kept: Mapping[str, Record]
+    judged: Mapping[str, Judged]
+    """What judges said of the cells, by their keys."""
     manifest: Manifest
     trials: str
     """The text of trials.csv; empty where there is none."""
@@ -88,8 +96,8 @@ def merge(runs: Sequence[Path], into: Path) -> Merged:
 
     Tuned boards and their trials, runs inside the run, are merged each for itself. A cell that two runs have is kept
     once, the first given, where its results are the same; what the machine decides (seconds, memory, versions) may
-    differ. Scores of the baseline rows, which every run brings, may differ by `merge_conflicts.NEARLY`. Nothing is
-    written unless all is well.
+    differ. Scores of the baseline rows, which every run brings, may differ by `merge_conflicts.NEARLY`. What judges
+    said of the kept answers is kept, whichever run has it. Nothing is written unless all is well.
 
     Raises `UnverifiedError`, and `HarnessError` for runs that cannot stand in one folder and for results that disagree.
     """
@@ -134,18 +142,21 @@ def _joined(folders: Mapping[str, Path], into: Path) -> _Part:
     records = {name: read_records(folder) for name, folder in folders.items()}
     check_alike(records)
     kept: dict[str, Record] = {}
+    copies: dict[str, list[Path]] = {}
     taken: dict[str, list[str]] = {name: [] for name in folders}
     doubled: dict[str, list[str]] = {name: [] for name in folders}
     apart = 0.0
     for name, of_run in records.items():
         for record in of_run:
             key = record.key
+            copies.setdefault(key, []).append(record.folder)
             if key in kept:
                 apart = max(apart, check_same_result(kept[key], record))
                 doubled[name].append(key)
             else:
                 kept[key] = record
                 taken[name].append(key)
+    judged = {key: judged_of(folders_of_cell) for key, folders_of_cell in copies.items()}
     lists = [path for folder in folders.values() if (path := folder / TRIALS).is_file()]
     return _Part(
         merged=Merged(
@@ -153,8 +164,10 @@ def _joined(folders: Mapping[str, Path], into: Path) -> _Part:
             taken={name: tuple(keys) for name, keys in taken.items()},
             doubled={name: tuple(keys) for name, keys in doubled.items()},
             apart=apart,
+            left_out=sum(each.left_out for each in judged.values()),
         ),
         kept=kept,
+        judged=judged,
         manifest=merged_manifest.manifest(
             {name: read_manifest(folder) for name, folder in folders.items()}, taken, doubled
         ),
@@ -193,6 +206,7 @@ def _write(folder: Path, part: _Part) -> None:
             copy.mkdir(parents=True)
             for name in point.files:
                 shutil.copyfile(own / name, copy / name)
+        part.judged[key].write(folder / CELLS / key)
     check = check_pairs(find_cells(folder).whole)
     if check.problems:
         raise HarnessError(f"the runs cannot be merged: {check.problems[0]}")

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.api.errors import HarnessError
+from harness.exchange.answer_checks import check_answers, check_judgements
 from harness.exchange.cell_checks import (
     Check,
     check_hashes,
@@ -29,7 +30,7 @@ from harness.exchange.setting_checks import check_settings, check_starts
 from harness.exchange.spend_checks import check_spend
 from harness.exchange.untrusted import RunContents, find_cells
 from harness.run_folder.manifest import Manifest, known_manifest
-from harness.run_folder.paths import MANIFEST, PLOTS, is_run
+from harness.run_folder.paths import GENERATIONS, JUDGEMENTS, MANIFEST, PLOTS, is_run
 
 PASSED, FAILED = 0, 3
 """Exit codes; 2 is for a folder that is no run at all, as everywhere."""
@@ -107,7 +108,16 @@ def _cross_checks(run: Path, contents: RunContents) -> list[Check]:
         check_baselines(whole),
         check_holes(whole),
         check_rewards(whole, installed),
+        *_answer_checks(run, contents),
     ]
+
+
+def _answer_checks(run: Path, contents: RunContents) -> list[Check]:
+    """Return whether answers and what judges said of them are sound; nothing for a run without any."""
+    files = any((cell.record.folder / name).exists() for cell in contents.whole for name in (GENERATIONS, JUDGEMENTS))
+    if not files and not any(cell.record.generation for cell in contents.whole):
+        return []
+    return [check_answers(contents.whole), check_judgements(run, contents.whole)]
 
 
 def _manifest_checks(run: Path, contents: RunContents) -> list[Check]:

@@ -8,6 +8,7 @@ from harness.execute import workers
 from harness.execute.campaign import Campaign
 from harness.execute.model_facts import models_in_words, shape_in
 from harness.execute.plan_time import Work, time_in_words
+from harness.execute.run_judges import AtMost
 from harness.execute.tuning import Tuning, Unfinished
 from harness.planning.estimates import CHARACTERS_PER_TOKEN, Visits, estimates, visits
 from harness.planning.grid import Cell
@@ -15,7 +16,7 @@ from harness.planning.memory import kept_bytes, needed_memory
 from harness.planning.run_file import Run
 
 
-def plan_text(campaign: Campaign, tuning: Tuning | None, unfinished: Unfinished) -> str:
+def plan_text(campaign: Campaign, tuning: Tuning | None, unfinished: Unfinished, judges: Sequence[AtMost] = ()) -> str:
     """Return the plan as text: what will be computed, and what it is estimated to take."""
     run, settings = campaign.run, campaign.run.settings
     labels = list(dict.fromkeys(cell.system.label for cell in campaign.cells))
@@ -44,6 +45,7 @@ def plan_text(campaign: Campaign, tuning: Tuning | None, unfinished: Unfinished)
             f"{run.temperature:g}, top-p {run.top_p:g}, up to {run.max_new_tokens} tokens, by the base and every cell; "
             "the time below is without them"
         )
+    lines += _headed("Judges", [judge.text for judge in judges])
     if run.also:
         lines.append(f"Also      {', '.join(run.also)}: trained elsewhere, scored beside the losses and not ranked")
     if run.control != "none":

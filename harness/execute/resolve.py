@@ -14,6 +14,7 @@ from harness.data.sources import load, load_test
 from harness.data.splits import told_of_each
 from harness.data.template_file import read_template, template_key
 from harness.execute.default_preset import default_preset, within_windows
+from harness.execute.judge_choice import require_judges
 from harness.execute.preflight import check_cache, check_model, local_names
 from harness.manager import Manager, datasets, losses, plugin_manager, resolver
 from harness.planning.budget import Budget
@@ -76,6 +77,7 @@ def resolve(run: Run, output: Path | None, keep_checkpoints: bool) -> Resolved:
     check_cache()
     named = datasets(manager)
     data = load_data(run, named)
+    require_judges(run, data, manager)
     template = read_template(run.chat_template) if run.chat_template else ""
     run = run.on(chat_template=template_key(template) if template else "")
     run, folder = located(run, data, output, named, names)

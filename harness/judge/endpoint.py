@@ -29,6 +29,9 @@ if TYPE_CHECKING:
     from openai.types.chat import ChatCompletionMessageParam
 
 KEY = "OPENAI_API_KEY"
+NO_CONNECTION = "no connection, or one that broke"
+GIVEN_UP = 8
+"""Requests in a row that the endpoint lets go unanswered, each for all its tries, before it is taken to be down."""
 HOPELESS = (401, 403, 404)
 """Statuses that every further request would get too: key, permission, model."""
 UNSUPPORTED = ("max_tokens", "temperature", "seed")
@@ -128,15 +131,30 @@ class OpenEndpoint:
         failed: dict[str, str] = {}
         with ThreadPoolExecutor(self.options.parallel) as threads:
             try:
+                unanswered = 0
                 for each, got in zip(new, threads.map(self._ask, new), strict=True):
                     if isinstance(got, Reply):
                         replies[each.key] = got
                     else:
                         failed[each.key] = got
+                    unanswered = unanswered + 1 if got in (NO_CONNECTION, self._too_late) else 0
+                    self._require_up(unanswered, of=len(replies))
             except BaseException:  # also Ctrl-C: what has not been sent stays unsent
                 threads.shutdown(wait=True, cancel_futures=True)
                 raise
         return [self._read(replies[each.key], failed.get(each.key, "")) for each in questions]  # type: ignore[return-value]  # a manner gives one kind
+
+    @property
+    def _too_late(self) -> str:
+        return f"no answer within {self.options.timeout:g} s"
+
+    def _require_up(self, unanswered: int, of: int) -> None:
+        """Raise `HarnessError` where so many requests in a row, or all that there are, have had no answer at all."""
+        if unanswered >= min(GIVEN_UP, of):
+            raise HarnessError(
+                f"{self.endpoint.url}: got no answer to {unanswered} requests in a row, each tried "
+                f"{self.options.retries + 1} times, expected some; see whether it is up"
+            )
 
     def close(self) -> None:
         """Close the connections and the file of replies."""
@@ -157,9 +175,9 @@ class OpenEndpoint:
         try:
             reply = _reply(self._sent(asked))
         except APITimeoutError:
-            return f"no answer within {self.options.timeout:g} s"
+            return self._too_late
         except APIConnectionError:
-            return "no connection, or one that broke"
+            return NO_CONNECTION
         except APIStatusError as error:
             if error.status_code in HOPELESS:
                 raise HarnessError(

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
-import re
+import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-
-import pandas as pd
+from typing import TYPE_CHECKING
 
 from harness.api import Dataset, HarnessError, JudgeRequest, Listwise, MadeTask, Message, Pair, Rating, Verdict
 from harness.api.judging import Asked
-from harness.run_folder.paths import GENERATIONS, JUDGEMENTS, ROWS
+from harness.run_folder.paths import GENERATIONS, ROWS, answers_folder, judgements_file
 from harness.run_folder.record import Record
 from harness.run_folder.store import file_hash
 from harness.run_folder.tables import JUDGED, JUDGEMENT_COLUMNS, read_frame
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 READ = ("prompt_id", "sample", "text")
 """What is read of them."""
+ASKED = "asked"
+"""In the metadata of such a table: a hash over its questions."""
 BASE, CHOSEN = "base", "chosen"
 """What stands in the column `against` for the answers of the start checkpoint, and for the data's chosen responses."""
 AGAINST = (BASE, CHOSEN)
@@ -31,13 +36,22 @@ class CellAnswers:
     folder: Path
     texts: Mapping[tuple[str, int], str]
     """By prompt id and number of the sample."""
+    fraction: float = 1.0
+    """Of the budget: 1 is the end, what is less a point along its run."""
+
+    @property
+    def name(self) -> str:
+        """What it is called on the screen."""
+        return self.key if self.fraction == 1 else f"{self.key} at {self.fraction:.10g}"
 
     @classmethod
-    def read(cls, folder: Path) -> CellAnswers:
-        """Read the answers of the cell in `folder`."""
+    def read(cls, cell: Path, fraction: float = 1.0) -> CellAnswers:
+        """Read the answers of the cell in the folder `cell`, at its end or at a point along its run."""
+        folder = answers_folder(cell, fraction)
         table = read_frame(folder / GENERATIONS, READ)
         places = zip(table["prompt_id"].astype(str), table["sample"].astype(int), strict=True)
-        return cls(key=folder.name, folder=folder, texts=dict(zip(places, table["text"].astype(str), strict=True)))
+        texts = dict(zip(places, table["text"].astype(str), strict=True))
+        return cls(key=cell.name, folder=folder, texts=texts, fraction=fraction)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,6 +156,8 @@ def askings(cell: CellAnswers, rivals: Rivals, prompts: Prompts, asks: Asked, re
 
 def table(asked: Sequence[Asking], said: Sequence[Verdict | Rating], judge: str) -> pd.DataFrame:
     """Return a row per question; `preference` is for the cell's answer in either order, NaN where there is none."""
+    import pandas as pd
+
     if len(said) != len(asked):
         raise HarnessError(f"judge '{judge}': got {len(said)} answers to {len(asked)} questions; correct the judge")
     rows = []
@@ -156,26 +172,45 @@ def table(asked: Sequence[Asking], said: Sequence[Verdict | Rating], judge: str)
     return pd.DataFrame(rows, columns=list(JUDGEMENT_COLUMNS)).astype({"preference": "float64", "rating": "float64"})
 
 
-def write(folder: Path, judgements: pd.DataFrame, judge: str) -> Path:
-    """Write the table of a judge into a cell's folder, whole or not at all; return where.
+def write(folder: Path, judgements: pd.DataFrame, judge: str, asked: Sequence[Asking]) -> Path:
+    """Write the table of a judge beside the answers, whole or not at all; return where.
 
-    What the judge said before of the same answers against other rivals stays. The table's metadata name the answers.
+    What the judge said before of the same answers against other rivals stays. Its metadata say which answers they are,
+    and what was asked, so that `kept` knows it again.
     """
-    path = folder / JUDGEMENTS / f"{file_name(judge)}.parquet"
+    import pandas as pd
+
+    path, answers = judgements_file(folder, judge), file_hash(folder / GENERATIONS)
     path.parent.mkdir(exist_ok=True)
-    answers = file_hash(folder / GENERATIONS)
-    if path.exists():
+    if path.is_file():
         before = read_frame(path, JUDGEMENT_COLUMNS)
         others = before[~before["against"].isin(judgements["against"])]
         if before.attrs.get(JUDGED) == answers and len(others):
             judgements = pd.concat([others, judgements], ignore_index=True)
-    judgements.attrs = {JUDGED: answers}
     unfinished = path.with_suffix(".unfinished")
+    judgements.attrs = {JUDGED: answers, ASKED: _digest(asked)}
     judgements.to_parquet(unfinished, index=False, compression="zstd")
     unfinished.replace(path)
     return path
 
 
-def file_name(judge: str) -> str:
-    """Return the identity of a judge as the name of a file."""
-    return re.sub(r"[^A-Za-z0-9.@-]+", "-", judge)
+def kept(folder: Path, judge: str, asked: Sequence[Asking]) -> pd.DataFrame | None:
+    """Return the table that lies beside the answers where the judge said something to each of these very questions."""
+    path = judgements_file(folder, judge)
+    if not path.is_file():
+        return None
+    there = read_frame(path, ("preference", "rating"))
+    answered = there["preference"].notna() | there["rating"].notna()
+    return there if there.attrs.get(ASKED) == _digest(asked) and answered.all() else None
+
+
+def _digest(asked: Sequence[Asking]) -> str:
+    """Return 16 hex digits over all that the judge is shown, in order."""
+    shown = [
+        (
+            *(each.sample, each.against, each.order, each.request.prompt_id, each.request.repeat),
+            *([turn.parts for turn in each.request.context], each.request.answers, each.request.reference),
+        )
+        for each in asked
+    ]
+    return hashlib.sha256(json.dumps(shown).encode()).hexdigest()[:16]

@@ -56,5 +56,13 @@ def harness_judges() -> list[JudgeSource]:
     """Return the judge of the embedded data."""
     summary = "the true quality of answers to the embedded data, read by rule; free"
     return [
-        JudgeSource(name=NAME, asks="answers", identity=identity, why_not=why_not, open=open_simulator, summary=summary)
+        JudgeSource(
+            name=NAME,
+            asks="answers",
+            identity=identity,
+            why_not=why_not,
+            open=open_simulator,
+            summary=summary,
+            needs_tasks=True,
+        )
     ]

@@ -72,6 +72,11 @@ class Run(BaseModel):
     temperature: float = Field(default=1.0, ge=0)
     top_p: float = Field(default=1.0, gt=0, le=1)
     max_new_tokens: int = Field(default=256, ge=1)
+    judge: tuple[str, ...] = ()
+    """Judges of the answers, each `NAME` or `NAME:WHAT`; they change no training, and `harness judge` asks the same."""
+    judge_repeats: int = Field(default=1, ge=1)
+    max_requests: int | None = Field(default=None, ge=0)
+    """The most requests that a judge may be sent; None: as many as there are."""
     evaluate_on: Literal["test", "dev"] = "test"
     """The split that is scored; `dev` is for choosing settings."""
     trials: int = Field(default=0, ge=0)
@@ -116,6 +121,11 @@ class Run(BaseModel):
     _names: dict[str, str] = PrivateAttr(default_factory=dict)
     """What boards and their keys call local models, by the path that `models` and `start` have."""
 
+    @field_validator("judge")
+    @classmethod
+    def _each_once(cls, values: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(values))
+
     @field_validator("models", "seeds")
     @classmethod
     def _not_empty_or_doubled(cls, values: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -136,6 +146,12 @@ class Run(BaseModel):
         if trials and before.data.get("evaluate_on") == "dev":
             raise ValueError("expected 0 with --evaluate-on dev, the split that trials are chosen on")
         return trials
+
+    @model_validator(mode="after")
+    def _answers_to_judge(self) -> Run:
+        if self.judge and not self.generate:
+            raise ValueError("got --judge without --generate, expected both: a judge reads what models answered")
+        return self
 
     @model_validator(mode="after")
     def _whole_micro_batches(self) -> Run:
@@ -204,7 +220,7 @@ class Run(BaseModel):
     def decisive(self) -> BoardKey:
         """Return all settings that decide a result: the board's key, with the scorer as it was asked for.
 
-        Neither `trials` nor `evaluate_at` is among them: they add to a run and leave its results as they are.
+        `trials`, `evaluate_at` and `judge` are not among them: they add to a run and leave its results as they are.
         """
         settings = self.settings
         return BoardKey(

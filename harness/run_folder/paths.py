@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -59,6 +60,16 @@ def point_folder(cell: Path, fraction: float) -> Path:
 def answers_folder(cell: Path, fraction: float) -> Path:
     """Return where the answers at a point of a cell lie: at 1, the end, in the cell's own folder."""
     return cell if fraction == 1 else point_folder(cell, fraction)
+
+
+def judgements_file(folder: Path, judge: str) -> Path:
+    """Return where a judge's table lies in the folder of a cell or of a point, by the judge's identity."""
+    return folder / JUDGEMENTS / f"{re.sub(r'[^A-Za-z0-9.@-]+', '-', judge)}.parquet"
+
+
+def judgements_files(folder: Path) -> list[Path]:
+    """Return the tables of judges in the folder of a cell or of a point, in order."""
+    return sorted((folder / JUDGEMENTS).glob("*.parquet"))
 
 
 def is_run(folder: Path) -> bool:

@@ -35,6 +35,16 @@ RESPONSE_COLUMNS = (
 )
 """Columns of responses.parquet: one row per unique held-out response; `listwise` marks those of the listwise data."""
 
+ANSWER_COLUMNS = (
+    *("prompt_id", "sample", "seed", "text", "tokens", "finish", "sum_logp", "ref_sum_logp"),
+    *("kl_log_ratio", "kl_low_variance", "length", "cut", "distinct_2", "longest_loop", "rouge_l"),
+)
+"""Columns of generations.parquet: one row per answer."""
+ANSWER_KEYS = ("prompt_id", "sample")
+"""What identifies a row of it."""
+ANSWER_METRICS = ANSWER_COLUMNS[8:]
+"""Those that a record has the means of."""
+
 JUDGEMENT_COLUMNS = (
     *("prompt_id", "sample", "against", "order", "repeat"),
     *("preference", "rating", "reason", "judge"),

@@ -21,7 +21,7 @@ from harness.run_folder.full_disk import told
 from harness.run_folder.generation_facts import GenerationFacts
 from harness.run_folder.paths import GENERATIONS, JUDGEMENTS, RECORD
 from harness.run_folder.store import file_hash, read_record
-from harness.run_folder.tables import read_frame
+from harness.run_folder.tables import ANSWER_METRICS, read_frame
 from harness.statistics.answers import distinct, longest_loop
 from harness.statistics.divergence import kl_log_ratio, kl_low_variance
 from harness.training.prepared import Prepared
@@ -29,8 +29,6 @@ from harness.training.prepared import Prepared
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-NUMBERS = ("kl_log_ratio", "kl_low_variance", "length", "cut", "distinct_2", "longest_loop", "rouge_l")
-"""The columns of generations.parquet that a record has the means of."""
 PLACE = ("prompt_id", "sample", "seed")
 """Those that say what was asked."""
 
@@ -133,7 +131,7 @@ def _kept(asked: Asked, folder: Path) -> GenerationFacts | None:
         return None
     if (record.files or {}).get(GENERATIONS) != file_hash(folder / GENERATIONS):
         return None
-    table = read_frame(folder / GENERATIONS, (*PLACE, *NUMBERS))
+    table = read_frame(folder / GENERATIONS, (*PLACE, *ANSWER_METRICS))
     same = all(list(table[name]) == list(values) for name, values in _places(asked).items())
     now = facts_of(asked, table)
     return now if same and now == record.generation else None
@@ -159,7 +157,7 @@ def write_answers(asked: Asked, folder: Path, table: pd.DataFrame) -> Generation
 def facts_of(asked: Asked, table: pd.DataFrame) -> GenerationFacts:
     """Return what a record says of a table of answers."""
     run = asked.prepared.job.run
-    means = table.groupby("prompt_id")[list(NUMBERS)].mean().mean()
+    means = table.groupby("prompt_id")[list(ANSWER_METRICS)].mean().mean()
     return GenerationFacts(
         prompts=len(asked.prompts),
         samples=run.samples,
@@ -167,12 +165,12 @@ def facts_of(asked: Asked, table: pd.DataFrame) -> GenerationFacts:
         top_p=run.top_p,
         max_new_tokens=run.max_new_tokens,
         stop=asked.stop,
-        metrics={name: float(means[name]) if np.isfinite(means[name]) else None for name in NUMBERS},
+        metrics={name: float(means[name]) if np.isfinite(means[name]) else None for name in ANSWER_METRICS},
     )
 
 
 def answers_table(asked: Asked, answers: Sequence[Generated], engine: OpenScorer) -> pd.DataFrame:
-    """Return a row per answer: ids, text, tokens, log-probs in nats under the model and the reference, `NUMBERS`.
+    """Return a row per answer: ids, text, tokens, log-probs in nats under the model and the reference, metrics.
 
     The engine has the start checkpoint's weights, which give the reference's.
     """

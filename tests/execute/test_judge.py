@@ -37,7 +37,7 @@ def judge(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Judge:
     monkeypatch.setenv("HARNESS_CACHE", str(tmp_path / "cache"))
 
     def call(*arguments: str | Path) -> str:
-        done = CliRunner().invoke(cli, ["judge", *map(str, arguments)], standalone_mode=False)
+        done = CliRunner().invoke(cli, ["judge", *map(str, arguments), "--no-pictures"], standalone_mode=False)
         if done.exception is not None:
             raise done.exception
         return done.output

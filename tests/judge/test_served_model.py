@@ -217,7 +217,9 @@ def _replies(file: Path) -> int:
 
 
 QUESTION = JudgeRequest(
-    prompt_id="p", context=(Message(role="user", content="Say hello in French."),), answers=("Bonjour", "Hola")
+    prompt_id="p",
+    context=(Message(role="user", content="Name a fruit."),),
+    answers=("An apple.", "I do not know and do not care."),
 )
 
 
