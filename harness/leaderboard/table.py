@@ -17,7 +17,8 @@ from harness.leaderboard.decide.estimates import (
     read_by,
     reliability_of,
 )
-from harness.leaderboard.decide.learned import LEARNED, nothing_learned
+from harness.leaderboard.decide.findings import findings
+from harness.leaderboard.decide.learned import LEARNED
 from harness.leaderboard.decide.points import RowPoint, row_points
 from harness.leaderboard.decide.results import Results, results_of, with_elsewhere
 from harness.leaderboard.decide.row_facts import RowFacts, row_facts
@@ -26,12 +27,12 @@ from harness.leaderboard.decide.subsets import BySubset, by_subset, subset_pairs
 from harness.leaderboard.decide.training_noise import typical_sd
 from harness.leaderboard.decide.wording import (
     borderline,
-    conclusions,
     disclaimers,
     places,
     title,
     trained_elsewhere,
     training_noise,
+    weightiest,
 )
 from harness.run_folder.facts import BoardKey
 from harness.run_folder.noise_floor import NoiseFloor
@@ -83,8 +84,10 @@ class Board:
     dataset: str
     title: str
     conclusions: tuple[str, ...]
-    """What the board says in words, and of what: every rendering begins with it."""
+    """What the board found, in words and headline first, and how sure it is: every rendering begins with it."""
     disclaimers: tuple[str, ...]
+    weightiest: tuple[str, ...] = ()
+    """What weighs most of findings and disclaimers, a few words each: it is seen where the disclaimers are folded."""
     settings: BoardKey
     """The board's key: what all its cells share."""
     data: str = ""
@@ -182,19 +185,29 @@ def _board(group: Group, models: tuple[str, ...]) -> Board:
         *(row for record in elsewhere for row in _rows(with_elsewhere(results, record), [record.label])),
         *_rows(results, list(results.trouble)),
     )
-    learned = [row.metrics[LEARNED] for row in rows if row.kind == "loss" and LEARNED in row.metrics]
+    learned = {row.label: of for row in rows if row.kind == "loss" and (of := row.metrics.get(LEARNED)) and of.n}
+    noise = training_noise(group.noise, noise_floor)
     return Board(
         model=models[0] if len(models) == 1 else "all",
         models=models,
         preset=first.board.preset or first.model.preset,
         dataset=first.dataset.name,
         title=title(first, models, group.seeds, group.ranked_by),
-        conclusions=tuple(filter(None, [nothing_learned([each for each in learned if each.n])]))
-        + conclusions(group.seeds, results.families, group.ranked_by, training_noise(group.noise, noise_floor)),
+        conclusions=findings(
+            results.families, group.ranked_by, group.seeds, group.evidence.n_prompts, learned, results.trouble, noise
+        ),
         disclaimers=disclaimers(records, group.seeds, group.evidence, unranked, group.noise_unfit)
         + too_many(group.evidence)
         + borderline(ranked.borderline)
         + tuple(map(trained_elsewhere, elsewhere)),
+        weightiest=weightiest(
+            records,
+            group.seeds,
+            group.evidence.n_prompts,
+            bool(noise),
+            len(results.trouble) + len(unranked),
+            len(ranked.borderline),
+        ),
         settings=first.board,
         data=_data(records),
         tested_on=first.dataset.tested_on.name if first.dataset.tested_on else "",
