@@ -49,6 +49,11 @@ class Outcome:
         """How many losses were compared."""
         return len(self.order)
 
+    @property
+    def mostly_behind(self) -> bool:
+        """Whether the losses that may be first are the shorter list, or the only one that can be named."""
+        return 1 < len(self.open) < self.number and self.number - len(self.open) > min(MOST_NAMED, len(self.open))
+
 
 def outcome_of(family: Family) -> Outcome:
     """Return what the tests of a family say about first place."""
@@ -80,6 +85,7 @@ def findings(
     sure = how_sure(len(seeds), prompts, ranked) or ((noise or ONE_SEED) if one_seed else "")
     said = (
         headline(ranked, ranked_by, one_seed and not noise),
+        behind(ranked),
         shown_to_have_learned(learned),
         sure,
         other_readings(families, ranked_by),
@@ -103,6 +109,13 @@ def headline(family: Family, ranked_by: str, one_seed: bool) -> str:
     return f"No single winner {scope}: {_several(found)}."
 
 
+def behind(family: Family) -> str:
+    """Return what the tests say of the losses that cannot be first, where the headline does not have it."""
+    found = outcome_of(family)
+    said = "; ".join(_worse(found)) if found.mostly_behind else ""
+    return f"{said[0].upper()}{said[1:]}." if said else ""
+
+
 def other_readings(families: Mapping[str, Family], ranked_by: str) -> str:
     """Return what the same losses are found to be under every other reading; empty for fewer than two losses."""
     by_what: dict[str, list[str]] = {}
@@ -114,7 +127,7 @@ def other_readings(families: Mapping[str, Family], ranked_by: str) -> str:
     same, number = by_what.pop(NONE_APART, []), sum(map(len, by_what.values()))
     clauses = [f"by {_these(readings, number + len(same))}, {clause}" for clause, readings in by_what.items()]
     if same:
-        rest = f"the {counted(len(same))} other readings" if len(same) > 2 else listed(same)
+        rest = f"the {counted(len(same))} other readings" if len(same) > 1 else same[0]
         clauses.append(f"by {rest}, {NONE_APART}")
     said = "; ".join(clauses)
     return f"{said[0].upper()}{said[1:]}." if said else ""
@@ -173,35 +186,37 @@ def _alone(found: Outcome, subject: str = "it") -> str:
 def _several(found: Outcome, brief: bool = False) -> str:
     """Return what is said where first place is open between some of the losses and not the others.
 
-    The shorter of the two lists is named first; `brief`: alone.
+    The shorter of the two lists is named; `brief`: it alone.
     """
+    if found.mostly_behind:
+        return f"first place is open between {_named_or_counted(found.open)}"
     rest = f"the {counted(len(found.open))} others"
-    if found.number - len(found.open) > min(MOST_NAMED, len(found.open)):
-        said = [f"first place is open between {_named_or_counted(found.open)}"]
-        return said[0] if brief else "; ".join([*said, *_worse(found, "both" if len(found.open) == 2 else "all")])
     if found.partly and brief:
         others = [label for label in found.order if label not in found.open]
-        return f"{listed(others)} {_verb(others, 'is', 'are each')} worse than at least one other loss"
+        return f"{listed(others)} {_verb(others, 'is', 'are')} shown not to be first"
     if found.partly:
-        return "; ".join([*_worse(found, "all"), f"first place is open between {rest}"])
-    said = [f"{listed(found.beaten)} {_verb(found.beaten, 'is', 'are')} worse than {rest}"]
-    return said[0] if brief else f"{said[0]}, which this run cannot tell apart"
+        return "; ".join([*_worse(found), f"first place is open between {rest}"])
+    said = f"{listed(found.beaten)} {_verb(found.beaten, 'is', 'are')} worse than {rest}"
+    return said if brief else f"{said}, which this run cannot tell apart"
 
 
-def _worse(found: Outcome, every: str) -> list[str]:
-    """Return which losses are worse than `every`, "both" or "all", of those that may be first, and which than some."""
+def _worse(found: Outcome) -> list[str]:
+    """Return which losses are worse than all that may be first, and which than some loss."""
+    every = "both" if len(found.open) == 2 else f"all {counted(len(found.open))}"
     parts = []
     if found.beaten:
-        losses = listed(found.beaten)
-        if len(found.beaten) > MOST_NAMED:
-            losses = f"{counted(len(found.beaten))} others" if found.partly else f"the {counted(len(found.beaten))} others"
-        which = "both of them" if every == "both" else f"all {counted(len(found.open))} that may be first"
-        parts.append(f"{losses} {_verb(found.beaten, 'is', 'are')} worse than {which}")
+        losses = _others(found.beaten, every_other=not found.partly)
+        parts.append(f"{losses} {_verb(found.beaten, 'is', 'are')} worse than {every} that may be first")
     if found.partly:
-        losses = listed(found.partly) if len(found.partly) <= MOST_NAMED else f"{counted(len(found.partly))} others"
-        each = _verb(found.partly, "is", "are each")
-        parts.append(f"{losses} {each} worse than at least one other loss")
+        losses, verb = _others(found.partly, every_other=not found.beaten), _verb(found.partly, "is", "are each")
+        parts.append(f"{losses} {verb} worse than at least one other loss")
     return parts
+
+
+def _others(labels: Sequence[str], every_other: bool) -> str:
+    if len(labels) <= MOST_NAMED:
+        return listed(labels)
+    return f"{'the ' * every_other}{counted(len(labels))} others"
 
 
 def _all_of(labels: Sequence[str]) -> str:
@@ -211,7 +226,7 @@ def _all_of(labels: Sequence[str]) -> str:
 def _named_or_counted(labels: Sequence[str]) -> str:
     if len(labels) <= MOST_NAMED:
         return listed(labels)
-    return f"{counted(len(labels))} losses, {labels[0]} the first of them"
+    return f"{counted(len(labels))} losses, {labels[0]} the highest of them"
 
 
 def _verb(labels: Sequence[str], one: str, several: str) -> str:

@@ -27,11 +27,19 @@
   systemIsDark.addEventListener("change", applyTheme);
 
   // -- one board at a time --------------------------------------------------------------------------------------------
-  const boardLinks = all(".boards a");
+  const boardLinks = all(".boards a"), controls = document.querySelector(".controls");
+  const markMore = () => all(".frame").forEach((frame) => { // a table that goes on to the right says so at its edge
+    const inside = frame.firstElementChild;
+    frame.classList.toggle("more", inside.scrollLeft + inside.clientWidth < inside.scrollWidth - 2);
+  });
+  all(".frame > .scroll").forEach((inside) => inside.addEventListener("scroll", markMore));
+  window.addEventListener("resize", markMore);
   const showBoard = (id) => {
     if (!boards.some((board) => board.id === id)) return false;
     boards.forEach((board) => { board.hidden = board.id !== id; });
     boardLinks.forEach((link) => link.setAttribute("aria-current", String(link.hash === `#${id}`)));
+    document.querySelector(`#${id} .frame`)?.before(controls); // they are of the table that they stand over
+    markMore();
     return true;
   };
   boardLinks.forEach((link) => link.addEventListener("click", (event) => {
@@ -75,7 +83,8 @@
   const applyFilter = () => {
     boards.forEach((board) => {
       const rows = all("tbody tr[data-label]", board);
-      [...rows, ...all(".chip[data-label]", board)].forEach((element) => { element.hidden = !passesFilter(element); });
+      const elements = [...rows, ...all(".line[data-label], .chip[data-label]", board)];
+      elements.forEach((element) => { element.hidden = !passesFilter(element); });
       if (board.hidden) return;
       updatePictures(board);
       count.textContent = `${rows.filter((row) => !row.hidden).length} of ${rows.length} rows shown`;
@@ -83,7 +92,7 @@
   };
   nameInput.addEventListener("input", applyFilter);
   familySelect.addEventListener("change", applyFilter);
-  document.querySelector(".controls").hidden = false;
+  controls.hidden = false;
 
   // -- pictures: each is drawn when it comes near the window; its buttons choose the losses ----------------------------
   const source = document.getElementById("pictures");
