@@ -21,7 +21,7 @@ FEW = " ‡"
 """Behind a share of which fewer than ten prompts are wrong, or fewer than ten right."""
 FEW_ON_TERMINAL = " *"
 """The same in plain text."""
-WORDS = ("no", *"one two three four five six seven eight nine ten eleven twelve".split())
+WORDS = ("no", *["one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"])
 """Numbers as sentences have them."""
 DIGITS = 10
 """Significant digits of numbers for programs: all that do not depend on the chip."""

@@ -1,7 +1,7 @@
 """What a board found, in words made from its tests: who is shown to be better or worse than whom, and how sure that is.
 
-"Better" is always the step-down test of all pairs of losses, adjusted for all; two losses "cannot be told apart" where it
-finds none. Nothing here is read off point estimates.
+"Better" is always by the step-down tests of all pairs of losses, adjusted for all; two losses "cannot be told apart"
+where these find nothing. Nothing here is read off point estimates, but for which of several is called the highest.
 """
 
 from __future__ import annotations
@@ -113,7 +113,7 @@ def behind(family: Family) -> str:
     """Return what the tests say of the losses that cannot be first, where the headline does not have it."""
     found = outcome_of(family)
     said = "; ".join(_worse(found)) if found.mostly_behind else ""
-    return f"{said[0].upper()}{said[1:]}." if said else ""
+    return f"Behind them, {said}." if said else ""
 
 
 def other_readings(families: Mapping[str, Family], ranked_by: str) -> str:

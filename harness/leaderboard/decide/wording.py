@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 
 from harness.leaderboard.decide.estimates import Evidence
 from harness.leaderboard.decide.row_facts import Choice

@@ -109,13 +109,16 @@
       if (losses.length) views.get(place)?.signal("shown", losses).runAsync();
     });
   };
+  const textScale = () => parseFloat(getComputedStyle(root).fontSize) / 16; // pictures follow the size of the text
   const themeConfig = () => {
     const css = getComputedStyle(root), colour = (name) => css.getPropertyValue(name).trim();
     const text = colour("--text"), line = colour("--line"), faint = colour("--faint");
+    const size = textScale();
+    const words = { labelFontSize: 10 * size, titleFontSize: 11 * size, labelColor: faint, titleColor: text };
     return {
-      background: null, font: getComputedStyle(document.body).fontFamily,
-      axis: { labelColor: faint, titleColor: text, gridColor: line, domainColor: faint, tickColor: faint, titleFontWeight: 500, labelFlush: false },
-      legend: { labelColor: faint, titleColor: text, orient: "bottom" }, view: { stroke: line },
+      background: null, font: getComputedStyle(document.body).fontFamily, text: { fontSize: 11 * size },
+      axis: { ...words, gridColor: line, domainColor: faint, tickColor: faint, titleFontWeight: 500, labelFlush: false },
+      legend: { ...words, orient: "bottom" }, view: { stroke: line },
     };
   };
   const removeLegends = (view) => { // the buttons above the pictures are their legend
@@ -124,7 +127,8 @@
   };
   const specFor = (place) => {
     const { spec: stored, selectable } = pictures[place.id];
-    const spec = structuredClone(stored), width = Math.max(220, place.clientWidth - 78); // the axis and its title take 78 px
+    const spec = structuredClone(stored);
+    const width = Math.max(220, place.clientWidth - 78 * textScale()); // the axis and its title take 78 px
     delete spec.title; // the page has it as a heading
     if (selectable) {
       const panels = spec.vconcat ?? [spec];
@@ -161,11 +165,12 @@
       else chip.setAttribute("aria-pressed", String(chip.getAttribute("aria-pressed") !== "true"));
       updatePictures(board);
     }));
-    let timer = 0, drawnWidth = window.innerWidth;
+    const sizes = () => `${window.innerWidth} ${textScale()}`;
+    let timer = 0, drawn = sizes();
     window.addEventListener("resize", () => {
       clearTimeout(timer);
       timer = setTimeout(() => { // on a phone, scrolling changes the height alone
-        if (window.innerWidth !== drawnWidth) { drawnWidth = window.innerWidth; redrawPictures(); }
+        if (sizes() !== drawn) { drawn = sizes(); redrawPictures(); }
       }, 200);
     });
   }
