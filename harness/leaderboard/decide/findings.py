@@ -86,8 +86,8 @@ def findings(
     said = (
         headline(ranked, ranked_by, one_seed and not noise),
         behind(ranked),
-        shown_to_have_learned(learned),
         sure,
+        shown_to_have_learned(learned),
         other_readings(families, ranked_by),
         came_to_nothing(trouble),
     )
@@ -180,7 +180,7 @@ def _alone(found: Outcome, subject: str = "it") -> str:
         others = found.beaten
         return f"{subject} is better than {others[0] if len(others) == 1 else f'the {counted(len(others))} others'}"
     better = f"{subject} is better than {counted(len(found.beaten))} of the {counted(found.number - 1)} others"
-    return f"{better}, and no loss is better than {subject}" if found.beaten else f"no loss is better than {subject}"
+    return f"{better}, and no loss is better than {subject}"
 
 
 def _several(found: Outcome, brief: bool = False) -> str:

@@ -132,6 +132,7 @@ def weightiest(
             (
                 "implicit rewards, not generated text",
                 "models too small to rank a method" if small else "",
+                "start weights quantised" if any(record.model.quantised for record in records) else "",
                 "one seed" if len(seeds) == 1 and not noise else "",
                 f"{counted(len(seeds))} seeds, fewer than {MIN_SEEDS}" if 1 < len(seeds) < MIN_SEEDS else "",
                 f"{prompts} prompts, fewer than {MIN_PROMPTS}" if prompts < MIN_PROMPTS else "",
