@@ -185,7 +185,6 @@ def _board(group: Group, models: tuple[str, ...]) -> Board:
         *(row for record in elsewhere for row in _rows(with_elsewhere(results, record), [record.label])),
         *_rows(results, list(results.trouble)),
     )
-    learned = {row.label: of for row in rows if row.kind == "loss" and (of := row.metrics.get(LEARNED)) and of.n}
     noise = training_noise(group.noise, noise_floor)
     return Board(
         model=models[0] if len(models) == 1 else "all",
@@ -193,9 +192,7 @@ def _board(group: Group, models: tuple[str, ...]) -> Board:
         preset=first.board.preset or first.model.preset,
         dataset=first.dataset.name,
         title=title(first, models, group.seeds, group.ranked_by),
-        conclusions=findings(
-            results.families, group.ranked_by, group.seeds, group.evidence.n_prompts, learned, results.trouble, noise
-        ),
+        conclusions=_found(results, rows, noise),
         disclaimers=disclaimers(records, group.seeds, group.evidence, unranked, group.noise_unfit)
         + too_many(group.evidence)
         + borderline(ranked.borderline)
@@ -226,6 +223,14 @@ def _board(group: Group, models: tuple[str, ...]) -> Board:
         borderline=ranked.borderline,
         comparisons={reading: each_pair_once(results.families[read_by(group.ranked_by, reading)]) for reading in BY},
     )
+
+
+def _found(results: Results, rows: Iterable[Row], noise: str) -> tuple[str, ...]:
+    """Return what the board of these rows found; `noise`: what a noise floor is in."""
+    group = results.group
+    learned = {row.label: of for row in rows if row.kind == "loss" and (of := row.metrics.get(LEARNED)) and of.n}
+    prompts = group.evidence.n_prompts
+    return findings(results.families, group.ranked_by, group.seeds, prompts, learned, results.trouble, noise)
 
 
 def _data(records: Iterable[Record]) -> str:
