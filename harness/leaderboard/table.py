@@ -185,7 +185,8 @@ def _board(group: Group, models: tuple[str, ...]) -> Board:
         *(row for record in elsewhere for row in _rows(with_elsewhere(results, record), [record.label])),
         *_rows(results, list(results.trouble)),
     )
-    noise = training_noise(group.noise, noise_floor)
+    noise, prompts = training_noise(group.noise, noise_floor), group.evidence.n_prompts
+    lost = len(results.trouble) + len(unranked)
     return Board(
         model=models[0] if len(models) == 1 else "all",
         models=models,
@@ -197,14 +198,7 @@ def _board(group: Group, models: tuple[str, ...]) -> Board:
         + too_many(group.evidence)
         + borderline(ranked.borderline)
         + tuple(map(trained_elsewhere, elsewhere)),
-        weightiest=weightiest(
-            records,
-            group.seeds,
-            group.evidence.n_prompts,
-            bool(noise),
-            len(results.trouble) + len(unranked),
-            len(ranked.borderline),
-        ),
+        weightiest=weightiest(records, group.seeds, prompts, bool(noise), lost, len(ranked.borderline)),
         settings=first.board,
         data=_data(records),
         tested_on=first.dataset.tested_on.name if first.dataset.tested_on else "",
@@ -212,7 +206,7 @@ def _board(group: Group, models: tuple[str, ...]) -> Board:
         places=places(records),
         seeds=group.seeds,
         n_pairs=group.evidence.n_pairs,
-        n_prompts=group.evidence.n_prompts,
+        n_prompts=prompts,
         minimum_detectable_difference=ranked.tests.detectable if ranked.tests else NAN,
         minimum_detectable_planned=ranked.tests.detectable_planned if ranked.tests else NAN,
         gap_edges=group.evidence.gap_edges,
