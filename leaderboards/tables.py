@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from harness.leaderboard.formatting import (
     rank_with_range,
     ranks,
     smallest_difference,
+    things_to_know,
 )
 
 HERE = Path(__file__).resolve().parent
@@ -39,19 +41,26 @@ def section(leaderboard: Mapping[str, Any]) -> str:
     """Return the board over all models, or of the only one, as Markdown, with what it says of itself."""
     board = board_shown(leaderboard)
     disclaimers = [sentence for sentence in board["disclaimers"] if not sentence.startswith(NOT_IN_SHORT)]
-    heading = ("rank", "loss", "learned", "own reward", "over base, @mean", f"rank by {'/'.join(_readings(board))}")
+    heading = ("rank", "loss", "learned", "own reward", "accuracy@mean", "over base, @mean")
+    headline, *rest = board["conclusions"]
     lines = [
         f"**{board['title']}**",
         "",
-        *(line for sentence in board["conclusions"] for line in (sentence, "")),
-        *(f"> {sentence}  " for sentence in disclaimers),
+        f"**{markdown_text(headline)}** {markdown_text(' '.join(rest))}",
         "",
-        *markdown_table(heading, [_cells(row) for row in board["rows"]]),
+        f"<details><summary>{escape(things_to_know(len(disclaimers), board['weightiest']))}</summary>",
+        "",
+        *(f"- {markdown_text(sentence)}" for sentence in disclaimers),
+        "",
+        "</details>",
+        "",
+        *markdown_table((*heading, f"rank by {'/'.join(_readings(board))}"), [_cells(row) for row in board["rows"]]),
         "",
         f"{board['n_pairs']} held-out pairs of {board['n_prompts']} prompts. In brackets: the ranks that the data "
         "leave open, 95 % intervals. learned: accuracy by each loss's own kind of log-prob relative to the start "
-        "checkpoint, 0.5 for an untrained model; own reward: by the reward that its paper gives; over base, @mean: the "
-        f"gain by the log-prob per token, read alike for all. {_smallest_difference(board)}.",
+        "checkpoint, 0.5 for an untrained model; own reward: by the reward that its paper gives; accuracy@mean: by the "
+        "log-prob per token, read alike for all, with the gain in it over the base. "
+        f" {_smallest_difference(board)}.",
     ]
     return "\n".join(lines)
 
@@ -118,6 +127,7 @@ def _cells(row: Mapping[str, Any]) -> list[str]:
         markdown_text(row["label"]),
         _estimate(metrics.get(LEARNED)) if row["status"] == "ok" else row["status"],
         _estimate(metrics.get(OWN)),
+        _estimate(metrics.get(YARDSTICK)),
         MISSING if row["loss"] == "base" else _estimate(gain, "+.3f"),
         ranks([standing["rank"] for standing in row["readings"].values()]) if row["kind"] == "loss" else MISSING,
     ]

@@ -101,7 +101,7 @@ def table(labels: list[str], models: tuple[str, ...] = ("qwen", "gemma")) -> Tab
             preset="nano",
             dataset="embedded",
             title=f"{model} · nano preset · embedded · budget pairs=512 · seed 0",
-            conclusions=(ONE_SEED, f"First place by what was learned: {labels[0]}."),
+            conclusions=(f"{labels[0]} wins on this one seed.", ONE_SEED),
             disclaimers=(MEASURES, NANO),
             settings=BoardKey.of(SETTINGS),
             seeds=(0,),
@@ -122,6 +122,16 @@ def picture_data(labels: list[str]) -> PictureData:
     """Return a few points of each picture for these losses."""
     steps = range(1, 6)
     return PictureData(
+        places=[
+            {"loss": label, "reading": reading, "order": order, "place": k, "rank": k, "low": 1, "high": len(labels)}
+            for order, reading in enumerate(BY)
+            for k, label in enumerate(labels if order else labels[::-1], start=1)
+        ],
+        by_model=[
+            {"loss": label, "model": model, "value": 0.6, "low": 0.5, "high": 0.7}
+            for label in labels
+            for model in ("qwen", "gemma")
+        ],
         quartiles=[
             {"loss": label, "quartile": q, "gap": "", "value": 0.5 + q / 10, "low": 0.4, "high": 0.99, "n": 100}
             for label in labels
@@ -136,7 +146,7 @@ def picture_data(labels: list[str]) -> PictureData:
             for k in steps
         ],
         curves=[
-            {"loss": label, "step": float(k), "relative": 1 / k, "raw": 0.7 / k, "margin": k / 10, "chosen": -80.0 - k}
+            {"loss": label, "step": float(k), "margin": k / 10, "accuracy": 0.5 + k / 20, "drift": 1.0 - k}
             for label in labels
             for k in steps
         ],

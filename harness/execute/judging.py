@@ -188,9 +188,9 @@ def _summary(table: pd.DataFrame) -> str:
     rates = (table["against"] == "").any()
     parts = []
     for against, rows in table.groupby("against", sort=False):
-        whose = f" of the {against} responses" if against else ""
+        whose = f" of the {against!s} responses" if against else ""
         mean = rows["rating" if rates else "preference"].mean()
-        parts.append(f"mean rating{whose} {mean:.3f}" if rates else f"preferred to {against} {mean:.3f}")
+        parts.append(f"mean rating{whose} {mean:.3f}" if rates else f"preferred to {against!s} {mean:.3f}")
     faults = table.loc[table["reason"] != "", "reason"].value_counts()
     told = "".join(f"; {count} of {len(table)}: {reason}" for reason, count in faults.items())
     return f"{', '.join(parts)}{told}"

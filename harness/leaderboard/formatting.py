@@ -21,6 +21,8 @@ FEW = " ‡"
 """Behind a share of which fewer than ten prompts are wrong, or fewer than ten right."""
 FEW_ON_TERMINAL = " *"
 """The same in plain text."""
+WORDS = ("no", *["one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"])
+"""Numbers as sentences have them."""
 DIGITS = 10
 """Significant digits of numbers for programs: all that do not depend on the chip."""
 MARKDOWN_SIGNS = r"\`*_{}[]<>#|~"
@@ -151,3 +153,19 @@ def markdown_table(heading: Sequence[str], rows: Iterable[Sequence[str]]) -> lis
 def one_line(text: str) -> str:
     """Return text on one line; control characters and lone surrogates are shown as escapes."""
     return "".join(c if c.isprintable() else " " if c.isspace() else c.encode("unicode_escape").decode() for c in text)
+
+
+def counted(number: int) -> str:
+    """Return a whole number as sentences have it: in words up to twelve."""
+    return WORDS[number] if number < len(WORDS) else str(number)
+
+
+def listed(names: Sequence[str]) -> str:
+    """Return `a`, `a and b`, `a, b and c`."""
+    return " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
+
+
+def things_to_know(number: int, weightiest: Sequence[str]) -> str:
+    """Return the line that a board's disclaimers fold into: how many there are, and the weightiest in a few words."""
+    things = f"{counted(number)} thing{'' if number == 1 else 's'} to know"
+    return f"{things[0].upper()}{things[1:]}{': ' if weightiest else ''}{'; '.join(weightiest)}"

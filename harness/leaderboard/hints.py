@@ -49,9 +49,7 @@ HOW_TO_READ: tuple[Hint, ...] = (
         "one ",
         Term("tier"),
         " are not significantly worse than its first; one of the next tier is worse than that first one, not than "
-        "every loss above it. ",
-        Code("~"),
-        " A test behind the range is too close to 5 % to call; the range holds either way.",
+        "every loss above it.",
     ),
     (
         "Brackets after a number: 95 % interval over prompts, paired between losses; over prompts and seeds where "
@@ -68,9 +66,11 @@ HOW_TO_READ: tuple[Hint, ...] = (
     ),
     (
         Term("accuracy@mean"),
-        " reads every loss by the same reward, the log-prob per token; ",
+        " reads every loss by the same reward, the log-prob per token, ",
+        Term("accuracy@sum"),
+        " by the summed log-prob; ",
         Term("over base, @mean"),
-        " is the paired difference in it to the untrained base.",
+        " is the paired difference in the first of these to the untrained base.",
     ),
     (
         Term("ranks by"),
@@ -97,12 +97,20 @@ HOW_TO_READ: tuple[Hint, ...] = (
 """For what every rendering shows."""
 ONLY_ON_THE_PAGE: tuple[Hint, ...] = (
     (
+        "The ",
+        Term("forest plot"),
+        " over the table draws the ranked metric: a dot is the estimate, the line its 95 % interval, the dashed line "
+        "what a reward that knows nothing has. Lines that overlap may still differ: the comparisons are paired, and "
+        "their outcome is in the tiers.",
+    ),
+    (
         Term("to the leader"),
         " is the paired difference to the first row in the ranked metric; its interval is that of one comparison, the "
         "tiers are adjusted for all.",
     ),
     (
         Term("spend of a cell"),
-        " is the mean over seeds and models; FLOP are floating-point operations, of training alone.",
+        " is the mean over seeds and models; FLOP are floating-point operations, of training alone. Seconds tell of "
+        "the machine too and stand with the commands.",
     ),
 )

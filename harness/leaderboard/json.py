@@ -35,6 +35,7 @@ def _board(board: Board) -> dict[str, Any]:
         "title": board.title,
         "conclusions": board.conclusions,
         "disclaimers": board.disclaimers,
+        "weightiest": board.weightiest,
         "settings": board.settings.as_json(),
         "seeds": board.seeds,
         "n_pairs": board.n_pairs,

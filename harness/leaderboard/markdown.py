@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from functools import partial
+from html import escape
 
 from harness.leaderboard.answer_grids import Grid, answer_grids
 from harness.leaderboard.decide.estimates import Estimate, read_by
@@ -23,12 +24,15 @@ from harness.leaderboard.formatting import (
     rank_with_range,
     ranks,
     smallest_difference,
+    things_to_know,
 )
 from harness.leaderboard.hints import HOW_TO_READ, Hint, marked_up
 from harness.leaderboard.table import BESIDE, BY, Board, Row, Table
 from harness.statistics.metrics import METRICS
 
 COMMON, BALANCED = "pairwise_accuracy@mean", "pairwise_accuracy_lenbalanced"
+YARDSTICKS = (COMMON, "pairwise_accuracy@sum")
+"""The common readings that `base` has a value of its own by; relative to itself it has 0.5."""
 
 
 def render(table: Table) -> str:
@@ -52,9 +56,8 @@ def _board(board: Board, ranked_by: str) -> str:
     lines = [
         f"## {markdown_text(board.title)}",
         "",
-        *(line for sentence in board.conclusions for line in (f"**{markdown_text(sentence)}**", "")),
-        *(f"> {markdown_text(sentence)}  " for sentence in board.disclaimers),
-        "",
+        *_found(board),
+        *_to_know(board),
         *markdown_table(list(columns), rows),
         "",
         f"{board.n_pairs} pairs, {board.n_prompts} prompts.{f' {detectable}.' if detectable else ''}",
@@ -76,6 +79,23 @@ def _board(board: Board, ranked_by: str) -> str:
             f"- {markdown_text(f'{_place(row)}, {row.label}, {row.status}: {row.reason}')}" for row in without_result
         ]
     return "\n".join(lines) + "\n"
+
+
+def _found(board: Board) -> list[str]:
+    """Return the lines of what the board found: the headline, and the rest of it in one paragraph."""
+    headline, rest = board.conclusions[:1], board.conclusions[1:]
+    lines = [f"**{markdown_text(sentence)}**" for sentence in headline]
+    lines += [markdown_text(" ".join(rest))] if rest else []
+    return [line for paragraph in lines for line in (paragraph, "")]
+
+
+def _to_know(board: Board) -> list[str]:
+    """Return the lines of the disclaimers, folded into one that says how many there are and what weighs most."""
+    if not board.disclaimers:
+        return []
+    line = escape(things_to_know(len(board.disclaimers), board.weightiest))
+    items = [f"- {markdown_text(sentence)}" for sentence in board.disclaimers]
+    return [f"<details><summary>{line}</summary>", "", *items, "", "</details>", ""]
 
 
 def _by_subset(board: Board, metric: str) -> list[str]:
@@ -130,12 +150,12 @@ def _columns(board: Board, ranked_by: str) -> dict[str, Callable[[Row], str]]:
         "tier": lambda row: number(row.tier, "d"),
         "loss": lambda row: markdown_text(row.label),
         **first,
-        "accuracy@mean (over base, @mean)": _common,
+        **{heading(metric): partial(_metric, metric) for metric in YARDSTICKS if metric != ranked_by},
+        "over base, @mean": _over_base,
         **({"length-balanced": partial(_metric, BALANCED)} if balanced else {}),
         "Spearman": lambda row: _metric("spearman", row) + (" †" if row.reference_based else ""),
         "within prompt": partial(_metric, "spearman_within_prompt"),
         f"ranks by {'/'.join(BY)}": _ranks,
-        "seconds": lambda row: number(row.spend.get("seconds"), ".1f"),
         "memory": lambda row: mebibytes(row.spend.get("peak_memory_bytes")),
     }
 
@@ -144,11 +164,8 @@ def _metric(metric: str, row: Row) -> str:
     return number_with_interval(row.metrics[metric]) + FEW * row.metrics[metric].few
 
 
-def _common(row: Row) -> str:
-    value, over_base = number(row.metrics[COMMON].value), row.vs_base[COMMON]
-    if row.loss == "base" or not math.isfinite(over_base.value):
-        return value
-    return f"{value} ({number_with_interval(over_base, '+.3f')})"
+def _over_base(row: Row) -> str:
+    return MISSING if row.loss == "base" else number_with_interval(row.vs_base[COMMON], "+.3f")
 
 
 def _with_rank(metric: str, reading: str, row: Row) -> str:

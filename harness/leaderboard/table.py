@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from harness.api.errors import HarnessError
 from harness.leaderboard.decide.answers import AnswerRow, BoardAnswers
-from harness.leaderboard.decide.answers_in_words import rewards_and_answers
+from harness.leaderboard.decide.answers_in_words import of_answers
 from harness.leaderboard.decide.comparable import Group, group_of
 from harness.leaderboard.decide.estimates import (
     BASE,
@@ -19,8 +19,9 @@ from harness.leaderboard.decide.estimates import (
     read_by,
     reliability_of,
 )
+from harness.leaderboard.decide.findings import findings
 from harness.leaderboard.decide.frontier import Frontier
-from harness.leaderboard.decide.learned import LEARNED, nothing_learned
+from harness.leaderboard.decide.learned import LEARNED
 from harness.leaderboard.decide.points import RowPoint, row_points
 from harness.leaderboard.decide.results import Results, results_of, with_elsewhere
 from harness.leaderboard.decide.row_facts import RowFacts, row_facts
@@ -29,12 +30,12 @@ from harness.leaderboard.decide.subsets import BySubset, by_subset, subset_pairs
 from harness.leaderboard.decide.training_noise import typical_sd
 from harness.leaderboard.decide.wording import (
     borderline,
-    conclusions,
     disclaimers,
     places,
     title,
     trained_elsewhere,
     training_noise,
+    weightiest,
 )
 from harness.run_folder.facts import BoardKey
 from harness.run_folder.noise_floor import NoiseFloor
@@ -88,8 +89,10 @@ class Board:
     dataset: str
     title: str
     conclusions: tuple[str, ...]
-    """What the board says in words, and of what: every rendering begins with it."""
+    """What the board found, in words and headline first, and how sure it is: every rendering begins with it."""
     disclaimers: tuple[str, ...]
+    weightiest: tuple[str, ...] = ()
+    """What weighs most of findings and disclaimers, a few words each: it is seen where the disclaimers are folded."""
     settings: BoardKey
     """The board's key: what all its cells share."""
     data: str = ""
@@ -191,21 +194,20 @@ def _board(group: Group, models: tuple[str, ...]) -> Board:
         *(row for record in elsewhere for row in _rows(with_elsewhere(results, record), [record.label])),
         *_rows(results, list(results.trouble)),
     )
-    every = {row.label: row.metrics[LEARNED] for row in rows if row.kind == "loss" and LEARNED in row.metrics}
-    learned = {label: estimate for label, estimate in every.items() if estimate.n}
+    noise, prompts = training_noise(group.noise, noise_floor), group.evidence.n_prompts
+    lost = len(results.trouble) + len(unranked)
     return Board(
         model=models[0] if len(models) == 1 else "all",
         models=models,
         preset=first.board.preset or first.model.preset,
         dataset=first.dataset.name,
         title=title(first, models, group.seeds, group.ranked_by),
-        conclusions=tuple(filter(None, [nothing_learned(list(learned.values()))]))
-        + conclusions(group.seeds, results.families, group.ranked_by, training_noise(group.noise, noise_floor))
-        + rewards_and_answers(results.answers, learned),
+        conclusions=_found(results, rows, noise),
         disclaimers=disclaimers(records, group.seeds, group.evidence, unranked, group.noise_unfit)
         + too_many(group.evidence)
         + borderline(ranked.borderline)
         + tuple(map(trained_elsewhere, elsewhere)),
+        weightiest=weightiest(records, group.seeds, prompts, bool(noise), lost, len(ranked.borderline)),
         settings=first.board,
         data=_data(records),
         tested_on=first.dataset.tested_on.name if first.dataset.tested_on else "",
@@ -213,7 +215,7 @@ def _board(group: Group, models: tuple[str, ...]) -> Board:
         places=places(records),
         seeds=group.seeds,
         n_pairs=group.evidence.n_pairs,
-        n_prompts=group.evidence.n_prompts,
+        n_prompts=prompts,
         minimum_detectable_difference=ranked.tests.detectable if ranked.tests else NAN,
         minimum_detectable_planned=ranked.tests.detectable_planned if ranked.tests else NAN,
         gap_edges=group.evidence.gap_edges,
@@ -226,6 +228,15 @@ def _board(group: Group, models: tuple[str, ...]) -> Board:
         frontiers=results.frontiers,
         comparisons={reading: each_pair_once(results.families[read_by(group.ranked_by, reading)]) for reading in BY},
     )
+
+
+def _found(results: Results, rows: Iterable[Row], noise: str) -> tuple[str, ...]:
+    """Return what the board of these rows found; `noise`: what a noise floor is in."""
+    group = results.group
+    learned = {row.label: of for row in rows if row.kind == "loss" and (of := row.metrics.get(LEARNED)) and of.n}
+    prompts = group.evidence.n_prompts
+    of_pairs = findings(results.families, group.ranked_by, group.seeds, prompts, learned, results.trouble, noise)
+    return of_pairs + of_answers(results.answers)
 
 
 def _data(records: Iterable[Record]) -> str:

@@ -41,7 +41,7 @@ def render(table: Table, width: int = 120) -> str:
     out = io.StringIO()
     console = Console(file=out, width=1000, color_system=None, force_terminal=False)
     for board in table.boards:
-        _print(console, "", board.title, *board.conclusions)
+        _print(console, "", board.title, *board.conclusions, f"To know: {'; '.join(board.weightiest)}.")
         _print(console, f"{_counts(board)}, ranked by {table.ranked_by}, 95 % intervals")
         console.print(_grid(board, table.ranked_by, width < NARROW))
         if answers := short_grid(board):

@@ -155,7 +155,7 @@ def test_the_board_says_that_the_floor_is_in_it(small_run: Path) -> None:
         "pairwise_accuracy; all other numbers are of these trained models, not of the losses."
     )
     assert content["noise_floor"] == 0.03
-    assert content["conclusions"][0] == said
+    assert said in content["conclusions"]
     assert said.replace("_", "\\_") in (small_run / "leaderboard.md").read_text()
 
 

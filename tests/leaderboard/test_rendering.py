@@ -75,12 +75,19 @@ def test_the_markdown_is_a_table_with_names_escaped_and_failures_beneath(small_r
     write(small_run)
     text = (small_run / "leaderboard.md").read_text()
     lines = [line for line in text.splitlines() if line.startswith("|")]
-    assert {line.replace("\\|", "").count("|") for line in lines} == {12}
+    assert {line.replace("\\|", "").count("|") for line in lines} == {13}
     assert "; rank 1 [1–1] |" in lines[2]  # by what was learned, beside the own reward that ranks
     assert lines[2].startswith("| 1 [1–1] | 1 | good | 0.900 [")
     assert "- rank 4, wild\\|loss, diverged: loss became NaN at step 7" in text
-    opening = text[text.index("## qwen") :].splitlines()[2]
-    assert opening.startswith("**One seed: ranks and tiers are of these trained models, not of the losses.")
+    opening = text[text.index("## qwen") :].splitlines()
+    assert opening[2].startswith(
+        "**good wins by each loss's own reward on this one seed: it is better than the two others."
+    )
+    assert "One seed: ranks and tiers are of these trained models, not of the losses." in opening[4]
+    assert opening[6].startswith(
+        "<details><summary>Two things to know: implicit rewards, not generated text; models too "
+    )
+    assert text.index("</details>") < text.index("| rank |")
     assert "implicit-reward ranking accuracy, not generation quality" in text
     assert text.index("## How to read this") > text.index("longer-wins")
 

@@ -117,7 +117,7 @@ def test_two_seeds_are_averaged_and_widen_the_interval(tmp_path: Path, add_cell:
     assert row_of(two, "a").seeds == (0, 1)
     assert row_of(two, "a").spend["seconds"] == 2.5
     assert any("2 seeds, fewer than 5" in sentence for sentence in two.disclaimers)
-    assert one.conclusions[0].startswith("One seed: ranks and tiers are of these trained models, not of the losses.")
+    assert one.conclusions[1].startswith("One seed: ranks and tiers are of these trained models, not of the losses.")
     assert not any("One seed" in sentence for sentence in two.conclusions)
 
 
@@ -255,7 +255,7 @@ def test_twenty_four_systems_are_compared_in_seconds(tmp_path: Path, add_cell: A
     assert table.boards[0].rows[0].rank == 1
 
 
-def test_every_reading_is_a_family_of_its_own_and_the_conclusion_names_learned_and_own(
+def test_every_reading_is_a_family_of_its_own_and_the_findings_say_who_wins_by_another(
     tmp_path: Path, add_cell: Add
 ) -> None:
     """`free` has the rewards of a start checkpoint that is nearly always right and learned nothing; `based` learned."""
@@ -272,6 +272,10 @@ def test_every_reading_is_a_family_of_its_own_and_the_conclusion_names_learned_a
     assert [row.readings["own"].rank for row in board.rows] == [2, 1]
     assert [row.readings["own"].tier for row in board.rows] == [2, 1]
     assert [row.tier for row in board.rows] == [1, 2]
-    assert board.conclusions[1] == "First place by what was learned: based; by each loss's own reward: free."
+    assert board.conclusions[0] == "based wins by what was learned on this one seed: it is better than free."
+    assert board.conclusions[-1].startswith(
+        "By each loss's own reward, the summed log-prob and the log-prob per token, "
+    )
+    assert "free is better than based; by" in board.conclusions[-1]
     assert board.comparisons["own"]["free"]["based"] < 0.05
     assert "each loss by its own rule, relative to the start" in board.title

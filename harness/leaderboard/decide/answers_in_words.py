@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from harness.leaderboard.decide.answers import BoardAnswers, JudgeSummary
 from harness.leaderboard.decide.estimates import Estimate
-from harness.leaderboard.decide.learned import UNTRAINED
 from harness.leaderboard.formatting import heading
 from harness.statistics.answer_metrics import RATING, WIN_RATE
 
@@ -15,14 +14,11 @@ MOST_NAMED = 8
 """More losses are counted, not listed."""
 
 
-def rewards_and_answers(answers: BoardAnswers | None, learned: Mapping[str, Estimate]) -> tuple[str, ...]:
-    """Return for each judge whether answers became better with the implicit rewards. `learned`: of each loss."""
-    if answers is None or not learned:
+def of_answers(answers: BoardAnswers | None) -> tuple[str, ...]:
+    """Return what each judge found, a sentence each."""
+    if answers is None:
         return ()
-    above = sum(estimate.low > UNTRAINED for estimate in learned.values())
-    pairs = f"What was learned ranks held-out pairs better than the start for {above} of {len(learned)} losses."
-    said = [sentence for judge in answers.judges if (sentence := said_by(answers, judge))]
-    return tuple(f"{pairs} {sentence}" for sentence in said[:1]) + tuple(said[1:])
+    return tuple(sentence for judge in answers.judges if (sentence := said_by(answers, judge)))
 
 
 def said_by(answers: BoardAnswers, judge: JudgeSummary) -> str:

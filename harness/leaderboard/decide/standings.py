@@ -51,11 +51,6 @@ class Family:
             if i < j and self.tests.borderline[i, j]
         )
 
-    @property
-    def leaders(self) -> tuple[str, ...]:
-        """The losses of the first tier, best first."""
-        return tuple(label for label in self.order if self.standings[label].tier == 1)
-
 
 def family(
     metric: str,

@@ -1,13 +1,12 @@
-"""What a board says in words: its title and its disclaimers."""
+"""What a board says in words besides its findings: its title and its disclaimers."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 
-from harness.leaderboard.decide.estimates import OWN, Evidence, read_by
+from harness.leaderboard.decide.estimates import Evidence
 from harness.leaderboard.decide.row_facts import Choice
-from harness.leaderboard.decide.standings import Family
-from harness.leaderboard.formatting import heading, short_name, spoken_name
+from harness.leaderboard.formatting import counted, heading
 from harness.run_folder.facts import BoardKey
 from harness.run_folder.noise_floor import NoiseFloor
 from harness.run_folder.paths import NOISE_FLOOR
@@ -19,8 +18,6 @@ ONE_SEED = (
     "One seed: ranks and tiers are of these trained models, not of the losses. Whether one loss is better than "
     "another, this run cannot say; several seeds (--seeds 0,1,2) can."
 )
-MOST_NAMED = 8
-"""A longer first tier is counted, not listed."""
 MEASURES = "Measures implicit-reward ranking accuracy, not generation quality."
 BORDERLINE = "Borderline: "
 """So begins the sentence of a board on pairs whose test is too close to call."""
@@ -74,26 +71,6 @@ def points_in_words(metric: str) -> str:
     return f"Along the run, by the fraction of the budget spent: {heading(metric)}, with 95 % intervals"
 
 
-def conclusions(
-    seeds: Sequence[int], families: Mapping[str, Family], ranked_by: str, noise: str = ""
-) -> tuple[str, ...]:
-    """Return what a board says and of what, one sentence or two per item.
-
-    `families`: by metric; the one ranked by, the learned one and the own one are named. `noise`: `training_noise`
-    where a noise floor is in use.
-    """
-    own = read_by(ranked_by, OWN)
-    named = {
-        read_by(ranked_by, "learned"): "what was learned",
-        own: "each loss's own reward" if own.startswith("pairwise_accuracy") else spoken_name(own),
-    }
-    if ranked_by not in named:
-        named = {ranked_by: spoken_name(short_name(ranked_by)), **named}
-    parts = [f"by {what}: {_first_tier(families[metric])}" for metric, what in named.items() if families[metric].order]
-    said = f"First place {'; '.join(parts)}." if parts else ""
-    return tuple(filter(None, ((noise or ONE_SEED) if len(seeds) == 1 else "", said)))
-
-
 def disclaimers(
     records: Sequence[Record],
     seeds: Sequence[int],
@@ -137,6 +114,35 @@ def disclaimers(
     if beside > 1:
         sentences.append(f"Seconds are wall-clock, with {beside} models computed side by side.")
     return tuple(dict.fromkeys([*sentences, *_scorers(records), *_data(records)]))
+
+
+def weightiest(
+    records: Sequence[Record], seeds: Sequence[int], prompts: int, noise: bool, lost: int, unclear: int
+) -> tuple[str, ...]:
+    """Return what weighs most of what a reader must know, a few words each; `disclaimers` and findings say it in full.
+
+    `noise`: whether a noise floor is in use; `lost`: losses without a result; `unclear`: comparisons that are
+    borderline.
+    """
+    settings = records[0].board
+    small = any(record.model.preset == "nano" for record in records) or settings.preset == "tiny"
+    return tuple(
+        filter(
+            None,
+            (
+                "implicit rewards, not generated text",
+                "models too small to rank a method" if small else "",
+                "start weights quantised" if any(record.model.quantised for record in records) else "",
+                "one seed" if len(seeds) == 1 and not noise else "",
+                f"{counted(len(seeds))} seeds, fewer than {MIN_SEEDS}" if 1 < len(seeds) < MIN_SEEDS else "",
+                f"{prompts} prompts, fewer than {MIN_PROMPTS}" if prompts < MIN_PROMPTS else "",
+                f"control: {settings.control}" if _controlled(settings) else "",
+                "development split, not a test" if settings.evaluated_on == "dev" else "",
+                f"{counted(lost)} without a result" if lost else "",
+                f"{counted(unclear)} too close to call" if unclear else "",
+            ),
+        )
+    )
 
 
 def trained_elsewhere(record: Record) -> str:
@@ -198,16 +204,6 @@ def _rule(ranked_by: str) -> str:
     if reading in ("", "learned"):
         return "each loss by its own rule" + (", relative to the start" if reading else "")
     return f"all losses read by {READ[reading]}"
-
-
-def _first_tier(of: Family) -> str:
-    leaders = of.leaders
-    if len(leaders) == len(of.order) > 1:
-        return f"open between {'both' if len(leaders) == 2 else f'all {len(leaders)}'} losses"
-    if len(leaders) == 1:
-        return leaders[0]
-    listed = ", ".join(leaders) if len(leaders) <= MOST_NAMED else f"{len(leaders)} losses, led by {leaders[0]}"
-    return f"open between {listed}"
 
 
 def borderline(pairs: Sequence[tuple[str, str]]) -> tuple[str, ...]:

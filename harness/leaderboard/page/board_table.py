@@ -25,14 +25,15 @@ from harness.leaderboard.formatting import (
     smallest_difference,
     spoken_name,
 )
-from harness.leaderboard.page import interval_strip
 from harness.leaderboard.table import BESIDE, BY, Board, Row
 from harness.statistics.metrics import METRICS
 
 COMMON = "pairwise_accuracy@mean"
 """What the difference to the untrained base is measured in: the base has no reward of its own."""
-SPEND = (("seconds", "seconds"), ("flops", "FLOP"), ("tokens", "tokens"), ("peak_memory_bytes", "memory"))
-"""What is shown of the spend, with its heading."""
+SPEND = (("flops", "FLOP"), ("tokens", "tokens"), ("peak_memory_bytes", "memory"))
+"""What is shown of the spend, with its heading; seconds tell of the machine too and stand with the commands."""
+ACCURACIES = (*BESIDE, COMMON, "pairwise_accuracy@sum")
+"""Accuracies that stand on every board, whatever it is ranked by: `base` has the common ones alone."""
 ALSO = (
     ("spearman", "Spearman"),
     ("spearman_within_prompt", "within prompt"),
@@ -52,41 +53,36 @@ class Column:
     """Its cell of a row, <td> or <th>; empty where the cell before it reaches over."""
     group: str = ""
     """The heading over this column and its neighbours of the same group."""
-    below: str = ""
-    """HTML under the title."""
     first: str = "ascending"
     """The order that the first click sorts by."""
     names: bool = False
-    """Holds the names: sorted as text, and always in sight."""
+    """Holds the names: always in sight."""
+    text: bool = False
+    """Sorted as text."""
 
 
-def columns(ranked_by: str, axis: interval_strip.Axis, tuned: bool = False) -> list[Column]:
-    """Return the table's columns, in order.
+def columns(ranked_by: str, tuned: bool = False) -> list[Column]:
+    """Return the table's columns, in order; what a narrow window must show comes first.
 
-    `axis`: of the intervals that are drawn; `tuned`: with what was chosen for each row, sorted by the learning rate.
+    `tuned`: with what was chosen for each row, sorted by the learning rate.
     """
     best = "descending"
     return [
         Column(title="rank", cell=_place),
-        Column(title="loss", cell=_name, names=True),
-        Column(title="tier", cell=lambda row: _whole(row.tier)),
+        Column(title="loss", cell=_name, names=True, text=True),
         Column(title=heading(ranked_by), cell=partial(_value_or_reason, ranked_by), first=best),
-        Column(
-            title="95 % interval",
-            cell=partial(_interval_strip, ranked_by, axis),
-            below=interval_strip.heading(axis),
-            first=best,
+        Column(title="tier", cell=partial(_tier, ranked_by)),
+        *(
+            Column(title=heading(name), cell=partial(_also, name), group="by other readings", first=best)
+            for name in ACCURACIES
+            if name != ranked_by
         ),
         Column(title="to the leader", cell=partial(_to_leader, ranked_by), group="difference, unadjusted", first=best),
         Column(title="over base, @mean", cell=_to_base, group="difference, unadjusted", first=best),
-        *(
-            Column(title=heading(name), cell=partial(_also, name), group="accuracy by", first=best)
-            for name in BESIDE
-            if name != ranked_by
-        ),
         *(Column(title=name, cell=partial(_rank_by, name), group="rank if read by") for name in BY),
         *(Column(title=title, cell=partial(_spent, name), group="spend of a cell") for name, title in SPEND),
         *(Column(title=title, cell=partial(_also, name), group="also", first=best) for name, title in ALSO),
+        Column(title="family", cell=_families, text=True),
         *([Column(title="chosen on dev", cell=_chosen)] if tuned else []),
     ]
 
@@ -101,9 +97,6 @@ def families(row: Row) -> list[str]:
 
 def table(board: Board, ranked_by: str, section_id: str) -> str:
     """Return the table of a board; `section_id` is the id of the section that it stands in."""
-    axis = interval_strip.shared_axis(
-        [row.metrics[ranked_by] for row in board.rows if ranked_by in row.metrics], ranked_by
-    )
     detectable = smallest_difference(
         board.minimum_detectable_difference, board.minimum_detectable_planned, board.pairs_compared
     )
@@ -112,20 +105,21 @@ def table(board: Board, ranked_by: str, section_id: str) -> str:
         f"{METRICS[ranked_by].summary}. In brackets: ranks that the data leave open, and 95 % intervals."
         + (f" {detectable}." if detectable else "")
     )
-    shown = columns(ranked_by, axis, tuned=any(row.tuned for row in board.rows))
+    shown = columns(ranked_by, tuned=any(row.tuned for row in board.rows))
     rows = "\n".join(_row(row, shown) for row in board.rows)
     return (
+        '<div class="frame">'
         f'<div class="scroll" role="region" aria-labelledby="{section_id}-caption" tabindex="0">\n<table>\n'
         f'<caption id="{section_id}-caption"><span>{escape(caption)}</span></caption>\n{_head(shown)}\n'
-        f"<tbody>\n{rows}\n</tbody>\n</table>\n</div>"
+        f"<tbody>\n{rows}\n</tbody>\n</table>\n</div></div>"
     )
 
 
 def _head(shown: Sequence[Column]) -> str:
     upper, lower = [], []
     for k, column in enumerate(shown):
-        sort = f'<button type="button" data-column="{k}" data-first="{column.first}"{" data-text" * column.names}>'
-        text = f"{sort}{escape(column.title)}</button>{column.below}"
+        sort = f'<button type="button" data-column="{k}" data-first="{column.first}"{" data-text" * column.text}>'
+        text = f"{sort}{escape(column.title)}</button>"
         if not column.group:
             name = ' class="name"' if column.names else ""
             order = ' aria-sort="ascending"' if k == 0 else ""
@@ -139,22 +133,27 @@ def _head(shown: Sequence[Column]) -> str:
 
 
 def _row(row: Row, shown: Sequence[Column]) -> str:
+    return f"<tr {attributes(row)}>{''.join(column.cell(row) for column in shown)}</tr>"
+
+
+def attributes(row: Row, *classes: str) -> str:
+    """Return the attributes of a row's element: its classes, and what page.js filters by."""
     kind = "reference" if row.kind != "loss" else "lost" if row.status != "ok" else "sound"
     tags = escape(json.dumps(families(row), ensure_ascii=False), quote=True)
     of = "loss" if row.kind == "loss" else "reference"  # shown whatever the table is filtered by
-    attributes = f'class="{kind}" data-label="{escape(row.label)}" data-kind="{of}" data-tags="{tags}"'
-    return f"<tr {attributes}>{''.join(column.cell(row) for column in shown)}</tr>"
+    names = " ".join((*classes, kind))
+    return f'class="{names}" data-label="{escape(row.label)}" data-kind="{of}" data-tags="{tags}"'
 
 
 def _place(of: Standing) -> str:
     if of.rank is None:
         return NO_VALUE
     places = rank_range(of.rank_low, of.rank_high, of.borderline)
-    return f'<td data-v="{of.rank}">{of.rank}{_in_brackets(places)}</td>'
+    return f'<td class="stack" data-v="{of.rank}">{of.rank}{_in_brackets(places)}</td>'
 
 
 def _name(row: Row) -> str:
-    tags = [f'<span class="tag">{escape(tag)}</span>' for tag in families(row)]
+    tags = []
     if row.kind == "reference":
         tags.append('<span class="tag">reference row</span>')
     if row.status != "ok":
@@ -163,30 +162,33 @@ def _name(row: Row) -> str:
     return f'<th scope="row" class="name" data-v="{escape(row.label)}">{breakable} {" ".join(tags)}</th>'
 
 
+def _families(row: Row) -> str:
+    tags = escape(", ".join(families(row)))
+    return f'<td class="family faint" data-v="{tags}">{tags}</td>' if tags else NO_VALUE
+
+
 def _has_value(row: Row, ranked_by: str) -> bool:
     return row.status == "ok" and not math.isnan(_estimate(row, ranked_by).value)
 
 
 def _value_or_reason(ranked_by: str, row: Row) -> str:
-    """Return the ranked metric; without it the reason, which reaches over the interval and the difference to it."""
+    """Return the ranked metric, without it the reason; that of a lost row reaches over the tier beside it."""
     if _has_value(row, ranked_by):
         return cell_of(_estimate(row, ranked_by))
     if row.status != "ok":
-        return f'<td class="words" colspan="3" data-v="">{escape(f"{row.status}: {row.reason}")}</td>'
+        return f'<td class="words" colspan="2" data-v="">{escape(f"{row.status}: {row.reason}")}</td>'
     reason = row.metric_reasons.get(ranked_by, MISSING)
-    return f'<td class="words faint" colspan="3" data-v="">{escape(reason)}</td>'
+    return f'<td class="words faint" colspan="2" data-v="">{escape(reason)}</td>'
 
 
-def _interval_strip(ranked_by: str, axis: interval_strip.Axis, row: Row) -> str:
-    if not _has_value(row, ranked_by):
-        return ""
-    estimate = _estimate(row, ranked_by)
-    return f'<td data-v="{_sortable(estimate.low)}">{interval_strip.strip(estimate, axis)}</td>'
+def _tier(ranked_by: str, row: Row) -> str:
+    """Return the tier; nothing where the reason before it reaches over."""
+    return _whole(row.tier) if _has_value(row, ranked_by) else ""
 
 
 def _to_leader(ranked_by: str, row: Row) -> str:
     if not _has_value(row, ranked_by):
-        return ""
+        return NO_VALUE
     if row.rank == 1 and row.vs_leader.value == 0:
         return '<td data-v="0">leader</td>'
     return cell_of(row.vs_leader, "+.3f")

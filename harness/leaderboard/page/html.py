@@ -14,7 +14,9 @@ from html import escape
 from importlib.resources import files
 
 from harness.leaderboard.decide.wording import data_in_words
+from harness.leaderboard.formatting import things_to_know
 from harness.leaderboard.page import answer_section, board_table, picture_section, point_section, subset_section
+from harness.leaderboard.page.forest import forest
 from harness.leaderboard.page.manifest_facts import ManifestFacts
 from harness.leaderboard.page.notes import PROTOCOL, facts, how_to_read, reproduce
 from harness.leaderboard.page.picture_section import PagePictures
@@ -74,14 +76,12 @@ def _title(table: Table) -> str:
 
 def _top(table: Table, note: str) -> str:
     shown_note = f'\n<p class="note" role="note">{escape(note)}</p>' if note else ""
-    links = "".join(f'<li><a href="{name}" download>{name}</a></li>' for name in DOWNLOADS)
+    links = "".join(f'<li><a href="{name}" download>{name.rpartition(".")[2]}</a></li>' for name in DOWNLOADS)
     return (
-        f'<header>\n<div class="top"><div><h1>{escape(_title(table))}</h1>\n'
-        '<p class="lead">Every loss trained by one trainer, from one checkpoint, on one order of pairs, under one '
-        "budget; the preference loss is the only thing that varies.</p></div>\n"
+        f'<header>\n<div class="top"><h1>{escape(_title(table))}</h1>\n'
+        f'<ul class="downloads" aria-label="Downloads of this leaderboard">{links}</ul>\n'
         '<button type="button" class="button theme" id="theme" aria-pressed="false" hidden>Dark colours</button>'
-        "</div>\n"
-        f'<ul class="downloads" aria-label="Downloads">{links}</ul>{shown_note}\n</header>'
+        f"</div>{shown_note}\n</header>"
     )
 
 
@@ -114,17 +114,41 @@ def _controls(table: Table) -> str:
 
 
 def _board_section(table: Table, k: int, manifest: ManifestFacts, pictures: PagePictures | None) -> str:
-    board, section_id = table.boards[k], f"board-{k}"
-    conclusions = "".join(f'<p class="conclusion">{escape(sentence)}</p>\n' for sentence in board.conclusions)
-    disclaimers = "".join(f"<li>{escape(sentence)}</li>" for sentence in board.disclaimers)
-    return (
-        f'<section class="board" id="{section_id}" aria-labelledby="{section_id}-title">\n'
-        f'<h2 id="{section_id}-title">{escape(board.title)}</h2>\n{conclusions}'
-        f'<ul class="disclaimers">{disclaimers}</ul>\n'
-        f"{board_table.table(board, table.ranked_by, section_id)}\n{subset_section.section(board, table.ranked_by)}"
-        f"{point_section.section(board, table.ranked_by)}{answer_section.section(board)}"
-        f"{picture_section.section(board, k, pictures) if pictures else ''}\n{reproduce(board, manifest)}\n</section>"
+    board, ranked_by, section_id = table.boards[k], table.ranked_by, f"board-{k}"
+    parts = [
+        f'<section class="board" id="{section_id}" aria-labelledby="{section_id}-title">',
+        f'<h2 id="{section_id}-title">{escape(board.title)}</h2>',
+        _found(board),
+        _to_know(board),
+        forest(board, ranked_by),
+        board_table.table(board, ranked_by, section_id),
+        subset_section.section(board, ranked_by),
+        point_section.section(board, ranked_by),
+        answer_section.section(board),
+        picture_section.section(board, k, pictures) if pictures else "",
+        reproduce(board, manifest),
+        "</section>",
+    ]
+    return "\n".join(part for part in parts if part)
+
+
+def _found(board: Board) -> str:
+    """Return what the board found: the headline, and the rest of it in one paragraph."""
+    headline, rest = board.conclusions[:1], board.conclusions[1:]
+    return "\n".join(
+        f'<p class="{kind}">{escape(" ".join(sentences))}</p>'
+        for kind, sentences in (("headline", headline), ("conclusion", rest))
+        if sentences
     )
+
+
+def _to_know(board: Board) -> str:
+    """Return the disclaimers, folded into one line that says how many there are and what weighs most."""
+    if not board.disclaimers:
+        return ""
+    items = "".join(f"<li>{escape(sentence)}</li>" for sentence in board.disclaimers)
+    line = escape(things_to_know(len(board.disclaimers), board.weightiest))
+    return f'<details class="to-know"><summary>{line}</summary><ul>{items}</ul></details>'
 
 
 def _inert(code: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from html import escape
 
+from harness.leaderboard.formatting import number
 from harness.leaderboard.hints import HOW_TO_READ, ONLY_ON_THE_PAGE, Hint, marked_up
 from harness.leaderboard.page.manifest_facts import FactList, ManifestFacts
 from harness.leaderboard.table import Board, Row
@@ -87,7 +88,7 @@ def reproduce(board: Board, manifest: ManifestFacts) -> str:
     if not items:  # nothing was trained
         return ""
     return (
-        "<details><summary>How to reproduce each row</summary>\n"
+        "<details><summary>How to reproduce each row, and how long it took</summary>\n"
         f"<p>With <code>pip install {escape(version)}</code> and the versions under Manifest. The same command finds "
         "the same cells again; <code>base</code> and <code>longer-wins</code> come with every run.</p>\n"
         f'<ul class="commands">{items}</ul></details>'
@@ -97,8 +98,10 @@ def reproduce(board: Board, manifest: ManifestFacts) -> str:
 def _command_item(board: Board, row: Row, owner: str) -> str:
     brought = f" of {owner}" if owner else ""
     options = ", ".join(f"{name} = {value}" for name, value in row.options.items()) or "no options"
+    seconds = number(row.spend.get("seconds"), ".1f", "")
+    took = f"; {seconds} s of training per cell, on the machine that it ran on" if seconds else ""
     return (
-        f"<li><strong>{escape(row.label)}</strong>{escape(brought)}: {escape(options)}"
+        f"<li><strong>{escape(row.label)}</strong>{escape(brought)}: {escape(options)}{took}"
         f"<pre><code>{escape(command(board, row))}</code></pre></li>"
     )
 

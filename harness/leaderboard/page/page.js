@@ -27,11 +27,19 @@
   systemIsDark.addEventListener("change", applyTheme);
 
   // -- one board at a time --------------------------------------------------------------------------------------------
-  const boardLinks = all(".boards a");
+  const boardLinks = all(".boards a"), controls = document.querySelector(".controls");
+  const markMore = () => all(".frame").forEach((frame) => { // a table that goes on to the right says so at its edge
+    const inside = frame.firstElementChild;
+    frame.classList.toggle("more", inside.scrollLeft + inside.clientWidth < inside.scrollWidth - 2);
+  });
+  all(".frame > .scroll").forEach((inside) => inside.addEventListener("scroll", markMore));
+  window.addEventListener("resize", markMore);
   const showBoard = (id) => {
     if (!boards.some((board) => board.id === id)) return false;
     boards.forEach((board) => { board.hidden = board.id !== id; });
     boardLinks.forEach((link) => link.setAttribute("aria-current", String(link.hash === `#${id}`)));
+    document.querySelector(`#${id} .frame`)?.before(controls); // they are of the table that they stand over
+    markMore();
     return true;
   };
   boardLinks.forEach((link) => link.addEventListener("click", (event) => {
@@ -75,7 +83,8 @@
   const applyFilter = () => {
     boards.forEach((board) => {
       const rows = all("tbody tr[data-label]", board);
-      [...rows, ...all(".chip[data-label]", board)].forEach((element) => { element.hidden = !passesFilter(element); });
+      const elements = [...rows, ...all(".line[data-label], .chip[data-label]", board)];
+      elements.forEach((element) => { element.hidden = !passesFilter(element); });
       if (board.hidden) return;
       updatePictures(board);
       count.textContent = `${rows.filter((row) => !row.hidden).length} of ${rows.length} rows shown`;
@@ -83,7 +92,7 @@
   };
   nameInput.addEventListener("input", applyFilter);
   familySelect.addEventListener("change", applyFilter);
-  document.querySelector(".controls").hidden = false;
+  controls.hidden = false;
 
   // -- pictures: each is drawn when it comes near the window; its buttons choose the losses ----------------------------
   const source = document.getElementById("pictures");
@@ -100,13 +109,16 @@
       if (losses.length) views.get(place)?.signal("shown", losses).runAsync();
     });
   };
+  const textScale = () => parseFloat(getComputedStyle(root).fontSize) / 16; // pictures follow the size of the text
   const themeConfig = () => {
     const css = getComputedStyle(root), colour = (name) => css.getPropertyValue(name).trim();
     const text = colour("--text"), line = colour("--line"), faint = colour("--faint");
+    const size = textScale();
+    const words = { labelFontSize: 10 * size, titleFontSize: 11 * size, labelColor: faint, titleColor: text };
     return {
-      background: null, font: getComputedStyle(document.body).fontFamily,
-      axis: { labelColor: faint, titleColor: text, gridColor: line, domainColor: faint, tickColor: faint, titleFontWeight: 500, labelFlush: false },
-      legend: { labelColor: faint, titleColor: text, orient: "bottom" }, view: { stroke: line },
+      background: null, font: getComputedStyle(document.body).fontFamily, text: { fontSize: 11 * size },
+      axis: { ...words, gridColor: line, domainColor: faint, tickColor: faint, titleFontWeight: 500, labelFlush: false },
+      legend: { ...words, orient: "bottom" }, view: { stroke: line },
     };
   };
   const removeLegends = (view) => { // the buttons above the pictures are their legend
@@ -115,7 +127,8 @@
   };
   const specFor = (place) => {
     const { spec: stored, selectable } = pictures[place.id];
-    const spec = structuredClone(stored), width = Math.max(220, place.clientWidth - 78); // the axis and its title take 78 px
+    const spec = structuredClone(stored);
+    const width = Math.max(220, place.clientWidth - 78 * textScale()); // the axis and its title take 78 px
     delete spec.title; // the page has it as a heading
     if (selectable) {
       const panels = spec.vconcat ?? [spec];
@@ -152,11 +165,12 @@
       else chip.setAttribute("aria-pressed", String(chip.getAttribute("aria-pressed") !== "true"));
       updatePictures(board);
     }));
-    let timer = 0, drawnWidth = window.innerWidth;
+    const sizes = () => `${window.innerWidth} ${textScale()}`;
+    let timer = 0, drawn = sizes();
     window.addEventListener("resize", () => {
       clearTimeout(timer);
       timer = setTimeout(() => { // on a phone, scrolling changes the height alone
-        if (window.innerWidth !== drawnWidth) { drawnWidth = window.innerWidth; redrawPictures(); }
+        if (sizes() !== drawn) { drawn = sizes(); redrawPictures(); }
       }, 200);
     });
   }

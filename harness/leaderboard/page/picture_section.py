@@ -9,7 +9,7 @@ from html import escape
 from typing import Any
 
 from harness.leaderboard.page.board_table import families
-from harness.leaderboard.pictures.drawing import Picture, picture_disclaimers
+from harness.leaderboard.pictures.drawing import Picture
 from harness.leaderboard.pictures.styles import Style
 from harness.leaderboard.table import Board
 
@@ -86,14 +86,14 @@ def _swatch(style: Style) -> str:
 
 def _figure(board: Board, picture: Picture, k: int, pictures: PagePictures) -> str:
     place = f"{picture.name}-{k}"
-    disclaimers = escape(f"{board.title}. {' '.join(picture_disclaimers(board))}")
-    downloads = ""
+    to_know = f"<p>{escape('; '.join(board.weightiest))}.</p>" if board.weightiest else ""
+    download = ""
     if pictures.files and pictures.files[k]:
         path = escape(f"{pictures.files[k]}-{picture.name}")
-        downloads = f'<p>Save as <a href="{path}.svg" download>SVG</a> or <a href="{path}.png" download>PNG</a>.</p>'
+        download = f'<p>Save as <a href="{path}.svg" download>SVG</a>.</p>'
     wide = "" if picture.selectable else ' class="wide"'
     return (
         f'<figure{wide} aria-labelledby="{place}-title"><h3 id="{place}-title">{escape(picture.title)}</h3>\n'
         f'<div class="picture" id="{place}"></div>\n'
-        f"<figcaption><p>{escape(picture.summary)}</p><p>{disclaimers}</p>{downloads}</figcaption></figure>"
+        f"<figcaption><p>{escape(picture.summary)}</p>{to_know}{download}</figcaption></figure>"
     )

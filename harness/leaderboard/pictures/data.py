@@ -13,22 +13,24 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.leaderboard.decide.estimates import Estimate
+from harness.leaderboard.decide.estimates import Estimate, read_by
 from harness.leaderboard.formatting import Measured, significant
 from harness.leaderboard.pictures.answers import frontier_dots, judged_points
 from harness.leaderboard.pictures.points import (
     CurvePoint,
     Interval,
     LearningPoint,
+    ModelPoint,
     Number,
     PairDifference,
     PictureData,
+    PlacePoint,
     QuartilePoint,
     ReliabilityPoint,
     ScorePoint,
     SpendPoint,
 )
-from harness.leaderboard.table import Board, Row, Table
+from harness.leaderboard.table import BY, Board, Row, Table
 from harness.run_folder.paths import RESPONSES, TRAIN_LOG
 from harness.run_folder.record import Record
 from harness.run_folder.tables import Columns
@@ -41,8 +43,8 @@ STRETCHES = 40
 """Most points of one training curve: the steps are averaged in so many stretches."""
 ALONG = ("pairwise_accuracy@learned", "pairwise_accuracy", "pairwise_accuracy@mean", "chosen_logp_drift")
 """Metrics that are drawn along the run, besides the one that the board is ranked by."""
-LOSS, MARGIN, CHOSEN = "loss", "rewards/margins", "logps/chosen"
-"""The columns of the step log that are drawn."""
+MARGIN, ACCURACY, CHOSEN = "rewards/margins", "rewards/accuracies", "logps/chosen"
+"""The columns of the step log that are drawn. Not the loss: losses have no common scale, and some change sign."""
 
 
 def picture_data(records: Sequence[Record], table: Table) -> tuple[PictureData, ...]:
@@ -55,7 +57,8 @@ def picture_data(records: Sequence[Record], table: Table) -> tuple[PictureData, 
         for record in drawn:
             if id(record) not in cells:
                 cells[id(record)] = _read(record)
-        boards.append(_of_board(board, table.ranked_by, [cells[id(record)] for record in drawn]))
+        on_models = [of for of in table.boards if of.settings == board.settings and of.model in board.models]
+        boards.append(_of_board(board, on_models, table.ranked_by, [cells[id(record)] for record in drawn]))
     return tuple(boards)
 
 
@@ -77,7 +80,7 @@ def _stands_on(record: Record, board: Board) -> bool:
 
 
 def _read(record: Record) -> _Cell:
-    log = record.columns(TRAIN_LOG, ("step", LOSS, MARGIN, CHOSEN)) if (record.folder / TRAIN_LOG).is_file() else {}
+    log = record.columns(TRAIN_LOG, ("step", MARGIN, ACCURACY, CHOSEN)) if (record.folder / TRAIN_LOG).is_file() else {}
     return _Cell(
         label=record.label,
         scores=_score_bins(record.columns(RESPONSES, ("split", "score", "reward"))),
@@ -113,7 +116,7 @@ def _thinned(log: Columns) -> dict[str, Floats]:
     return {name: np.bincount(stretch, weights=values) / size for name, values in log.items()}
 
 
-def _of_board(board: Board, ranked_by: str, cells: Sequence[_Cell]) -> PictureData:
+def _of_board(board: Board, on_models: Sequence[Board], ranked_by: str, cells: Sequence[_Cell]) -> PictureData:
     by_label: dict[str, list[_Cell]] = defaultdict(list)
     for cell in cells:
         by_label[cell.label].append(cell)
@@ -129,7 +132,42 @@ def _of_board(board: Board, ranked_by: str, cells: Sequence[_Cell]) -> PictureDa
         learning=_learning(ranked, ranked_by),
         frontier=frontier_dots(board, ranked),
         judged=judged_points(board, ranked),
+        places=_places(ranked, ranked_by),
+        by_model=_by_model(ranked, on_models, ranked_by) if len(board.models) > 1 else (),
     )
+
+
+def _places(rows: Sequence[Row], ranked_by: str) -> list[PlacePoint]:
+    """Return the place of each loss under every reading; none for one loss."""
+    readings = sorted(BY, key=lambda reading: read_by(ranked_by, reading) != ranked_by)
+    points: list[PlacePoint] = []
+    for order, reading in enumerate(readings if len(rows) > 1 else ()):
+        under = [(row.readings[reading].rank or 0, row) for row in rows if row.readings[reading].rank]
+        under.sort(key=lambda of: (of[0], of[1].label))
+        points += [
+            {
+                "loss": row.label,
+                "reading": reading,
+                "order": order,
+                "place": place,
+                "rank": rank,
+                "low": row.readings[reading].rank_low,
+                "high": row.readings[reading].rank_high,
+            }
+            for place, (rank, row) in enumerate(under, start=1)
+        ]
+    return points
+
+
+def _by_model(rows: Iterable[Row], boards: Sequence[Board], ranked_by: str) -> list[ModelPoint]:
+    """Return the ranked metric of each loss on each model; a loss without a result there has no point."""
+    return [
+        {"loss": row.label, "model": board.model, **_interval(on_model.metrics[ranked_by])}
+        for row in rows
+        for board in boards
+        for on_model in board.rows
+        if on_model.label == row.label and math.isfinite(on_model.metrics[ranked_by].value)
+    ]
 
 
 def _learning(rows: Iterable[Row], ranked_by: str) -> list[LearningPoint]:
@@ -196,21 +234,20 @@ def _curve(label: str, cells: Sequence[_Cell]) -> list[CurvePoint]:
     length = min(len(log["step"]) for log in logs)
     mean = {
         name: np.mean([log[name][:length] for log in logs], axis=0)
-        for name in ("step", LOSS, MARGIN, CHOSEN)
+        for name in ("step", MARGIN, ACCURACY, CHOSEN)
         if all(name in log for log in logs)
     }
-    first = abs(mean[LOSS][0]) if LOSS in mean else 0.0
+    if CHOSEN in mean:
+        mean[CHOSEN] = mean[CHOSEN] - mean[CHOSEN][0]
     points: list[CurvePoint] = []
     for k in range(length):
         point: CurvePoint = {"loss": label, "step": short(mean["step"][k])}
-        if LOSS in mean:
-            point["relative"] = short(mean[LOSS][k] / first) if first > 1e-9 else None
         if MARGIN in mean:
             point["margin"] = short(mean[MARGIN][k])
+        if ACCURACY in mean:
+            point["accuracy"] = short(mean[ACCURACY][k])
         if CHOSEN in mean:
-            point["chosen"] = short(mean[CHOSEN][k])
-        if LOSS in mean:
-            point["raw"] = short(mean[LOSS][k])
+            point["drift"] = short(mean[CHOSEN][k])
         points.append(point)
     return points
 

@@ -7,11 +7,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from harness.leaderboard.decide.wording import MEASURES, NANO
+from harness.leaderboard.decide.wording import MEASURES, NANO, ONE_SEED
 from harness.leaderboard.formatting import spoken_name
 from harness.leaderboard.pictures.points import PictureData
 from harness.leaderboard.pictures.styles import Style
 from harness.leaderboard.table import Board
+
+WIDTH = 640
+"""Of a panel, px."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,7 +33,7 @@ class Picture:
 
 def picture_disclaimers(board: Board) -> list[str]:
     """Return the disclaimers that stand by every picture of a board."""
-    of_what = board.conclusions[: len(board.seeds) == 1]  # what one seed can say
+    of_what = [sentence for sentence in (ONE_SEED,) if sentence in board.conclusions]
     return [*of_what, *(sentence for sentence in (MEASURES, NANO) if sentence in board.disclaimers)]
 
 

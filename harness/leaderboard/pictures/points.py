@@ -61,13 +61,12 @@ class CurvePoint(TypedDict):
 
     loss: str
     step: Number
-    relative: NotRequired[Number]
-    """Loss over its first value."""
     margin: NotRequired[Number]
-    chosen: NotRequired[Number]
-    """Log-prob of the chosen responses, nats."""
-    raw: NotRequired[Number]
-    """The loss itself."""
+    """Of the training pairs, in the reward's own scale."""
+    accuracy: NotRequired[Number]
+    """Share of the training pairs whose chosen response has more reward."""
+    drift: NotRequired[Number]
+    """Log-prob of the chosen responses minus its value in the first stretch, nats."""
 
 
 class LearningPoint(Interval):
@@ -120,6 +119,28 @@ class SpendPoint(Interval):
     flops: Number
 
 
+class PlacePoint(TypedDict):
+    """Where a loss stands under one reading."""
+
+    loss: str
+    reading: str
+    order: int
+    """Of the readings, from 0: the one that ranks the board first."""
+    place: int
+    """From 1; losses of one rank stand at neighbouring places."""
+    rank: int
+    low: int | None
+    high: int | None
+    """The ranks that the comparisons leave open."""
+
+
+class ModelPoint(Interval):
+    """The ranked metric of a loss on one model of a board over several."""
+
+    loss: str
+    model: str
+
+
 class PairDifference(TypedDict):
     """The difference of two losses in the ranked metric; each pair of losses stands in both directions."""
 
@@ -145,3 +166,5 @@ class PictureData:
     learning: Sequence[LearningPoint] = ()
     frontier: Sequence[FrontierDot] = ()
     judged: Sequence[JudgedPoint] = ()
+    places: Sequence[PlacePoint] = ()
+    by_model: Sequence[ModelPoint] = ()

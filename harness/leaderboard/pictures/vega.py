@@ -10,15 +10,14 @@ from typing import Any, Literal
 from harness.leaderboard.decide.wording import EARLY
 from harness.leaderboard.formatting import heading
 from harness.leaderboard.pictures import answers
-from harness.leaderboard.pictures.drawing import Drawing, Picture, line_at, tooltip, y_axis
+from harness.leaderboard.pictures.drawing import WIDTH, Drawing, Picture, line_at, tooltip, y_axis
+from harness.leaderboard.pictures.places import by_model, places
 from harness.leaderboard.pictures.points import PictureData
 from harness.leaderboard.pictures.styles import Style
 from harness.leaderboard.table import Board
 
 WITH_NUMBERS = 12
 """Most losses with which the heat map has numbers in its cells."""
-WIDTH = 640
-"""Of a panel, px."""
 
 
 def pictures(board: Board, data: PictureData, styles: Mapping[str, Style], ranked_by: str) -> tuple[Picture, ...]:
@@ -26,6 +25,8 @@ def pictures(board: Board, data: PictureData, styles: Mapping[str, Style], ranke
     alt: Any = importlib.import_module("altair")
     drawing = Drawing(alt=alt, board=board, data=data, styles=styles, ranked_by=ranked_by)
     makers: tuple[tuple[Callable[[Drawing], Picture], Sequence[object]], ...] = (
+        (places, data.places),
+        (by_model, data.by_model),
         (_quartiles, data.quartiles),
         (_scores, data.scores),
         (_reliability, data.reliability),
@@ -154,34 +155,35 @@ def _learning(draw: Drawing) -> Picture:
 def _curves(draw: Drawing) -> Picture:
     alt = draw.alt
     titles = {
-        "relative": "loss / its first value",
         "margin": "reward margin, own scale",
-        "chosen": "log-prob of chosen, nats",
+        "accuracy": "accuracy on the training pairs",
+        "drift": "log-prob of chosen minus its first",
     }
-    tips = tooltip(alt, "loss:N", "step:Q", alt.Tooltip("raw:Q", title="loss value"), "margin:Q", "chosen:Q")
+    shown = [name for name in titles if any(name in point for point in draw.data.curves)]
+    tips = tooltip(alt, "loss:N", "step:Q", *(f"{name}:Q" for name in shown))
     panels = [
         draw.chart("curves")
         .mark_line(strokeWidth=1.8, point=alt.OverlayMarkDef(size=14))
         .encode(
             alt.X(
-                "step:Q", title="optimiser step" if name == "chosen" else None, scale=alt.Scale(zero=False, nice=False)
+                "step:Q", title="optimiser step" if name == shown[-1] else None, scale=alt.Scale(zero=False, nice=False)
             ),
-            y_axis(alt, name, title),
+            y_axis(alt, name, titles[name]),
             draw.colour(),
             draw.dash(),
             tooltip=tips,
         )
         .properties(width=WIDTH, height=190)
-        for name, title in titles.items()
-        if any(name in point for point in draw.data.curves)
+        for name in shown
     ]
     return draw.picture(
         "curves",
         "Training curves",
-        "Means of at most 40 stretches of steps, averaged over the board's models and seeds: the loss relative to its "
-        "first value (losses have no common scale), the reward margin of the training pairs, and the summed log-prob "
-        "of their chosen responses, whose fall is likelihood displacement. Every loss sees the same pairs at the same "
-        "step, so what all curves do together is the data.",
+        "Means of at most 40 stretches of steps, averaged over the board's models and seeds: the reward margin of the "
+        "training pairs, the share of them that the reward has right, and the summed log-prob of their chosen "
+        "responses minus its value in the first stretch (not the reference's, which not every loss computes); its fall "
+        "is likelihood displacement. Every loss sees the same pairs at the same step, so what all curves do together "
+        "is the data.",
         alt.vconcat(*panels, spacing=14),
         draw.data.curves,
     )

@@ -18,7 +18,7 @@ from harness.execute.resolve import run_values
 from harness.leaderboard import markdown, write
 from harness.leaderboard.decide.answers import BoardAnswers
 from harness.leaderboard.decide.estimates import Estimate
-from harness.leaderboard.page import html, interval_strip
+from harness.leaderboard.page import forest, html
 from harness.leaderboard.page.manifest_facts import manifest_facts
 from harness.leaderboard.page.notes import command, how_to_read
 from harness.leaderboard.page.picture_section import embedded
@@ -73,22 +73,25 @@ def render(content: Table, **options: object) -> str:
 
 def cells(text: str, label: str) -> list[str]:
     """Return the text of the cells of a loss's first row."""
-    line = next(line for line in text.splitlines() if f'data-label="{label}"' in line)
+    line = next(line for line in text.splitlines() if line.startswith("<tr") and f'data-label="{label}"' in line)
     return [re.sub("<[^>]+>", "", cell).strip() for cell in re.findall(r"<t[hd]\b[^>]*>(.*?)</t[hd]>", line)]
 
 
-def test_a_row_says_rank_range_tier_value_interval_differences_readings_and_spend() -> None:
+def test_a_row_says_rank_range_value_interval_tier_other_readings_differences_ranks_and_spend() -> None:
     # row 1 of 3: 0.9 - 0.4 / 3 = 0.767, 0.05 around it; 0.133 below the leader; 0.267 over the base
     row = cells(render(table(LABELS)), "loss1(beta=2.5)")
-    assert row[0] == "2 [1–3]"
-    assert row[1].startswith("loss1(beta=2.5)")
-    assert "reference-free" in row[1]
-    assert row[2] == "1"
-    assert row[3] == "0.767 [0.717, 0.817]"
-    assert row[5:7] == ["-0.133 [-0.183, -0.083]", "+0.267 [+0.217, +0.317]"]
-    assert row[7] == "0.767 [0.717, 0.817]"  # what was learned, beside the own reward that ranks
-    assert row[8:14] == ["–", "–", "2 [1–3]", "2 [2–2]", "–", "–"]  # own, learned, sum, mean, ratio, ratio_mean
-    assert row[14:18] == ["11.0", "400 G", "80,000", "700 MiB"]
+    assert row[:4] == ["2 [1–3]", "loss1(beta=2.5)", "0.767 [0.717, 0.817]", "1"]
+    assert row[4:7] == ["0.767 [0.717, 0.817]"] * 3  # learned, accuracy@mean, accuracy@sum
+    assert row[7:9] == ["-0.133 [-0.183, -0.083]", "+0.267 [+0.217, +0.317]"]
+    assert row[9:15] == ["–", "–", "2 [1–3]", "2 [2–2]", "–", "–"]  # own, learned, sum, mean, ratio, ratio_mean
+    assert row[15:18] == ["400 G", "80,000", "700 MiB"]
+    assert row[-1] == "reference-free"
+
+
+def test_seconds_stand_with_the_command_of_a_row_and_in_no_column() -> None:
+    text = render(table(LABELS))
+    assert not [heading for heading in re.findall(r"<th scope=.*?</th>", text) if "seconds" in heading]
+    assert "beta = 0.1; 11.0 s of training per cell, on the machine that it ran on" in Page(text).text
 
 
 def test_a_loss_that_diverged_and_a_missing_value_say_why() -> None:
@@ -96,12 +99,47 @@ def test_a_loss_that_diverged_and_a_missing_value_say_why() -> None:
     wild, base = cells(text, "wild"), cells(text, "base")
     assert wild[0] == "4"
     assert "diverged" in wild[1]
-    assert wild[3] == "diverged: loss became NaN at step 7"
-    assert (base[0], base[3]) == ("–", "no reward is known")
+    assert wild[2] == "diverged: loss became NaN at step 7"
+    assert (base[0], base[2]) == ("–", "no reward is known")
     for line in text.splitlines():
         if "<tr class=" in line:
             spans = [int(span) for span in re.findall(r'colspan="(\d)"', line)]
-            assert len(re.findall(r"<t[hd]\b", line)) + sum(spans) - len(spans) == 21
+            assert len(re.findall(r"<t[hd]\b", line)) + sum(spans) - len(spans) == 22
+
+
+def test_the_base_has_its_common_yardsticks_and_no_difference_to_itself() -> None:
+    content = table(LABELS)
+    board, found = content.boards[0], Estimate(value=0.427, low=0.4, high=0.45, n=100)
+    rows = [
+        replace(row, metrics={**row.metrics, "pairwise_accuracy@mean": found, "pairwise_accuracy@sum": found})
+        if row.label == "base"
+        else row
+        for row in board.rows
+    ]
+    (base,) = [cells(render(replace(content, boards=(replace(board, rows=tuple(rows)),))), "base")]
+    assert base[3:7] == ["–", "0.427 [0.400, 0.450]", "0.427 [0.400, 0.450]", "–"]  # behind the reason, which takes two
+    assert base[7] == "–"
+
+
+def test_a_board_begins_with_its_findings_then_one_line_that_opens_the_forest_plot_and_the_table() -> None:
+    content = table(LABELS, models=("qwen",))
+    board = replace(
+        content.boards[0], weightiest=("one seed", "nano"), conclusions=("loss0 wins.", "How sure.", "More.")
+    )
+    text = render(replace(content, boards=(board,)))
+    order = [
+        '<p class="headline">loss0 wins.</p>',
+        '<p class="conclusion">How sure. More.</p>',
+        '<details class="to-know"><summary>Two things to know: one seed; nano</summary>',
+        "Measures implicit-reward ranking accuracy",
+        'class="forest"',
+        "<table>",
+        "How to reproduce each row",
+        "How to read this",
+    ]
+    places = [text.index(part) for part in order]
+    assert places == sorted(places)
+    assert " open" not in re.findall(r"<details[^>]*>", text)[0]
 
 
 def test_the_title_says_preset_and_budget_and_every_board_its_disclaimers() -> None:
@@ -109,7 +147,7 @@ def test_the_title_says_preset_and_budget_and_every_board_its_disclaimers() -> N
     assert "Preference-loss leaderboard: embedded, nano preset, budget pairs=512" in page.text
     assert page.text.count("Measures implicit-reward ranking accuracy, not generation quality.") == 3
     assert page.text.count("A nano board tests the harness and ranks no method.") == 3
-    assert page.text.count("Whether one loss is better than another, this run cannot say") == 3
+    assert page.text.count("One seed: ranks and tiers are of these trained models") == 3
     assert "No pictures: for this test." in page.text
 
 
@@ -203,17 +241,32 @@ def test_text_has_enough_contrast_in_light_and_dark() -> None:
 
 
 def test_the_forest_plot_puts_values_where_they_belong() -> None:
-    axis = interval_strip.shared_axis([Estimate(value=0.6, low=0.5, high=0.7), Estimate()], "pairwise_accuracy")
+    axis = forest.shared_axis([Estimate(value=0.6, low=0.5, high=0.7), Estimate()], "pairwise_accuracy")
     assert (axis.low, axis.high, axis.chance) == (0.5, 0.7, 0.5)
     assert axis.ticks == (0.5, 0.55, 0.6, 0.65, 0.7)
-    middle, margin = interval_strip.WIDTH / 2, interval_strip.MARGIN
-    assert (axis.x(0.5), axis.x(0.6), axis.x(0.7)) == (margin, middle, interval_strip.WIDTH - margin)
-    drawn = interval_strip.strip(Estimate(value=0.6, low=0.5, high=0.7), axis)
-    assert f'cx="{middle:g}"' in drawn
-    assert f'class="bar" x1="{margin}" y1="12" x2="{interval_strip.WIDTH - margin}" y2="12"' in drawn
-    assert interval_strip.strip(Estimate(), axis) == ""
-    assert interval_strip.shared_axis([Estimate(value=0.2, low=0.1, high=0.3)], "spearman").chance is None
-    assert interval_strip.shared_axis([Estimate(value=0.2, low=-0.1, high=0.3)], "spearman").chance == 0
+    assert (axis.x(0.5), axis.x(0.6), axis.x(0.7), axis.x(0.9)) == (3, 50, 97, 97)  # 3 % are kept at either end
+    assert forest.shared_axis([Estimate(value=0.2, low=0.1, high=0.3)], "spearman").chance is None
+    assert forest.shared_axis([Estimate(value=0.2, low=-0.1, high=0.3)], "spearman").chance == 0
+
+
+def test_the_forest_plot_has_a_line_per_row_in_its_tier_and_says_what_has_no_value() -> None:
+    """Of six losses three are in tier 1; the values are from 0.9 down to 0.567, intervals 0.05 to each side."""
+    content = table([f"loss{k}" for k in range(6)], models=("qwen",))
+    text = forest.forest(content.boards[0], "pairwise_accuracy")
+    words = [re.sub("<[^>]+>", " ", line) for line in text.splitlines()]
+    kinds = [" ".join(line.split())[:20] for line in words if line.strip()]
+    assert kinds == [
+        *("rank loss 0.6 0.7 0.", "Tier 1 : loss0, and "),
+        *("1 [1–2] loss0 0.900 ", "2 [1–3] loss1 0.833 ", "3 [2–4] loss2 0.767 "),
+        "Tier 2 : loss3, and ",
+        *("4 [3–5] loss3 0.700 ", "5 [4–6] loss4 0.633 ", "6 [5–6] loss5 0.567 "),
+        *("Without a result", "7 wild diverged: los"),
+    ]
+    (first,) = [line for line in text.splitlines() if 'data-label="loss0"' in line]
+    assert 'class="dot" style="left:86.15%' in first  # (0.9 - 0.5167) / (0.95 - 0.5167) of 94 %, behind 3 %
+    assert "[0.850, 0.950]" in first
+    nothing = replace(content.boards[0], rows=content.boards[0].rows[-2:])
+    assert forest.forest(nothing, "pairwise_accuracy") == ""
 
 
 def test_the_page_explains_what_the_markdown_explains_each_in_its_own_marks() -> None:

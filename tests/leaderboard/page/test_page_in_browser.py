@@ -136,25 +136,25 @@ def _text(cache: Path) -> str:
 
 
 def test_a_click_sorts_and_a_second_one_turns_the_order(page: Open) -> None:
-    button = f"{SHOWN} button[data-column='14']"
+    button = f"{SHOWN} button[data-column='16']"
     for order in ("ascending", "descending"):
         page.click(button)
         headings = page.all(f"{SHOWN} th[aria-sort]")
         assert [heading.get_attribute("aria-sort") for heading in headings] == [order]
-        values = page.column(14)
+        values = page.column(16)
         assert values[-2:] == ["", ""]  # what has no value stays last both ways
         assert sorted_in_order([float(value) for value in values[:-2]], falling=order == "descending")
-        assert page.all("#status")[0].get_attribute("textContent") == f"Sorted by seconds, {order}."
+        assert page.all("#status")[0].get_attribute("textContent") == f"Sorted by tokens, {order}."
 
 
 def test_the_keyboard_sorts(page: Open) -> None:
     from selenium.webdriver.common.keys import Keys
 
-    button = page.all(f"{SHOWN} button[data-column='3']")[0]
+    button = page.all(f"{SHOWN} button[data-column='2']")[0]
     button.send_keys(Keys.ENTER)
-    assert sorted_in_order([float(value) for value in page.column(3) if value], falling=True)
+    assert sorted_in_order([float(value) for value in page.column(2) if value], falling=True)
     button.send_keys(Keys.SPACE)
-    assert sorted_in_order([float(value) for value in page.column(3) if value])
+    assert sorted_in_order([float(value) for value in page.column(2) if value])
     assert page.run("return document.activeElement === arguments[0]", button)
 
 
@@ -228,6 +228,61 @@ def test_a_phone_scrolls_the_table_and_never_the_page(page: Open) -> None:
     assert page.run("return document.documentElement.scrollWidth") <= 360
 
 
+def test_the_first_loss_is_in_sight_at_once(page: Open) -> None:
+    top = f"return document.querySelector('{SHOWN} .line.sound').getBoundingClientRect().top"
+    assert page.run(top) < 450
+    page.narrow(390, 844)
+    assert page.run(top) < 844
+
+
+def test_a_phone_shows_rank_loss_and_accuracy_with_its_interval_without_scrolling(page: Open) -> None:
+    page.narrow(390, 844)
+    page.driver.refresh()
+    for number in range(3):  # rank, loss, the ranked metric
+        cells = f"document.querySelectorAll('{SHOWN} tbody tr.sound > :nth-child({number + 1})')"
+        ends = page.run(
+            f"return [...{cells}].map(cell => cell.getBoundingClientRect()).map(box => [box.left, box.right])"
+        )
+        assert len(ends) == len(LABELS)
+        assert all(left >= 0 and right <= 390 for left, right in ends), number
+    boxes = page.run(
+        f"return [...document.querySelectorAll('{SHOWN} .line .number')].map(e => e.getBoundingClientRect().right)"
+    )
+    assert max(boxes) <= 390
+
+
+def test_a_table_that_goes_on_says_so_until_its_end_is_reached(page: Open) -> None:
+    said = f"return getComputedStyle(document.querySelector('{SHOWN} .frame'), '::before').content"
+    assert "more columns" in page.run(said)
+    page.run(f"document.querySelector('{SHOWN} .scroll').scrollLeft = 9999")
+    until(lambda: page.run(said) == "none", "the end of the table")
+    page.narrow(6000, 1000)
+    until(lambda: page.run(said) == "none", "a window with room for all")
+
+
+@pytest.mark.parametrize("width", [390, 1400])
+def test_text_of_twice_the_size_is_not_cut_and_pictures_follow_it(page: Open, width: int) -> None:
+    page.narrow(width, 1000)
+    page.run("document.documentElement.style.fontSize = '32px'; dispatchEvent(new Event('resize'))")
+    page.run("document.querySelectorAll('details').forEach(details => { details.open = true; })")
+    assert page.run("return document.documentElement.scrollWidth") <= width
+    cut = (
+        "return [...document.querySelectorAll('.board:not([hidden]) .line > *, h1, h2, .headline, summary, button')]"
+        ".filter(e => !e.closest('.scroll') && e.clientWidth && e.scrollWidth > e.clientWidth + 1)"
+        ".map(e => e.outerHTML)"
+    )
+    assert page.run(cut) == []
+    needed(files.why_no_pictures())
+    label = page.drawn("scores").find_elements("css selector", "g.role-axis-label text")[0]
+    until(lambda: label.value_of_css_property("font-size") == "20px", "labels of twice the size")
+
+
+def test_filtering_takes_lines_out_of_the_forest_plot_too(page: Open) -> None:
+    page.all("#filter")[0].send_keys("loss4")
+    lines = page.all(f"{SHOWN} .line[data-label]:not([hidden])")
+    assert [line.get_attribute("data-label") for line in lines] == ["loss4(beta=2.5)"]
+
+
 def test_names_run_nothing(page: Open) -> None:
     assert page.run("return document.querySelectorAll('img').length") == 0
     assert HOSTILE[0] in page.labels()
@@ -267,7 +322,7 @@ def test_pictures_are_drawn_and_draw_the_losses_that_are_pressed_and_not_filtere
     def lines() -> int:
         return len(place.find_elements("css selector", "g.mark-line path"))
 
-    for name in ("quartiles", "scores", "reliability", "curves", "spend", "differences"):
+    for name in ("places", "models", "quartiles", "scores", "reliability", "curves", "spend", "differences"):
         assert page.drawn(name).find_elements("css selector", "svg")
     place = page.drawn("curves")
     until(lambda: lines() == 3 * len(LABELS), "all losses in three panels")

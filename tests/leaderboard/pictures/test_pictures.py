@@ -79,16 +79,60 @@ def test_training_curves_are_means_over_models_and_stretches_of_steps(tmp_path: 
     for model, level in (("qwen", 1.0), ("gemma", 3.0)):
         add_cell(tmp_path, "a", np.ones(60), model=model)
         steps = np.arange(1, 2 * STRETCHES + 1)
-        log = {"step": steps, "loss": level * np.where(steps <= 2, 2.0, 1.0), "rewards/margins": level * steps}
+        log = {"step": steps, "rewards/margins": level * steps, "logps/chosen": -80 - level * steps, "loss": -1.0}
         cell = next((tmp_path / "cells").glob(f"{model}--a*"))
-        pd.DataFrame(log).to_parquet(cell / "train.parquet")
+        pd.DataFrame(log | {"rewards/accuracies": np.where(steps <= 2, 0.5, 0.75)}).to_parquet(cell / "train.parquet")
     records = read_records(tmp_path)
     qwen, _, both = picture_data(records, build(records, resamples=50, models=["qwen", "gemma"]))
     assert len(both.curves) == STRETCHES
-    assert qwen.curves[0] == {"loss": "a", "step": 1.5, "relative": 1.0, "raw": 2.0, "margin": 1.5}
-    # over both: (2 + 6) / 2 at first, (1 + 3) / 2 after; margins (1.5 + 4.5) / 2 and (3.5 + 10.5) / 2
-    assert both.curves[0] == {"loss": "a", "step": 1.5, "relative": 1.0, "raw": 4.0, "margin": 3.0}
-    assert both.curves[1] == {"loss": "a", "step": 3.5, "relative": 0.5, "raw": 2.0, "margin": 7.0}
+    assert qwen.curves[0] == {"loss": "a", "step": 1.5, "margin": 1.5, "accuracy": 0.5, "drift": 0.0}
+    # over both: margins (1.5 + 4.5) / 2 and (3.5 + 10.5) / 2; chosen -81.5 and -84.5, then -83.5 and -90.5: 4 below
+    assert both.curves[0] == {"loss": "a", "step": 1.5, "margin": 3.0, "accuracy": 0.5, "drift": 0.0}
+    assert both.curves[1] == {"loss": "a", "step": 3.5, "margin": 7.0, "accuracy": 0.75, "drift": -4.0}
+
+
+def test_a_step_log_without_accuracies_draws_what_it_has(tmp_path: Path, add_cell: Add) -> None:
+    add_cell(tmp_path, "a", np.ones(60))
+    cell = next((tmp_path / "cells").glob("qwen--a*"))
+    pd.DataFrame({"step": [1, 2], "rewards/margins": [0.1, 0.2]}).to_parquet(cell / "train.parquet")
+    records = read_records(tmp_path)
+    (data,) = picture_data(records, build(records, resamples=50))
+    assert data.curves == [{"loss": "a", "step": 1.0, "margin": 0.1}, {"loss": "a", "step": 2.0, "margin": 0.2}]
+    needed(files.why_no_pictures())
+    content, shown = table(["a"]), replace(example_data(["a"]), curves=data.curves)
+    drawn_ones = pictures(content.boards[-1], shown, styles(content), content.ranked_by)
+    (curves,) = [each for each in drawn_ones if each.name == "curves"]
+    assert len(curves.spec["vconcat"]) == 1
+
+
+def test_places_are_ranks_under_every_reading_the_one_that_ranks_first(small_run: Path) -> None:
+    """Sum, mean and own reward have good, fair, bad; the log-ratios of a made run are the same, so all agree."""
+    records = read_records(small_run)
+    (data,) = picture_data(records, build(records, resamples=500, ranked_by="pairwise_accuracy@mean"))
+    readings = dict.fromkeys((point["reading"], point["order"]) for point in data.places)
+    assert list(readings) == [("mean", 0), ("own", 1), ("learned", 2), ("sum", 3), ("ratio", 4), ("ratio_mean", 5)]
+    under = [(point["loss"], point["place"], point["rank"], point["low"], point["high"]) for point in data.places[:3]]
+    assert under == [("good", 1, 1, 1, 1), ("fair", 2, 2, 2, 2), ("bad", 3, 3, 3, 3)]
+
+
+def test_losses_of_one_rank_stand_at_neighbouring_places(tmp_path: Path, add_cell: Add) -> None:
+    for label in ("b", "a", "c"):
+        add_cell(tmp_path, label, np.where(np.arange(60) < (40 if label == "c" else 50), 1.0, -1.0))
+    records = read_records(tmp_path)
+    (data,) = picture_data(records, build(records, resamples=50))
+    own = [(point["loss"], point["place"], point["rank"]) for point in data.places if point["reading"] == "own"]
+    assert own == [("a", 1, 1), ("b", 2, 1), ("c", 3, 3)]
+
+
+def test_the_ranked_metric_by_model_is_that_of_the_models_boards(tmp_path: Path, add_cell: Add) -> None:
+    for model, right in (("qwen", 45), ("gemma", 30)):
+        for label, more in (("a", 9), ("b", 0)):
+            add_cell(tmp_path, label, np.where(np.arange(60) < right + more, 1.0, -1.0), model=model)
+    records = read_records(tmp_path)
+    qwen, _, both = picture_data(records, build(records, resamples=50, models=["qwen", "gemma"]))
+    found = {(point["loss"], point["model"]): point["value"] for point in both.by_model}
+    assert found == {("a", "qwen"): 0.9, ("a", "gemma"): 0.65, ("b", "qwen"): 0.75, ("b", "gemma"): 0.5}
+    assert qwen.by_model == ()
 
 
 def test_differences_are_row_minus_column_with_the_tests_of_the_table(small_run: Path) -> None:
@@ -120,6 +164,8 @@ def test_every_spec_is_vega_lite_by_its_schema_and_says_preset_budget_and_discla
     alt: Any = importlib.import_module("altair") if not files.why_no_pictures() else None
     board = drawn(LABELS)
     assert [picture.name for picture in board] == [
+        "places",
+        "models",
         "quartiles",
         "scores",
         "reliability",
