@@ -55,7 +55,7 @@ from harness.training.elsewhere import score_brought
 from harness.training.generations import asked_of, base_answers, longest_answer, require_answers_fit
 from harness.training.live_engine import LiveEngine
 from harness.training.peak_memory import leave_out_what_is_held
-from harness.training.prepared import Prepared, cell_plan, prepare
+from harness.training.prepared import Prepared, cell_plan, prepare, scored_requests
 from harness.training.score_cell import Scoring, score_cell
 from harness.training.trainer import Recipe, Trained, train
 from harness.training.training_data import training_data
@@ -187,7 +187,8 @@ def score_cells(prepared: Prepared, tell: Tell) -> None:
     try:
         tell(ScoringBegins(key=None))
         base, asked = engine.score(requests), asked_of(prepared)
-        scoring = Scoring(prepared=prepared, engine=engine, canary=canary, base=base, asked=asked, tell=tell)
+        dev = engine.score(prepared.dev.requests) if prepared.dev else None
+        scoring = Scoring(prepared=prepared, engine=engine, canary=canary, base=base, dev=dev, asked=asked, tell=tell)
         answers = partial(base_answers, asked, engine, tell) if asked else None
         write_baseline_rows(prepared, base, scoring.parity(base), shared, answers)
         for cell in job.cells:
@@ -201,7 +202,7 @@ def score_cells(prepared: Prepared, tell: Tell) -> None:
 
 def scorer_options(prepared: Prepared) -> ScorerOptions:
     """Return how the scorers of a model are opened."""
-    run, requests = prepared.job.run, prepared.held_out.requests
+    run, requests = prepared.job.run, scored_requests(prepared)
     return ScorerOptions(
         dtype=run.settings.dtype,
         max_length=max(longest_answer(prepared), *(len(each.prompt) + len(each.response) for each in requests)),

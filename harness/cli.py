@@ -97,6 +97,10 @@ def _renamed(_context: Any, _option: Any, given: bool) -> None:
     callback=_fractions,
     help="Fractions of the budget at which the weights are scored too, for learning curves: 0.25,0.5,1",
 )
+@click.option(
+    "--report",
+    help="best-on-dev: with --evaluate-at, a further board of each cell at its best point on dev  [end]",
+)
 @click.option("--generate", type=int, help="Held-out prompts that the base and every cell answer  [0]")
 @click.option("--samples", type=int, help="With --generate: answers per prompt  [1]")
 @click.option("--temperature", type=float, help="With --generate; 0 takes the likeliest token  [1]")

@@ -20,6 +20,7 @@ from harness.run_folder.manifest import Manifest, read_manifest, write_manifest
 from harness.run_folder.paths import (
     CELL_FILES,
     CELLS,
+    DEV,
     RUN_FILE,
     TRIALS,
     TUNED,
@@ -204,7 +205,8 @@ def _write(folder: Path, part: _Part) -> None:
         for point in record.points:
             own, copy = (point_folder(place, point.fraction) for place in (record.folder, folder / CELLS / key))
             copy.mkdir(parents=True)
-            for name in point.files:
+            for name in (*point.files, *(f"{DEV}/{name}" for name in (point.dev.files if point.dev else ()))):
+                (copy / name).parent.mkdir(exist_ok=True)
                 shutil.copyfile(own / name, copy / name)
         part.judged[key].write(folder / CELLS / key)
     check = check_pairs(find_cells(folder).whole)

@@ -11,7 +11,17 @@ from harness.exchange.untrusted import UntrustedCell
 from harness.planning.budget import Budget
 from harness.run_folder.generation_facts import GenerationFacts
 from harness.run_folder.manifest import Manifest
-from harness.run_folder.paths import GENERATIONS, JUDGEMENTS, MANIFEST, POINTS, RECORD, RESPONSES, ROWS, point_folder
+from harness.run_folder.paths import (
+    DEV,
+    GENERATIONS,
+    JUDGEMENTS,
+    MANIFEST,
+    POINTS,
+    RECORD,
+    RESPONSES,
+    ROWS,
+    point_folder,
+)
 from harness.run_folder.point_facts import PointFacts
 from harness.run_folder.record import Record
 
@@ -33,6 +43,12 @@ def check_points(manifest: Manifest, cells: Sequence[UntrustedCell]) -> Check:
                 "run the cell again"
             )
         problems += [f"{cell.file(RECORD)}: {said}; run the cell again" for said in _wrong(record)]
+        on_dev = {point.dev is not None for point in record.points}
+        if manifest.run and on_dev - {manifest.run.get("report", "end") == "best-on-dev"}:
+            problems.append(
+                f"{cell.file(RECORD)}: got points {'with' if True in on_dev else 'without'} the key dev, expected them "
+                f"as --report {manifest.run.get('report', 'end')} of {MANIFEST} asks for; run the cell again"
+            )
         problems += [f"{cell.file(POINTS)}: {said}; copy the cell's folder anew" for said in _other_files(record)]
     return Check(summary=f"{checked} points along the runs of cells are as far as they say", problems=tuple(problems))
 
@@ -110,7 +126,11 @@ def _other_files(record: Record) -> Iterator[str]:
     wanted = {
         point_folder(record.folder, point.fraction) / name
         for point in record.points
-        for name in (ROWS, RESPONSES, *((GENERATIONS,) if point.generation and point.fraction < 1 else ()))
+        for name in (
+            *(ROWS, RESPONSES),
+            *((f"{DEV}/{ROWS}", f"{DEV}/{RESPONSES}") if point.dev else ()),
+            *((GENERATIONS,) if point.generation and point.fraction < 1 else ()),
+        )
     }
     judged = {path.parent / JUDGEMENTS for path in wanted if path.name == GENERATIONS}
     for path in sorted(path for path in folder.rglob("*") if path.is_file()) if folder.is_dir() else ():

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from harness.api.errors import HarnessError
 from harness.planning.run_file import PROTOCOL
-from harness.run_folder.paths import CELLS, POINTS, RECORD, RESPONSES, ROWS, check_run
+from harness.run_folder.paths import CELLS, DEV, POINTS, RECORD, RESPONSES, ROWS, check_run
 from harness.run_folder.record import Record, RecordError
 from harness.run_folder.store import read_record
 from harness.run_folder.tables import RESPONSE_COLUMNS, ROW_COLUMNS, SUBSET
@@ -63,6 +63,17 @@ class WholePoint(WholeCell):
 
 
 @dataclass(frozen=True, kw_only=True)
+class WholeDev(WholePoint):
+    """The tables of a point on the development split, by which it may be chosen."""
+
+    @property
+    def name(self) -> str:
+        """The folder of the tables, as problems name it."""
+        folder = self.record.folder.parent
+        return f"{folder.parent.parent.name}/{POINTS}/{folder.name}/{DEV}"
+
+
+@dataclass(frozen=True, kw_only=True)
 class RunContents:
     """What a run folder holds."""
 
@@ -70,6 +81,8 @@ class RunContents:
     """Sound records, in the order of their folders."""
     points: tuple[WholePoint, ...]
     """The points along the runs of scored cells whose two tables can be read."""
+    dev: tuple[WholeDev, ...]
+    """What points along the runs have on the development split, where the two tables can be read."""
     unfinished: int
     """Cell folders without a record."""
     problems: tuple[str, ...]
@@ -88,7 +101,7 @@ def find_cells(run: Path) -> RunContents:
     check_run(run)
     folders = sorted(path for path in (run / CELLS).iterdir() if path.is_dir())
     done = [path for path in folders if (path / RECORD).exists()]
-    cells, points, problems, table_problems = [], list[WholePoint](), [], []
+    cells, points, dev, problems, table_problems = [], list[WholePoint](), list[WholeDev](), [], []
     for folder in done:
         linked = [path.name for path in (folder, *folder.rglob("*")) if path.is_symlink()]
         if linked:
@@ -104,9 +117,14 @@ def find_cells(run: Path) -> RunContents:
                 whole, point_problems = _with_tables(record.at(point), WholePoint)
                 points += [whole] if isinstance(whole, WholePoint) else []
                 table_problems += point_problems
+                if point.dev is not None:
+                    on_dev, dev_problems = _with_tables(record.on_dev(point), WholeDev)
+                    dev += [on_dev] if isinstance(on_dev, WholeDev) else []
+                    table_problems += dev_problems
     return RunContents(
         cells=tuple(cells),
         points=tuple(points),
+        dev=tuple(dev),
         unfinished=len(folders) - len(done),
         problems=tuple(problems),
         table_problems=tuple(table_problems),

@@ -84,8 +84,8 @@ def verify(run: Path) -> Verdict:
         records,
         check_hashes(contents),
         tables,
-        check_owners(contents.whole),
-        check_metrics(contents.whole),
+        check_owners((*contents.whole, *contents.dev)),
+        check_metrics((*contents.whole, *contents.dev)),
         *_cross_checks(run, contents),
         *(check_boards(run) if sound else [Check(summary="leaderboard", notes=(NOT_REBUILT,))]),
     ]
@@ -104,10 +104,11 @@ def _cross_checks(run: Path, contents: RunContents) -> list[Check]:
         check_labels(cells, installed),
         check_spend(cells, installed.find),
         check_pairs(whole),
+        *([check_pairs(contents.dev)] if contents.dev else []),
         *_manifest_checks(run, contents),
         check_baselines(whole),
         check_holes(whole),
-        check_rewards(whole, installed),
+        check_rewards((*whole, *contents.dev), installed),
         *_answer_checks(run, contents),
     ]
 

@@ -44,7 +44,10 @@ def plan_text(campaign: Campaign, tuning: Tuning | None, unfinished: Unfinished,
     ]
     if run.evaluate_at:
         points = ", ".join(f"{fraction:.10g}" for fraction in run.evaluate_at)
-        lines.append(f"Points    each cell is scored at {points} of its budget")
+        lines.append(
+            f"Points    each cell is scored at {points} of its budget"
+            + (f", on test and on {len(campaign.dataset.dev)} dev pairs" if run.report == "best-on-dev" else "")
+        )
     if run.generate:
         lines.append(
             f"Answers   {run.samples} to each of the first {len(answered_prompts(run, campaign.dataset))} held-out "

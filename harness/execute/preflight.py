@@ -127,6 +127,8 @@ def check_folder(folder: Path, run: Run, data: Dataset, scorer: str) -> None:
     points, points_before = list(run.evaluate_at), before.run.get("evaluate_at") or []
     if points != points_before:
         changed.append(f"evaluate_at was {points_before!r}, now {points!r}")
+    if (report := before.run.get("report", "end")) != run.report:
+        changed.append(f"report was {report!r}, now {run.report!r}")
     for name in GENERATION if run.generate or before.run.get("generate") else ():
         if (now := getattr(run, name)) != (was := before.run.get(name)):
             changed.append(f"{name} was {was!r}, now {now!r}")

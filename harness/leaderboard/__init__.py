@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from harness.leaderboard import csv, json, markdown
+from harness.leaderboard.decide.best_on_dev import at_best_on_dev
 from harness.leaderboard.page.write import write_page
 from harness.leaderboard.table import Table, build
-from harness.run_folder.manifest import known_manifest, read_manifest
+from harness.run_folder.manifest import Manifest, known_manifest, read_manifest
 from harness.run_folder.noise_floor import read_noise
 from harness.run_folder.paths import BOARD_CSV, BOARD_JSON, BOARD_MARKDOWN, ranked_inside
 from harness.run_folder.record import Record, only
@@ -55,14 +56,25 @@ def table_of(run: Path, ranked_by: str | None = None) -> tuple[Table, list[Recor
     manifest = known_manifest(run)
     wanted = ranked_by or manifest.ranked_by
     table = build(records, ranked_by=wanted, models=manifest.models, asked=manifest.asked, noise=read_noise(run))
+    table = _with_best_on_dev(table, records, wanted, manifest)
     for folder in ranked_inside(run):
         more = read_records(folder)
         inner = read_manifest(folder)
         inside = build(more, ranked_by=wanted, models=inner.models, asked=inner.asked, noise=read_noise(folder))
+        inside = _with_best_on_dev(inside, more, wanted, inner)
         table = replace(table, boards=(*table.boards, *inside.boards))
         records += more
     only(records, "protocol", lambda record: record.protocol)
     return table, records
+
+
+def _with_best_on_dev(table: Table, records: Sequence[Record], ranked_by: str, manifest: Manifest) -> Table:
+    """Return the table with the boards of cells at their best point on dev behind its own, where a run chose so."""
+    chosen = at_best_on_dev(records, ranked_by)
+    if not chosen:
+        return table
+    of_chosen = build(chosen, ranked_by=ranked_by, models=manifest.models, asked=manifest.asked)
+    return replace(table, boards=(*table.boards, *of_chosen.boards))
 
 
 def ranked_records(run: Path) -> list[Record]:

@@ -65,6 +65,7 @@ def _row(row: Row) -> dict[str, Any]:
         "status": row.status,
         "reason": row.reason,
         "seeds": row.seeds,
+        **({"reported_at": row.reported_at} if row.reported_at else {}),
         "metrics": _estimates(row.metrics),
         **({"subsets": _subsets(row)} if row.subsets else {}),
         **({"points": [_point(point) for point in row.points]} if row.points else {}),

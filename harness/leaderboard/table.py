@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from harness.api.errors import HarnessError
 from harness.leaderboard.decide.answers import AnswerRow, BoardAnswers
 from harness.leaderboard.decide.answers_in_words import of_answers
+from harness.leaderboard.decide.best_on_dev import taken_at
 from harness.leaderboard.decide.comparable import Group, group_of
 from harness.leaderboard.decide.estimates import (
     BASE,
@@ -204,6 +205,7 @@ def _board(group: Group, models: tuple[str, ...]) -> Board:
         title=title(first, models, group.seeds, group.ranked_by),
         conclusions=_found(results, rows, noise),
         disclaimers=disclaimers(records, group.seeds, group.evidence, unranked, group.noise_unfit)
+        + taken_at(records, group.ranked_by)
         + too_many(group.evidence)
         + borderline(ranked.borderline)
         + tuple(map(trained_elsewhere, elsewhere)),

@@ -68,7 +68,8 @@ def visits(data: Dataset, run: Run) -> Visits:
 
 
 def _held_out(data: Dataset, run: Run) -> Sequence[Pair]:
-    return (*data.test, *data.test_lenbalanced) if run.evaluate_on == "test" else data.dev
+    chosen_on = data.dev if run.report == "best-on-dev" else ()
+    return (*data.test, *data.test_lenbalanced, *chosen_on) if run.evaluate_on == "test" else data.dev
 
 
 def estimates(run: Run, tokens: Visits, cells: Iterable[tuple[Cell, int]]) -> list[Estimate]:

@@ -25,7 +25,7 @@ from harness.api import HarnessError
 from harness.planning.budget import fractions
 from harness.planning.generation import GENERATION
 from harness.planning.presets import LEARNING_RATES, PRESETS, Preset, PresetName
-from harness.planning.run_toml import PLAIN_PATH_KEY, toml
+from harness.planning.run_toml import PLAIN_PATH_KEY, toml_text
 from harness.run_folder.facts import BoardKey
 
 PROTOCOL = 1
@@ -79,6 +79,8 @@ class Run(BaseModel):
     """The most requests that a judge may be sent; None: as many as there are."""
     evaluate_on: Literal["test", "dev"] = "test"
     """The split that is scored; `dev` is for choosing settings."""
+    report: Literal["end", "best-on-dev"] = "end"
+    """`best-on-dev` scores every point on dev too, and adds a board of each cell at its best one, reported on test."""
     trials: int = Field(default=0, ge=0)
     """Configurations tried per loss and model; the best on dev is trained anew. 0: no tuning."""
     control: Literal["none", "shuffled-labels"] = "none"
@@ -139,6 +141,15 @@ class Run(BaseModel):
     @classmethod
     def _fractions(cls, values: tuple[float, ...]) -> tuple[float, ...]:
         return fractions(values)
+
+    @field_validator("report")
+    @classmethod
+    def _chosen_from_points(cls, report: str, before: ValidationInfo) -> str:
+        if report != "end" and len(before.data.get("evaluate_at") or ()) < 2:
+            raise ValueError("expected --evaluate-at with a point before the end, such as 0.5,1, to choose from")
+        if report != "end" and before.data.get("evaluate_on") == "dev":
+            raise ValueError("expected --evaluate-on test: what is chosen on dev is not reported on it")
+        return report
 
     @field_validator("trials")
     @classmethod
@@ -261,16 +272,13 @@ class Run(BaseModel):
         models = [self.called(model) for model in self.models]
         content = {**self.decisive().as_json(), "plugins": self.plugins, "models": models, "seeds": self.seeds}
         content |= {"evaluate_at": self.evaluate_at} if self.evaluate_at else {}  # folders made before have no points
+        content |= {"report": self.report} if self.report != "end" else {}
         content |= {name: getattr(self, name) for name in GENERATION if self.generate}
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:10]
 
     def as_toml(self) -> str:
         """Return the run file of this run; `read_run` gives the same run back."""
-        lines = []
-        for name, value in self.as_json().items():
-            if value is not None:
-                lines.append(f"{name.replace('_', '-')} = {toml(value)}")
-        return "\n".join(lines) + "\n"
+        return toml_text(self.as_json())
 
 
 def make_run(values: dict[str, Any]) -> Run:

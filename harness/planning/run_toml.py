@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,12 @@ def read_run(path: Path) -> dict[str, Any]:
             )
         fields["plain_path"] = fields.pop(PLAIN_PATH_KEY)  # so that a flag can win over it
     return fields
+
+
+def toml_text(values: Mapping[str, Any]) -> str:
+    """Return a run file of these values, without those that are None."""
+    lines = [f"{name.replace('_', '-')} = {toml(value)}" for name, value in values.items() if value is not None]
+    return "\n".join(lines) + "\n"
 
 
 def toml(value: Any) -> str:

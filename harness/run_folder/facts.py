@@ -268,6 +268,8 @@ class BoardKey(Facts):
     """Of tuned boards: how many trials each loss had."""
     tuned_by: str | None = None
     """Of tuned boards: the metric that chose."""
+    chosen_from: tuple[float, ...] | None = None
+    """Of boards of cells at their best point on dev: the fractions of the budget that was chosen from."""
 
     @property
     def canonical(self) -> str:

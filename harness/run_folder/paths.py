@@ -34,6 +34,8 @@ CELL_FILES = (ROWS, RESPONSES, TRAIN_LOG, GENERATIONS, RECORD)
 """What a finished cell consists of; the record is written last."""
 POINTS = "points"
 """In a cell: a folder per point along the run, by the fraction of the budget; see `point_folder`."""
+DEV = "dev"
+"""In a point: its tables on the development split, where a run chooses among points."""
 TRAINED, WEIGHTS, SCRATCH = "trained.json", "weights", "scratch"
 """What training leaves for scoring, and its scratch space; the facts of training stay."""
 TUNING, TUNED = "tuning", "tuned-"

@@ -24,7 +24,7 @@ from harness.run_folder.facts import (
 )
 from harness.run_folder.generation_facts import GenerationFacts
 from harness.run_folder.json_types import Facts, Number
-from harness.run_folder.paths import RECORD, RESPONSES, ROWS, point_folder
+from harness.run_folder.paths import DEV, RECORD, RESPONSES, ROWS, point_folder
 from harness.run_folder.point_facts import PointFacts
 from harness.run_folder.tables import RESPONSE_COLUMNS, ROW_COLUMNS, Columns, read_columns, read_frame
 
@@ -44,6 +44,8 @@ class Record(Facts):
 
     folder: Path = Field(default=Path(), exclude=True)
     """Where it lies; not a key of the file."""
+    reported_at: float | None = Field(default=None, exclude=True)
+    """The fraction of its budget that it is read at, where a board reports a point; not a key of the file."""
     protocol: int
     """The rules under which numbers may stand in one table."""
     status: Literal["ok", "diverged", "failed"]
@@ -116,6 +118,12 @@ class Record(Facts):
         """Return the record as it is at one of its points: with that one's tables, metrics and hashes."""
         facts = {"folder": point_folder(self.folder, point.fraction), "metrics": point.metrics, "files": point.files}
         return self.model_copy(update=facts | ({"generation": point.generation} if self.generation else {}))
+
+    def on_dev(self, point: PointFacts) -> Record:
+        """Return the record as it is at one of its points on the development split, which must be known."""
+        assert point.dev is not None, "a point that was scored on dev"
+        folder = point_folder(self.folder, point.fraction) / DEV
+        return self.model_copy(update={"folder": folder, "metrics": point.dev.metrics, "files": point.dev.files})
 
     def rows(self) -> pd.DataFrame:
         """Return one row per held-out pair, with `ROW_COLUMNS`."""

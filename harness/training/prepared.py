@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from harness.api import HarnessError, Loss, Pair
+from harness.api import HarnessError, Loss, Pair, ScoreRequest
 from harness.data.collate import Group, collate
 from harness.data.heldout import HeldOut, held_out
 from harness.data.mismatch import fingerprint, mismatched
@@ -41,6 +41,8 @@ class Prepared:
     pairs: tuple[Pair, ...]
     tokens: TokenisedPairs
     held_out: HeldOut
+    dev: HeldOut | None = None
+    """The development split, where a run chooses among points on it."""
     start_seconds: float = 0.0
     """Time to make or find the start checkpoint."""
     token_seconds: float = 0.0
@@ -94,6 +96,8 @@ def prepare(job: Job, tell: Tell) -> Prepared:
     tokenizer = load_tokenizer(start.folder, run.trust_remote_code, job.chat_template)
     tokens = tokenise(tokenizer, job.dataset.train, limits, lenient=run.lenient)
     held = held_out(tokenizer, job.dataset, run.evaluate_on, limits, lenient=run.lenient)
+    chosen_on = run.report == "best-on-dev"
+    dev = held_out(tokenizer, job.dataset, "dev", limits, lenient=run.lenient) if chosen_on else None
     for line in _what_became_of_rows(tokens, held, run.evaluate_on, limits):
         tell(Phase(text=line))
     prepared = Prepared(
@@ -102,6 +106,7 @@ def prepare(job: Job, tell: Tell) -> Prepared:
         pairs=tuple(job.dataset.train[index] for index in tokens.kept),
         tokens=tokens,
         held_out=held,
+        dev=dev,
         start_seconds=made - began,
         token_seconds=time.perf_counter() - made,
         template_day=template_day(tokenizer),
@@ -130,6 +135,11 @@ def _what_became_of_rows(tokens: TokenisedPairs, held: HeldOut, split: str, limi
             )
 
 
+def scored_requests(prepared: Prepared) -> tuple[ScoreRequest, ...]:
+    """Return every held-out response that is scored, on either split."""
+    return (*prepared.held_out.requests, *(prepared.dev.requests if prepared.dev else ()))
+
+
 def require_same_start(job: Job, start: StartCheckpoint) -> None:
     """Raise `HarnessError` where the folder holds results of this model from another start checkpoint."""
     for path in sorted(record_files(job.folder)):
@@ -150,7 +160,7 @@ def pair_tokens(prepared: Prepared) -> list[int]:
 def require_window(prepared: Prepared) -> None:
     """Raise `HarnessError` where a sequence is longer than the context window that the model's config states."""
     job, window = prepared.job, window_of(prepared.start.folder)
-    lengths = [len(request.prompt) + len(request.response) for request in prepared.held_out.requests]
+    lengths = [len(request.prompt) + len(request.response) for request in scored_requests(prepared)]
     for pair in prepared.tokens.pairs:
         lengths.append(len(pair.prompt_ids) + max(len(pair.chosen_ids), len(pair.rejected_ids)))
     if window is not None and max(lengths) > window:

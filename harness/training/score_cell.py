@@ -10,13 +10,15 @@ from pathlib import Path
 import numpy as np
 
 from harness.api import Generated, OpenScorer
+from harness.data.heldout import HeldOut
 from harness.models.load import load_tokenizer
 from harness.planning.events import AnsweringBegins, CellScored, ScoringBegins, Tell
 from harness.planning.grid import Cell
 from harness.planning.job import cell_folder
 from harness.run_folder.generation_facts import GenerationFacts
-from harness.run_folder.paths import GENERATIONS, WEIGHTS, answers_folder, point_folder
-from harness.run_folder.point_facts import PointFacts
+from harness.run_folder.json_types import Number
+from harness.run_folder.paths import DEV, GENERATIONS, WEIGHTS, answers_folder, point_folder
+from harness.run_folder.point_facts import DevFacts, PointFacts
 from harness.run_folder.record import Record
 from harness.run_folder.store import file_hash, write_record, write_tables
 from harness.run_folder.trained import read_trained, remove_scored
@@ -37,6 +39,8 @@ class Scoring:
     canary: OpenScorer | None
     base: np.ndarray
     """(requests,) summed log-probs under the start checkpoint."""
+    dev: np.ndarray | None
+    """The same of the development split, where a run chooses among points on it."""
     asked: Asked | None
     """What every model answers; None where a run generates nothing."""
     tell: Tell
@@ -50,6 +54,11 @@ class Scoring:
         """Return the log-probs, (requests,), under other weights, which the engine has afterwards."""
         self.engine.load(weights)
         return self.engine.score(self.prepared.held_out.requests)
+
+    def score_dev(self) -> np.ndarray | None:
+        """Return the log-probs of the development split under the weights that the engine has; None where none is."""
+        dev = self.prepared.dev
+        return self.engine.score(dev.requests) if dev else None
 
     def sample(self, key: str) -> list[Generated]:
         """Return the answers of the weights that the engine has; none where a run generates nothing."""
@@ -65,6 +74,8 @@ class _At:
 
     sums: np.ndarray
     """(requests,) summed log-probs."""
+    dev: np.ndarray | None
+    """The same of the development split, where a run chooses among points on it."""
     answers: Sequence[Generated]
 
 
@@ -94,29 +105,48 @@ def score_cell(scoring: Scoring, cell: Cell) -> None:
 def _score(scoring: Scoring, cell: Cell, record: Record, folder: Path) -> None:
     """Score a cell at its end and at earlier points, then have all answered, then write: what fails leaves no table."""
     began = time.perf_counter()
-    sums = scoring.score(folder / WEIGHTS)
+    sums, dev = scoring.score(folder / WEIGHTS), scoring.score_dev()
     if scoring.canary:
         scoring.canary.load(folder / WEIGHTS)
     record = scored_record(record, scoring.parity(sums), time.perf_counter() - began)
-    at = {1.0: _At(sums=sums, answers=scoring.sample(cell.key))}
+    at = {1.0: _At(sums=sums, dev=dev, answers=scoring.sample(cell.key))}
     for point in record.points:
         if point.fraction < 1:
             scoring.tell(ScoringBegins(key=cell.key))
             sums = scoring.score(point_folder(folder, point.fraction) / WEIGHTS)
-            at[point.fraction] = _At(sums=sums, answers=scoring.sample(cell.key))
-    held = scoring.prepared.held_out
-    lengths = np.array([len(request.response) for request in held.requests], dtype=np.float64)
-    rewards = {
-        fraction: own_rewards(cell.system.loss, there.sums, lengths=lengths, base=scoring.base)
-        for fraction, there in at.items()
-    }
+            at[point.fraction] = _At(sums=sums, dev=scoring.score_dev(), answers=scoring.sample(cell.key))
+    read = {fraction: _read(scoring, cell, there) for fraction, there in at.items()}
     answered = _write_answers(scoring, cell, at, folder)
-    points = tuple(
-        _written(scoring, record, folder, point, at[point.fraction].sums, rewards[point.fraction], answered)
-        for point in record.points
-    )
+    points = tuple(_written(record, folder, point, read[point.fraction], answered) for point in record.points)
     facts = ({"points": points} if points else {}) | ({"generation": answered[1.0]} if answered else {})
-    finish(held, folder, record.model_copy(update=facts), at[1.0].sums, scoring.base, rewards[1.0])
+    end = read[1.0][0]
+    finish(end.held, folder, record.model_copy(update=facts), end.sums, end.base, end.reward)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Read:
+    """A split of held-out data as a cell reads it at one point."""
+
+    held: HeldOut
+    sums: np.ndarray
+    base: np.ndarray
+    reward: np.ndarray
+    """(requests,) each: summed log-probs of the cell and of the start checkpoint, and the loss's own rewards."""
+
+
+def _read(scoring: Scoring, cell: Cell, there: _At) -> list[_Read]:
+    """Return the held-out data as a cell reads them at one point, and behind them the development split, if any."""
+    splits = [(scoring.prepared.held_out, there.sums, scoring.base)]
+    if scoring.prepared.dev is not None:
+        assert there.dev is not None, "it is scored where there is a dev split"
+        assert scoring.dev is not None, "and so is that of the start checkpoint"
+        splits.append((scoring.prepared.dev, there.dev, scoring.dev))
+    found = []
+    for held, sums, base in splits:
+        lengths = np.array([len(request.response) for request in held.requests], dtype=np.float64)
+        reward = own_rewards(cell.system.loss, sums, lengths=lengths, base=base)
+        found.append(_Read(held=held, sums=sums, base=base, reward=reward))
+    return found
 
 
 def _write_answers(scoring: Scoring, cell: Cell, at: Mapping[float, _At], folder: Path) -> dict[float, GenerationFacts]:
@@ -136,20 +166,23 @@ def _write_answers(scoring: Scoring, cell: Cell, at: Mapping[float, _At], folder
 
 
 def _written(
-    scoring: Scoring,
-    record: Record,
-    folder: Path,
-    point: PointFacts,
-    sums: np.ndarray,
-    reward: np.ndarray,
-    answered: Mapping[float, GenerationFacts],
+    record: Record, folder: Path, point: PointFacts, read: Sequence[_Read], answered: Mapping[float, GenerationFacts]
 ) -> PointFacts:
-    """Write the two tables of a point; return what the record says of it, with the hashes of all that lie there."""
-    place = point_folder(folder, point.fraction)
-    rows, responses = scored_tables(scoring.prepared.held_out, sums, scoring.base, reward)
-    metrics, _ = summarise(rows, responses, record.averaged)
-    files = write_tables(place, record.key, rows, responses)
+    """Write the tables of a point; return what the record says of it, with the hashes of all that lie there."""
+    place, (held, *dev) = point_folder(folder, point.fraction), read
+    metrics, files = _tables(record, place, held)
     if answered and point.fraction < 1:
         files[GENERATIONS] = file_hash(place / GENERATIONS)
-    facts = {"metrics": numbers(metrics), "files": files}
-    return point.model_copy(update=facts | ({"generation": answered[point.fraction]} if answered else {}))
+    facts: dict[str, object] = {"metrics": metrics, "files": files}
+    facts |= {"generation": answered[point.fraction]} if answered else {}
+    for split in dev:
+        on_dev, files_on_dev = _tables(record, place / DEV, split)
+        facts["dev"] = DevFacts(metrics=on_dev, files=files_on_dev)
+    return point.model_copy(update=facts)
+
+
+def _tables(record: Record, folder: Path, read: _Read) -> tuple[dict[str, Number], dict[str, str]]:
+    """Write the two tables of a split; return its metrics and the hashes of its files."""
+    rows, responses = scored_tables(read.held, read.sums, read.base, read.reward)
+    metrics, _ = summarise(rows, responses, record.averaged)
+    return numbers(metrics), write_tables(folder, record.key, rows, responses)

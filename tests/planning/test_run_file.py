@@ -12,6 +12,7 @@ from harness.api import HarnessError
 from harness.planning.presets import LEARNING_RATES, PRESETS, preset_of_size
 from harness.planning.run_file import make_run
 from harness.planning.run_toml import read_run
+from harness.planning.tuned_run import TrialRun
 
 
 def test_a_run_file_round_trips(tmp_path: Path) -> None:
@@ -168,3 +169,24 @@ def test_points_give_a_run_a_folder_of_its_own_and_its_board_the_same_key() -> N
     plain, with_points = make_run({}), make_run({"evaluate_at": (0.5, 1)})
     assert plain.short_hash() != with_points.short_hash()
     assert plain.decisive() == with_points.decisive()
+
+
+@pytest.mark.parametrize(
+    ("values", "wanted"),
+    [
+        ({}, "--evaluate-at with a point before the end"),
+        ({"evaluate_at": (1,)}, "--evaluate-at with a point before the end"),
+        ({"evaluate_at": (0.5, 1), "evaluate_on": "dev"}, "--evaluate-on test"),
+    ],
+)
+def test_choosing_among_points_needs_points_and_a_test_split(values: dict[str, Any], wanted: str) -> None:
+    with pytest.raises(HarnessError, match=f"--report got 'best-on-dev': expected {wanted}"):
+        make_run({**values, "report": "best-on-dev"})
+
+
+def test_choosing_on_dev_is_another_run_whose_trials_choose_nothing() -> None:
+    points = {"evaluate_at": (0.5, 1), "trials": 2}
+    plain, chosen = make_run(points), make_run({**points, "report": "best-on-dev"})
+    assert plain.short_hash() != chosen.short_hash()
+    assert plain.decisive() == chosen.decisive()  # the numbers of its own board are those of a run without
+    assert TrialRun.of(chosen).report == "end"

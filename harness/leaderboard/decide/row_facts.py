@@ -42,6 +42,8 @@ class RowFacts:
     tags: tuple[str, ...]
     """What the loss says of itself, where its record has it."""
     seeds: tuple[int, ...] = ()
+    reported_at: tuple[float, ...] = ()
+    """The fraction of its budget that each cell is taken at, on a board of points chosen on dev; by model and seed."""
     spend: Mapping[str, float] = field(default_factory=dict)
     """Mean over seeds and models."""
     prepared: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
@@ -67,6 +69,7 @@ def row_facts(group: Group, label: str, models: Sequence[str]) -> RowFacts:
         reference_based=loss.needs_reference,
         tags=loss.tags,
         seeds=tuple(sorted({record.seed for record in mine if record.seed is not None})),
+        reported_at=tuple(record.reported_at for record in mine if record.reported_at is not None),
         spend=_means(numbers for record in mine if (numbers := record.spend.numbers())),
         prepared=_prepared(mine),
         scorer=_scorer([record.scorer for record in mine if record.scorer.model_fields_set]),

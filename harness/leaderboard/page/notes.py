@@ -60,6 +60,9 @@ def command(board: Board, row: Row) -> str:
             words += [_flag(setting), str(value)]
     if row.points:
         words += ["--evaluate-at", ",".join(f"{point.fraction:.10g}" for point in row.points)]
+    if board.settings.chosen_from:
+        fractions = ",".join(f"{fraction:.10g}" for fraction in board.settings.chosen_from)
+        words += ["--evaluate-at", fractions, "--report", "best-on-dev"]
     words += _of_answers(board)
     words += [_flag(switch) for switch in SWITCHES if getattr(board.settings, switch)]
     return " ".join(map(shlex.quote, words))
