@@ -30,6 +30,8 @@ class Stub:
     most_at_a_time: int = 0
     reply: str = "They differ.\nVERDICT: 1 is better"
     logprobs: dict[str, float] = field(default_factory=dict)
+    fault: str = ""
+    """The fault that every prompt meets which asks for none."""
     stuck: threading.Event = field(default_factory=threading.Event)
     """Set once a prompt with `hang` has come."""
     over: threading.Event = field(default_factory=threading.Event)
@@ -56,7 +58,7 @@ def stub() -> Iterator[Stub]:
                 made.most_at_a_time = max(made.most_at_a_time, made.at_a_time)
                 first = made.asked[content] == 1
             try:
-                name = content.partition("fault: ")[2].split()[:2]
+                name = content.partition("fault: ")[2].split()[:2] or made.fault.split()
                 if name and (first or name[1:] != ["once"]):
                     self._fail(name[0], body)
                 else:
