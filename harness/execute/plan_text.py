@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 
 from harness.execute import workers
 from harness.execute.campaign import Campaign
+from harness.execute.judge_choice import answered_prompts
 from harness.execute.model_facts import models_in_words, shape_in
-from harness.execute.plan_time import Work, time_in_words
+from harness.execute.plan_time import Work, answer_time_in_words, time_in_words
 from harness.execute.run_judges import AtMost
 from harness.execute.tuning import Tuning, Unfinished
 from harness.planning.estimates import CHARACTERS_PER_TOKEN, Visits, estimates, visits
 from harness.planning.grid import Cell
 from harness.planning.memory import kept_bytes, needed_memory
+from harness.planning.model_shape import ModelShape
 from harness.planning.run_file import Run
+
+BYTES_PER_TOKEN = 8
+"""Of a table of answers, compressed: the text of a token, its id and its share of the other columns."""
 
 
 def plan_text(campaign: Campaign, tuning: Tuning | None, unfinished: Unfinished, judges: Sequence[AtMost] = ()) -> str:
@@ -41,9 +47,10 @@ def plan_text(campaign: Campaign, tuning: Tuning | None, unfinished: Unfinished,
         lines.append(f"Points    each cell is scored at {points} of its budget")
     if run.generate:
         lines.append(
-            f"Answers   {run.samples} to each of the first {run.generate} held-out prompts, at temperature "
-            f"{run.temperature:g}, top-p {run.top_p:g}, up to {run.max_new_tokens} tokens, by the base and every cell; "
-            "the time below is without them"
+            f"Answers   {run.samples} to each of the first {len(answered_prompts(run, campaign.dataset))} held-out "
+            f"prompts, at temperature {run.temperature:g}, top-p {run.top_p:g}, up to {run.max_new_tokens} tokens, by "
+            f"the base and every cell{' at every point' if run.evaluate_at else ''}; "
+            f"up to {sum(_answers(campaign, unfinished.all).values()):,} in all"
         )
     lines += _headed("Judges", [judge.text for judge in judges])
     if run.also:
@@ -108,8 +115,10 @@ def _estimates(campaign: Campaign, todo: Sequence[Cell]) -> list[str]:
     lines += [
         f"Estimate  {counted}, from {CHARACTERS_PER_TOKEN} characters per token; estimates, as are these:",
         f"Time      {time_in_words(run, works, tokens)}",
+        *([f"          {_answer_time(campaign, todo, shapes)}"] if run.generate else []),
         f"Memory    {_memory(run, works, tokens)}",
-        f"Disk      {_disk(campaign, works)}",
+        f"Disk      {_disk(campaign, works)}"
+        + (f"; and up to {_answer_bytes(campaign, todo) / 1e6:.2g} MB of answers" if run.generate else ""),
     ]
     if len(known) < len(todo):
         lines.append(f"          without {len(todo) - len(known)} cells of models whose size is not known")
@@ -118,8 +127,35 @@ def _estimates(campaign: Campaign, todo: Sequence[Cell]) -> list[str]:
 
 def _points(run: Run, cell: Cell) -> int:
     """Return how often a cell is scored; a trial once."""
+    return 1 if _is_trial(cell) else max(1, len(run.evaluate_at))
+
+
+def _is_trial(cell: Cell) -> bool:
     trial = cell.system.trial
-    return 1 if trial is not None and trial.trials is None else max(1, len(run.evaluate_at))
+    return trial is not None and trial.trials is None
+
+
+def _answers(campaign: Campaign, todo: Sequence[Cell]) -> Mapping[str, int]:
+    """Return how many answers are to be sampled, by model: those of its unfinished cells, and once of its start.
+
+    A trial answers nothing; what is chosen from the trials has a start of its own.
+    """
+    run = campaign.run
+    cells = [cell for cell in todo if not _is_trial(cell)]
+    times = Counter(model for model, _ in {(cell.model, cell.system.trial is None) for cell in cells})
+    for cell in cells:
+        times[cell.model] += _points(run, cell)
+    each = len(answered_prompts(run, campaign.dataset)) * run.samples
+    return {model: count * each for model, count in times.items()}
+
+
+def _answer_time(campaign: Campaign, todo: Sequence[Cell], shapes: Mapping[str, ModelShape]) -> str:
+    known = [(shapes[model], count) for model, count in _answers(campaign, todo).items() if model in shapes]
+    return answer_time_in_words(campaign.run, campaign.scorer.source.name, known)
+
+
+def _answer_bytes(campaign: Campaign, todo: Sequence[Cell]) -> float:
+    return float(sum(_answers(campaign, todo).values()) * campaign.run.max_new_tokens * BYTES_PER_TOKEN)
 
 
 def _memory(run: Run, works: Sequence[Work], tokens: Visits) -> str:

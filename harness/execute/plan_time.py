@@ -12,7 +12,7 @@ from harness.execute.time_left import clock
 from harness.planning.estimates import Estimate, Visits
 from harness.planning.model_shape import ModelShape, count_in_words
 from harness.planning.processors import processors
-from harness.planning.rates import Rate, measured_rate, read_rate
+from harness.planning.rates import Rate, measured_rate, read_answer_rate, read_rate
 from harness.planning.run_file import Run
 from harness.run_folder.paths import cache_folder
 
@@ -56,6 +56,16 @@ def time_in_words(run: Run, works: Sequence[Work], tokens: Visits) -> str:
         return f"{clock(least)} to {clock(most)}, {source}, which varied"
     training, scoring = (math.sqrt(low * high) for low, high in zip(*bounds, strict=True))
     return f"{clock(training + scoring + beside)}: {clock(training)} of training, {clock(scoring)} of scoring, {source}"
+
+
+def answer_time_in_words(run: Run, scorer: str, answers: Sequence[tuple[ModelShape, int]]) -> str:
+    """Return what is said of the time that answers take: so many of models of these sizes, all as long as they may."""
+    rates = [(count, read_answer_rate(cache_folder(), run, scorer, shape.parameters)) for shape, count in answers]
+    seconds = [count * run.max_new_tokens / rate for count, rate in rates if rate is not None]
+    if len(seconds) < len(rates):
+        return "and that of the answers, which is not known: none were sampled on this machine by models of this size"
+    at_once = min(workers.count(run), processors())
+    return f"and at most {clock(sum(seconds) / at_once)} of answers, at the rate of the last ones on this machine"
 
 
 def _busy() -> str:

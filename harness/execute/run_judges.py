@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -99,7 +100,7 @@ def carry_out_beside(campaign: Campaign, tuning: Tuning | None, say: Callable[[s
 
 
 def _carry_out_judges(campaign: Campaign, tuning: Tuning | None, say: Callable[[str], object]) -> list[str]:
-    """Ask every judge of a run about its answers; what fails costs nothing that is done, and its line says what to do."""
+    """Ask every judge of a run about its answers; a judge that fails costs nothing that is done."""
     run, trouble = campaign.run, []
     tuned = [tuning.tuned_from_records().folder] if tuning and run.judge else []
     for folder in (each for each in (campaign.folder, *tuned) if has_records(each)):
@@ -111,6 +112,7 @@ def _carry_out_judges(campaign: Campaign, tuning: Tuning | None, say: Callable[[
                 carry_out_judging(asked, say)
             except Exception as error:  # a judge may be anybody's
                 reason = str(error) if isinstance(error, HarnessError) else f"{type(error).__name__}: {error}"
+                again = shlex.join(["harness", "judge", str(folder), "--judge", judge])
                 repeats = f" --repeats {run.judge_repeats}" if run.judge_repeats > 1 else ""
-                trouble.append(f"{reason}; to go on: harness judge {folder} --judge {judge}{repeats}")
+                trouble.append(f"{reason}; to go on: {again}{repeats}")
     return trouble

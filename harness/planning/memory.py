@@ -17,6 +17,10 @@ KEPT_ATTENTION = 2**27
 """Most bytes of attention weights that a layer keeps; with more it keeps none (`logps/cpu_attention.py`)."""
 LOGIT_ROWS = 2048
 """Tokens whose logits the scorer has at once, twice, in fp32 (`score/vllm.py`)."""
+SEQUENCES_PER_STEP = 64
+"""Sequences that the scorer has at once."""
+ANSWERS_BYTES = 2**31
+"""Most bytes of the keys and values of answers on a CPU: where all at once would take more, some are computed anew."""
 BYTES = {"float32": 4, "bfloat16": 2}
 
 
@@ -59,8 +63,12 @@ def activation_bytes(shape: ModelShape, tokens: int, rows: int, longest: int, dt
 
 
 def scoring_bytes(run: Run, shape: ModelShape) -> float:
-    """Return the bytes of the engine, of the second scorer that checks it, and of the logits of one step."""
-    return 2.0 * shape.parameters * BYTES[run.settings.dtype] + 2 * LOGIT_ROWS * shape.vocabulary * 4
+    """Return the bytes of the engine, of the second scorer that checks it, of the logits of a step, and of answers."""
+    settings = run.settings
+    longest = max(settings.max_length, settings.max_prompt + run.max_new_tokens)
+    keys = 2 * shape.layers * shape.key_width * BYTES[settings.dtype]  # and values, of a token
+    answers = min(SEQUENCES_PER_STEP * longest * keys, ANSWERS_BYTES) if run.generate else 0
+    return 2.0 * shape.parameters * BYTES[settings.dtype] + 2 * LOGIT_ROWS * shape.vocabulary * 4 + answers
 
 
 def kept_bytes(run: Run, shape: ModelShape) -> float:

@@ -77,10 +77,10 @@ def read_rate(cache: Path, run: Run, parameters: int) -> Rate | None:
 
     Without one it is assumed for a nano model, and None for any other: not known.
     """
-    nearest = min(_read(cache).get(_kind(run), {}).items(), key=lambda item: _apart(item[0], parameters), default=None)
-    if nearest is not None and _apart(nearest[0], parameters) <= ALIKE:
+    rates = _nearest(cache, _kind(run), parameters)
+    if rates:
         source = "at the rate of the last such cells on this machine"
-        return Rate(slowest=min(nearest[1]), fastest=max(nearest[1]), source=source)
+        return Rate(slowest=min(rates), fastest=max(rates), source=source)
     if _apart(NANO_PARAMETERS, parameters) > ALIKE:
         return None
     assumed = ASSUMED_FLOPS * threads_each()
@@ -93,11 +93,29 @@ def read_rate(cache: Path, run: Run, parameters: int) -> Rate | None:
 
 def remember_rate(cache: Path, run: Run, parameters: int, spend: Spend) -> None:
     """Keep the rate that a cell was trained at; where the file cannot be written, estimates stay as they were."""
-    if not (spend.steps and spend.flops and spend.seconds):
-        return
+    if spend.steps and spend.flops and spend.seconds:
+        _remember(cache, _kind(run), parameters, spend.flops / spend.seconds)
+
+
+def read_answer_rate(cache: Path, run: Run, scorer: str, parameters: int) -> float | None:
+    """Return the tokens a second that the slowest of the last answers of a model of about this size came at here.
+
+    None where none were sampled here.
+    """
+    rates = _nearest(cache, _kind_of_answers(run, scorer), parameters)
+    return min(rates) if rates else None
+
+
+def remember_answer_rate(cache: Path, run: Run, scorer: str, parameters: int, tokens: int, seconds: float) -> None:
+    """Keep the tokens a second that the answers of a model came at, the reference's log-probs of them included."""
+    if tokens and seconds:
+        _remember(cache, _kind_of_answers(run, scorer), parameters, tokens / seconds)
+
+
+def _remember(cache: Path, kind: str, parameters: int, rate: float) -> None:
     known = _read(cache)
-    rates = known.setdefault(_kind(run), {})
-    rates[parameters] = [*rates.get(parameters, []), spend.flops / spend.seconds][-KEPT:]
+    rates = known.setdefault(kind, {})
+    rates[parameters] = [*rates.get(parameters, []), rate][-KEPT:]
     try:
         write_atomically(cache / FILE, json.dumps(known))
     except (OSError, HarnessError) as error:
@@ -107,6 +125,16 @@ def remember_rate(cache: Path, run: Run, parameters: int, spend: Spend) -> None:
 def _kind(run: Run) -> str:
     settings = run.settings
     return f"{run.adapter} {settings.dtype}, {settings.micro_pairs} pairs at once"
+
+
+def _kind_of_answers(run: Run, scorer: str) -> str:
+    return f"answers by {scorer}, {run.settings.dtype}"
+
+
+def _nearest(cache: Path, kind: str, parameters: int) -> list[float]:
+    """Return the rates of models of about so many parameters, of the nearest size; none where there are none."""
+    nearest = min(_read(cache).get(kind, {}).items(), key=lambda item: _apart(item[0], parameters), default=None)
+    return nearest[1] if nearest is not None and _apart(nearest[0], parameters) <= ALIKE else []
 
 
 def _apart(one: int, other: int) -> float:

@@ -7,13 +7,11 @@ from contextlib import contextmanager
 from typing import Any
 
 from harness.api import ScorerOptions
+from harness.planning.memory import ANSWERS_BYTES, SEQUENCES_PER_STEP
 from harness.score.checkpoint import Checkpoint
 
 TOKENS_PER_STEP = 2048
 """The V1 runner makes logits of a whole step, twice, and profiling does not see them: 2,048 x 262k is 4.3 GB."""
-SEQUENCES_PER_STEP = 64
-ANSWERS_BYTES = 2**31
-"""Most bytes of a KV cache on a CPU for answers; where all of a step would take more, vLLM computes some anew."""
 KV_BLOCK = 32
 """Tokens per block on a CPU, the fewest vLLM's attention takes there: only whole blocks of a prompt are shared."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import shutil
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,6 +18,7 @@ from harness.api import Generated, GenerateRequest, HarnessError, OpenGenerator,
 from harness.models.load import load_tokenizer
 from harness.models.window import window_of
 from harness.planning.events import AnsweringBegins, Tell
+from harness.planning.rates import remember_answer_rate
 from harness.run_folder.full_disk import told
 from harness.run_folder.generation_facts import GenerationFacts
 from harness.run_folder.paths import GENERATIONS, JUDGEMENTS, RECORD
@@ -116,7 +118,12 @@ def base_answers(asked: Asked, engine: OpenScorer, tell: Tell, folder: Path) -> 
     if kept is not None:
         return kept
     tell(AnsweringBegins(key=None))
-    return write_answers(asked, folder, answers_table(asked, sampled(asked, engine), engine))
+    began = time.perf_counter()
+    table = answers_table(asked, sampled(asked, engine), engine)
+    job, parameters = asked.prepared.job, asked.prepared.start.parameters
+    seconds = time.perf_counter() - began
+    remember_answer_rate(job.cache, job.run, job.scorer.name, parameters, int(table["length"].sum()), seconds)
+    return write_answers(asked, folder, table)
 
 
 def _kept(asked: Asked, folder: Path) -> GenerationFacts | None:
