@@ -40,6 +40,8 @@ class Stub:
     """What it answers everything with, as HTTP 400."""
     unsupported: tuple[str, ...] = ()
     """Options that it refuses, in the words of OpenAI's reasoning models."""
+    fault: str = ""
+    """The fault that every prompt meets which asks for none."""
     stuck: threading.Event = field(default_factory=threading.Event)
     """Set once a prompt with `hang` has come."""
     over: threading.Event = field(default_factory=threading.Event)
@@ -67,7 +69,7 @@ def stub() -> Iterator[Stub]:
                 made.most_at_a_time = max(made.most_at_a_time, made.at_a_time)
                 first = made.asked[content] == 1
             try:
-                name = content.partition("fault: ")[2].split()[:2]
+                name = content.partition("fault: ")[2].split()[:2] or made.fault.split()
                 if name and (first or name[1:] != ["once"]):
                     self._fail(name[0], body)
                 elif made.error or any(option in body for option in made.unsupported):

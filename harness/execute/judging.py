@@ -187,10 +187,11 @@ def _summary(table: pd.DataFrame) -> str:
     """Return the mean of what was said, and how much of it could not be read or fits no rule, by reason."""
     rates = (table["against"] == "").any()
     parts = []
-    for against, rows in table.groupby("against", sort=False):
-        whose = f" of the {against!s} responses" if against else ""
+    for against in table["against"].unique():
+        rows = table[table["against"] == against]
+        whose = f" of the {against} responses" if against else ""
         mean = rows["rating" if rates else "preference"].mean()
-        parts.append(f"mean rating{whose} {mean:.3f}" if rates else f"preferred to {against!s} {mean:.3f}")
+        parts.append(f"mean rating{whose} {mean:.3f}" if rates else f"preferred to {against} {mean:.3f}")
     faults = table.loc[table["reason"] != "", "reason"].value_counts()
     told = "".join(f"; {count} of {len(table)}: {reason}" for reason, count in faults.items())
     return f"{', '.join(parts)}{told}"

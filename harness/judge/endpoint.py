@@ -15,13 +15,14 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import ValidationError
 
 from harness.api import HarnessError, JudgeCost, JudgeOptions, JudgeRequest, JudgeSource, Rating, Verdict, hookimpl
 from harness.judge.kept_replies import KeptReplies
+from harness.judge.reply_body import reply_of
 from harness.judge.wording import MANNERS, Manner, Reply, shown
 
 if TYPE_CHECKING:
@@ -62,35 +63,6 @@ class Endpoint:
                 f"password or a key in it; a key is read from {KEY}"
             )
         return cls(model=found["model"], url=found["url"].rstrip("/"))
-
-
-class _Token(BaseModel):
-    token: str
-    logprob: Annotated[float, Field(le=1e-3)]
-
-
-class _First(BaseModel):
-    top_logprobs: list[_Token] = []
-
-
-class _Logprobs(BaseModel):
-    content: list[_First] | None = None
-
-
-class _Said(BaseModel):
-    content: str | None
-
-
-class _Choice(BaseModel):
-    message: _Said
-    finish_reason: str | None = None
-    logprobs: _Logprobs | None = None
-
-
-class _Answer(BaseModel):
-    """What is read of an endpoint's answer."""
-
-    choices: Annotated[list[_Choice], Field(min_length=1)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -173,7 +145,7 @@ class OpenEndpoint:
         from openai import APIConnectionError, APIStatusError, APITimeoutError
 
         try:
-            reply = _reply(self._sent(asked))
+            reply = reply_of(self._sent(asked))
         except APITimeoutError:
             return self._too_late
         except APIConnectionError:
@@ -215,14 +187,6 @@ class OpenEndpoint:
                 if error.param not in UNSUPPORTED or error.param in refused or "unsupported" not in str(error.code):
                     raise
                 self.refused.add(error.param)
-
-
-def _reply(body: str) -> Reply:
-    """Return what is read of the body of an answer; raises `ValidationError` where it is something else."""
-    choice = _Answer.model_validate_json(body).choices[0]
-    positions = choice.logprobs.content if choice.logprobs and choice.logprobs.content else []
-    first = tuple((token.token, token.logprob) for token in positions[0].top_logprobs) if positions else ()
-    return Reply(text=choice.message.content or "", finish=choice.finish_reason or "", first=first)
 
 
 def _is_too_long(error: APIStatusError) -> bool:

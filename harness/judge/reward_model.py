@@ -11,7 +11,7 @@ from harness.api import HarnessError, JudgeOptions, JudgeRequest, JudgeSource, R
 from harness.data.joint import ids_of
 from harness.data.template import RefusedError, Shield, Template
 from harness.models.folders import DECIDES, content_of, local, weight_files
-from harness.models.hub import fetch
+from harness.models.hub import HUB_ID, fetch
 from harness.models.load import load_tokenizer
 from harness.torchvision_guard import hide_broken_torchvision
 
@@ -104,8 +104,12 @@ def identity(what: str) -> str:
 
 
 def why_not(what: str) -> str | None:
-    """Return why it cannot judge: a model has to be named."""
-    return None if what else f"got '{NAME}' without a model, expected {NAME}:ID, a hub id or a folder"
+    """Return why it cannot judge: a model has to be named, and where it is a folder, to be there."""
+    if not what:
+        return f"got '{NAME}' without a model, expected {NAME}:ID, a hub id or a folder"
+    folder = local(what)
+    there = HUB_ID.fullmatch(what) if folder is None else (folder / "config.json").is_file()
+    return None if there else f"got '{what}', expected a hub id such as org/name, or a folder with a config.json"
 
 
 @hookimpl

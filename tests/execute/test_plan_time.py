@@ -7,15 +7,16 @@ from pathlib import Path
 import pytest
 
 from harness.execute import plan_time, workers
-from harness.execute.plan_time import Work, time_in_words
+from harness.execute.plan_time import Work, answer_time_in_words, time_in_words
 from harness.manager import plugin_manager, resolver
 from harness.planning.estimates import Visits, estimates
 from harness.planning.grid import Cell, System
 from harness.planning.model_shape import ModelShape
-from harness.planning.rates import Rate
+from harness.planning.rates import Rate, remember_answer_rate
 from harness.planning.run_file import Run, make_run
 
 TOKENS = Visits(pairs=[100, 200], mismatched=[30, 50], packed=[80, 150], longest=110, held_out=1000)
+MILLION = 1_000_000
 SHAPE = ModelShape.of_parameters(1_000_000_000)
 
 
@@ -55,3 +56,18 @@ def test_products_of_a_processor_say_nothing_of_a_gpu(tmp_path: Path, monkeypatc
     monkeypatch.setattr(workers, "may_have_gpu", lambda: True)
     run = make_run({"models": ["./mine"], "preset": "medium", "budget": "steps=1", "batch_pairs": 2})
     assert said(run) == "not known: no earlier run on this machine trained models of about 1B parameters so"
+
+
+def test_answers_take_as_long_as_the_slowest_of_the_last_ones_here_and_without_any_that_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HARNESS_CACHE", str(tmp_path))
+    run = make_run({"models": ["./mine"], "preset": "medium", "generate": 10, "max_new_tokens": 50})
+    unknown = "and that of the answers, which is not known: none were sampled on this machine by models of this size"
+    assert answer_time_in_words(run, "vllm", [(SHAPE, 300)]) == unknown
+    for scorer, tokens in (("vllm", 2000), ("vllm", 1000), ("transformers", 10)):
+        remember_answer_rate(tmp_path, run, scorer, SHAPE.parameters, tokens, 10.0)
+    # 300 answers of 50 tokens at 100 tokens a second
+    known = "and at most 2 min 30 s of answers, at the rate of the last ones on this machine"
+    assert answer_time_in_words(run, "vllm", [(SHAPE, 300)]) == known
+    assert answer_time_in_words(run, "vllm", [(SHAPE, 300), (ModelShape.of_parameters(MILLION), 1)]) == unknown

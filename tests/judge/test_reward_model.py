@@ -126,4 +126,11 @@ def test_copies_are_one_judge_and_other_weights_another(qwen: Path, tmp_path: Pa
     copy = shutil.copytree(qwen, tmp_path / "copy")
     other = write(tmp_path / "other", "qwen", hidden_size=48)
     assert SOURCE.identity(str(copy)) == SOURCE.identity(str(qwen)) != SOURCE.identity(str(other))
-    assert SOURCE.why_not("") is not None
+
+
+def test_a_model_that_is_not_named_or_not_there_is_refused_before_a_run_trains(qwen: Path, tmp_path: Path) -> None:
+    assert SOURCE.why_not(str(qwen)) is None
+    assert SOURCE.why_not("org/name") is None
+    assert "without a model" in str(SOURCE.why_not(""))
+    for gone in (tmp_path, tmp_path / "gone"):
+        assert f"got '{gone}', expected a hub id" in str(SOURCE.why_not(str(gone)))

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from harness.planning.memory import FULL_BYTES, activation_bytes, kept_bytes, needed_memory, training_bytes
+from harness.planning.memory import (
+    FULL_BYTES,
+    activation_bytes,
+    kept_bytes,
+    needed_memory,
+    scoring_bytes,
+    training_bytes,
+)
 from harness.planning.model_shape import ModelShape
 from harness.planning.run_file import make_run
 
@@ -77,3 +84,12 @@ def test_a_model_with_more_weights_needs_more_memory_and_disk() -> None:
     assert needed_memory(run, larger, [100], 50) > 16 * 7e9
     assert kept_bytes(run, larger) == 4 * 7e9
     assert kept_bytes(make_run({"preset": "paper", "adapter": "lora"}), larger) == 2 * 7e9
+
+
+def test_answers_need_the_keys_and_values_of_64_of_the_longest_of_them_and_two_gigabytes_at_most() -> None:
+    plain = make_run({"max_length": 100, "max_prompt": 60})
+    asked = make_run({"max_length": 100, "max_prompt": 60, "generate": 5, "max_new_tokens": 140})
+    # 64 x (60 + 140) tokens x keys and values x 2 layers x 32 wide x 4 bytes
+    assert scoring_bytes(asked, SHAPE) - scoring_bytes(plain, SHAPE) == 64 * 200 * 2 * 2 * 32 * 4
+    large = ModelShape.of_parameters(7_000_000_000)
+    assert scoring_bytes(asked, large) - scoring_bytes(plain, large) == 2**31
