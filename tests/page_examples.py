@@ -13,7 +13,8 @@ from harness.leaderboard.decide.standings import Standing
 from harness.leaderboard.decide.wording import MEASURES, NANO, ONE_SEED
 from harness.leaderboard.pictures.points import PictureData
 from harness.leaderboard.table import BY, Board, Row, Table
-from harness.run_folder.facts import BoardKey, ScorerFacts
+from harness.run_folder.board_key import BoardKey
+from harness.run_folder.facts import ScorerFacts
 from harness.statistics.metrics import METRICS
 
 HOSTILE = ("<script>alert(1)</script>", "\"&'", "</title><img src=x onerror=alert(2)>", "`${alert(3)}`\u2028")

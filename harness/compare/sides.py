@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.api.errors import HarnessError
-from harness.run_folder.facts import BoardKey
+from harness.run_folder.board_key import BoardKey
 from harness.run_folder.manifest import known_manifest
 from harness.run_folder.noise_floor import LossOnModel, NoiseFloor
 from harness.run_folder.record import Record, only

@@ -10,7 +10,7 @@ from harness.api.errors import HarnessError
 from harness.exchange.cell_checks import Check, some
 from harness.exchange.untrusted import RunContents, UntrustedCell
 from harness.planning.grid import label, selection
-from harness.run_folder.facts import BoardKey
+from harness.run_folder.board_key import BoardKey
 from harness.run_folder.manifest import Manifest
 from harness.run_folder.paths import CELLS, MANIFEST, RECORD
 from harness.run_folder.record import BASELINES

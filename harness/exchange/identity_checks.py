@@ -11,7 +11,8 @@ from harness.exchange.installed_losses import InstalledLosses
 from harness.exchange.untrusted import UntrustedCell
 from harness.planning.elsewhere import row_key, row_label
 from harness.planning.grid import cell_key, identity, selection
-from harness.run_folder.facts import ElsewhereFacts, differing
+from harness.run_folder.board_key import differing
+from harness.run_folder.facts import ElsewhereFacts
 from harness.run_folder.paths import RECORD
 from harness.run_folder.record import BASELINES, ELSEWHERE, Record
 

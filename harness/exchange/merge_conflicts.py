@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from harness.api.errors import HarnessError
-from harness.run_folder.facts import differing
+from harness.run_folder.board_key import differing
 from harness.run_folder.record import Record, shared_facts
 from harness.run_folder.tables import RESPONSE_KEYS
 

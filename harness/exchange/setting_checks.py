@@ -16,7 +16,7 @@ from harness.planning.presets import NAMED, SMOLLM2, start_preset
 from harness.planning.run_file import PROTOCOL, Run, make_run
 from harness.planning.run_toml import read_run
 from harness.planning.tuned_run import TrialRun, TunedRun
-from harness.run_folder.facts import BoardKey, content_key, differing
+from harness.run_folder.board_key import BoardKey, content_key, differing
 from harness.run_folder.manifest import Manifest, StartFacts
 from harness.run_folder.paths import MANIFEST, RECORD, RUN_FILE
 from harness.run_folder.record import Record

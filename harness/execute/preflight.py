@@ -24,7 +24,7 @@ from harness.models.hub import HUB_ID
 from harness.planning.generation import GENERATION
 from harness.planning.presets import NAMED, SMOLLM2
 from harness.planning.run_file import Run
-from harness.run_folder.facts import BoardKey
+from harness.run_folder.board_key import BoardKey
 from harness.run_folder.full_disk import is_full
 from harness.run_folder.manifest import read_manifest
 from harness.run_folder.paths import MANIFEST, cache_folder

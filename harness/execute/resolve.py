@@ -22,7 +22,7 @@ from harness.planning.estimates import estimates, visits
 from harness.planning.grid import Cell, cells, select
 from harness.planning.run_file import Run, make_run
 from harness.planning.run_toml import read_run
-from harness.run_folder.facts import BoardKey, content_key
+from harness.run_folder.board_key import BoardKey, content_key
 from harness.run_folder.manifest import known_manifest
 from harness.run_folder.paths import MANIFEST
 from harness.statistics.metrics import METRICS

@@ -30,7 +30,7 @@ from harness.api.errors import HarnessError
 from harness.leaderboard.decide.comparable import Group, group_of
 from harness.leaderboard.decide.estimates import Resampling, Unit, Values, comparison, samples
 from harness.leaderboard.formatting import smallest_difference
-from harness.run_folder.facts import BoardKey
+from harness.run_folder.board_key import BoardKey
 from harness.run_folder.manifest import known_manifest
 from harness.run_folder.record import Record
 from harness.run_folder.store import read_records

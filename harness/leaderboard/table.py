@@ -38,7 +38,7 @@ from harness.leaderboard.decide.wording import (
     training_noise,
     weightiest,
 )
-from harness.run_folder.facts import BoardKey
+from harness.run_folder.board_key import BoardKey
 from harness.run_folder.noise_floor import NoiseFloor
 from harness.run_folder.record import Record, only
 from harness.statistics.calibration import Bin

@@ -12,7 +12,8 @@ from harness.api import HarnessError, Loss
 from harness.api.loss import Resolve
 from harness.planning.grid import cell_key, label, selection
 from harness.planning.run_file import Run
-from harness.run_folder.facts import BoardKey, ElsewhereFacts
+from harness.run_folder.board_key import BoardKey
+from harness.run_folder.facts import ElsewhereFacts
 from harness.run_folder.record import ELSEWHERE
 
 LOG_RATIO, MEAN, SUM = "log-ratio", "mean", "sum"

@@ -12,7 +12,8 @@ from harness.planning.elsewhere import Brought
 from harness.planning.grid import Cell, System
 from harness.planning.presets import start_preset
 from harness.planning.run_file import PROTOCOL, Run
-from harness.run_folder.facts import BoardKey, DataFacts, LossFacts, ModelFacts, ScorerFacts, Spend, TuningFacts
+from harness.run_folder.board_key import BoardKey
+from harness.run_folder.facts import DataFacts, LossFacts, ModelFacts, ScorerFacts, Spend, TuningFacts
 from harness.run_folder.paths import CELLS, TRAINED
 from harness.run_folder.record import Record
 from harness.run_folder.store import write_record

@@ -26,7 +26,7 @@ from harness.planning.budget import fractions
 from harness.planning.generation import GENERATION
 from harness.planning.presets import LEARNING_RATES, PRESETS, Preset, PresetName
 from harness.planning.run_toml import PLAIN_PATH_KEY, toml_text
-from harness.run_folder.facts import BoardKey
+from harness.run_folder.board_key import BoardKey
 
 PROTOCOL = 1
 """Version of the rules of measuring: a table takes records of one only. Raise it when what is measured changes."""

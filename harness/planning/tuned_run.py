@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from harness.planning.run_file import Run
-from harness.run_folder.facts import BoardKey
+from harness.run_folder.board_key import BoardKey
 
 _OF_TRIALS = {"evaluate_on": "dev", "evaluate_at": (), "report": "end", "generate": 0, "judge": (), "trials": 0}
 

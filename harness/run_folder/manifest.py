@@ -10,7 +10,8 @@ from typing import Any
 from pydantic import Field, ValidationError
 
 from harness.api.errors import HarnessError
-from harness.run_folder.facts import BoardKey, DataFacts
+from harness.run_folder.board_key import BoardKey
+from harness.run_folder.facts import DataFacts
 from harness.run_folder.json_types import Facts
 from harness.run_folder.paths import MANIFEST
 from harness.run_folder.record import Record

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from harness.api.errors import HarnessError
-from harness.run_folder.facts import BoardKey
+from harness.run_folder.board_key import BoardKey
 from harness.run_folder.paths import NOISE_FLOOR
 from harness.run_folder.store import as_text
 

@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar
 from pydantic import Field, ValidationError, model_validator
 
 from harness.api.errors import HarnessError
+from harness.run_folder.board_key import LOCAL_MODEL, BoardKey
 from harness.run_folder.facts import (
-    LOCAL_MODEL,
-    BoardKey,
     DataFacts,
     ElsewhereFacts,
     EnvironmentFacts,

@@ -21,16 +21,8 @@ from harness.planning.events import SharedWork
 from harness.planning.grid import Cell, cell_key
 from harness.planning.job import Job, board_key, cell_folder, facts_of_test, learning_rate, loss_facts
 from harness.planning.run_file import PROTOCOL
-from harness.run_folder.facts import (
-    DataFacts,
-    EnvironmentFacts,
-    LossFacts,
-    ModelFacts,
-    ScorerFacts,
-    Spend,
-    TuningFacts,
-    differing,
-)
+from harness.run_folder.board_key import differing
+from harness.run_folder.facts import DataFacts, EnvironmentFacts, LossFacts, ModelFacts, ScorerFacts, Spend, TuningFacts
 from harness.run_folder.generation_facts import GenerationFacts
 from harness.run_folder.json_types import Number
 from harness.run_folder.paths import record_files

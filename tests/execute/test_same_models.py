@@ -15,7 +15,7 @@ import real_layouts
 from harness.api import HarnessError
 from harness.execute.resolve import resolve
 from harness.planning.run_file import make_run
-from harness.run_folder.facts import LOCAL_MODEL
+from harness.run_folder.board_key import LOCAL_MODEL
 
 SMALL = ("--budget", "pairs=8", "--batch-pairs", "4", "--limit", "16", "--scorer", "transformers", "--quiet")
 

@@ -29,7 +29,7 @@ from harness.leaderboard.decide.estimates import (
     samples,
 )
 from harness.leaderboard.table import Board, Row
-from harness.run_folder.facts import BoardKey
+from harness.run_folder.board_key import BoardKey
 from harness.run_folder.noise_floor import LossOnModel, NoiseFloor, Spread, render_noise
 from harness.run_folder.paths import NOISE_FLOOR
 from harness.run_folder.store import read_records

@@ -16,7 +16,7 @@ from harness.planning.grid import cells, select
 from harness.planning.job import Job, failed_record
 from harness.planning.presets import NAMED, start_preset
 from harness.planning.run_file import make_run
-from harness.run_folder.facts import BoardKey
+from harness.run_folder.board_key import BoardKey
 from harness.run_folder.store import write_record
 
 MANAGER = plugin_manager()

@@ -11,7 +11,8 @@ import pytest
 from made_records import PLAIN, made_record
 
 from harness.api import HarnessError
-from harness.run_folder.facts import BoardKey, DataFacts
+from harness.run_folder.board_key import BoardKey
+from harness.run_folder.facts import DataFacts
 from harness.run_folder.record import parse_record
 from harness.run_folder.record_table import record_table
 

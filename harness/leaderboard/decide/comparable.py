@@ -9,7 +9,7 @@ from harness.api.errors import HarnessError
 from harness.leaderboard.decide.align_examples import at_points, gather, gather_points
 from harness.leaderboard.decide.answer_tables import AnswerEvidence, gather_answers
 from harness.leaderboard.decide.estimates import Evidence, Resampling, Unit
-from harness.run_folder.facts import BoardKey
+from harness.run_folder.board_key import BoardKey
 from harness.run_folder.noise_floor import NoiseFloor
 from harness.run_folder.record import BASELINES, Record, only
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from harness.leaderboard.decide.estimates import Evidence
 from harness.leaderboard.decide.row_facts import Choice
 from harness.leaderboard.formatting import counted, heading
-from harness.run_folder.facts import BoardKey
+from harness.run_folder.board_key import BoardKey
 from harness.run_folder.noise_floor import NoiseFloor
 from harness.run_folder.paths import NOISE_FLOOR
 from harness.run_folder.record import ELSEWHERE, Record

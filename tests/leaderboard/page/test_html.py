@@ -23,7 +23,7 @@ from harness.leaderboard.page.manifest_facts import manifest_facts
 from harness.leaderboard.page.notes import command, how_to_read
 from harness.leaderboard.page.picture_section import embedded
 from harness.leaderboard.table import Table
-from harness.run_folder.facts import BoardKey
+from harness.run_folder.board_key import BoardKey
 from harness.run_folder.generation_facts import GenerationFacts
 from harness.run_folder.manifest import Manifest
 
