@@ -18,6 +18,7 @@ from harness.leaderboard.table import Board, Row, Table
 from harness.run_folder.paths import check_new, new_folder
 from harness.run_folder.record import Record
 from harness.run_folder.store import write_atomically
+from harness.statistics.answer_metrics import answer_metric
 from harness.statistics.metrics import METRICS
 
 FORMATS = ("lm-eval", "csv", "hf")
@@ -76,12 +77,15 @@ def as_csv(table: Table) -> str:
             options, tuned = (json.dumps(rounded(values), sort_keys=True) for values in (row.options, chosen))
             who = [trials, row.label, row.loss, row.kind, options, tuned if row.tuned else ""]
             who += [" ".join(map(str, row.seeds)), row.status, row.reason]
-            at: list[tuple[float | str, Mapping[str, Estimate]]] = [(1.0 if row.points else "", row.metrics)]
-            at += [(point.fraction, point.metrics) for point in row.points if point.fraction < 1]
+            answers = row.answers.values if row.answers else {}
+            at: list[tuple[float | str, Mapping[str, Estimate]]] = [
+                (1.0 if row.points else "", {**row.metrics, **answers})
+            ]
+            at += [(point.fraction, {**point.metrics, **point.answers}) for point in row.points if point.fraction < 1]
             for fraction, metrics in at:
                 for name, estimate in metrics.items():
                     numbers = [*rounded([estimate.value, estimate.low, estimate.high]), estimate.n]
-                    metric = METRICS[name]
+                    metric = METRICS[name] if name in METRICS else answer_metric(name)
                     what = [name, metric.unit, metric.direction, *numbers, row.metric_reasons.get(name, ""), fraction]
                     writer.writerow([*where, *settings, table.protocol, *who, *what])
     return text.getvalue()

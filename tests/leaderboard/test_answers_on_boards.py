@@ -14,6 +14,7 @@ import pytest
 from page_examples import needed
 from scipy.stats import binomtest
 
+from harness.exchange.export import as_csv
 from harness.leaderboard import csv as csv_board
 from harness.leaderboard import json as json_board
 from harness.leaderboard import markdown
@@ -300,6 +301,11 @@ def test_every_rendering_has_answers_judges_and_the_frontier(run: Path) -> None:
     assert float(values["good", "rating@rater over base"]) == pytest.approx(0.4)
     assert float(values["good", "rating@rater at 0.5"]) == pytest.approx(2.2)
     assert float(values["fair", "gain in rating@rater at KL 4"]) == pytest.approx(0.2)
+    exported = {
+        (line["label"], line["metric"], line["fraction"]): line for line in csv.DictReader(io.StringIO(as_csv(table)))
+    }
+    assert float(exported["good", "rating@rater", "0.5"]["value"]) == pytest.approx(2.2)
+    assert exported["good", "kl_low_variance", "1.0"]["unit"] == "nats"
     page = html.render(table, manifest=ManifestFacts())
     for text in (markdown.render(table), page):
         for heading in ("Generated answers", "Judge rater", "Frontier: rating by rater", "Frontier: accuracy, learned"):
