@@ -8,13 +8,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from harness.leaderboard import table_of
+from harness.leaderboard import markdown, table_of, terminal
 from harness.leaderboard.decide.estimates import Estimate
 from harness.leaderboard.decide.findings import behind, findings, headline, outcome_of
 from harness.leaderboard.decide.learned import shown_to_have_learned
 from harness.leaderboard.decide.standings import Family
 from harness.leaderboard.decide.wording import ONE_SEED
 from harness.leaderboard.formatting import listed, things_to_know
+from harness.leaderboard.page import html
+from harness.leaderboard.page.manifest_facts import ManifestFacts
 from harness.statistics.metrics import ACCURACIES
 from harness.statistics.pairwise_tests import PairwiseTests
 
@@ -111,6 +113,14 @@ def test_one_seed_says_what_it_is_of_and_a_noise_floor_says_it_instead() -> None
     )
 
 
+def test_a_board_ranked_by_another_metric_names_it() -> None:
+    order = family("ab", "a > b")
+    assert headline(order, "spearman", False) == "a wins by spearman of each loss's own reward: it is better than b."
+    assert headline(order, "spearman_within_prompt@mean", False).startswith(
+        "a wins by spearman within prompt of the log-"
+    )
+
+
 def test_other_readings_with_one_outcome_share_a_clause() -> None:
     worse, apart = family("abc", "a b > c"), family("abc", "a > b c")
     (*_, said) = found(family("abc"), own=worse, sum=worse, mean=apart)
@@ -143,8 +153,12 @@ def test_losses_without_a_result_are_named_and_a_board_of_nothing_else_has_no_wi
     trouble = {"kto": ("diverged", "NaN"), "nca": ("failed", "no"), "bco": ("failed", "no"), "rso": ("missing", "")}
     nothing = dict.fromkeys(ACCURACIES, Family())
     assert findings(nothing, LEARNED, (0, 1), 0, {}, trouble) == (
-        "Without a result: kto diverged; nca and bco failed; rso is missing.",
+        "No loss has a result: kto diverged; nca and bco failed; rso is missing.",
     )
+    many = {f"l{k}": ("failed", "no") for k in range(6)}
+    assert findings(nothing, LEARNED, (0, 1), 0, {}, many) == ("No loss has a result: six losses failed.",)
+    beside = findings(dict.fromkeys(ACCURACIES, family("ab")), LEARNED, (0, 1), 9, {}, {"kto": ("diverged", "NaN")})
+    assert beside[-1] == "Without a result: kto diverged."
     assert findings(nothing, LEARNED, (), 10, {}, {}) == ()  # nothing was trained
 
 
@@ -156,6 +170,19 @@ def test_what_the_words_say_is_what_the_tests_of_a_real_board_show() -> None:
         others = [row.label for row in rows if row.rank_low != 1]
         assert board.conclusions[0].startswith("No single winner by each loss's own reward: ")
         assert board.conclusions[0].partition(": ")[2].startswith(f"{listed(others)} is worse than ")
+
+
+def test_every_rendering_begins_with_the_headline_before_any_row(small_run: Path) -> None:
+    table, _ = table_of(small_run)
+    first, *_ = said = table.boards[0].conclusions
+    assert first == "good wins by each loss's own reward on this one seed: it is better than the two others."
+    page = html.render(table, manifest=ManifestFacts())
+    for text, row in ((terminal.render(table), "\n1 "), (markdown.render(table), "| 1 "), (page, 'class="line sound"')):
+        text = text.replace("&#x27;", "'")
+        places = [text.index(sentence.replace("|", "\\|") if "**" in text else sentence) for sentence in said]
+        assert places == sorted(places)
+        assert places[-1] < text.index("To know") < text.index(row)
+        assert text.index("implicit rewards, not generated text") < text.index(row)
 
 
 def test_the_outcome_parts_all_losses_into_three() -> None:
@@ -179,7 +206,7 @@ def estimate(low: float) -> Estimate:
             "No loss is shown to have learned anything: no interval of what was learned lies above",
         ),
         ({"a": 0.3}, "No loss is shown to have learned anything"),
-        ({"a": 0.51}, "It is shown to have learned: its interval lies above 0.5, where the start checkpoint stands."),
+        ({"a": 0.51}, "a is shown to have learned: its interval lies above 0.5, where the start checkpoint stands."),
         ({"a": 0.51, "b": 0.6}, "Both losses are shown to have learned: their intervals lie above 0.5"),
         ({"a": 0.51, "b": 0.6, "c": 0.7}, "All three losses are shown to have learned"),
         ({"a": 0.51, "b": 0.4}, "One of two losses is shown to have learned (an interval above 0.5"),
@@ -196,6 +223,6 @@ def test_a_board_says_which_losses_are_shown_to_have_learned(lows: dict[str, flo
 
 
 def test_the_line_of_the_disclaimers_says_how_many_and_the_weightiest() -> None:
-    assert things_to_know(8, ("one seed", "control")) == "Eight things to know: one seed; control"
-    assert things_to_know(1, ()) == "One thing to know"
-    assert things_to_know(30, ("x",)) == "30 things to know: x"
+    assert things_to_know(8, ("one seed", "control")) == "To know (eight notes): one seed; control"
+    assert things_to_know(1, ()) == "To know: one note"
+    assert things_to_know(30, ("x",)) == "To know (30 notes): x"
