@@ -98,6 +98,7 @@ def _renamed(_context: Any, _option: Any, given: bool) -> None:
     help="Fractions of the budget at which the weights are scored too, for learning curves: 0.25,0.5,1",
 )
 @click.option("--generate", type=int, help="Held-out prompts that the base and every cell answer  [0]")
+@click.option("--prompts", help="With --generate: answer these instead, a file or alpaca_eval, arena_hard, mt_bench.")
 @click.option("--samples", type=int, help="With --generate: answers per prompt  [1]")
 @click.option("--temperature", type=float, help="With --generate; 0 takes the likeliest token  [1]")
 @click.option("--top-p", type=float, help="With --generate: the share of the probability that is sampled from  [1]")

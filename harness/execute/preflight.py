@@ -127,7 +127,7 @@ def check_folder(folder: Path, run: Run, data: Dataset, scorer: str) -> None:
     points, points_before = list(run.evaluate_at), before.run.get("evaluate_at") or []
     if points != points_before:
         changed.append(f"evaluate_at was {points_before!r}, now {points!r}")
-    for name in GENERATION if run.generate or before.run.get("generate") else ():
+    for name in (*GENERATION, "prompts") if run.generate or before.run.get("generate") else ():
         if (now := getattr(run, name)) != (was := before.run.get(name)):
             changed.append(f"{name} was {was!r}, now {now!r}")
     if not changed and before.dataset is not None and before.dataset.fingerprint != data.fingerprint:

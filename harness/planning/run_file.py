@@ -68,6 +68,8 @@ class Run(BaseModel):
     """Fractions of the budget at which the weights are scored; the end, 1, is then one of them."""
     generate: int = Field(default=0, ge=0)
     """Held-out prompts that every model answers; 0: none."""
+    prompts: str | None = None
+    """What is answered in the place of held-out prompts: a file, `alpaca_eval`, `arena_hard` or `mt_bench`."""
     samples: int = Field(default=1, ge=1)
     temperature: float = Field(default=1.0, ge=0)
     top_p: float = Field(default=1.0, gt=0, le=1)
@@ -151,6 +153,8 @@ class Run(BaseModel):
     def _answers_to_judge(self) -> Run:
         if self.judge and not self.generate:
             raise ValueError("got --judge without --generate, expected both: a judge reads what models answered")
+        if self.prompts and not self.generate:
+            raise ValueError("got --prompts without --generate, expected both: how many of the prompts are answered")
         return self
 
     @model_validator(mode="after")
@@ -262,6 +266,7 @@ class Run(BaseModel):
         content = {**self.decisive().as_json(), "plugins": self.plugins, "models": models, "seeds": self.seeds}
         content |= {"evaluate_at": self.evaluate_at} if self.evaluate_at else {}  # folders made before have no points
         content |= {name: getattr(self, name) for name in GENERATION if self.generate}
+        content |= {"prompts": self.prompts} if self.prompts else {}
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:10]
 
     def as_toml(self) -> str:
