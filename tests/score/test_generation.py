@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from functools import lru_cache
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ import scipy.stats
 from harness.api import Generated, GenerateRequest, HarnessError, Sampling, ScoreRequest, ScorerOptions
 from harness.score import transformers as by_transformers
 from harness.score import vllm as by_vllm
+from harness.score.vllm_engine import arguments
 
 FAMILIES = ("qwen", "gemma", "mistral")
 STOP = (2,)
@@ -157,3 +159,27 @@ def test_a_prompt_that_leaves_no_room_for_its_answer_is_refused(live: Live) -> N
     long = [GenerateRequest(prompt=(5,) * 100, seed=0)]
     with pytest.raises(HarnessError, match="up to 150 tokens, expected at most 120"):
         live[1].generate(long, Sampling(stop=STOP, max_new_tokens=50))
+
+
+@pytest.mark.parametrize(
+    ("layers", "expected"),
+    [
+        (2, 64 * (500 + 32) * 2 * 2 * 32 * 4),  # 64 answers to their end, whole blocks of 32 tokens
+        (1000, 2**31),
+    ],
+)
+def test_a_cpu_keeps_the_keys_and_values_of_64_answers_within_two_gigabytes(
+    layers: int, expected: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    config = {"num_hidden_layers": layers, "num_attention_heads": 4, "num_key_value_heads": 1, "hidden_size": 128}
+    opened: Any = SimpleNamespace(weights=SimpleNamespace(config=config))
+    made = arguments(opened, ScorerOptions(max_length=500, max_new_tokens=200), 500)
+    assert made["kv_cache_memory_bytes"] == expected
+    assert made["max_num_batched_tokens"] == 2048
+    assert not made["enable_chunked_prefill"]
+    long = arguments(opened, ScorerOptions(max_length=5000, max_new_tokens=200), 5000)
+    assert long["max_num_batched_tokens"] == long["max_model_len"] == 5001
+    plain = arguments(opened, ScorerOptions(max_length=500), 500)
+    assert plain["kv_cache_memory_bytes"] == (2048 + 500 + 64 * 32) * 2 * layers * 32 * 4
+    assert "enable_chunked_prefill" not in plain
