@@ -11,6 +11,7 @@ class PromptFacts(Facts):
     """What was answered in the place of held-out prompts."""
 
     name: str
+    """Of the file; of an official set its style, as `AlpacaEval style`."""
     source: str
     """What `--prompts` takes to read them again."""
     licence: str
