@@ -43,6 +43,7 @@ from harness.run_folder.trained import (
     write_trained,
 )
 from harness.score.tried import require_scorer
+from harness.training.asked import asked_of, longest_answer, require_answers_fit
 from harness.training.cell_record import (
     column_summaries,
     require_same_tokens,
@@ -52,7 +53,7 @@ from harness.training.cell_record import (
     write_baseline_rows,
 )
 from harness.training.elsewhere import score_brought
-from harness.training.generations import asked_of, base_answers, longest_answer, require_answers_fit
+from harness.training.generations import base_answers
 from harness.training.live_engine import LiveEngine
 from harness.training.peak_memory import leave_out_what_is_held
 from harness.training.prepared import Prepared, cell_plan, prepare, scored_requests

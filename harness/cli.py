@@ -102,6 +102,7 @@ def _renamed(_context: Any, _option: Any, given: bool) -> None:
     help="best-on-dev: with --evaluate-at, a further board of each cell at its best point on dev  [end]",
 )
 @click.option("--generate", type=int, help="Held-out prompts that the base and every cell answer  [0]")
+@click.option("--prompts", help="With --generate: answer these instead, a file or alpaca_eval, arena_hard, mt_bench.")
 @click.option("--samples", type=int, help="With --generate: answers per prompt  [1]")
 @click.option("--temperature", type=float, help="With --generate; 0 takes the likeliest token  [1]")
 @click.option("--top-p", type=float, help="With --generate: the share of the probability that is sampled from  [1]")

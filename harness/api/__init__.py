@@ -1,6 +1,18 @@
 """All that a plugin may import. Importing it loads no torch."""
 
-from harness.api.data import Dataset, DatasetSource, Listwise, LoadOptions, MadeTask, Message, Origin, Pair, Response
+from harness.api.data import (
+    Dataset,
+    DatasetSource,
+    Listwise,
+    LoadOptions,
+    MadeTask,
+    Message,
+    OpenPrompt,
+    OpenPrompts,
+    Origin,
+    Pair,
+    Response,
+)
 from harness.api.declarations import ComparisonKind, Domain, Limit, Range
 from harness.api.errors import HarnessError
 from harness.api.generation import Generated, GenerateRequest, OpenGenerator, Sampling
@@ -33,6 +45,8 @@ __all__ = [
     "Message",
     "OpenGenerator",
     "OpenJudge",
+    "OpenPrompt",
+    "OpenPrompts",
     "OpenScorer",
     "Origin",
     "Pair",

@@ -100,6 +100,44 @@ class Origin:
     fingerprint: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpenPrompt:
+    """A prompt that models are asked to answer, outside of the preference data."""
+
+    prompt_id: str
+    context: tuple[Message, ...]
+    rival: str = ""
+    """An answer to compare theirs with; "" where there is none."""
+    second: str = ""
+    """What is asked once the first answer stands in the conversation; "" where nothing is."""
+
+    @property
+    def second_id(self) -> str:
+        """What stands for the second turn where prompts have ids."""
+        return f"{self.prompt_id}/2"
+
+
+@dataclass(frozen=True, kw_only=True)
+class OpenPrompts:
+    """Prompts that models are asked to answer in the place of held-out ones."""
+
+    name: str
+    """What results may be called by."""
+    source: str
+    """What `--prompts` takes to read them again."""
+    licence: str
+    """Empty where it is not known."""
+    prompts: tuple[OpenPrompt, ...]
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """16 hex digits over all prompts and rivals."""
+        content = [
+            (each.prompt_id, [turn.parts for turn in each.context], each.rival, each.second) for each in self.prompts
+        ]
+        return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Dataset:
     """Preference data split by prompt, with a count of the rows left out and why.
@@ -127,6 +165,8 @@ class Dataset:
     """The evaluation set whose test data these are, where they are not the data set's own."""
     tasks: Mapping[str, MadeTask] = field(default_factory=dict)
     """By prompt id, what the prompts of made data ask for; empty elsewhere. No part of the fingerprint."""
+    to_answer: OpenPrompts | None = None
+    """What models answer in the place of held-out prompts, `--prompts`; None: those. No part of the fingerprint."""
 
     @cached_property
     def fingerprint(self) -> str:

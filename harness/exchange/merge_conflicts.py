@@ -91,6 +91,8 @@ def _of_the_run(record: Record) -> dict[str, Any]:
         if name not in facts:
             continue
         facts[name] = {key: value for key, value in facts[name].items() if key not in inner}
+    if record.generation and record.generation.asked:  # the same prompts may lie elsewhere
+        facts["generation"]["asked"] = record.generation.asked.fingerprint
     if record.local_model:  # another copy of the same model may lie elsewhere
         facts["model"] = {key: value for key, value in facts["model"].items() if key != "id"}
     return facts

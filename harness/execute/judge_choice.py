@@ -43,6 +43,9 @@ def require_judges(run: Run, data: Dataset, manager: Manager) -> None:
 
 
 def answered_prompts(run: Run, data: Dataset) -> Sequence[str]:
-    """Return the ids of the prompts that are answered: the first of the split that is scored."""
+    """Return the ids of the prompts that are answered: the first of `--prompts`, or of the split that is scored."""
+    if data.to_answer is not None:
+        asked = data.to_answer.prompts[: run.generate]
+        return [*(each.prompt_id for each in asked), *(each.second_id for each in asked if each.second)]
     held = data.test if run.evaluate_on == "test" else data.dev
     return list(dict.fromkeys(pair.prompt_id for pair in held))[: run.generate]

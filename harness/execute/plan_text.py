@@ -50,8 +50,9 @@ def plan_text(campaign: Campaign, tuning: Tuning | None, unfinished: Unfinished,
         )
     if run.generate:
         lines.append(
-            f"Answers   {run.samples} to each of the first {len(answered_prompts(run, campaign.dataset))} held-out "
-            f"prompts, at temperature {run.temperature:g}, top-p {run.top_p:g}, up to {run.max_new_tokens} tokens, by "
+            f"Answers   {run.samples} to each of the first {len(answered_prompts(run, campaign.dataset))} "
+            f"{f'prompts of {run.prompts}' if run.prompts else 'held-out prompts'}, at temperature "
+            f"{run.temperature:g}, top-p {run.top_p:g}, up to {run.max_new_tokens} tokens, by "
             f"the base and every cell{' at every point' if run.evaluate_at else ''}; "
             f"up to {sum(_answers(campaign, unfinished.all).values()):,} in all"
         )

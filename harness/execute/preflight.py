@@ -7,7 +7,7 @@ import os
 import tempfile
 from pathlib import Path
 
-from harness.api import Dataset, HarnessError
+from harness.api import Dataset, HarnessError, OpenPrompts
 from harness.models.families import FAMILIES, named
 from harness.models.folders import (
     ADAPTER,
@@ -28,6 +28,7 @@ from harness.run_folder.board_key import BoardKey
 from harness.run_folder.full_disk import is_full
 from harness.run_folder.manifest import read_manifest
 from harness.run_folder.paths import MANIFEST, cache_folder
+from harness.run_folder.store import read_records
 
 
 def local_names(run: Run) -> dict[str, str]:
@@ -129,12 +130,21 @@ def check_folder(folder: Path, run: Run, data: Dataset, scorer: str) -> None:
         changed.append(f"evaluate_at was {points_before!r}, now {points!r}")
     if (report := before.run.get("report", "end")) != run.report:
         changed.append(f"report was {report!r}, now {run.report!r}")
-    for name in GENERATION if run.generate or before.run.get("generate") else ():
+    for name in (*GENERATION, "prompts") if run.generate or before.run.get("generate") else ():
         if (now := getattr(run, name)) != (was := before.run.get(name)):
             changed.append(f"{name} was {was!r}, now {now!r}")
     if not changed and before.dataset is not None and before.dataset.fingerprint != data.fingerprint:
         changed = [f"the content of data set '{data.name}' has changed"]
     if not changed and before.scorer != scorer:
         changed = [f"it was scored by {before.scorer}, which would now be {scorer}"]
+    if not changed and data.to_answer is not None and _other_prompts(folder, data.to_answer):
+        changed = [f"the prompts in {run.prompts} have changed"]
     if changed:
         raise HarnessError(f"{folder} holds another run ({'; '.join(changed)}); name another --output-dir")
+
+
+def _other_prompts(folder: Path, prompts: OpenPrompts) -> bool:
+    """Return whether a cell has answered other prompts than these."""
+    generations = [record.generation for record in read_records(folder)]
+    asked = [facts.asked for facts in generations if facts is not None and facts.asked is not None]
+    return any(each.fingerprint != prompts.fingerprint for each in asked)

@@ -8,8 +8,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from harness.api import Dataset, DatasetSource, HarnessError, LoadOptions, Pair
+from harness.api import Dataset, DatasetSource, HarnessError, LoadOptions, OpenPrompts, Pair
 from harness.data.evaluation import with_test_data
+from harness.data.open_prompts import open_prompts
 from harness.data.sources import load, load_test
 from harness.data.splits import told_of_each
 from harness.data.template_file import read_template, template_key
@@ -97,7 +98,17 @@ def resolve(run: Run, output: Path | None, keep_checkpoints: bool) -> Resolved:
 
 def load_data(run: Run, named: Mapping[str, DatasetSource]) -> Dataset:
     """Return the data of a run, cut to its limit. `named`: the data sets that plugins bring."""
-    return limited(_data_of(run, named), run.limit)
+    data = limited(_data_of(run, named), run.limit)
+    return with_open_prompts(data, open_prompts(run.prompts)) if run.prompts else data
+
+
+def with_open_prompts(data: Dataset, prompts: OpenPrompts) -> Dataset:
+    """Return the data with what models answer in the place of held-out prompts, and a note of what that is."""
+    licence = f", licence {prompts.licence}" if prompts.licence else ""
+    trained = {pair.context for pair in data.train} & {prompt.context for prompt in prompts.prompts}
+    note = f"answers are to {len(prompts.prompts)} prompts of {prompts.source} ({prompts.name}{licence})"
+    known = f"; {len(trained)} of them are training prompts" if trained else ""
+    return replace(data, to_answer=prompts, notes=(*data.notes, note + known))
 
 
 def located(

@@ -9,7 +9,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.api import Dataset, HarnessError, JudgeRequest, Listwise, MadeTask, Message, Pair, Rating, Verdict
+from harness.api import (
+    Dataset,
+    HarnessError,
+    JudgeRequest,
+    Listwise,
+    MadeTask,
+    Message,
+    OpenPrompt,
+    Pair,
+    Rating,
+    Verdict,
+)
 from harness.api.judging import Asked
 from harness.run_folder.paths import GENERATIONS, ROWS, answers_folder, judgements_file
 from harness.run_folder.record import Record
@@ -72,10 +83,18 @@ class Prompts:
 
     contexts: Mapping[str, tuple[Message, ...]]
     tasks: Mapping[str, MadeTask] = field(default_factory=dict)
+    second: Mapping[str, OpenPrompt] = field(default_factory=dict)
+    """The prompts that have a second turn, by the id of that."""
 
     @classmethod
     def of(cls, data: Dataset) -> Prompts:
-        """Return the held-out prompts of a data set."""
+        """Return the prompts that models answer: held-out ones, or those in their place."""
+        if data.to_answer is not None:
+            asked = data.to_answer.prompts
+            return cls(
+                contexts={each.prompt_id: each.context for each in asked},
+                second={each.second_id: each for each in asked if each.second},
+            )
         held_out: tuple[Pair | Listwise, ...] = (
             *data.dev,
             *data.test,
@@ -85,17 +104,25 @@ class Prompts:
         )
         return cls(contexts={row.prompt_id: row.context for row in held_out}, tasks=data.tasks)
 
-    def request(self, prompt_id: str, answers: tuple[str, ...], repeat: int, cell: str) -> JudgeRequest:
-        """Return the question about these answers. Raises `HarnessError` for a prompt that the data do not have."""
-        if prompt_id not in self.contexts:
+    def request(
+        self, cell: CellAnswers, prompt_id: str, sample: int, answers: tuple[str, ...], repeat: int
+    ) -> JudgeRequest:
+        """Return the question about these answers. Raises `HarnessError` for a prompt that the data do not have.
+
+        A second turn has the cell's own first answer before it.
+        """
+        context, second = self.contexts.get(prompt_id), self.second.get(prompt_id)
+        first = cell.texts.get((second.prompt_id, sample)) if second else None
+        if second and first is not None:
+            turns = (Message(role="assistant", content=first), Message(role="user", content=second.second))
+            context = (*second.context, *turns)
+        if context is None:
             raise HarnessError(
-                f"{cell}/{GENERATIONS}: got prompt {prompt_id}, which the run's data do not have, expected one of "
+                f"{cell.key}/{GENERATIONS}: got prompt {prompt_id}, which the run's data do not have, expected one of "
                 "theirs; generate again"
             )
         task = self.tasks.get(prompt_id)
-        return JudgeRequest(
-            prompt_id=prompt_id, context=self.contexts[prompt_id], answers=answers, task=task, repeat=repeat
-        )
+        return JudgeRequest(prompt_id=prompt_id, context=context, answers=answers, task=task, repeat=repeat)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,8 +145,11 @@ class Rivals:
 def chosen_responses(record: Record, data: Dataset) -> dict[str, str]:
     """Return the chosen response by prompt id: that of the prompt's first main pair, which ROUGE-L takes too.
 
-    `record`: a scored cell of the model, because a model may have left out pairs that its template refuses.
+    Of prompts in the place of held-out ones it is the answer that they bring. `record`: a scored cell of the model,
+    because a model may have left out pairs that its template refuses.
     """
+    if data.to_answer is not None:
+        return {each.prompt_id: each.rival.strip() for each in data.to_answer.prompts if each.rival}
     pairs = {pair.pair_id: pair.chosen for pair in (*data.test, *data.dev)}
     rows = record.columns(ROWS, ("pair_id", "prompt_id", "split"))
     found: dict[str, str] = {}
@@ -132,24 +162,24 @@ def chosen_responses(record: Record, data: Dataset) -> dict[str, str]:
 def askings(cell: CellAnswers, rivals: Rivals, prompts: Prompts, asks: Asked, repeats: int) -> list[Asking]:
     """Return what a judge is asked of a cell: each answer alone, or beside each of its rivals in both orders.
 
-    An answer without one of the base is not compared with it. Where a judge rates, the chosen responses are rated with
-    the answers of the base, once per prompt.
+    An answer without one of the base is not compared with it, nor are second turns, before which each model has an
+    answer of its own. Where a judge rates, the chosen responses are rated with the base's answers, once per prompt.
     """
     made = []
     for (prompt_id, sample), text in cell.texts.items():
         for repeat in range(repeats):
             if asks == "answers":
-                request = prompts.request(prompt_id, (text,), repeat, cell.key)
+                request = prompts.request(cell, prompt_id, sample, (text,), repeat)
                 made.append(Asking(sample=sample, against="", order=0, request=request))
                 continue
-            for name, rival in rivals.of(cell, prompt_id, sample):
-                request = prompts.request(prompt_id, (text, rival), repeat, cell.key)
+            for name, rival in () if prompt_id in prompts.second else rivals.of(cell, prompt_id, sample):
+                request = prompts.request(cell, prompt_id, sample, (text, rival), repeat)
                 made.append(Asking(sample=sample, against=name, order=0, request=request))
                 made.append(Asking(sample=sample, against=name, order=1, request=request.swapped))
     if asks == "answers" and CHOSEN in rivals.against and cell.key == rivals.base.key:
         for prompt_id in dict.fromkeys(prompt_id for prompt_id, _ in cell.texts):
             for repeat in range(repeats if prompt_id in rivals.chosen else 0):
-                request = prompts.request(prompt_id, (rivals.chosen[prompt_id],), repeat, cell.key)
+                request = prompts.request(cell, prompt_id, 0, (rivals.chosen[prompt_id],), repeat)
                 made.append(Asking(sample=0, against=CHOSEN, order=0, request=request))
     return made
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import json
 from collections.abc import Mapping
@@ -21,10 +20,10 @@ from pydantic import (
     model_validator,
 )
 
-from harness.api import HarnessError
 from harness.planning.budget import fractions
 from harness.planning.generation import GENERATION
 from harness.planning.presets import LEARNING_RATES, PRESETS, Preset, PresetName
+from harness.planning.run_errors import wrong_value
 from harness.planning.run_toml import PLAIN_PATH_KEY, toml_text
 from harness.run_folder.board_key import BoardKey
 
@@ -68,6 +67,8 @@ class Run(BaseModel):
     """Fractions of the budget at which the weights are scored; the end, 1, is then one of them."""
     generate: int = Field(default=0, ge=0)
     """Held-out prompts that every model answers; 0: none."""
+    prompts: str | None = None
+    """What is answered in the place of held-out prompts: a file, `alpaca_eval`, `arena_hard` or `mt_bench`."""
     samples: int = Field(default=1, ge=1)
     temperature: float = Field(default=1.0, ge=0)
     top_p: float = Field(default=1.0, gt=0, le=1)
@@ -162,6 +163,8 @@ class Run(BaseModel):
     def _answers_to_judge(self) -> Run:
         if self.judge and not self.generate:
             raise ValueError("got --judge without --generate, expected both: a judge reads what models answered")
+        if self.prompts and not self.generate:
+            raise ValueError("got --prompts without --generate, expected both: how many of the prompts are answered")
         return self
 
     @model_validator(mode="after")
@@ -274,6 +277,7 @@ class Run(BaseModel):
         content |= {"evaluate_at": self.evaluate_at} if self.evaluate_at else {}  # folders made before have no points
         content |= {"report": self.report} if self.report != "end" else {}
         content |= {name: getattr(self, name) for name in GENERATION if self.generate}
+        content |= {"prompts": self.prompts} if self.prompts else {}
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:10]
 
     def as_toml(self) -> str:
@@ -286,14 +290,4 @@ def make_run(values: dict[str, Any]) -> Run:
     try:
         return Run(**values)
     except ValidationError as error:
-        first = error.errors()[0]
-        if not first["loc"]:  # two options that do not fit together: the message names both
-            raise HarnessError(first["msg"].removeprefix("Value error, ")) from None
-        option = str(first["loc"][0]).replace("_", "-")
-        if first["type"] == "extra_forbidden":
-            known = [name.replace("_", "-") for name in Run.model_fields]
-            close = difflib.get_close_matches(option, known, n=1)
-            hint = f" (did you mean '{close[0]}'?)" if close else ""
-            raise HarnessError(f"run file: got key '{option}', expected one of {', '.join(known)}{hint}") from None
-        message = first["msg"].removeprefix("Value error, ").replace("Input should be", "expected")
-        raise HarnessError(f"--{option} got {first['input']!r}: {message}") from None
+        raise wrong_value(error, list(Run.model_fields)) from None

@@ -24,8 +24,9 @@ from harness.run_folder.store import file_hash, write_record, write_tables
 from harness.run_folder.trained import read_trained, remove_scored
 from harness.score.canary import canary_parity
 from harness.statistics.summary import summarise
+from harness.training.asked import Asked
 from harness.training.cell_record import cell_record, finish, numbers, scored_record, scored_tables
-from harness.training.generations import Asked, answers_table, sampled, write_answers
+from harness.training.generations import answers_table, sampled, write_answers
 from harness.training.own_rewards import own_rewards
 from harness.training.prepared import Prepared
 

@@ -39,13 +39,13 @@ def test_another_value_than_the_default_is_one(rewritten: Path) -> None:
     assert len(problems) == 1
 
 
-def with_answers(folder: Path, length: float, samples: int) -> Path:
+def with_answers(folder: Path, length: float, samples: int, **further: object) -> Path:
     """A copy of a run whose base says what it answered."""
     shutil.copytree(NANO, folder)
     (record,) = folder.glob("cells/qwen--base--*/record.json")
     facts = {"prompts": 2, "samples": samples, "temperature": 1.0, "top_p": 1.0, "max_new_tokens": 8, "stop": [2]}
     known = json.loads(record.read_text(encoding="utf-8"))
-    known["generation"] = facts | {"metrics": {"length": length}}
+    known["generation"] = facts | {"metrics": {"length": length}} | further
     record.write_text(json.dumps(known), encoding="utf-8")
     return folder
 
@@ -60,3 +60,19 @@ def test_runs_merge_where_a_machine_sampled_other_answers_and_not_where_it_was_a
     assert code == 0, said
     with pytest.raises(HarnessError, match=r"two results of one cell that differ: .*: generation "):
         run_merge([one, with_answers(tmp_path / "more", 7.5, 3)], tmp_path / "none")
+
+
+def test_runs_merge_wherever_their_prompts_lie_and_not_where_those_are_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("harness.exchange.merge.verify", lambda run: Verdict(run=run, checks=()))
+    monkeypatch.setattr("harness.exchange.merge.write", lambda run: None)
+    asked = {"name": "mine", "licence": "", "fingerprint": "0"}
+    one, other, third = (
+        with_answers(tmp_path / name, 7.5, 1, asked=asked | {"source": f"{name}/mine.jsonl"} | changed)
+        for name, changed in (("one", {}), ("other", {}), ("third", {"fingerprint": "1"}))
+    )
+    said, code = run_merge([one, other], tmp_path / "both")
+    assert code == 0, said
+    with pytest.raises(HarnessError, match=r"two results of one cell that differ: .*: generation "):
+        run_merge([one, third], tmp_path / "none")

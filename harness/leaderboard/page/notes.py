@@ -75,7 +75,8 @@ def _of_answers(board: Board) -> list[str]:
         return []
     values = {"generate": facts.prompts, "samples": facts.samples, "temperature": facts.temperature}
     values |= {"top_p": facts.top_p, "max_new_tokens": facts.max_new_tokens}
-    return [word for name, value in values.items() for word in (_flag(name), f"{value:.10g}")]
+    words = [word for name, value in values.items() for word in (_flag(name), f"{value:.10g}")]
+    return words + (["--prompts", facts.asked.source] if facts.asked else [])
 
 
 def _flag(setting: str) -> str:

@@ -24,7 +24,7 @@ from harness.leaderboard.page.notes import command, how_to_read
 from harness.leaderboard.page.picture_section import embedded
 from harness.leaderboard.table import Table
 from harness.run_folder.board_key import BoardKey
-from harness.run_folder.generation_facts import GenerationFacts
+from harness.run_folder.generation_facts import GenerationFacts, PromptFacts
 from harness.run_folder.manifest import Manifest
 
 LABELS = ["loss0", "loss1(beta=2.5)", "loss2"]
@@ -303,6 +303,10 @@ def test_the_command_of_a_row_samples_answers_as_its_board_did() -> None:
     flags = cli.commands["run"].make_context("run", words[2:]).params
     asked = ("generate", "samples", "temperature", "top_p", "max_new_tokens")
     assert [flags[name] for name in asked] == [30, 2, 0.7, 0.95, 64]
+    assert flags["prompts"] is None
+    asked_of = {"name": "AlpacaEval style", "source": "alpaca_eval", "licence": "CC BY-NC 4.0", "fingerprint": "0"}
+    openly = facts.model_copy(update={"asked": PromptFacts(**asked_of)})
+    assert "--prompts alpaca_eval" in command(replace(board, generation=openly), board.rows[1])
     assert "--generate" not in command(board, board.rows[1])
 
 
