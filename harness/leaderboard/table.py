@@ -185,29 +185,20 @@ def _board(group: Group, models: tuple[str, ...]) -> Board:
         *(row for record in elsewhere for row in _rows(with_elsewhere(results, record), [record.label])),
         *_rows(results, list(results.trouble)),
     )
-    learned = {row.label: of for row in rows if row.kind == "loss" and (of := row.metrics.get(LEARNED)) and of.n}
-    noise = training_noise(group.noise, noise_floor)
+    noise, prompts = training_noise(group.noise, noise_floor), group.evidence.n_prompts
+    lost = len(results.trouble) + len(unranked)
     return Board(
         model=models[0] if len(models) == 1 else "all",
         models=models,
         preset=first.board.preset or first.model.preset,
         dataset=first.dataset.name,
         title=title(first, models, group.seeds, group.ranked_by),
-        conclusions=findings(
-            results.families, group.ranked_by, group.seeds, group.evidence.n_prompts, learned, results.trouble, noise
-        ),
+        conclusions=_found(results, rows, noise),
         disclaimers=disclaimers(records, group.seeds, group.evidence, unranked, group.noise_unfit)
         + too_many(group.evidence)
         + borderline(ranked.borderline)
         + tuple(map(trained_elsewhere, elsewhere)),
-        weightiest=weightiest(
-            records,
-            group.seeds,
-            group.evidence.n_prompts,
-            bool(noise),
-            len(results.trouble) + len(unranked),
-            len(ranked.borderline),
-        ),
+        weightiest=weightiest(records, group.seeds, prompts, bool(noise), lost, len(ranked.borderline)),
         settings=first.board,
         data=_data(records),
         tested_on=first.dataset.tested_on.name if first.dataset.tested_on else "",
@@ -215,7 +206,7 @@ def _board(group: Group, models: tuple[str, ...]) -> Board:
         places=places(records),
         seeds=group.seeds,
         n_pairs=group.evidence.n_pairs,
-        n_prompts=group.evidence.n_prompts,
+        n_prompts=prompts,
         minimum_detectable_difference=ranked.tests.detectable if ranked.tests else NAN,
         minimum_detectable_planned=ranked.tests.detectable_planned if ranked.tests else NAN,
         gap_edges=group.evidence.gap_edges,
@@ -226,6 +217,14 @@ def _board(group: Group, models: tuple[str, ...]) -> Board:
         borderline=ranked.borderline,
         comparisons={reading: each_pair_once(results.families[read_by(group.ranked_by, reading)]) for reading in BY},
     )
+
+
+def _found(results: Results, rows: Iterable[Row], noise: str) -> tuple[str, ...]:
+    """Return what the board of these rows found; `noise`: what a noise floor is in."""
+    group = results.group
+    learned = {row.label: of for row in rows if row.kind == "loss" and (of := row.metrics.get(LEARNED)) and of.n}
+    prompts = group.evidence.n_prompts
+    return findings(results.families, group.ranked_by, group.seeds, prompts, learned, results.trouble, noise)
 
 
 def _data(records: Iterable[Record]) -> str:

@@ -6,7 +6,7 @@ from harness.leaderboard.decide.findings import named
 from harness.leaderboard.formatting import heading
 from harness.leaderboard.pictures.drawing import WIDTH, Drawing, Picture, line_at, tooltip, y_axis
 
-NAMED = 16
+NAMED = 40
 """Most losses whose names stand at the right end of their lines."""
 
 

@@ -99,8 +99,8 @@ class PlacePoint(TypedDict):
     place: int
     """From 1; losses of one rank stand at neighbouring places."""
     rank: int
-    low: int
-    high: int
+    low: int | None
+    high: int | None
     """The ranks that the comparisons leave open."""
 
 
