@@ -59,7 +59,7 @@ def section(leaderboard: Mapping[str, Any]) -> str:
         f"{board['n_pairs']} held-out pairs of {board['n_prompts']} prompts. In brackets: the ranks that the data "
         "leave open, 95 % intervals. learned: accuracy by each loss's own kind of log-prob relative to the start "
         "checkpoint, 0.5 for an untrained model; own reward: by the reward that its paper gives; accuracy@mean: by the "
-        "log-prob per token, read alike for all, with the gain in it over the base. "
+        "log-prob per token, read alike for all, with the gain in it over the base."
         f" {_smallest_difference(board)}.",
     ]
     return "\n".join(lines)

@@ -167,5 +167,5 @@ def listed(names: Sequence[str]) -> str:
 
 def things_to_know(number: int, weightiest: Sequence[str]) -> str:
     """Return the line that a board's disclaimers fold into: how many there are, and the weightiest in a few words."""
-    things = f"{counted(number)} thing{'' if number == 1 else 's'} to know"
-    return f"{things[0].upper()}{things[1:]}{': ' if weightiest else ''}{'; '.join(weightiest)}"
+    notes = f"{counted(number)} note{'' if number == 1 else 's'}"
+    return f"To know ({notes}): {'; '.join(weightiest)}" if weightiest else f"To know: {notes}"

@@ -111,6 +111,14 @@ def test_one_seed_says_what_it_is_of_and_a_noise_floor_says_it_instead() -> None
     )
 
 
+def test_a_board_ranked_by_another_metric_names_it() -> None:
+    order = family("ab", "a > b")
+    assert headline(order, "spearman", False) == "a wins by spearman of each loss's own reward: it is better than b."
+    assert headline(order, "spearman_within_prompt@mean", False).startswith(
+        "a wins by spearman within prompt of the log-"
+    )
+
+
 def test_other_readings_with_one_outcome_share_a_clause() -> None:
     worse, apart = family("abc", "a b > c"), family("abc", "a > b c")
     (*_, said) = found(family("abc"), own=worse, sum=worse, mean=apart)
@@ -143,8 +151,12 @@ def test_losses_without_a_result_are_named_and_a_board_of_nothing_else_has_no_wi
     trouble = {"kto": ("diverged", "NaN"), "nca": ("failed", "no"), "bco": ("failed", "no"), "rso": ("missing", "")}
     nothing = dict.fromkeys(ACCURACIES, Family())
     assert findings(nothing, LEARNED, (0, 1), 0, {}, trouble) == (
-        "Without a result: kto diverged; nca and bco failed; rso is missing.",
+        "No loss has a result: kto diverged; nca and bco failed; rso is missing.",
     )
+    many = {f"l{k}": ("failed", "no") for k in range(6)}
+    assert findings(nothing, LEARNED, (0, 1), 0, {}, many) == ("No loss has a result: six losses failed.",)
+    beside = findings(dict.fromkeys(ACCURACIES, family("ab")), LEARNED, (0, 1), 9, {}, {"kto": ("diverged", "NaN")})
+    assert beside[-1] == "Without a result: kto diverged."
     assert findings(nothing, LEARNED, (), 10, {}, {}) == ()  # nothing was trained
 
 
@@ -179,7 +191,7 @@ def estimate(low: float) -> Estimate:
             "No loss is shown to have learned anything: no interval of what was learned lies above",
         ),
         ({"a": 0.3}, "No loss is shown to have learned anything"),
-        ({"a": 0.51}, "It is shown to have learned: its interval lies above 0.5, where the start checkpoint stands."),
+        ({"a": 0.51}, "a is shown to have learned: its interval lies above 0.5, where the start checkpoint stands."),
         ({"a": 0.51, "b": 0.6}, "Both losses are shown to have learned: their intervals lie above 0.5"),
         ({"a": 0.51, "b": 0.6, "c": 0.7}, "All three losses are shown to have learned"),
         ({"a": 0.51, "b": 0.4}, "One of two losses is shown to have learned (an interval above 0.5"),
@@ -196,6 +208,6 @@ def test_a_board_says_which_losses_are_shown_to_have_learned(lows: dict[str, flo
 
 
 def test_the_line_of_the_disclaimers_says_how_many_and_the_weightiest() -> None:
-    assert things_to_know(8, ("one seed", "control")) == "Eight things to know: one seed; control"
-    assert things_to_know(1, ()) == "One thing to know"
-    assert things_to_know(30, ("x",)) == "30 things to know: x"
+    assert things_to_know(8, ("one seed", "control")) == "To know (eight notes): one seed; control"
+    assert things_to_know(1, ()) == "To know: one note"
+    assert things_to_know(30, ("x",)) == "To know (30 notes): x"

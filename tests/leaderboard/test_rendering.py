@@ -85,7 +85,7 @@ def test_the_markdown_is_a_table_with_names_escaped_and_failures_beneath(small_r
     )
     assert "One seed: ranks and tiers are of these trained models, not of the losses." in opening[4]
     assert opening[6].startswith(
-        "<details><summary>Two things to know: implicit rewards, not generated text; models too "
+        "<details><summary>To know (two notes): implicit rewards, not generated text; models too "
     )
     assert text.index("</details>") < text.index("| rank |")
     assert "implicit-reward ranking accuracy, not generation quality" in text

@@ -81,7 +81,9 @@ def findings(
     `families`: by metric; `learned`: of each loss with a value; `trouble`: status and reason of each loss without a
     result; `noise`: what a noise floor is in, where one is in use.
     """
-    ranked, one_seed = families[ranked_by], len(seeds) == 1
+    ranked, one_seed, lost = families[ranked_by], len(seeds) == 1, came_to_nothing(trouble)
+    if not ranked.order:
+        return (f"No loss has a result: {lost}.",) if lost else ()
     sure = how_sure(len(seeds), prompts, ranked) or ((noise or ONE_SEED) if one_seed else "")
     said = (
         headline(ranked, ranked_by, one_seed and not noise),
@@ -89,16 +91,14 @@ def findings(
         sure,
         shown_to_have_learned(learned),
         other_readings(families, ranked_by),
-        came_to_nothing(trouble),
+        f"Without a result: {lost}." if lost else "",
     )
     return tuple(filter(None, said))
 
 
 def headline(family: Family, ranked_by: str, one_seed: bool) -> str:
-    """Return the first sentence of a board: which loss won, or that none did. Empty where nothing was compared."""
+    """Return the first sentence of a board with a result: which loss won, or that none did."""
     found = outcome_of(family)
-    if not found.number:
-        return ""
     scope = f"by {named(ranked_by)}{' on this one seed' if one_seed else ''}"
     if found.number == 1:
         return f"{found.open[0]} is the only loss with a result here: there is no other to compare it with."
@@ -133,10 +133,6 @@ def other_readings(families: Mapping[str, Family], ranked_by: str) -> str:
     return f"{said[0].upper()}{said[1:]}." if said else ""
 
 
-def _these(readings: Sequence[str], of: int) -> str:
-    return f"each of the {counted(of)} other readings" if len(readings) == of > 1 else listed(readings)
-
-
 def how_sure(seeds: int, prompts: int, ranked: Family) -> str:
     """Return what a board of several seeds could have found; empty where that is not known."""
     if seeds < 2 or ranked.tests is None or not math.isfinite(ranked.tests.detectable):
@@ -148,15 +144,16 @@ def how_sure(seeds: int, prompts: int, ranked: Family) -> str:
 
 
 def came_to_nothing(trouble: Mapping[str, tuple[str, str]]) -> str:
-    """Return which losses have no result. `trouble`: status and reason of each."""
+    """Return which losses have no result, and how that came. `trouble`: status and reason of each."""
     by_status: dict[str, list[str]] = {}
     for label, (status, _) in trouble.items():
         by_status.setdefault(status, []).append(label)
     said = [
-        f"{_named_or_counted(labels)} {status if status != 'missing' else _verb(labels, 'is', 'are') + ' missing'}"
+        f"{listed(labels) if len(labels) <= MOST_NAMED else f'{counted(len(labels))} losses'} "
+        f"{status if status != 'missing' else _verb(labels, 'is missing', 'are missing')}"
         for status, labels in by_status.items()
     ]
-    return f"Without a result: {'; '.join(said)}." if said else ""
+    return "; ".join(said)
 
 
 def named(metric: str) -> str:
@@ -164,6 +161,10 @@ def named(metric: str) -> str:
     stem, _, reading = metric.partition("@")
     read = READ_BY[reading or OWN]
     return read if stem == "pairwise_accuracy" else f"{spoken_name(stem.replace('pairwise_', ''))} of {read}"
+
+
+def _these(readings: Sequence[str], of: int) -> str:
+    return f"each of the {counted(of)} other readings" if len(readings) == of > 1 else listed(readings)
 
 
 def _in_a_clause(found: Outcome) -> str:

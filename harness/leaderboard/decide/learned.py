@@ -25,7 +25,7 @@ def shown_to_have_learned(learned: Mapping[str, Estimate]) -> str:
     if len(short) == len(learned):
         return f"No loss is shown to have learned anything: no interval of what was learned lies {ABOVE}."
     if len(learned) == 1:
-        return f"It is shown to have learned: its interval lies {ABOVE}."
+        return f"{next(iter(learned))} is shown to have learned: its interval lies {ABOVE}."
     if not short:
         every = "Both" if len(learned) == 2 else f"All {counted(len(learned))}"
         return f"{every} losses are shown to have learned: their intervals lie {ABOVE}."

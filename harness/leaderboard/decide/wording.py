@@ -135,7 +135,7 @@ def weightiest(
                 "start weights quantised" if any(record.model.quantised for record in records) else "",
                 "one seed" if len(seeds) == 1 and not noise else "",
                 f"{counted(len(seeds))} seeds, fewer than {MIN_SEEDS}" if 1 < len(seeds) < MIN_SEEDS else "",
-                f"{prompts} prompts, fewer than {MIN_PROMPTS}" if prompts < MIN_PROMPTS else "",
+                f"{prompts} prompts, fewer than {MIN_PROMPTS}" if 0 < prompts < MIN_PROMPTS else "",
                 f"control: {settings.control}" if _controlled(settings) else "",
                 "development split, not a test" if settings.evaluated_on == "dev" else "",
                 f"{counted(lost)} without a result" if lost else "",

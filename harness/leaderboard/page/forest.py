@@ -46,7 +46,7 @@ def forest(board: Board, ranked_by: str) -> str:
     for row in shown:
         if row.tier != tier or len(lines) == 1:
             tier = row.tier
-            lines.append(_tier_heading(row))
+            lines.append(_tier_heading(row, alone=sum(other.tier == tier for other in shown) == 1))
         lines.append(_line(row, row.metrics[ranked_by], axis))
     lines += [_heading("Without a result"), *map(_lost, lost)] if lost else []
     of = f"Forest plot: {heading(ranked_by)} with 95 % intervals, a line per row; the table below has the same numbers"
@@ -83,11 +83,11 @@ def _scale(axis: Axis, ranked_by: str) -> str:
     )
 
 
-def _tier_heading(first: Row) -> str:
+def _tier_heading(first: Row, alone: bool) -> str:
     """Return the line over a tier, which says what its rows share."""
     if first.tier is None:
         return _heading("Not ranked")
-    return _heading(f"Tier {first.tier}", f": {first.label}, and what is not shown to be worse")
+    return _heading(f"Tier {first.tier}", "" if alone else f": {first.label}, and what is not shown to be worse")
 
 
 def _heading(strong: str, more: str = "") -> str:

@@ -16,7 +16,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from harness.leaderboard import formatting
-from harness.leaderboard.decide import wording
+from harness.leaderboard.decide import findings, wording
 from harness.leaderboard.pictures import drawing, files, places, styles, vega
 from harness.leaderboard.pictures.drawing import Picture
 from harness.leaderboard.pictures.points import PictureData
@@ -27,7 +27,9 @@ from harness.run_folder.store import file_hash, write_atomically
 
 def hash_of_sources(table: Table, data: Sequence[PictureData]) -> str:
     """Return the hash of all that pictures are drawn from: table, data, the drawing code and its libraries."""
-    code = [inspect.getsource(module) for module in (vega, places, drawing, styles, files, formatting, wording)]
+    code = [
+        inspect.getsource(module) for module in (vega, places, drawing, styles, files, formatting, findings, wording)
+    ]
     versions = [importlib.metadata.version(package) for package in files.PACKAGES.values()]
     return hashlib.sha256("\0".join([*code, *versions, repr(table), repr(list(data))]).encode()).hexdigest()
 

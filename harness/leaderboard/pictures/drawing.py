@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from harness.leaderboard.decide.wording import MEASURES, NANO, ONE_SEED
+from harness.leaderboard.decide.wording import MEASURES, NANO
 from harness.leaderboard.formatting import spoken_name
 from harness.leaderboard.pictures.points import PictureData
 from harness.leaderboard.pictures.styles import Style
@@ -33,7 +33,7 @@ class Picture:
 
 def picture_disclaimers(board: Board) -> list[str]:
     """Return the disclaimers that stand by every picture of a board."""
-    of_what = [sentence for sentence in (ONE_SEED,) if sentence in board.conclusions]
+    of_what = [sentence for sentence in board.conclusions if sentence.startswith("One seed")]  # what it can say
     return [*of_what, *(sentence for sentence in (MEASURES, NANO) if sentence in board.disclaimers)]
 
 

@@ -128,7 +128,7 @@ def test_a_board_begins_with_its_findings_then_one_line_that_opens_the_forest_pl
     order = [
         '<p class="headline">loss0 wins.</p>',
         '<p class="conclusion">How sure. More.</p>',
-        '<details class="to-know"><summary>Two things to know: one seed; nano</summary>',
+        '<details class="to-know"><summary>To know (two notes): one seed; nano</summary>',
         "Measures implicit-reward ranking accuracy",
         'class="forest"',
         "<table>",

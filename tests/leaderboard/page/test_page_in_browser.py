@@ -263,7 +263,13 @@ def test_a_table_that_goes_on_says_so_until_its_end_is_reached(page: Open) -> No
 @pytest.mark.parametrize("width", [390, 1400])
 def test_text_of_twice_the_size_is_not_cut_and_pictures_follow_it(page: Open, width: int) -> None:
     page.narrow(width, 1000)
+    sizes = (
+        f"return [...document.querySelectorAll('body, button, input, {SHOWN}, {SHOWN} *')]"
+        ".filter(e => !e.closest('.picture')).map(e => parseFloat(getComputedStyle(e).fontSize))"
+    )
+    before = page.run(sizes)
     page.run("document.documentElement.style.fontSize = '32px'; dispatchEvent(new Event('resize'))")
+    assert page.run(sizes) == pytest.approx([2 * size for size in before])
     page.run("document.querySelectorAll('details').forEach(details => { details.open = true; })")
     assert page.run("return document.documentElement.scrollWidth") <= width
     cut = (
