@@ -8,13 +8,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from harness.leaderboard import table_of
+from harness.leaderboard import markdown, table_of, terminal
 from harness.leaderboard.decide.estimates import Estimate
 from harness.leaderboard.decide.findings import behind, findings, headline, outcome_of
 from harness.leaderboard.decide.learned import shown_to_have_learned
 from harness.leaderboard.decide.standings import Family
 from harness.leaderboard.decide.wording import ONE_SEED
 from harness.leaderboard.formatting import listed, things_to_know
+from harness.leaderboard.page import html
+from harness.leaderboard.page.manifest_facts import ManifestFacts
 from harness.statistics.metrics import ACCURACIES
 from harness.statistics.pairwise_tests import PairwiseTests
 
@@ -168,6 +170,19 @@ def test_what_the_words_say_is_what_the_tests_of_a_real_board_show() -> None:
         others = [row.label for row in rows if row.rank_low != 1]
         assert board.conclusions[0].startswith("No single winner by each loss's own reward: ")
         assert board.conclusions[0].partition(": ")[2].startswith(f"{listed(others)} is worse than ")
+
+
+def test_every_rendering_begins_with_the_headline_before_any_row(small_run: Path) -> None:
+    table, _ = table_of(small_run)
+    first, *_ = said = table.boards[0].conclusions
+    assert first == "good wins by each loss's own reward on this one seed: it is better than the two others."
+    page = html.render(table, manifest=ManifestFacts())
+    for text, row in ((terminal.render(table), "\n1 "), (markdown.render(table), "| 1 "), (page, 'class="line sound"')):
+        text = text.replace("&#x27;", "'")
+        places = [text.index(sentence.replace("|", "\\|") if "**" in text else sentence) for sentence in said]
+        assert places == sorted(places)
+        assert places[-1] < text.index("To know") < text.index(row)
+        assert text.index("implicit rewards, not generated text") < text.index(row)
 
 
 def test_the_outcome_parts_all_losses_into_three() -> None:

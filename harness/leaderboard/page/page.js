@@ -32,8 +32,9 @@
     const inside = frame.firstElementChild;
     frame.classList.toggle("more", inside.scrollLeft + inside.clientWidth < inside.scrollWidth - 2);
   });
+  const tableSizes = new ResizeObserver(markMore); // of windows and of text
+  all(".frame > .scroll, .frame table").forEach((element) => tableSizes.observe(element));
   all(".frame > .scroll").forEach((inside) => inside.addEventListener("scroll", markMore));
-  window.addEventListener("resize", markMore);
   const showBoard = (id) => {
     if (!boards.some((board) => board.id === id)) return false;
     boards.forEach((board) => { board.hidden = board.id !== id; });
@@ -167,12 +168,12 @@
     }));
     const sizes = () => `${window.innerWidth} ${textScale()}`;
     let timer = 0, drawn = sizes();
-    window.addEventListener("resize", () => {
+    new ResizeObserver(() => {
       clearTimeout(timer);
-      timer = setTimeout(() => { // on a phone, scrolling changes the height alone
+      timer = setTimeout(() => { // what is drawn or opened changes the height alone
         if (sizes() !== drawn) { drawn = sizes(); redrawPictures(); }
       }, 200);
-    });
+    }).observe(document.body);
   }
 
   applyTheme();

@@ -268,7 +268,7 @@ def test_text_of_twice_the_size_is_not_cut_and_pictures_follow_it(page: Open, wi
         ".filter(e => !e.closest('.picture')).map(e => parseFloat(getComputedStyle(e).fontSize))"
     )
     before = page.run(sizes)
-    page.run("document.documentElement.style.fontSize = '32px'; dispatchEvent(new Event('resize'))")
+    page.run("document.documentElement.style.fontSize = '32px'")
     assert page.run(sizes) == pytest.approx([2 * size for size in before])
     page.run("document.querySelectorAll('details').forEach(details => { details.open = true; })")
     assert page.run("return document.documentElement.scrollWidth") <= width
