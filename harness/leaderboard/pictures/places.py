@@ -21,7 +21,7 @@ def places(draw: Drawing) -> Picture:
             "place:Q",
             title="rank, 1 the best",
             scale=alt.Scale(reverse=True, zero=False, nice=False, padding=12),
-            axis=alt.Axis(tickMinStep=1, format="d"),
+            axis=alt.Axis(tickMinStep=1, format="d", grid=False),
         ),
         draw.colour(),
         tooltip=tooltip(
