@@ -18,6 +18,7 @@ from harness.exchange.export import as_csv
 from harness.leaderboard import csv as csv_board
 from harness.leaderboard import json as json_board
 from harness.leaderboard import markdown
+from harness.leaderboard.decide.wording import APART, MEASURES
 from harness.leaderboard.page import html
 from harness.leaderboard.page.manifest_facts import ManifestFacts
 from harness.leaderboard.pictures import files
@@ -322,3 +323,10 @@ def test_the_frontier_is_drawn_from_the_start(run: Path) -> None:
         (dot["distance"], dot["gain"]) for dot in data.frontier if dot["loss"] == "good" and "rating" in dot["quality"]
     ]
     assert dots == [(0.0, 0.0), (1.0, 0.2), (2.0, 0.4)]
+
+
+def test_a_board_with_answers_does_not_say_that_it_measures_none(run: Path) -> None:
+    board = board_of(run)
+    assert APART in board.disclaimers
+    assert MEASURES not in board.disclaimers
+    assert board.weightiest[0] == "ranks by implicit rewards, not by answers"

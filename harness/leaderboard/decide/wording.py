@@ -19,6 +19,8 @@ ONE_SEED = (
     "another, this run cannot say; several seeds (--seeds 0,1,2) can."
 )
 MEASURES = "Measures implicit-reward ranking accuracy, not generation quality."
+APART = "Ranks and tiers are by implicit-reward accuracy; generated answers and what judges say of them stand apart."
+"""In the place of `MEASURES` where there are answers."""
 BORDERLINE = "Borderline: "
 """So begins the sentence of a board on pairs whose test is too close to call."""
 NANO = "A nano board tests the harness and ranks no method."
@@ -84,7 +86,7 @@ def disclaimers(
     `noise_unfit`: why a noise floor is not used.
     """
     settings = records[0].board
-    sentences = [MEASURES]
+    sentences = [APART if any(record.generation for record in records) else MEASURES]
     if any(record.model.preset == "nano" for record in records):
         sentences.append(NANO)
     elif settings.preset == "tiny":
@@ -126,12 +128,13 @@ def weightiest(
     borderline.
     """
     settings = records[0].board
+    answers = any(record.generation for record in records)
     small = any(record.model.preset == "nano" for record in records) or settings.preset == "tiny"
     return tuple(
         filter(
             None,
             (
-                "implicit rewards, not generated text",
+                "ranks by implicit rewards, not by answers" if answers else "implicit rewards, not generated text",
                 "models too small to rank a method" if small else "",
                 "start weights quantised" if any(record.model.quantised for record in records) else "",
                 "one seed" if len(seeds) == 1 and not noise else "",
