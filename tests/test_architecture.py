@@ -27,6 +27,7 @@ DOORS = {
     "harness/data/hub.py": "splits of a hub data set",
     "harness/data/json_files.py": "raw rows of people's files",
     "harness/data/layouts/": "raw rows of people's files",
+    "harness/data/open_prompts.py": "raw rows of people's files",
     "harness/data/rows.py": "raw rows of people's files",
     "harness/data/turns.py": "raw rows of people's files",
     "harness/planning/run_file.py": "run files (TOML) and flags",

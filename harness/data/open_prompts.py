@@ -61,7 +61,7 @@ def open_prompts(name_or_path: str) -> OpenPrompts:
     Raises `HarnessError` for a file that is not there, the first row that is no prompt, and ids that occur twice.
     """
     official = OFFICIAL.get(name_or_path)
-    path = fetched(official) if official else Path(name_or_path)
+    path = _fetched(official) if official else Path(name_or_path)
     if not path.is_file():
         raise HarnessError(
             f"got --prompts {name_or_path}, expected a file (.jsonl, .json, .parquet) or one of {', '.join(OFFICIAL)}; "
@@ -80,7 +80,7 @@ def open_prompts(name_or_path: str) -> OpenPrompts:
     )
 
 
-def fetched(official: Official) -> Path:
+def _fetched(official: Official) -> Path:
     """Return the file of an official set, from the hub or its cache."""
     from huggingface_hub import hf_hub_download
 

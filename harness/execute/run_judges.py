@@ -108,7 +108,7 @@ def _carry_out_judges(campaign: Campaign, tuning: Tuning | None, say: Callable[[
             try:
                 options = options_of(run.max_requests, trust_remote_code=run.trust_remote_code)
                 asked = judging(folder, judge, run.judge_repeats, campaign.dataset, options)
-                say(asked.plan)
+                say(asked.plan if folder == campaign.folder else f"{folder.name}: {asked.plan}")
                 carry_out_judging(asked, say)
             except Exception as error:  # a judge may be anybody's
                 reason = str(error) if isinstance(error, HarnessError) else f"{type(error).__name__}: {error}"
