@@ -81,6 +81,11 @@ class GammaPO(Wrapper):
         require(0 < self.tau < math.inf, f"tau got {self.tau}, expected a finite number above 0")
 
     @property
+    def needs_reference(self) -> bool:
+        """If the base's reward does."""
+        return self.base.reward_needs_reference
+
+    @property
     def monotone(self) -> bool:
         """Not where the solver may overshoot, see above."""
         return self.gamma0 <= 2 * math.sqrt(self.tau)
@@ -118,7 +123,7 @@ class GammaPO(Wrapper):
         gaps, queue = stop_gradient(q).double().cpu(), state["queue"]
         past = rng.choice(len(queue), size=min(len(queue), max(0, SOLVED - len(gaps))), replace=False)
         margin = margins(torch.cat([gaps, queue[torch.from_numpy(past)]]), self.gamma0, self.tau)[: len(gaps)]
-        margin = margin - self.gamma0 if self.needs_reference else margin
+        margin = margin - self.gamma0 if self.reward_needs_reference else margin
         return -logsigmoid(q - margin.to(q)), {"queue": torch.cat([queue, gaps])[-QUEUE:]}
 
     def _reward(self, response: Logps, ref_sum: Tensor | None) -> Tensor:

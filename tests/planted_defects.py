@@ -278,6 +278,15 @@ class RewardWithALeakedReference(SimPO):
         return self.beta * total / response.length
 
 
+@meant_for("reference_and_reward_agree")
+class RewardOfAReferenceThatTheLossDoesNotRead(SimPO):
+    reward_needs_reference = True
+
+    def reward(self, response: ResponseLogps) -> Tensor:
+        assert response.ref_sum is not None
+        return self.beta * (response.sum - response.ref_sum) / response.length
+
+
 # -- options -------------------------------------------------------------------------------------------------------
 @meant_for("every_option_acts")
 class SmoothingDropped(DPO):

@@ -94,12 +94,13 @@ def differentiate(loss: Loss, pairs: PairLogps, seed: int = 0) -> Derivative:
 def rewards(loss: Loss, pairs: PairLogps) -> Tensor:
     """Return the rewards of the chosen, then of the rejected responses, (2B,)."""
     sides = ((pairs.chosen, pairs.ref_chosen), (pairs.rejected, pairs.ref_rejected))
-    return torch.cat([loss.reward(response(side, reference)) for side, reference in sides])
+    return torch.cat([loss.reward(response(loss, side, reference)) for side, reference in sides])
 
 
-def response(side: Logps, ref_sum: Tensor | None) -> ResponseLogps:
+def response(loss: Loss, side: Logps, ref_sum: Tensor | None) -> ResponseLogps:
     """Return what the reward may use of one side of the pairs."""
-    return ResponseLogps(sum=side.sum().detach(), length=side.length(), ref_sum=ref_sum)
+    reference = ref_sum if loss.reward_needs_reference else None
+    return ResponseLogps(sum=side.sum().detach(), length=side.length(), ref_sum=reference)
 
 
 def sampled(loss: Loss, pairs: PairLogps) -> bool:

@@ -57,6 +57,11 @@ class Loss(ABC):
         return False
 
     @property
+    def reward_needs_reference(self) -> bool:
+        """Whether the reward needs it too; default: as the loss. Where it does, so does the loss."""
+        return self.needs_reference
+
+    @property
     def needs_reference_tokens(self) -> bool:
         """Whether the loss needs the reference's log-prob of each token."""
         return False

@@ -72,4 +72,4 @@ class ResponseLogps:
     length: Tensor
     """(B,) number of response tokens, at least 1."""
     ref_sum: Tensor | None
-    """(B,) summed log-prob under the reference; None unless the loss has `needs_reference`."""
+    """(B,) summed log-prob under the reference; None unless the loss has `reward_needs_reference`."""

@@ -38,6 +38,11 @@ class Wrapper(Loss):
         return self.base.needs_reference
 
     @property
+    def reward_needs_reference(self) -> bool:
+        """As for the base."""
+        return self.base.reward_needs_reference
+
+    @property
     def needs_reference_tokens(self) -> bool:
         """As for the base."""
         return self.base.needs_reference_tokens

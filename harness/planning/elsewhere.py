@@ -55,7 +55,7 @@ class Brought:
 
     def needs_reference(self) -> bool:
         """Return whether the reward that was asked for is relative to a reference."""
-        return self.reward == LOG_RATIO or bool(self.loss and self.loss.needs_reference)
+        return self.reward == LOG_RATIO or bool(self.loss and self.loss.reward_needs_reference)
 
 
 def brought(model: str, reward: str | None, reference: str | None, resolve: Resolve, *, in_run: bool) -> Brought:

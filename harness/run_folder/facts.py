@@ -21,13 +21,20 @@ class LossFacts(Facts):
     options: dict[str, Any]
     """All its options with their values."""
     needs_reference: bool = False
-    """Whether its reward is relative to the start checkpoint's log-probs."""
+    """Whether it reads the start checkpoint's log-probs; so does its reward, unless the next key says otherwise."""
+    reward_needs_reference: bool | None = None
+    """Whether its reward is relative to the start checkpoint's log-probs; absent where `needs_reference` says it."""
     tags: tuple[str, ...] = ()
     """`pairwise`, `pointwise` or `unpaired`, and whether its log-probs are `summed` or `averaged`."""
     plugin: str | None = None
     """The distribution that brings it."""
     version: str | None = None
     """The version of that distribution."""
+
+    @property
+    def reference_based(self) -> bool:
+        """Whether its reward is relative to the start checkpoint's log-probs."""
+        return self.needs_reference if self.reward_needs_reference is None else self.reward_needs_reference
 
     @property
     def averaged(self) -> bool | None:

@@ -132,7 +132,7 @@ def _write_row(job: Job, checked: Checked, place: Place, engine: LiveEngine, tel
             "loss": LossFacts(
                 name=ELSEWHERE,
                 options={"reward": reward},
-                needs_reference=brought.loss.needs_reference if brought.loss else reward == LOG_RATIO,
+                needs_reference=brought.loss.reward_needs_reference if brought.loss else reward == LOG_RATIO,
                 tags=("averaged" if averaged else "summed",),
             ),
             "elsewhere": facts,

@@ -95,9 +95,10 @@ class LossInputs:
             return self.path(model, batch, log_sum_sq=log_sum_sq)
 
 
-def as_response(logps: Logps, reference: Tensor | None) -> ResponseLogps:
+def as_response(loss: Loss, logps: Logps, reference: Tensor | None) -> ResponseLogps:
     """Return what the reward may use of one side of the pairs, detached."""
-    return ResponseLogps(sum=logps.sum().detach(), length=logps.length(), ref_sum=reference)
+    ref_sum = reference if loss.reward_needs_reference else None
+    return ResponseLogps(sum=logps.sum().detach(), length=logps.length(), ref_sum=ref_sum)
 
 
 def join(parts: Sequence[PairLogps]) -> PairLogps:

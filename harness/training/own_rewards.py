@@ -20,7 +20,7 @@ def own_rewards(loss: Loss, sums: np.ndarray, lengths: np.ndarray, base: np.ndar
             ResponseLogps(
                 sum=torch.tensor(sums),
                 length=torch.tensor(lengths),
-                ref_sum=torch.tensor(base) if loss.needs_reference else None,
+                ref_sum=torch.tensor(base) if loss.reward_needs_reference else None,
             )
         )
     if not isinstance(reward, torch.Tensor) or reward.shape != sums.shape:

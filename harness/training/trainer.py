@@ -218,8 +218,8 @@ class PreferenceTrainer(Trainer):
         self.visited_pairs += len(values)
         self.visited_tokens += int((inputs["row_NS"] >= 0).sum())
         with torch.no_grad():
-            chosen = self.loss.reward(as_response(pairs.chosen, pairs.ref_chosen)).double()
-            rejected = self.loss.reward(as_response(pairs.rejected, pairs.ref_rejected)).double()
+            chosen = self.loss.reward(as_response(self.loss, pairs.chosen, pairs.ref_chosen)).double()
+            rejected = self.loss.reward(as_response(self.loss, pairs.rejected, pairs.ref_rejected)).double()
             wins = (chosen > rejected).double() + 0.5 * (chosen == rejected).double()
         for name, value in {
             "pairs": torch.ones_like(wins),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,10 +14,11 @@ from harness.compare import run_gate
 from harness.manager import Owner, losses, plugin_manager, resolver
 from harness.models.families import FAMILIES
 from harness.planning.grid import cells, select
-from harness.planning.job import Job, failed_record
+from harness.planning.job import Job, failed_record, loss_facts
 from harness.planning.presets import NAMED, start_preset
 from harness.planning.run_file import make_run
 from harness.run_folder.board_key import BoardKey
+from harness.run_folder.facts import LossFacts
 from harness.run_folder.store import write_record
 
 MANAGER = plugin_manager()
@@ -77,3 +79,22 @@ def test_a_gate_of_a_local_model_whose_cell_failed_ends_with_6(tmp_path: Path) -
 
 def test_the_models_with_a_name_of_their_own_are_the_families() -> None:
     assert tuple(FAMILIES) == NAMED
+
+
+@pytest.mark.parametrize(
+    ("name", "keys", "reference_based"),
+    [
+        ("dpo", {"needs_reference": True}, True),
+        ("simpo", {"needs_reference": False}, False),
+        ("alpha-dpo", {"needs_reference": True, "reward_needs_reference": False}, False),
+    ],
+)
+def test_a_record_tells_the_reward_from_the_loss_only_where_they_read_the_reference_differently(
+    name: str, keys: dict[str, bool], reference_based: bool, tmp_path: Path
+) -> None:
+    owner = Owner(distribution="preference-harness", version="1", entry_point=name)
+    job = dataclasses.replace(job_of(tmp_path), owners={name: owner})
+    facts = loss_facts(job, resolver(MANAGER)(name, {}))
+    written = facts.as_json()
+    assert {key: value for key, value in written.items() if "needs_reference" in key} == keys
+    assert LossFacts.of(written).reference_based == reference_based

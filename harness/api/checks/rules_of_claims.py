@@ -33,6 +33,7 @@ def traits_are_well_formed(loss: Loss, kit: Kit) -> None:
     )
     for trait in (
         "needs_reference",
+        "reward_needs_reference",
         "needs_reference_tokens",
         "needs_kl",
         "needs_log_sum_sq",

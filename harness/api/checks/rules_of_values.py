@@ -144,7 +144,7 @@ def rewards_each_response(loss: Loss, kit: Kit) -> None:
     for dtype in DTYPES:
         pairs = given(loss, ordinary(np.random.default_rng(5), dtype=dtype))
         for side, reference in ((pairs.chosen, pairs.ref_chosen), (pairs.rejected, pairs.ref_rejected)):
-            got = loss.reward(response(side, reference))
+            got = loss.reward(response(loss, side, reference))
             demand(tuple(got.shape) == (6,), f"reward gave shape {tuple(got.shape)} for 6 responses, expected (6,)")
             demand(got.dtype == dtype, f"reward gave {got.dtype} for log-probs in {dtype}, expected {dtype}")
             demand(bool(got.isfinite().all()), f"reward gave {_few(got)}, expected finite numbers")
@@ -184,25 +184,32 @@ def reward_is_averaged_as_declared(loss: Loss, kit: Kit) -> None:
 
 
 def reference_and_reward_agree(loss: Loss, kit: Kit) -> None:
-    """The reward uses the reference with `needs_reference`, and works without one otherwise.
+    """The reward uses the reference with `reward_needs_reference`, and works without one otherwise.
 
     Guards against rewards relative to another reference than in training: allenai/reward-bench 116 and 143.
     """
     total, length = torch.tensor([-3.0, -8.0]).double(), torch.tensor([2.0, 5.0]).double()
     first = loss.reward(_responses(loss, total, length, torch.tensor([-4.0, -7.0]).double()))
-    if loss.needs_reference:
+    if loss.reward_needs_reference:
+        demand(
+            loss.needs_reference,
+            "got reward_needs_reference without needs_reference, expected both; declare the second",
+        )
         second = loss.reward(_responses(loss, total, length, torch.tensor([-2.0, -9.0]).double()))
         different = bool((first != second).all())
         demand(
-            different, "got a reward that ignores ref_sum, expected one that needs it; drop needs_reference or use it"
+            different,
+            "got a reward that ignores ref_sum, expected one that needs it; drop reward_needs_reference or use it",
         )
     else:
         poisoned = loss.reward(ResponseLogps(sum=total, length=length, ref_sum=torch.full_like(total, torch.nan)))
-        demand(_close(first, poisoned), "got a reward that reads ref_sum, expected none; declare needs_reference")
+        demand(
+            _close(first, poisoned), "got a reward that reads ref_sum, expected none; declare reward_needs_reference"
+        )
 
 
 def _responses(loss: Loss, total: Tensor, length: Tensor, reference: Tensor) -> ResponseLogps:
-    return ResponseLogps(sum=total, length=length, ref_sum=reference if loss.needs_reference else None)
+    return ResponseLogps(sum=total, length=length, ref_sum=reference if loss.reward_needs_reference else None)
 
 
 def _close(got: Tensor, expected: Tensor) -> bool:

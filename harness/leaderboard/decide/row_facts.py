@@ -66,7 +66,7 @@ def row_facts(group: Group, label: str, models: Sequence[str]) -> RowFacts:
         kind=everywhere[0].kind if everywhere else "loss",
         options=_shared([record.loss.options for record in mine] or [loss.options]),
         tuned={record.model.name: choice for record in mine if (choice := _choice(record))},
-        reference_based=loss.needs_reference,
+        reference_based=loss.reference_based,
         tags=loss.tags,
         seeds=tuple(sorted({record.seed for record in mine if record.seed is not None})),
         reported_at=tuple(record.reported_at for record in mine if record.reported_at is not None),
