@@ -15,10 +15,9 @@ from stub_endpoint import stub
 
 from harness.cli import cli
 from harness.exchange.verify import verify
-from harness.judge.judgements import JUDGEMENTS
 from harness.planning.run_file import make_run
 from harness.planning.tuned_run import TrialRun, TunedRun
-from harness.run_folder.paths import BOARD_JSON
+from harness.run_folder.paths import BOARD_JSON, JUDGEMENTS
 
 COMMAND = (
     "run", "--plugins", "simpo", "--models", "qwen", "--limit", "24", "--budget", "pairs=32", "--scorer",

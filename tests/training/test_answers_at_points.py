@@ -95,13 +95,14 @@ def test_a_cell_that_was_killed_among_its_points_is_answered_again_and_the_base_
     cell, base = of(run, "simpo").folder, of(run, "base").folder
     half = cell / "points" / "0.5" / "generations.parquet"
     half.write_bytes(half.read_bytes()[:100])
-    (cell / "points" / "0.5" / "judgements").mkdir()
-    (cell / "points" / "0.5" / "judgements" / "simulator.parquet").write_bytes(b"of other answers")
+    for folder in (cell, half.parent):
+        (folder / "judgements").mkdir()
     (cell / "record.json").unlink()
     answered = (base / "generations.parquet").stat().st_mtime_ns
     again(run)
     assert file_hash(half) == of(finished, "simpo").points[0].files["generations.parquet"]
-    assert not (cell / "points" / "0.5" / "judgements").exists()
+    assert not (half.parent / "judgements").exists()
+    assert (cell / "judgements").exists()  # about the answers that it has again
     assert (base / "generations.parquet").stat().st_mtime_ns == answered
     assert verify(run).problems == ()
 
@@ -109,8 +110,10 @@ def test_a_cell_that_was_killed_among_its_points_is_answered_again_and_the_base_
 def test_a_base_whose_answers_are_not_those_of_its_record_answers_again(run: Path, finished: Path, again: Run) -> None:
     path = of(run, "base").folder / "generations.parquet"
     pd.read_parquet(path).assign(text="something else").to_parquet(path, index=False)
+    (path.parent / "judgements").mkdir()
     (of(run, "simpo").folder / "record.json").unlink()
     again(run)
+    assert not (path.parent / "judgements").exists()
     assert file_hash(path) == file_hash(of(finished, "base").folder / "generations.parquet")
     assert verify(run).problems == ()
 
