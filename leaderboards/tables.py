@@ -82,6 +82,31 @@ def rates(folders: Sequence[Path]) -> str:
     return "\n".join(markdown_table(("trained", "learning rate", *losses), rows))
 
 
+def answers(leaderboard: Mapping[str, Any]) -> str:
+    """Return what a board says of the answers of its losses, rated by its first judge, as Markdown."""
+    board = board_shown(leaderboard)
+    rating = f"rating@{board['answers']['judges'][0]['name']}"
+    at_kl = next(found["at_kl"] for found in board["frontiers"] if found["quality"] == rating)
+    shown = [kl for kl in at_kl if at_kl[kl]]
+    rows = []
+    for row in (row for row in board["rows"] if "answers" in row):
+        values, over_base = row["answers"]["values"], row["answers"]["over_base"]
+        rows.append(
+            [
+                markdown_text(row["label"]),
+                _estimate(row["metrics"][LEARNED]),
+                _estimate(values["kl_low_variance"], ".1f"),
+                _estimate(values["length"], ".0f"),
+                _estimate(values[rating]),
+                _estimate(over_base.get(rating), "+.3f"),
+                *(_estimate(at_kl[kl].get(row["label"]), "+.3f") for kl in shown),
+            ]
+        )
+    heads = ("loss", "learned", "KL, nats", "tokens", "rating", "over base", *(f"at KL {kl}" for kl in shown))
+    said = " ".join(board["conclusions"])
+    return "\n".join([f"**{board['title']}**", "", said, "", *markdown_table(heads, rows)])
+
+
 def with_tables(page: str, name: str) -> str:
     """Return a page with the present tables between its markers. Raises `SystemExit` for a page without any."""
     marked = re.compile(
@@ -96,7 +121,8 @@ def table_of(name: str) -> str:
     """Return the table of the board, or the curve of the runs, in leaderboards/<name>."""
     folder = HERE / name
     if (folder / "leaderboard.json").exists():
-        return section(_read(folder))
+        found = _read(folder)
+        return answers(found) if "answers" in board_shown(found) else section(found)
     return rates([path.parent for path in folder.glob("*/leaderboard.json")])
 
 

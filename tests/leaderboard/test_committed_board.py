@@ -20,7 +20,7 @@ from harness.leaderboard import write
 
 ROOT = Path(__file__).parents[2]
 BOARDS = ROOT / "leaderboards"
-NANO, REAL = BOARDS / "nano", BOARDS / "smollm2"
+NANO, REAL, FRONTIER = BOARDS / "nano", BOARDS / "smollm2", BOARDS / "frontier"
 RUNS = sorted(path.parent for path in BOARDS.rglob("leaderboard.json"))
 """Every run folder that is committed: boards, and the runs on the development split that settings were chosen by."""
 OF_A_NAME = {"argvalues": RUNS, "ids": [str(run.relative_to(BOARDS)) for run in RUNS]}
@@ -99,6 +99,18 @@ def test_the_table_of_a_page_has_the_numbers_of_the_whole_board(tables: ModuleTy
         assert list(row.values())[-1] == there[row["loss"]]["ranks by own/learned/sum/mean/ratio/ratio_mean"]
 
 
+def test_the_table_of_the_frontier_has_the_numbers_of_the_board() -> None:
+    whole = text_of(FRONTIER / "leaderboard.md").partition("### Judge simulator")[2]
+    shown = text_of(BOARDS / "README.md").partition("<!-- board frontier:")[2].partition("<!-- /board -->")[0]
+    there = {row["loss"]: row for row in rows_of(whole.partition("### ")[0].replace("\\", ""))}
+    rows = rows_of(shown)
+    assert {row["loss"] for row in rows} == there.keys()
+    assert all(row[same] == there[row["loss"]][same] for row in rows for same in ("rating", "over base"))
+    read = rows_of(whole.partition("### Frontier: rating")[2].partition("### ")[0].replace("\\", ""))
+    at_16 = {row["loss"]: row["at KL 16"] for row in read}
+    assert all(row["at KL 16"] == at_16.get(row["loss"], "–") for row in rows)
+
+
 def rows_of(text: str) -> list[dict[str, str]]:
     """Return the rows of the first table of a Markdown text, by heading."""
     lines = [line for line in text.splitlines() if line.startswith("| ")]
@@ -107,9 +119,12 @@ def rows_of(text: str) -> list[dict[str, str]]:
 
 
 @pytest.mark.parametrize(
-    "run", sorted(path.parent for path in BOARDS.glob("*/leaderboard.json")), ids=lambda run: run.name
+    "run",
+    sorted(path.parent for path in BOARDS.glob("*/leaderboard.json") if path.parent != FRONTIER),
+    ids=lambda run: run.name,
 )
-def test_every_committed_board_has_three_seeds_or_more(run: Path) -> None:
+def test_every_committed_board_that_ranks_losses_has_three_seeds_or_more(run: Path) -> None:
+    """The frontier is of one seed, which it says: it has every point along its runs, and is as large for it."""
     for one in content(run)["boards"]:
         assert len(one["seeds"]) >= 3, one["title"]
         assert all(len(row["seeds"]) >= 3 for row in one["rows"] if row["kind"] == "loss"), one["title"]
@@ -145,13 +160,16 @@ def test_a_committed_board_is_small_and_holds_results_only(run: Path) -> None:
         for path in files
         if str(path) not in of_a_run
         and not (path.match("cells/*/*") and path.name in of_a_cell)
+        and not (
+            run == FRONTIER and ("points" in path.parts or "judgements" in path.parts or path.stem == "generations")
+        )
         and not path.match("plots/*")
     ]
     assert others == []
     assert not any(path.is_symlink() for path in run.rglob("*"))
 
 
-@pytest.mark.parametrize("run", [run for run in RUNS if run != NANO], ids=lambda run: run.name)
+@pytest.mark.parametrize("run", [run for run in RUNS if run not in (NANO, FRONTIER)], ids=lambda run: run.name)
 def test_a_committed_board_of_people_s_data_has_none_of_their_texts(run: Path) -> None:
     """Ids and numbers: every text in a table is a hash or a name of a split, without white space."""
     for table in run.glob("cells/*/*.parquet"):
