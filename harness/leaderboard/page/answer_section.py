@@ -21,7 +21,7 @@ def _grid(grid: Grid) -> str:
     )
     return (
         f"<h3>{escape(grid.title)}</h3>\n{_paragraphs(grid.before)}"
-        f'<div class="scroll" role="region" aria-label="{escape(grid.title)}" tabindex="0">\n<table>\n'
+        f'<div class="scroll aside" role="region" aria-label="{escape(grid.title)}" tabindex="0">\n<table>\n'
         f'<thead><tr><th scope="col" class="name">{escape(grid.head[0])}</th>{heads}</tr></thead>\n'
         f"<tbody>\n{rows}\n</tbody>\n</table>\n</div>\n{_paragraphs(grid.after)}"
     )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import re
 import shutil
 import threading
 from collections.abc import Iterator
@@ -249,6 +250,24 @@ def test_a_phone_shows_rank_loss_and_accuracy_with_its_interval_without_scrollin
         f"return [...document.querySelectorAll('{SHOWN} .line .number')].map(e => e.getBoundingClientRect().right)"
     )
     assert max(boxes) <= 390
+
+
+def test_a_phone_breaks_no_name_in_the_tables_on_answers(page: Open) -> None:
+    """Beside a wide table a column of names shrinks to a letter: names stand on one line."""
+    committed = Path(__file__).parents[3] / "leaderboards" / "frontier" / "leaderboard.html"
+    tables = re.findall(
+        '<div class="scroll aside".*?</table>\n</div>', committed.read_text(encoding="utf-8"), re.DOTALL
+    )
+    page.narrow(390, 844)
+    page.run(f"document.querySelector('{SHOWN}').insertAdjacentHTML('beforeend', arguments[0])", "".join(tables))
+    heights = page.run(
+        "return [...document.querySelectorAll('.aside tbody th.name')].map(name => {"
+        "const range = document.createRange(); range.selectNodeContents(name);"
+        "return range.getClientRects().length; })"
+    )
+    page.run("document.querySelectorAll('.aside').forEach(table => table.remove())")
+    assert len(heights) == 8 + 8 + 7 + 7  # numbers, the judge, and two frontiers without the base
+    assert set(heights) == {1}
 
 
 def test_a_table_that_goes_on_says_so_until_its_end_is_reached(page: Open) -> None:
