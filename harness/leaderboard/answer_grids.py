@@ -100,8 +100,12 @@ def sampled(answers: BoardAnswers) -> str:
     """Return how the answers were sampled."""
     facts = answers.facts
     each = "one answer" if facts.samples == 1 else f"{facts.samples} answers"
+    asked = f"{facts.prompts} held-out prompts"
+    if facts.asked:
+        licence = facts.asked.licence or "licence not known"
+        asked = f"{facts.prompts} prompts, {facts.asked.name} ({licence})"
     return (
-        f"{each[0].upper()}{each[1:]} to each of {facts.prompts} held-out prompts, at temperature "
+        f"{each[0].upper()}{each[1:]} to each of {asked}, at temperature "
         f"{facts.temperature:g}, top-p {facts.top_p:g}, of up to {facts.max_new_tokens} tokens"
     )
 

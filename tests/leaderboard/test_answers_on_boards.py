@@ -6,6 +6,7 @@ import csv
 import io
 import json
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,13 +19,14 @@ from harness.exchange.export import as_csv
 from harness.leaderboard import csv as csv_board
 from harness.leaderboard import json as json_board
 from harness.leaderboard import markdown
+from harness.leaderboard.answer_grids import sampled
 from harness.leaderboard.decide.wording import APART, MEASURES
 from harness.leaderboard.page import html
 from harness.leaderboard.page.manifest_facts import ManifestFacts
 from harness.leaderboard.pictures import files
 from harness.leaderboard.pictures.data import picture_data
 from harness.leaderboard.table import Board, build
-from harness.run_folder.generation_facts import GenerationFacts
+from harness.run_folder.generation_facts import GenerationFacts, PromptFacts
 from harness.run_folder.paths import point_folder
 from harness.run_folder.point_facts import PointFacts
 from harness.run_folder.store import read_record, read_records, write_record, write_tables
@@ -330,3 +332,12 @@ def test_a_board_with_answers_does_not_say_that_it_measures_none(run: Path) -> N
     assert APART in board.disclaimers
     assert MEASURES not in board.disclaimers
     assert board.weightiest[0] == "ranks by implicit rewards, not by answers"
+
+
+def test_prompts_of_their_own_are_named_with_their_licence(run: Path) -> None:
+    asked = PromptFacts(name="AlpacaEval style", source="alpaca_eval", licence="CC BY-NC 4.0", fingerprint="0")
+    found = board_of(run).answers
+    assert found is not None
+    openly = replace(found, facts=FACTS.model_copy(update={"asked": asked}))
+    assert "40 prompts, AlpacaEval style (CC BY-NC 4.0)" in sampled(openly)
+    assert "40 held-out prompts" in sampled(found)

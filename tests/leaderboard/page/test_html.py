@@ -306,7 +306,9 @@ def test_the_command_of_a_row_samples_answers_as_its_board_did() -> None:
     assert flags["prompts"] is None
     asked_of = {"name": "AlpacaEval style", "source": "alpaca_eval", "licence": "CC BY-NC 4.0", "fingerprint": "0"}
     openly = facts.model_copy(update={"asked": PromptFacts(**asked_of)})
-    assert "--prompts alpaca_eval" in command(replace(board, generation=openly), board.rows[1])
+    assert "--prompts alpaca_eval" in command(
+        replace(board, answers=BoardAnswers(facts=openly, rows={})), board.rows[1]
+    )
     assert "--generate" not in command(board, board.rows[1])
 
 
