@@ -4,20 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from harness.leaderboard.decide.answers import AnswerRow, BoardAnswers, JudgeSummary, TwoJudges
-from harness.leaderboard.decide.answers_in_words import quality_in_words, said_by
-from harness.leaderboard.decide.estimates import BASE, Estimate
-from harness.leaderboard.decide.frontier import Frontier
-from harness.leaderboard.decide.standings import Standing
+from harness.leaderboard.decide.answers_in_words import said_by
+from harness.leaderboard.decide.estimates import BASE
 from harness.leaderboard.formatting import (
-    FEW,
-    MISSING,
     number,
     number_with_interval,
-    rank_with_range,
 )
+from harness.leaderboard.frontier_grid import frontier_grid
+from harness.leaderboard.grid import Grid, place_cell, value_cell
 from harness.leaderboard.table import Board
 from harness.statistics.answer_metrics import (
     EQUAL_LENGTH,
@@ -29,7 +25,6 @@ from harness.statistics.answer_metrics import (
     VS_CHOSEN,
     WIN_RATE,
 )
-from harness.statistics.frontier import DISTANCES
 
 SHORT = {
     KL: "KL, nats",
@@ -50,24 +45,12 @@ FORMS = {KL: ".2f", "kl_log_ratio": ".2f", "length": ".0f", "longest_loop": ".1f
 """How they are written where three decimals are not right."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Grid:
-    """A table under a title, with what is said before and after it."""
-
-    title: str
-    before: tuple[str, ...]
-    head: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-    """The first cell of each is the name of a system."""
-    after: tuple[str, ...] = ()
-
-
 def answer_grids(board: Board) -> tuple[Grid, ...]:
     """Return the tables of a board on its answers, a judge at a time, and on the frontier; none without answers."""
     if board.answers is None:
         return ()
     judged = [_judge(board, board.answers, judge) for judge in board.answers.judges]
-    reached = [_frontier(frontier) for frontier in board.frontiers]
+    reached = [frontier_grid(frontier) for frontier in board.frontiers]
     return (_numbers(board, board.answers), *judged, *reached)
 
 
@@ -83,10 +66,12 @@ def short_grid(board: Board) -> Grid | None:
     rows = [
         (
             label,
-            _value(row.values.get(KL), FORMS[KL]),
-            _value(row.values.get("length"), FORMS["length"]),
+            value_cell(row.values.get(KL), FORMS[KL]),
+            value_cell(row.values.get("length"), FORMS["length"]),
             *(
-                _value(row.over_base.get(name), "+.3f") if name.startswith(RATING) else _value(row.values.get(name))
+                value_cell(row.over_base.get(name), "+.3f")
+                if name.startswith(RATING)
+                else value_cell(row.values.get(name))
                 for name in names.values()
             ),
         )
@@ -94,6 +79,13 @@ def short_grid(board: Board) -> Grid | None:
     ]
     before = (f"{sampled(board.answers)}:",)
     return Grid(title="", before=before, head=("loss", "KL, nats", "tokens", *heads), rows=tuple(rows))
+
+
+def _in_short(row: AnswerRow, name: str) -> str:
+    """Return a judge's number in one cell: of a rating the difference to the base."""
+    if name.startswith(RATING):
+        return value_cell(row.over_base.get(name), "+.3f")
+    return value_cell(row.values.get(name))
 
 
 def sampled(answers: BoardAnswers) -> str:
@@ -113,7 +105,7 @@ def sampled(answers: BoardAnswers) -> str:
 def _numbers(board: Board, answers: BoardAnswers) -> Grid:
     names = [name for name in NUMBERS if any(name in row.values for row in answers.rows.values())]
     rows = [
-        (label, *(_value(row.values.get(name), FORMS.get(name, ".3f")) for name in names))
+        (label, *(value_cell(row.values.get(name), FORMS.get(name, ".3f")) for name in names))
         for label, row in _in_order(board, answers)
     ]
     meaning = "; ".join(f"{SHORT[name]}: {NUMBERS[name].summary}" for name in names)
@@ -164,10 +156,10 @@ def _first(row: AnswerRow, names: Sequence[str]) -> float:
 def _judged(row: AnswerRow, names: Sequence[str]) -> list[str]:
     cells: list[str] = []
     for name in names:
-        place = _place(row.places.get(name))
-        value = _value(row.values.get(name))
+        place = place_cell(row.places.get(name))
+        value = value_cell(row.values.get(name))
         if name.startswith(f"{RATING}@"):
-            cells += [place, value, _value(row.over_base.get(name), "+.3f")]
+            cells += [place, value, value_cell(row.over_base.get(name), "+.3f")]
         else:
             cells += [value, place]
     return cells
@@ -198,92 +190,6 @@ def _two(pair: TwoJudges) -> str:
     )
 
 
-def _frontier(frontier: Frontier) -> Grid:
-    what = quality_in_words(frontier.quality)
-    ends = {point.label: point for point in frontier.points}
-    losses = list(ends)
-    reached = [target for target in DISTANCES if frontier.at.get(target)]
-    first = reached[-1] if reached else None
-    order = sorted(losses, key=lambda label: -_at(frontier, first, label)) if first else losses
-    rows = [
-        (
-            label,
-            *(
-                cell
-                for target in reached
-                for cell in (
-                    _value(frontier.at[target].get(label), "+.3f"),
-                    _place(frontier.places[target].get(label)),
-                )
-            ),
-            *(_fit(frontier, label, form) for form in (0, 1)),
-        )
-        for label in order
-    ]
-    missed = [f"{target:g}" for target in DISTANCES if target not in reached]
-    return Grid(
-        title=f"Frontier: {what}",
-        before=(
-            f"Gain over the start checkpoint in {what}, read where a run is so many nats of KL away from it: by a "
-            "straight line in sqrt(KL) between the two points of the run that enclose it, the start being the first. "
-            "Intervals are over prompts and seeds, of distance and gain together.",
-        ),
-        head=(
-            "loss",
-            *(cell for target in reached for cell in (f"at KL {target:g}", "rank")),
-            "d (a - b d)",
-            "d (a - b log d)",
-        ),
-        rows=tuple(rows),
-        after=tuple(
-            filter(
-                None,
-                (
-                    _begin(frontier),
-                    f"No loss reaches a KL of {' or '.join(missed)} nats in every resample." if missed else "",
-                    _dominated(frontier),
-                    "The last two columns are the forms of Gao et al. 2023 fitted to the points of each loss, d = "
-                    "sqrt(KL): a, b and the standard deviation of what they leave; of three points or more.",
-                ),
-            )
-        ),
-    )
-
-
-def _at(frontier: Frontier, target: float, label: str) -> float:
-    found = frontier.at[target].get(label)
-    return -math.inf if found is None else found.value
-
-
-def _begin(frontier: Frontier) -> str:
-    """Return where the runs have their first points, up to which a curve is a straight line from the start."""
-    first: dict[tuple[str, int], float] = {}
-    for point in frontier.points:
-        first.setdefault((point.label, point.seed), point.kl.value)
-    near, far = min(first.values()), max(first.values())
-    return (
-        f"The first points of the runs lie at a KL of {near:.3g} to {far:.3g} nats: nearer, the line is from the start."
-    )
-
-
-def _fit(frontier: Frontier, label: str, form: int) -> str:
-    made = frontier.fits.get(label)
-    if not made:
-        return MISSING
-    return f"{made[form].alpha:.3g}, {made[form].beta:.3g} (sd {made[form].residual:.2g})"
-
-
-def _dominated(frontier: Frontier) -> str:
-    """Return which losses have less quality at more KL than another, at the end of the budget."""
-    if not frontier.dominated:
-        return "At the end of the budget no loss has both less gain and more KL than another."
-    shown = [f"{each.label} by {each.by}" for each in frontier.dominated if each.shown]
-    open_ = [f"{each.label} by {each.by}" for each in frontier.dominated if not each.shown]
-    parts = [f"shown (both differences have 95 % intervals on one side of 0): {', '.join(shown)}"] if shown else []
-    parts += [f"by their values alone: {', '.join(open_)}"] if open_ else []
-    return f"Dominated at the end of the budget, less gain at more KL than another, {'; '.join(parts)}."
-
-
 def _in_order(board: Board, answers: BoardAnswers) -> list[tuple[str, AnswerRow]]:
     """Return the rows in the order of the board, the base last."""
     labels = [row.label for row in board.rows if row.label in answers.rows]
@@ -292,13 +198,3 @@ def _in_order(board: Board, answers: BoardAnswers) -> list[tuple[str, AnswerRow]
 
 def _and_seeds(board: Board) -> str:
     return " and seeds" if len(board.seeds) > 1 else ""
-
-
-def _value(estimate: Estimate | None, form: str = ".3f") -> str:
-    return MISSING if estimate is None else number_with_interval(estimate, form) + FEW * estimate.few
-
-
-def _place(standing: Standing | None) -> str:
-    if standing is None:
-        return MISSING
-    return rank_with_range(standing.rank, standing.rank_low, standing.rank_high, standing.borderline)

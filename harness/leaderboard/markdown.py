@@ -7,7 +7,7 @@ from collections.abc import Callable
 from functools import partial
 from html import escape
 
-from harness.leaderboard.answer_grids import Grid, answer_grids
+from harness.leaderboard.answer_grids import answer_grids
 from harness.leaderboard.decide.estimates import Estimate, read_by
 from harness.leaderboard.decide.standings import Standing
 from harness.leaderboard.decide.subsets import shown
@@ -26,6 +26,7 @@ from harness.leaderboard.formatting import (
     smallest_difference,
     things_to_know,
 )
+from harness.leaderboard.grid import Grid
 from harness.leaderboard.hints import HOW_TO_READ, Hint, marked_up
 from harness.leaderboard.table import BESIDE, BY, Board, Row, Table
 from harness.statistics.metrics import METRICS

@@ -238,7 +238,7 @@ def _found(results: Results, rows: Iterable[Row], noise: str) -> tuple[str, ...]
     learned = {row.label: of for row in rows if row.kind == "loss" and (of := row.metrics.get(LEARNED)) and of.n}
     prompts = group.evidence.n_prompts
     of_pairs = findings(results.families, group.ranked_by, group.seeds, prompts, learned, results.trouble, noise)
-    return of_pairs + of_answers(results.answers)
+    return of_pairs[:1] + of_answers(results.answers) + of_pairs[1:]
 
 
 def _data(records: Iterable[Record]) -> str:

@@ -9,7 +9,6 @@ from rich.console import Console
 from rich.table import Table as Grid
 from rich.text import Text
 
-from harness.leaderboard.answer_grids import Grid as TextGrid
 from harness.leaderboard.answer_grids import short_grid
 from harness.leaderboard.decide import wording
 from harness.leaderboard.decide.estimates import Estimate
@@ -25,6 +24,7 @@ from harness.leaderboard.formatting import (
     ranks,
     smallest_difference,
 )
+from harness.leaderboard.grid import Grid as TextGrid
 from harness.leaderboard.hints import FEW_MEANS, IN_SHORT
 from harness.leaderboard.table import BESIDE, BY, Board, Row, Table
 

@@ -96,8 +96,7 @@ def test_the_example_that_boards_were_asked_for() -> None:
     by_mean = family(("gapo", *SEVEN[:3], *SEVEN[4:]), f"gapo > {others}")
     assert found(family(SEVEN, f"{six} > cpo"), mean=by_mean) == (
         "No single winner by what was learned: cpo is worse than the six others, which this run cannot tell apart.",
-        "With three seeds and 200 prompts, this run finds a difference of 0.050 in four of five cases, and smaller "
-        "ones less often.",
+        "With three seeds and 200 prompts, this run could have found differences of 0.050 or more (80 % power).",
         "By the log-prob per token, gapo is better than the six others; by the four other readings, no two losses can "
         "be told apart.",
     )

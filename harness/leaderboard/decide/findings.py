@@ -138,8 +138,8 @@ def how_sure(seeds: int, prompts: int, ranked: Family) -> str:
     if seeds < 2 or ranked.tests is None or not math.isfinite(ranked.tests.detectable):
         return ""
     return (
-        f"With {counted(seeds)} seeds and {prompts} prompts, this run finds a difference of "
-        f"{ranked.tests.detectable:.3f} in four of five cases, and smaller ones less often."
+        f"With {counted(seeds)} seeds and {prompts} prompts, this run could have found differences of "
+        f"{ranked.tests.detectable:.3f} or more (80 % power)."
     )
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from html import escape
 
-from harness.leaderboard.answer_grids import Grid, answer_grids
+from harness.leaderboard.answer_grids import answer_grids
+from harness.leaderboard.grid import Grid
 from harness.leaderboard.table import Board
 
 

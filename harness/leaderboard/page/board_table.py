@@ -26,7 +26,6 @@ from harness.leaderboard.formatting import (
     spoken_name,
 )
 from harness.leaderboard.table import BESIDE, BY, Board, Row
-from harness.statistics.metrics import METRICS
 
 COMMON = "pairwise_accuracy@mean"
 """What the difference to the untrained base is measured in: the base has no reward of its own."""
@@ -101,9 +100,8 @@ def table(board: Board, ranked_by: str, section_id: str) -> str:
         board.minimum_detectable_difference, board.minimum_detectable_planned, board.pairs_compared
     )
     caption = (
-        f"{board.n_pairs} pairs of {board.n_prompts} prompts, ranked by {spoken_name(short_name(ranked_by))}: "
-        f"{METRICS[ranked_by].summary}. In brackets: ranks that the data leave open, and 95 % intervals."
-        + (f" {detectable}." if detectable else "")
+        f"{board.n_pairs} pairs of {board.n_prompts} prompts, ranked by {spoken_name(short_name(ranked_by))}. In "
+        "brackets: ranks that the data leave open, and 95 % intervals." + (f" {detectable}." if detectable else "")
     )
     shown = columns(ranked_by, tuned=any(row.tuned for row in board.rows))
     rows = "\n".join(_row(row, shown) for row in board.rows)

@@ -14,6 +14,7 @@ from harness.leaderboard.decide.estimates import Estimate
 from harness.leaderboard.formatting import FEW, heading, interval, number, rank_range
 from harness.leaderboard.page.board_table import attributes
 from harness.leaderboard.table import Board, Row
+from harness.statistics.metrics import METRICS
 
 MARGIN = 3.0
 """Per cent at either end of the axis, which keep marks and tick labels inside."""
@@ -46,11 +47,16 @@ def forest(board: Board, ranked_by: str) -> str:
     for row in shown:
         if row.tier != tier or len(lines) == 1:
             tier = row.tier
-            lines.append(_tier_heading(row, alone=sum(other.tier == tier for other in shown) == 1))
+            together = sum(other.tier == tier for other in shown)
+            lines.append(_tier_heading(row, together, losses=sum(other.tier is not None for other in shown)))
         lines.append(_line(row, row.metrics[ranked_by], axis))
     lines += [_heading("Without a result"), *map(_lost, lost)] if lost else []
     of = f"Forest plot: {heading(ranked_by)} with 95 % intervals, a line per row; the table below has the same numbers"
-    return f'<div class="forest" role="group" aria-label="{escape(of)}">\n' + "\n".join(lines) + "\n</div>"
+    seeds = " and seeds" if len(board.seeds) > 1 else ""
+    said = f"{heading(ranked_by)}: {METRICS[ranked_by].summary}. Intervals of 95 % over prompts{seeds}."
+    drawn = "\n".join(lines)
+    plot = f'<div class="forest" role="group" aria-label="{escape(of)}">\n{drawn}\n</div>'
+    return f'{plot}\n<p class="read">{escape(said)}</p>'
 
 
 def shared_axis(estimates: Sequence[Estimate], metric: str) -> Axis:
@@ -83,11 +89,14 @@ def _scale(axis: Axis, ranked_by: str) -> str:
     )
 
 
-def _tier_heading(first: Row, alone: bool) -> str:
-    """Return the line over a tier, which says what its rows share."""
+def _tier_heading(first: Row, together: int, losses: int) -> str:
+    """Return the line over a tier of so many rows, which says what they share. `losses`: of all tiers."""
     if first.tier is None:
         return _heading("Not ranked")
-    return _heading(f"Tier {first.tier}", "" if alone else f": {first.label}, and what is not shown to be worse")
+    if together == losses > 1:
+        return _heading("One tier", f": no loss is shown to be worse than {first.label}, so their order may be chance")
+    shared = f": {first.label}, and what is not shown to be worse" if together > 1 else ""
+    return _heading(f"Tier {first.tier}", shared)
 
 
 def _heading(strong: str, more: str = "") -> str:

@@ -133,12 +133,10 @@ def _board_section(table: Table, k: int, manifest: ManifestFacts, pictures: Page
 
 
 def _found(board: Board) -> str:
-    """Return what the board found: the headline, and the rest of it in one paragraph."""
-    headline, rest = board.conclusions[:1], board.conclusions[1:]
+    """Return what the board found: the headline, and each other finding on a line of its own."""
     return "\n".join(
-        f'<p class="{kind}">{escape(" ".join(sentences))}</p>'
-        for kind, sentences in (("headline", headline), ("conclusion", rest))
-        if sentences
+        f'<p class="{"conclusion" if k else "headline"}">{escape(sentence)}</p>'
+        for k, sentence in enumerate(board.conclusions)
     )
 
 

@@ -129,7 +129,7 @@ def test_a_board_begins_with_its_findings_then_one_line_that_opens_the_forest_pl
     text = render(replace(content, boards=(board,)))
     order = [
         '<p class="headline">loss0 wins.</p>',
-        '<p class="conclusion">How sure. More.</p>',
+        '<p class="conclusion">How sure.</p>\n<p class="conclusion">More.</p>',
         '<details class="to-know"><summary>To know (two notes): one seed; nano</summary>',
         "Measures implicit-reward ranking accuracy",
         'class="forest"',
@@ -260,7 +260,7 @@ def test_the_forest_plot_has_a_line_per_row_in_its_tier_and_says_what_has_no_val
         *("1 [1–2] loss0 0.900 ", "2 [1–3] loss1 0.833 ", "3 [2–4] loss2 0.767 "),
         "Tier 2 : loss3, and ",
         *("4 [3–5] loss3 0.700 ", "5 [4–6] loss4 0.633 ", "6 [5–6] loss5 0.567 "),
-        *("Without a result", "7 wild diverged: los"),
+        *("Without a result", "7 wild diverged: los", "own reward: share of"),
     ]
     (first,) = [line for line in text.splitlines() if 'data-label="loss0"' in line]
     assert 'class="dot" style="left:86.15%' in first  # (0.9 - 0.5167) / (0.95 - 0.5167) of 94 %, behind 3 %
