@@ -31,6 +31,9 @@ def answered_run(folder: Path, data: Dataset, prompts: int = 5) -> Path:
                 "finish": "stop",
                 "sum_logp": -1.0,
                 "ref_sum_logp": -1.0,
+                **dict.fromkeys(("kl_log_ratio", "kl_low_variance", "cut", "distinct_2", "longest_loop"), 0.0),
+                "length": 2,
+                "rouge_l": 1.0,
             }
         ).to_parquet(folder / "cells" / cell / GENERATIONS)
     return folder

@@ -74,12 +74,12 @@ def verify(run: Path) -> Verdict:
     """Return the verdict on a run folder; it is read, never written. Raises `HarnessError` for what is no run.
 
     Whatever the folder holds, a problem with a cell does not keep the others from being checked. The board is rebuilt
-    only where every record and table is sound.
+    only where every record and table is sound, those of answers and judges too.
     """
     contents = find_cells(run)
     inside = sorted(folder.name for folder in run.iterdir() if is_run(folder))
-    records, tables = check_records(contents), check_tables(contents)
-    sound = not records.problems and not tables.problems
+    records, tables, answers = check_records(contents), check_tables(contents), _answer_checks(run, contents)
+    sound = not any(check.problems for check in (records, tables, *answers))
     checks = [
         records,
         check_hashes(contents),
@@ -87,6 +87,7 @@ def verify(run: Path) -> Verdict:
         check_owners((*contents.whole, *contents.dev)),
         check_metrics((*contents.whole, *contents.dev)),
         *_cross_checks(run, contents),
+        *answers,
         *(check_boards(run) if sound else [Check(summary="leaderboard", notes=(NOT_REBUILT,))]),
     ]
     if inside:
@@ -109,7 +110,6 @@ def _cross_checks(run: Path, contents: RunContents) -> list[Check]:
         check_baselines(whole),
         check_holes(whole),
         check_rewards((*whole, *contents.dev), installed),
-        *_answer_checks(run, contents),
     ]
 
 

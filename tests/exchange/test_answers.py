@@ -106,8 +106,13 @@ def made(make_run: Make, folder: Path, judge: str = "j", **said: Any) -> Path:
     add_answers(run, BASE, 0.0)
     add_answers(run, SIMPO, 2.0)
     put(table_of(run, judge), verdicts(judge, **said))
-    CliRunner().invoke(cli, ["leaderboard", str(run), "--no-pictures"], catch_exceptions=False)
+    rebuild(run)
     return run
+
+
+def rebuild(run: Path) -> None:
+    """Write the boards, which say what judges said."""
+    CliRunner().invoke(cli, ["leaderboard", str(run), "--no-pictures"], catch_exceptions=False)
 
 
 def only_problem(run: Path) -> str:
@@ -213,8 +218,10 @@ def test_a_judge_s_table_that_cannot_be_is_named(
 def test_ratings_that_are_infinite_or_have_no_value_and_no_reason_are_named(answered: Path) -> None:
     rated = verdicts("j", against="").query("order == 0").assign(preference=np.nan, rating=4.0)
     put(table_of(answered), rated)
+    rebuild(answered)
     assert verify(answered).problems == ()
     put(table_of(answered), rated.assign(rating=1.0, reason="fits no rule"))  # the judge's lowest
+    rebuild(answered)
     assert verify(answered).problems == ()
     put(table_of(answered), rated.assign(rating=np.inf))
     assert "got an infinite rating in 6 rows" in only_problem(answered)
@@ -248,6 +255,7 @@ def test_the_same_judge_s_tables_become_one_and_each_question_is_kept_once(
 ) -> None:
     other = made(make_run, tmp_path / "other")
     put(table_of(other), pd.concat([verdicts("j"), verdicts("j", against="chosen")]))
+    rebuild(other)
     merge([answered, other], tmp_path / "merged")
     assert verify(tmp_path / "merged").problems == ()
     assert judged(tmp_path / "merged")["j"]["against"].value_counts().to_dict() == {"base": 12, "chosen": 12}
@@ -273,6 +281,7 @@ def test_verdicts_about_answers_that_are_not_kept_stay_behind_and_are_counted(
     record = read_record(path.parent)
     write_record(path.parent, record, record.rows(), record.responses())
     put(table_of(other, "k"), verdicts("k"))
+    rebuild(other)
     text, code = run_merge([answered, other], tmp_path / "merged")
     assert code == 0, text
     assert "left out: 1 tables of judges about other answers than those that are kept" in text
