@@ -74,6 +74,16 @@ class Mix(Wrapper):
         return self.base.needs_log_sum_sq or self.other.needs_log_sum_sq
 
     @property
+    def needs_token_kl(self) -> bool:
+        """If either does."""
+        return self.base.needs_token_kl or self.other.needs_token_kl
+
+    @property
+    def needs_reference_entropy(self) -> bool:
+        """If either does."""
+        return self.base.needs_reference_entropy or self.other.needs_reference_entropy
+
+    @property
     def batch_coupled(self) -> bool:
         """If either is."""
         return self.base.batch_coupled or self.other.batch_coupled

@@ -77,6 +77,16 @@ class Loss(ABC):
         return False
 
     @property
+    def needs_token_kl(self) -> bool:
+        """Whether the loss needs the KL of the policy from the reference at each token, over the whole vocabulary."""
+        return False
+
+    @property
+    def needs_reference_entropy(self) -> bool:
+        """Whether the loss needs how uncertain the reference was while it read each response."""
+        return False
+
+    @property
     def batch_coupled(self) -> bool:
         """Whether the value of a pair depends on the other pairs of the optimiser step."""
         return False

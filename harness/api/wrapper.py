@@ -58,6 +58,16 @@ class Wrapper(Loss):
         return self.base.needs_log_sum_sq
 
     @property
+    def needs_token_kl(self) -> bool:
+        """As for the base."""
+        return self.base.needs_token_kl
+
+    @property
+    def needs_reference_entropy(self) -> bool:
+        """As for the base."""
+        return self.base.needs_reference_entropy
+
+    @property
     def batch_coupled(self) -> bool:
         """As for the base."""
         return self.base.batch_coupled

@@ -66,16 +66,16 @@ def pair_flops(
     tokens: Sequence[int],
     parameters: int,
     *,
-    reference: bool,
+    reference: int,
     coupled: bool,
     mismatched: Sequence[int] | None = None,
 ) -> list[float]:
     """Return the FLOPs of one visit of each pair: 6 N per token, forward and backward (Kaplan et al. 2020, sec. 2.1).
 
-    N is the number of parameters. A reference pass adds 2 N per token, the extra forward of a batch-coupled loss
-    another 2 N. `mismatched` counts the tokens of prompt + mismatched response of each pair, for losses that need them:
-    2 N per token under the policy and 2 N under the reference. The products inside attention are left out, as in the
-    paper; they are the same for every loss.
+    N is the number of parameters. Each of the `reference` passes adds 2 N per token, the extra forward of a batch-
+    coupled loss another 2 N. `mismatched` counts the tokens of prompt + mismatched response of each pair, for
+    losses that need them: 2 N per token under the policy and 2 N under the reference. The products inside attention
+    are left out, as in the paper; they are the same for every loss.
     """
     per_token = parameters * (FLOPS_PER_TOKEN + 2 * reference + 2 * coupled)
     beside = [0] * len(tokens) if mismatched is None else mismatched
@@ -84,7 +84,15 @@ def pair_flops(
 
 def uses_reference(loss: Loss) -> bool:
     """Return whether the start checkpoint is run over the training pairs for this loss."""
-    return loss.needs_reference or loss.needs_reference_tokens or loss.needs_kl
+    return loss.needs_reference or loss.needs_reference_tokens or loss.needs_kl or loss.needs_reference_entropy
+
+
+def reference_passes(loss: Loss) -> int:
+    """Return how often the reference model is run over a training pair for a visit of this loss.
+
+    Once for log-probs, once more for entropies; for a token KL beside the policy: distributions are too large to keep.
+    """
+    return uses_reference(loss) + loss.needs_reference_entropy + loss.needs_token_kl
 
 
 def loss_flops(
@@ -98,7 +106,7 @@ def loss_flops(
     return pair_flops(
         tokens,
         parameters,
-        reference=uses_reference(loss),
+        reference=reference_passes(loss),
         coupled=loss.batch_coupled and in_parts,
         mismatched=mismatched if loss.needs_kl else None,
     )

@@ -21,6 +21,8 @@ NEEDS: Mapping[str, str] = {
     "needs_reference_tokens": "reference tokens",
     "needs_kl": "mismatched completions",
     "needs_log_sum_sq": "p^2 sums",
+    "needs_token_kl": "token KL",
+    "needs_reference_entropy": "reference entropy",
     "batch_coupled": "whole step",
     "stateful": "state",
 }

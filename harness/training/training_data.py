@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import numpy as np
@@ -30,4 +31,5 @@ def training_data(prepared: Prepared, loss: Loss, model: Any, visited: np.ndarra
         reference=reference,
         columns=prepare_columns(loss, pairs, tokens, visited, reference),
         mismatched=prepared.mismatched if loss.needs_kl else None,
+        frozen=copy.deepcopy(model).requires_grad_(False) if loss.needs_token_kl else None,
     )

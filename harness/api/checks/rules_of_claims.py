@@ -37,6 +37,8 @@ def traits_are_well_formed(loss: Loss, kit: Kit) -> None:
         "needs_reference_tokens",
         "needs_kl",
         "needs_log_sum_sq",
+        "needs_token_kl",
+        "needs_reference_entropy",
         "batch_coupled",
         "stateful",
         "length_normalised",
