@@ -18,7 +18,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar
 
-from harness.api import Domain, Limit, Loss, PairLogps, Range, Terms, Wrapper, hookimpl, require, wraps
+from harness.api import (
+    Domain,
+    Limit,
+    Loss,
+    MovingReference,
+    PairLogps,
+    Range,
+    Terms,
+    Wrapper,
+    hookimpl,
+    require,
+    wraps,
+)
 
 if TYPE_CHECKING:
     import numpy as np
@@ -48,6 +60,12 @@ class Mix(Wrapper):
         )
         require(
             not self.other.stateful, f"other got '{self.other.name}', which keeps a state between steps; choose another"
+        )
+        one_reference = self.base.moving_reference == self.other.moving_reference
+        require(
+            one_reference or not (self.base.needs_reference and self.other.needs_reference),
+            f"got '{self.base.name}' and '{self.other.name}' with references that move differently, expected one; "
+            "choose another",
         )
         require(0 < self.weight < math.inf, f"weight got {self.weight}, expected a finite number above 0")
         second = self.other_weight
@@ -87,6 +105,11 @@ class Mix(Wrapper):
     def batch_coupled(self) -> bool:
         """If either is."""
         return self.base.batch_coupled or self.other.batch_coupled
+
+    @property
+    def moving_reference(self) -> MovingReference | None:
+        """That of whichever has one."""
+        return self.base.moving_reference or self.other.moving_reference
 
     @property
     def needs_columns(self) -> tuple[str, ...]:

@@ -1,7 +1,7 @@
 """All that a plugin may import. Importing it loads no torch."""
 
 from harness.api.data import Dataset, DatasetSource, Listwise, LoadOptions, MadeTask, Message, Origin, Pair, Response
-from harness.api.declarations import ComparisonKind, Domain, Limit, Range
+from harness.api.declarations import ComparisonKind, Domain, Limit, MovingReference, Range
 from harness.api.errors import HarnessError
 from harness.api.generation import Generated, GenerateRequest, OpenGenerator, Sampling
 from harness.api.gradients import stop_gradient
@@ -31,6 +31,7 @@ __all__ = [
     "Loss",
     "MadeTask",
     "Message",
+    "MovingReference",
     "OpenGenerator",
     "OpenJudge",
     "OpenScorer",

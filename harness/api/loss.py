@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self
 
-from harness.api.declarations import ComparisonKind, Domain, Limit, Range
+from harness.api.declarations import ComparisonKind, Domain, Limit, MovingReference, Range
 from harness.api.errors import HarnessError
 from harness.api.pairs import PairLogps, ResponseLogps
 
@@ -100,6 +100,11 @@ class Loss(ABC):
     def stateful(self) -> bool:
         """Whether the loss carries a state from step to step: it is then `batch_coupled` and overrides `step`."""
         return False
+
+    @property
+    def moving_reference(self) -> MovingReference | None:
+        """How the reference moves during training; None: it stays the start checkpoint, to which rewards always are."""
+        return None
 
     # The kind of method: for the catalogue and the board.
     @property

@@ -83,16 +83,24 @@ def pair_flops(
 
 
 def uses_reference(loss: Loss) -> bool:
-    """Return whether the start checkpoint is run over the training pairs for this loss."""
+    """Return whether the start checkpoint is run over the training pairs for this loss: no moving reference is it."""
+    if loss.moving_reference is not None:
+        return False
     return loss.needs_reference or loss.needs_reference_tokens or loss.needs_kl or loss.needs_reference_entropy
 
 
 def reference_passes(loss: Loss) -> int:
     """Return how often the reference model is run over a training pair for a visit of this loss.
 
-    Once for log-probs, once more for entropies; for a token KL beside the policy: distributions are too large to keep.
+    Once for log-probs, once more for entropies, and once beside the policy where it moves, or where a token KL is
+    needed: distributions are too large to keep.
     """
-    return uses_reference(loss) + loss.needs_reference_entropy + loss.needs_token_kl
+    return uses_reference(loss) + loss.needs_reference_entropy + runs_reference(loss)
+
+
+def runs_reference(loss: Loss) -> bool:
+    """Return whether the reference model itself runs beside the policy."""
+    return loss.needs_token_kl or loss.moving_reference is not None
 
 
 def loss_flops(

@@ -33,7 +33,7 @@ class TrainingData:
     mismatched: Sequence[Sequence[int]] | None = None
     """A mismatched response for each pair, as ids, for losses with `needs_kl`."""
     frozen: Any = None
-    """The reference model itself, for losses with `needs_token_kl`."""
+    """The reference model itself, for losses with `needs_token_kl` or a `moving_reference`."""
 
 
 class LossInputs:
@@ -61,6 +61,7 @@ class LossInputs:
         indices = inputs["pair"].cpu().numpy()
         count = len(indices)
         chosen, rejected = _rows(both, slice(0, count)), _rows(both, slice(count, 2 * count))
+        moving = None if loss.moving_reference is None else self._moving(batch, count)
 
         def column(values: np.ndarray | None) -> Tensor:
             assert values is not None, "the training data lack what the loss declared"
@@ -69,9 +70,17 @@ class LossInputs:
         return PairLogps(
             chosen=chosen,
             rejected=rejected,
-            ref_chosen=column(reference.chosen) if reference and loss.needs_reference else None,
-            ref_rejected=column(reference.rejected) if reference and loss.needs_reference else None,
-            ref_tokens=self._ref_tokens(indices, chosen, rejected)
+            ref_chosen=moving[0].sum()
+            if moving
+            else column(reference.chosen)
+            if reference and loss.needs_reference
+            else None,
+            ref_rejected=moving[1].sum()
+            if moving
+            else column(reference.rejected)
+            if reference and loss.needs_reference
+            else None,
+            ref_tokens=moving or self._ref_tokens(indices, chosen, rejected)
             if for_loss and loss.needs_reference_tokens
             else None,
             ref_entropy=(column(reference.entropy[0]), column(reference.entropy[1]))
@@ -81,6 +90,12 @@ class LossInputs:
             ref_kl=column(reference.mismatched) if reference and for_loss and loss.needs_kl else None,
             columns={name: column(values) for name, values in self.data.columns.items()},
         )
+
+    def _moving(self, batch: Batch, count: int) -> tuple[Logps, Logps]:
+        """Return what the reference model gives now, chosen and rejected."""
+        with torch.no_grad():
+            both = self._logps(self.data.frozen, batch)
+        return _rows(both, slice(0, count)), _rows(both, slice(count, 2 * count))
 
     def _ref_tokens(self, indices: np.ndarray, chosen: Logps, rejected: Logps) -> tuple[Logps, Logps]:
         assert self.data.reference is not None

@@ -133,7 +133,10 @@ def small_and_equal_steps_are_finite(loss: Loss, kit: Kit) -> None:
         ref_rejected=rejected.sum(),
         chosen=replace(chosen, token_kl=torch.zeros_like(chosen.token)),
         rejected=replace(rejected, token_kl=torch.zeros_like(rejected.token)),
-        ref_tokens=tuple(Logps(token=side.token, mask=side.mask) for side in (chosen, rejected)),
+        ref_tokens=(
+            Logps(token=chosen.token, mask=chosen.mask),
+            Logps(token=rejected.token, mask=rejected.mask),
+        ),
     )
     table = batch.table.assign(ref_chosen=chosen.sum().numpy(), ref_rejected=rejected.sum().numpy())
     first = given(loss, Batch(pairs=at_start, table=table))

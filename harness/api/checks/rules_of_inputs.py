@@ -233,8 +233,8 @@ def _changed_inputs(loss: Loss, pairs: PairLogps, sign: float) -> dict[str, Pair
         changed["token_kl"] = replace(pairs, chosen=replace(pairs.chosen, token_kl=pairs.chosen.token_kl * 3.0**sign))
     if loss.needs_reference_entropy:
         assert pairs.ref_entropy is not None
-        first, second = pairs.ref_entropy
-        changed["ref_entropy"] = replace(pairs, ref_entropy=(first * 0.5**-sign, second))
+        doubted, other = pairs.ref_entropy
+        changed["ref_entropy"] = replace(pairs, ref_entropy=(doubted * 2.0**sign, other))
     return changed
 
 

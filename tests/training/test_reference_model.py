@@ -1,4 +1,4 @@
-"""Losses that read whole distributions, in training: the token KL of TDPO, the entropies of Mallows-DPO."""
+"""The reference model beside the policy in training: the token KL of TDPO, the moving reference of TR-DPO."""
 
 from __future__ import annotations
 
@@ -9,15 +9,20 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from harness_plugins.dpo import DPO
 from harness_plugins.gappo import GapPO
 from harness_plugins.kto_pair import KTOPair
 from harness_plugins.mix import Mix
+from harness_plugins.sft import SFT
 from harness_plugins.tdpo import TDPO
+from harness_plugins.tr_dpo import TRDPO
 from transformers import AutoModelForCausalLM
 
-from harness.api import Loss, Message, Pair
+from harness.api import HarnessError, Loss, Message, Pair
+from harness.data.collate import collate
 from harness.data.tokens import TokenPair
 from harness.logps.packed_attention import use_packed_attention
+from harness.logps.response_logps import response_logps
 from harness.models.families import FAMILIES
 from harness.planning.budget import Plan, loss_flops
 from harness.training.loss_columns import prepare_columns
@@ -105,3 +110,78 @@ def test_the_forward_of_the_reference_beside_the_policy_is_charged() -> None:
     # 6 N forward and backward, 2 N the kept log-probs of the reference, 2 N the reference beside the policy
     assert flops(TDPO()) == 10 * 100 * 10
     assert flops(KTOPair()) == 8 * 100 * 10
+    assert flops(TRDPO()) == 8 * 100 * 10  # beside the policy alone
+
+
+# -- a reference that moves ----------------------------------------------------------------------------------------
+def weights(net: Any) -> torch.Tensor:
+    return torch.cat([parameter.detach().flatten() for parameter in net.parameters()]).clone()
+
+
+def follow(loss: Loss, scratch: Path, *, micro: int = 8, steps: int = 4) -> tuple[Trained, list[torch.Tensor], Any]:
+    """Train from one checkpoint as policy and reference; return the policy's weights after every step too."""
+    net, seen = model(0), []
+    use_packed_attention(net)
+    frozen = copy.deepcopy(net).requires_grad_(False)
+    plan = Plan(batch_pairs=8, n_pairs=8, seed=0, steps=steps)
+    columns = prepare_columns(loss, PAIRS, TOKENS, plan.visited(), None)
+    data = TrainingData(pairs=PAIRS, tokens=TOKENS, reference=None, columns=columns, frozen=frozen)
+    recipe = Recipe(learning_rate=1e-3, micro_pairs=micro, seed=0, dtype="float32")
+    trained = train(net, loss, data, plan, recipe, scratch, lambda step, value: seen.append(weights(net)))
+    return trained, seen, frozen
+
+
+def test_a_soft_reference_is_the_moving_average_of_the_policy(tmp_path: Path) -> None:
+    expected = weights(model(0))
+    _, seen, frozen = follow(TRDPO(update="soft", alpha=0.3), tmp_path)
+    for policy in seen:
+        expected = 0.3 * policy + 0.7 * expected
+    torch.testing.assert_close(weights(frozen), expected, rtol=1e-5, atol=1e-7)
+
+
+def test_a_hard_reference_is_the_policy_of_the_last_update(tmp_path: Path) -> None:
+    _, seen, frozen = follow(TRDPO(update="hard", every=3), tmp_path)
+    assert torch.equal(weights(frozen), seen[2])
+
+
+def test_next_to_a_reference_that_is_always_the_policy_every_margin_is_0(tmp_path: Path) -> None:
+    trained, _, _ = follow(TRDPO(update="hard", every=1), tmp_path)
+    np.testing.assert_allclose(trained.log["loss"], np.log(2), rtol=1e-6)
+    np.testing.assert_allclose(trained.log["rewards/margins"], 0, atol=1e-5)
+
+
+def test_a_reference_that_has_not_moved_yet_is_that_of_dpo(tmp_path: Path) -> None:
+    trained, seen, frozen = follow(TRDPO(beta=0.5, update="hard", every=100), tmp_path)
+    assert torch.equal(weights(frozen), weights(model(0)))
+    net = model(0)
+    use_packed_attention(net)
+    start = Reference(**start_sums(net), seconds=0.0, cached=True)
+    plan = Plan(batch_pairs=8, n_pairs=8, seed=0, steps=4)
+    kept = TrainingData(pairs=PAIRS, tokens=TOKENS, reference=start, columns={})
+    recipe = Recipe(learning_rate=1e-3, micro_pairs=8, seed=0, dtype="float32")
+    plain = train(net, DPO(beta=0.5), kept, plan, recipe, tmp_path, lambda step, value: None)
+    np.testing.assert_allclose(trained.log["loss"], plain.log["loss"], rtol=1e-5)
+    assert float((seen[-1] - weights(net)).abs().mean()) < 1e-6
+
+
+def start_sums(net: Any) -> dict[str, np.ndarray]:
+    batch = collate([(ids.prompt_ids, (ids.chosen_ids, ids.rejected_ids)) for ids in TOKENS])
+    with torch.no_grad():
+        sums = response_logps(net, batch).sum().numpy().astype(float)
+    return {"chosen": sums[:8], "rejected": sums[8:]}
+
+
+@pytest.mark.parametrize(
+    "loss", [TRDPO(alpha=0.3), Mix(base=TRDPO(alpha=0.3), other=SFT()), GapPO(base=TRDPO(), normalise="batch_mean")]
+)
+def test_micro_batches_do_not_change_what_a_moving_reference_does(loss: Loss, tmp_path: Path) -> None:
+    whole, one, _ = follow(loss, tmp_path)
+    parts, two, _ = follow(loss, tmp_path, micro=2)
+    np.testing.assert_allclose(whole.log["loss"], parts.log["loss"], rtol=1e-5)
+    assert float((one[-1] - two[-1]).abs().mean()) < 1e-6
+    assert float((one[-1] - weights(model(0))).abs().mean()) > 1e-4
+
+
+def test_two_losses_with_references_of_their_own_are_not_mixed() -> None:
+    with pytest.raises(HarnessError, match="references that move differently"):
+        Mix(base=TRDPO(), other=DPO())
