@@ -103,7 +103,7 @@ class Loss(ABC):
 
     @property
     def moving_reference(self) -> MovingReference | None:
-        """How the reference moves during training; None: it stays the start checkpoint, to which rewards always are."""
+        """How the reference moves in training; None: not at all. Rewards stay relative to the start checkpoint."""
         return None
 
     # The kind of method: for the catalogue and the board.

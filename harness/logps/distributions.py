@@ -9,6 +9,7 @@ Legend of shapes: R rows (response tokens), D hidden width, V vocabulary.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -39,17 +40,12 @@ class Hidden(NamedTuple):
 def divergence(policy: Hidden, reference: Hidden) -> Tensor:
     """Return KL(reference || policy) over the vocabulary at each row, (R,) fp32, with its gradient in the policy."""
 
-    def part(state_RD: Tensor, weight_VD: Tensor, rows: slice) -> Tensor:
+    def part(rows: slice) -> Tensor:
         with torch.no_grad():
             target_RV = reference.logp(rows)
         return kl_over_vocabulary(target_RV, policy.logp(rows))
 
-    # state and weight are arguments so that the checkpoint knows what has a gradient
-    parts = [
-        checkpoint(part, policy.state_RD, policy.head.weight, rows, use_reentrant=False, preserve_rng_state=False)
-        for rows in _parts(policy)
-    ]
-    return torch.cat(parts)
+    return torch.cat([checkpoint(part, rows, use_reentrant=False, preserve_rng_state=False) for rows in _parts(policy)])
 
 
 def kl_over_vocabulary(reference: Tensor, policy: Tensor) -> Tensor:
@@ -59,9 +55,7 @@ def kl_over_vocabulary(reference: Tensor, policy: Tensor) -> Tensor:
 
 def entropy_over_vocabulary(logp: Tensor) -> Tensor:
     """Return the entropy of log-probs over the vocabulary, the last dimension, divided by its largest value, log V."""
-    # a token of probability 0 has the log-prob -inf in low precision and adds nothing
-    terms = torch.where(logp > float("-inf"), logp.exp() * logp, 0.0)
-    return -terms.sum(-1) / torch.log(torch.tensor(float(logp.shape[-1]), device=logp.device))
+    return -(logp.exp() * logp).sum(-1) / math.log(logp.shape[-1])
 
 
 def entropy(hidden: Hidden) -> Tensor:

@@ -105,8 +105,8 @@ def _plain_logp(model: Any, batch: Batch) -> Tensor:
     ids_NS = batch.ids_L[batch.row_NS.clamp(min=0)] * attention_NS
     logp_NSV = model(input_ids=ids_NS, attention_mask=attention_NS, use_cache=False).logits.float().log_softmax(-1)
     column_NT = batch.start_N[:, None] - 1 + torch.arange(batch.mask_NT.shape[1], device=ids_NS.device)
-    # (N, T, V)
-    return logp_NSV.take_along_dim(column_NT.clamp(max=ids_NS.shape[1] - 1)[..., None], dim=1)  # type: ignore[no-any-return]
+    logp_NTV: Tensor = logp_NSV.take_along_dim(column_NT.clamp(max=ids_NS.shape[1] - 1)[..., None], dim=1)
+    return logp_NTV
 
 
 def _sparse_look_up(model: Any) -> None:

@@ -83,19 +83,19 @@ def pair_flops(
 
 
 def uses_reference(loss: Loss) -> bool:
-    """Return whether the start checkpoint is run over the training pairs for this loss: no moving reference is it."""
-    if loss.moving_reference is not None:
+    """Return whether the start checkpoint is run over the training pairs for this loss."""
+    if loss.moving_reference is not None:  # which runs beside the policy instead
         return False
     return loss.needs_reference or loss.needs_reference_tokens or loss.needs_kl or loss.needs_reference_entropy
 
 
-def reference_passes(loss: Loss) -> int:
+def reference_passes(loss: Loss, coupled: bool) -> int:
     """Return how often the reference model is run over a training pair for a visit of this loss.
 
-    Once for log-probs, once more for entropies, and once beside the policy where it moves, or where a token KL is
-    needed: distributions are too large to keep.
+    Once for log-probs, once more for entropies, and once beside each forward pass of the policy where it moves, or
+    where a token KL is needed: distributions are too large to keep. `coupled`: the policy has two forward passes.
     """
-    return uses_reference(loss) + loss.needs_reference_entropy + runs_reference(loss)
+    return uses_reference(loss) + loss.needs_reference_entropy + runs_reference(loss) * (1 + coupled)
 
 
 def runs_reference(loss: Loss) -> bool:
@@ -111,11 +111,12 @@ def loss_flops(
     `in_parts`: an optimiser step is computed in several micro-batches, for which a batch-coupled loss needs its extra
     forward; `mismatched` as in `pair_flops`, used only for a loss that needs them.
     """
+    coupled = loss.batch_coupled and in_parts
     return pair_flops(
         tokens,
         parameters,
-        reference=reference_passes(loss),
-        coupled=loss.batch_coupled and in_parts,
+        reference=reference_passes(loss, coupled),
+        coupled=coupled,
         mismatched=mismatched if loss.needs_kl else None,
     )
 

@@ -67,19 +67,16 @@ class LossInputs:
             assert values is not None, "the training data lack what the loss declared"
             return torch.as_tensor(values[indices], dtype=both.token.dtype, device=both.token.device)
 
+        sums: tuple[Tensor | None, Tensor | None] = (None, None)
+        if moving is not None:
+            sums = moving[0].sum(), moving[1].sum()
+        elif reference and loss.needs_reference:
+            sums = column(reference.chosen), column(reference.rejected)
         return PairLogps(
             chosen=chosen,
             rejected=rejected,
-            ref_chosen=moving[0].sum()
-            if moving
-            else column(reference.chosen)
-            if reference and loss.needs_reference
-            else None,
-            ref_rejected=moving[1].sum()
-            if moving
-            else column(reference.rejected)
-            if reference and loss.needs_reference
-            else None,
+            ref_chosen=sums[0],
+            ref_rejected=sums[1],
             ref_tokens=moving or self._ref_tokens(indices, chosen, rejected)
             if for_loss and loss.needs_reference_tokens
             else None,
