@@ -62,6 +62,7 @@ class GammaPO(Wrapper):
         "tau": Range(low=3.0, high=20.0, log=True),
     }
     needs_reference_tokens = needs_kl = needs_log_sum_sq = False  # a reward reads sums and lengths alone
+    needs_token_kl = needs_reference_entropy = False
     needs_columns = ()
     batch_coupled = True
     stateful = True

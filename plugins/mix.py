@@ -18,7 +18,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar
 
-from harness.api import Domain, Limit, Loss, PairLogps, Range, Terms, Wrapper, hookimpl, require, wraps
+from harness.api import (
+    Domain,
+    Limit,
+    Loss,
+    MovingReference,
+    PairLogps,
+    Range,
+    Terms,
+    Wrapper,
+    hookimpl,
+    require,
+    wraps,
+)
 
 if TYPE_CHECKING:
     import numpy as np
@@ -49,6 +61,12 @@ class Mix(Wrapper):
         require(
             not self.other.stateful, f"other got '{self.other.name}', which keeps a state between steps; choose another"
         )
+        one_reference = self.base.moving_reference == self.other.moving_reference
+        require(
+            one_reference or not (self.base.needs_reference and self.other.needs_reference),
+            f"got '{self.base.name}' and '{self.other.name}' with references that move differently, expected one; "
+            "choose another",
+        )
         require(0 < self.weight < math.inf, f"weight got {self.weight}, expected a finite number above 0")
         second = self.other_weight
         require(0 <= second < math.inf, f"other_weight got {second}, expected a finite number of at least 0")
@@ -74,9 +92,24 @@ class Mix(Wrapper):
         return self.base.needs_log_sum_sq or self.other.needs_log_sum_sq
 
     @property
+    def needs_token_kl(self) -> bool:
+        """If either does."""
+        return self.base.needs_token_kl or self.other.needs_token_kl
+
+    @property
+    def needs_reference_entropy(self) -> bool:
+        """If either does."""
+        return self.base.needs_reference_entropy or self.other.needs_reference_entropy
+
+    @property
     def batch_coupled(self) -> bool:
         """If either is."""
         return self.base.batch_coupled or self.other.batch_coupled
+
+    @property
+    def moving_reference(self) -> MovingReference | None:
+        """That of whichever has one."""
+        return self.base.moving_reference or self.other.moving_reference
 
     @property
     def needs_columns(self) -> tuple[str, ...]:

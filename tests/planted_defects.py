@@ -12,7 +12,7 @@ from harness_plugins.simpo import SimPO
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from harness.api import Limit, Loss, PairLogps, Range, ResponseLogps, State, Terms, stop_gradient
+from harness.api import Limit, Loss, MovingReference, PairLogps, Range, ResponseLogps, State, Terms, stop_gradient
 
 DEFECTS: list[tuple[str, Loss, str]] = []
 """(what is wrong, the loss, the check meant for it)."""
@@ -39,6 +39,12 @@ class NameWithASpace(SimPO):
 @meant_for("traits_are_well_formed")
 class StatefulWithoutWholeSteps(SimPO):
     stateful = True
+
+
+@meant_for("traits_are_well_formed")
+class MismatchesOfAReferenceThatMoves(DPO):
+    needs_kl = True
+    moving_reference = MovingReference(share=0.5, every=1)
 
 
 @meant_for("gives_one_value_per_pair")

@@ -13,7 +13,7 @@ from harness.api.data import (
     Pair,
     Response,
 )
-from harness.api.declarations import ComparisonKind, Domain, Limit, Range
+from harness.api.declarations import ComparisonKind, Domain, Limit, MovingReference, Range
 from harness.api.errors import HarnessError
 from harness.api.generation import Generated, GenerateRequest, OpenGenerator, Sampling
 from harness.api.gradients import stop_gradient
@@ -43,6 +43,7 @@ __all__ = [
     "Loss",
     "MadeTask",
     "Message",
+    "MovingReference",
     "OpenGenerator",
     "OpenJudge",
     "OpenPrompt",

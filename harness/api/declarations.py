@@ -35,6 +35,16 @@ class Domain:
 
 
 @dataclass(frozen=True, kw_only=True)
+class MovingReference:
+    """A reference model that follows the policy: every so many steps its weights become a mix of the two models'."""
+
+    share: float
+    """Of the policy, above 0 and up to 1, which replaces the reference by the policy."""
+    every: int
+    """Optimiser steps from one move to the next, at least 1."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Limit:
     """A special case that a loss declares: under `options` it equals `scale` times another loss, gradient included."""
 

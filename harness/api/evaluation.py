@@ -37,7 +37,11 @@ def given(loss: Loss, batch: Batch) -> PairLogps:
     pairs = batch.pairs
 
     def side(logps: Logps) -> Logps:
-        return logps if loss.needs_log_sum_sq else replace(logps, log_sum_sq=None)
+        return replace(
+            logps,
+            log_sum_sq=logps.log_sum_sq if loss.needs_log_sum_sq else None,
+            token_kl=logps.token_kl if loss.needs_token_kl else None,
+        )
 
     return PairLogps(
         chosen=side(pairs.chosen),
@@ -45,6 +49,7 @@ def given(loss: Loss, batch: Batch) -> PairLogps:
         ref_chosen=pairs.ref_chosen if loss.needs_reference else None,
         ref_rejected=pairs.ref_rejected if loss.needs_reference else None,
         ref_tokens=pairs.ref_tokens if loss.needs_reference_tokens else None,
+        ref_entropy=pairs.ref_entropy if loss.needs_reference_entropy else None,
         kl=side(pairs.kl) if loss.needs_kl and pairs.kl else None,
         ref_kl=pairs.ref_kl if loss.needs_kl else None,
         columns=columns(loss, batch),
@@ -120,8 +125,7 @@ def take(pairs: PairLogps, rows: Sequence[int]) -> PairLogps:
 
     def side(logps: Logps) -> Logps:
         width = max(1, int(logps.mask[index].sum(-1).max()))
-        square = None if logps.log_sum_sq is None else logps.log_sum_sq[index, :width]
-        return Logps(token=logps.token[index, :width], mask=logps.mask[index, :width], log_sum_sq=square)
+        return _map_side(logps, lambda values: values[index, :width])
 
     return _map_tensors(pairs, side, lambda values: values[index])
 
@@ -132,11 +136,17 @@ def widen(pairs: PairLogps, by: int) -> PairLogps:
     def pad(values: Tensor) -> Tensor:
         return torch.nn.functional.pad(values, (0, by))
 
-    def side(logps: Logps) -> Logps:
-        square = None if logps.log_sum_sq is None else pad(logps.log_sum_sq)
-        return Logps(token=pad(logps.token), mask=pad(logps.mask), log_sum_sq=square)
+    return _map_tensors(pairs, lambda logps: _map_side(logps, pad), lambda values: values)
 
-    return _map_tensors(pairs, side, lambda values: values)
+
+def _map_side(logps: Logps, values: Callable[[Tensor], Tensor]) -> Logps:
+    """Return `logps` with `values` applied to every tensor of (B, T)."""
+    return Logps(
+        token=values(logps.token),
+        mask=values(logps.mask),
+        log_sum_sq=None if logps.log_sum_sq is None else values(logps.log_sum_sq),
+        token_kl=None if logps.token_kl is None else values(logps.token_kl),
+    )
 
 
 def _map_tensors(pairs: PairLogps, side: Callable[[Logps], Logps], values: Callable[[Tensor], Tensor]) -> PairLogps:
@@ -151,6 +161,7 @@ def _map_tensors(pairs: PairLogps, side: Callable[[Logps], Logps], values: Calla
         ref_chosen=known(pairs.ref_chosen),
         ref_rejected=known(pairs.ref_rejected),
         ref_tokens=None if pairs.ref_tokens is None else (side(pairs.ref_tokens[0]), side(pairs.ref_tokens[1])),
+        ref_entropy=None if pairs.ref_entropy is None else (values(pairs.ref_entropy[0]), values(pairs.ref_entropy[1])),
         kl=None if pairs.kl is None else side(pairs.kl),
         ref_kl=known(pairs.ref_kl),
         columns={name: values(column) for name, column in pairs.columns.items()},
@@ -164,11 +175,13 @@ def tensors(pairs: PairLogps) -> dict[str, Tensor]:
         "ref_rejected": pairs.ref_rejected,
         "ref_kl": pairs.ref_kl,
     }
-    references = pairs.ref_tokens or (None, None)
+    references, entropies = pairs.ref_tokens or (None, None), pairs.ref_entropy or (None, None)
+    by_path |= {f"ref_entropy[{place}]": values for place, values in enumerate(entropies)}
     sides = {"chosen": pairs.chosen, "rejected": pairs.rejected, "kl": pairs.kl}
     sides |= {"ref_tokens[0]": references[0], "ref_tokens[1]": references[1]}
     for name, side in sides.items():
         if side is not None:
-            by_path |= {f"{name}.token": side.token, f"{name}.mask": side.mask, f"{name}.log_sum_sq": side.log_sum_sq}
+            by_path |= {f"{name}.token": side.token, f"{name}.mask": side.mask}
+            by_path |= {f"{name}.log_sum_sq": side.log_sum_sq, f"{name}.token_kl": side.token_kl}
     by_path |= {f"columns[{name!r}]": column for name, column in pairs.columns.items()}
     return {name: tensor for name, tensor in by_path.items() if tensor is not None}

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self
 
-from harness.api.declarations import ComparisonKind, Domain, Limit, Range
+from harness.api.declarations import ComparisonKind, Domain, Limit, MovingReference, Range
 from harness.api.errors import HarnessError
 from harness.api.pairs import PairLogps, ResponseLogps
 
@@ -77,6 +77,16 @@ class Loss(ABC):
         return False
 
     @property
+    def needs_token_kl(self) -> bool:
+        """Whether the loss needs the KL of the policy from the reference at each token, over the whole vocabulary."""
+        return False
+
+    @property
+    def needs_reference_entropy(self) -> bool:
+        """Whether the loss needs how uncertain the reference was while it read each response."""
+        return False
+
+    @property
     def batch_coupled(self) -> bool:
         """Whether the value of a pair depends on the other pairs of the optimiser step."""
         return False
@@ -90,6 +100,11 @@ class Loss(ABC):
     def stateful(self) -> bool:
         """Whether the loss carries a state from step to step: it is then `batch_coupled` and overrides `step`."""
         return False
+
+    @property
+    def moving_reference(self) -> MovingReference | None:
+        """How the reference moves in training; None: not at all. Rewards stay relative to the start checkpoint."""
+        return None
 
     # The kind of method: for the catalogue and the board.
     @property

@@ -23,6 +23,8 @@ class Logps:
     """(B, T) bool, True on response tokens."""
     log_sum_sq: Tensor | None = None
     """(B, T) log of the sum over the vocabulary of p(v)^2, detached; only with `needs_log_sum_sq`."""
+    token_kl: Tensor | None = None
+    """(B, T) KL(reference || policy) over the vocabulary, nats, with its own gradient; only with `needs_token_kl`."""
 
     def sum(self) -> Tensor:
         """Return the summed log-prob in nats, (B,); added up in fp64, returned in the dtype of `token`."""
@@ -49,6 +51,9 @@ class PairLogps:
     """(B,) summed reference log-probs of the rejected responses, with `needs_reference`."""
     ref_tokens: tuple[Logps, Logps] | None = None
     """Reference log-probs per token (chosen, rejected), with `needs_reference_tokens`."""
+    ref_entropy: tuple[Tensor, Tensor] | None = None
+    """(B,) each, chosen and rejected: entropy of the reference's next-token distribution, averaged over the response's
+    tokens and divided by log(vocabulary): 0 to 1; with `needs_reference_entropy`."""
     kl: Logps | None = None
     """A response to another prompt for each pair, with `needs_kl`; which one is fixed once for a data set."""
     ref_kl: Tensor | None = None

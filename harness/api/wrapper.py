@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from harness.api.declarations import ComparisonKind, Domain
+from harness.api.declarations import ComparisonKind, Domain, MovingReference
 from harness.api.loss import Loss, require, wraps
 from harness.api.pairs import ResponseLogps
 
@@ -58,6 +58,16 @@ class Wrapper(Loss):
         return self.base.needs_log_sum_sq
 
     @property
+    def needs_token_kl(self) -> bool:
+        """As for the base."""
+        return self.base.needs_token_kl
+
+    @property
+    def needs_reference_entropy(self) -> bool:
+        """As for the base."""
+        return self.base.needs_reference_entropy
+
+    @property
     def batch_coupled(self) -> bool:
         """As for the base."""
         return self.base.batch_coupled
@@ -66,6 +76,11 @@ class Wrapper(Loss):
     def needs_columns(self) -> tuple[str, ...]:
         """As for the base."""
         return self.base.needs_columns
+
+    @property
+    def moving_reference(self) -> MovingReference | None:
+        """As for the base."""
+        return self.base.moving_reference
 
     @property
     def comparison(self) -> ComparisonKind:

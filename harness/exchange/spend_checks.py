@@ -16,7 +16,7 @@ from harness.run_folder.facts import Spend
 from harness.run_folder.paths import RECORD
 from harness.run_folder.record import Record
 
-MOST_FLOPS_PER_TOKEN = 12
+MOST_FLOPS_PER_TOKEN = 16
 """And parameter, at most: with the passes that `pair_flops` adds, all responses at their longest."""
 
 Find = Callable[[Record], Loss | None]

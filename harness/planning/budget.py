@@ -66,16 +66,16 @@ def pair_flops(
     tokens: Sequence[int],
     parameters: int,
     *,
-    reference: bool,
+    reference: int,
     coupled: bool,
     mismatched: Sequence[int] | None = None,
 ) -> list[float]:
     """Return the FLOPs of one visit of each pair: 6 N per token, forward and backward (Kaplan et al. 2020, sec. 2.1).
 
-    N is the number of parameters. A reference pass adds 2 N per token, the extra forward of a batch-coupled loss
-    another 2 N. `mismatched` counts the tokens of prompt + mismatched response of each pair, for losses that need them:
-    2 N per token under the policy and 2 N under the reference. The products inside attention are left out, as in the
-    paper; they are the same for every loss.
+    N is the number of parameters. Each of the `reference` passes adds 2 N per token, the extra forward of a batch-
+    coupled loss another 2 N. `mismatched` counts the tokens of prompt + mismatched response of each pair, for
+    losses that need them: 2 N per token under the policy and 2 N under the reference. The products inside attention
+    are left out, as in the paper; they are the same for every loss.
     """
     per_token = parameters * (FLOPS_PER_TOKEN + 2 * reference + 2 * coupled)
     beside = [0] * len(tokens) if mismatched is None else mismatched
@@ -84,7 +84,23 @@ def pair_flops(
 
 def uses_reference(loss: Loss) -> bool:
     """Return whether the start checkpoint is run over the training pairs for this loss."""
-    return loss.needs_reference or loss.needs_reference_tokens or loss.needs_kl
+    if loss.moving_reference is not None:  # which runs beside the policy instead
+        return False
+    return loss.needs_reference or loss.needs_reference_tokens or loss.needs_kl or loss.needs_reference_entropy
+
+
+def reference_passes(loss: Loss, coupled: bool) -> int:
+    """Return how often the reference model is run over a training pair for a visit of this loss.
+
+    Once for log-probs, once more for entropies, and once beside each forward pass of the policy where it moves, or
+    where a token KL is needed: distributions are too large to keep. `coupled`: the policy has two forward passes.
+    """
+    return uses_reference(loss) + loss.needs_reference_entropy + runs_reference(loss) * (1 + coupled)
+
+
+def runs_reference(loss: Loss) -> bool:
+    """Return whether the reference model itself runs beside the policy."""
+    return loss.needs_token_kl or loss.moving_reference is not None
 
 
 def loss_flops(
@@ -95,11 +111,12 @@ def loss_flops(
     `in_parts`: an optimiser step is computed in several micro-batches, for which a batch-coupled loss needs its extra
     forward; `mismatched` as in `pair_flops`, used only for a loss that needs them.
     """
+    coupled = loss.batch_coupled and in_parts
     return pair_flops(
         tokens,
         parameters,
-        reference=uses_reference(loss),
-        coupled=loss.batch_coupled and in_parts,
+        reference=reference_passes(loss, coupled),
+        coupled=coupled,
         mismatched=mismatched if loss.needs_kl else None,
     )
 

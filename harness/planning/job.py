@@ -62,15 +62,15 @@ def loss_facts(job: Job, loss: Loss) -> LossFacts:
     """Return who the loss is and who brought it."""
     owner = job.owners[loss.name]
     reads, reward = bool(loss.needs_reference), bool(loss.reward_needs_reference)
-    return LossFacts(
+    facts = LossFacts(
         name=str(loss.name),
         options=loss.options(),
         needs_reference=reads,
-        **({} if reward == reads else {"reward_needs_reference": reward}),
         tags=(str(loss.comparison), "averaged" if loss.length_normalised else "summed"),
         plugin=owner.distribution,
         version=owner.version,
     )
+    return facts if reward == reads else facts.model_copy(update={"reward_needs_reference": reward})
 
 
 def learning_rate(job: Job, system: System) -> float:

@@ -21,6 +21,8 @@ NEEDS: Mapping[str, str] = {
     "needs_reference_tokens": "reference tokens",
     "needs_kl": "mismatched completions",
     "needs_log_sum_sq": "p^2 sums",
+    "needs_token_kl": "token KL",
+    "needs_reference_entropy": "reference entropy",
     "batch_coupled": "whole step",
     "stateful": "state",
 }
@@ -85,6 +87,7 @@ def family(loss: Loss) -> str:
 def needs(loss: Loss) -> list[str]:
     """Return what a loss needs beyond the policy's log-probs of the two responses."""
     declared = [words for trait, words in NEEDS.items() if getattr(loss, trait)]
+    declared += ["moving reference"] if loss.moving_reference else []
     return declared + [f"column {column}" for column in loss.needs_columns]
 
 

@@ -26,6 +26,8 @@ class LossFacts(Facts):
     """Whether its reward is relative to the start checkpoint's log-probs; absent where `needs_reference` says it."""
     tags: tuple[str, ...] = ()
     """`pairwise`, `pointwise` or `unpaired`, and whether its log-probs are `summed` or `averaged`."""
+    fails: tuple[str, ...] = ()
+    """The rules of `harness plugins check` that it breaks; absent where it breaks none."""
     plugin: str | None = None
     """The distribution that brings it."""
     version: str | None = None

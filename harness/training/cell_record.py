@@ -31,6 +31,7 @@ from harness.run_folder.record import Record
 from harness.run_folder.store import read_record, write_record
 from harness.run_folder.trained import TrainedCell, read_trained
 from harness.statistics.summary import summarise
+from harness.training.failed_rules import failed_rules
 from harness.training.prepared import Prepared, visit_flops
 from harness.training.reference_cache import Reference
 from harness.training.step_end import Reached
@@ -167,7 +168,10 @@ def cell_record(prepared: Prepared, cell: Cell, trained: TrainedCell) -> Record:
     facts: dict[str, object] = {"learning_rate": learning_rate(job, cell.system)}
     if trial is not None:
         facts["tuning"] = TuningFacts(**asdict(trial))
-    record = _record(prepared, cell.key, cell.system.label, loss_facts(job, cell.system.loss), cell.seed)
+    loss = loss_facts(job, cell.system.loss)
+    if failed := failed_rules(job, cell.system.loss):
+        loss = loss.model_copy(update={"fails": failed})
+    record = _record(prepared, cell.key, cell.system.label, loss, cell.seed)
     return record.model_copy(update=facts | trained.given())
 
 

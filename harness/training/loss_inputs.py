@@ -32,6 +32,8 @@ class TrainingData:
     """(pairs,) float64 each; NaN on pairs that the budget does not visit."""
     mismatched: Sequence[Sequence[int]] | None = None
     """A mismatched response for each pair, as ids, for losses with `needs_kl`."""
+    frozen: Any = None
+    """The reference model itself, for losses with `needs_token_kl` or a `moving_reference`."""
 
 
 class LossInputs:
@@ -53,27 +55,44 @@ class LossInputs:
         """Return the log-probs of a micro-batch: with `for_loss` all that is declared, else what rewards need."""
         loss, reference = self.loss, self.data.reference
         batch = Batch(**{name: inputs[name] for name in Batch.names()})
-        both = self._logps(model, batch, log_sum_sq=for_loss and loss.needs_log_sum_sq)
+        # the KL has a gradient of its own, which the second pass of a batch-coupled loss needs too
+        frozen = self.data.frozen if loss.needs_token_kl else None
+        both = self._logps(model, batch, log_sum_sq=for_loss and loss.needs_log_sum_sq, reference=frozen)
         indices = inputs["pair"].cpu().numpy()
         count = len(indices)
         chosen, rejected = _rows(both, slice(0, count)), _rows(both, slice(count, 2 * count))
+        moving = None if loss.moving_reference is None else self._moving(batch, count)
 
         def column(values: np.ndarray | None) -> Tensor:
             assert values is not None, "the training data lack what the loss declared"
             return torch.as_tensor(values[indices], dtype=both.token.dtype, device=both.token.device)
 
+        sums: tuple[Tensor | None, Tensor | None] = (None, None)
+        if moving is not None:
+            sums = moving[0].sum(), moving[1].sum()
+        elif reference and loss.needs_reference:
+            sums = column(reference.chosen), column(reference.rejected)
         return PairLogps(
             chosen=chosen,
             rejected=rejected,
-            ref_chosen=column(reference.chosen) if reference and loss.needs_reference else None,
-            ref_rejected=column(reference.rejected) if reference and loss.needs_reference else None,
-            ref_tokens=self._ref_tokens(indices, chosen, rejected)
+            ref_chosen=sums[0],
+            ref_rejected=sums[1],
+            ref_tokens=moving or self._ref_tokens(indices, chosen, rejected)
             if for_loss and loss.needs_reference_tokens
+            else None,
+            ref_entropy=(column(reference.entropy[0]), column(reference.entropy[1]))
+            if reference and reference.entropy and for_loss and loss.needs_reference_entropy
             else None,
             kl=self._mismatched(model, indices) if for_loss and loss.needs_kl else None,
             ref_kl=column(reference.mismatched) if reference and for_loss and loss.needs_kl else None,
             columns={name: column(values) for name, values in self.data.columns.items()},
         )
+
+    def _moving(self, batch: Batch, count: int) -> tuple[Logps, Logps]:
+        """Return what the reference model gives now, chosen and rejected."""
+        with torch.no_grad():
+            both = self._logps(self.data.frozen, batch)
+        return _rows(both, slice(0, count)), _rows(both, slice(count, 2 * count))
 
     def _ref_tokens(self, indices: np.ndarray, chosen: Logps, rejected: Logps) -> tuple[Logps, Logps]:
         assert self.data.reference is not None
@@ -89,10 +108,10 @@ class LossInputs:
         with torch.no_grad():
             return self._logps(model, batch)
 
-    def _logps(self, model: Any, batch: Batch, *, log_sum_sq: bool = False) -> Logps:
+    def _logps(self, model: Any, batch: Batch, *, log_sum_sq: bool = False, reference: Any = None) -> Logps:
         # a separate autocast for every pass: its cache must not hand weights cast without gradient on to the next pass
         with torch.autocast(batch.ids_L.device.type, torch.bfloat16, enabled=self.dtype == "bfloat16"):
-            return self.path(model, batch, log_sum_sq=log_sum_sq)
+            return self.path(model, batch, log_sum_sq=log_sum_sq, reference=reference)
 
 
 def as_response(loss: Loss, logps: Logps, reference: Tensor | None) -> ResponseLogps:
@@ -105,12 +124,16 @@ def join(parts: Sequence[PairLogps]) -> PairLogps:
     """Return the micro-batches as one batch, padded to the longest response."""
     tokens = [part.ref_tokens for part in parts if part.ref_tokens is not None]
     mismatched = [part.kl for part in parts if part.kl is not None]
+    entropies = [part.ref_entropy for part in parts if part.ref_entropy is not None]
     return PairLogps(
         chosen=_stack([part.chosen for part in parts]),
         rejected=_stack([part.rejected for part in parts]),
         ref_chosen=_concatenate([part.ref_chosen for part in parts]),
         ref_rejected=_concatenate([part.ref_rejected for part in parts]),
         ref_tokens=(_stack([side[0] for side in tokens]), _stack([side[1] for side in tokens])) if tokens else None,
+        ref_entropy=(torch.cat([side[0] for side in entropies]), torch.cat([side[1] for side in entropies]))
+        if entropies
+        else None,
         kl=_stack(mismatched) if mismatched else None,
         ref_kl=_concatenate([part.ref_kl for part in parts]),
         columns={name: torch.cat([part.columns[name] for part in parts]) for name in parts[0].columns},
@@ -120,8 +143,12 @@ def join(parts: Sequence[PairLogps]) -> PairLogps:
 def _rows(logps: Logps, rows: slice) -> Logps:
     """Return some responses, cut to the longest of them."""
     width = max(1, int(logps.mask[rows].sum(-1).max()))
-    square = None if logps.log_sum_sq is None else logps.log_sum_sq[rows, :width]
-    return Logps(token=logps.token[rows, :width], mask=logps.mask[rows, :width], log_sum_sq=square)
+    return Logps(
+        token=logps.token[rows, :width],
+        mask=logps.mask[rows, :width],
+        log_sum_sq=None if logps.log_sum_sq is None else logps.log_sum_sq[rows, :width],
+        token_kl=None if logps.token_kl is None else logps.token_kl[rows, :width],
+    )
 
 
 def _at_places(values: Sequence[np.ndarray], mask: Tensor) -> Logps:
@@ -138,10 +165,12 @@ def _stack(parts: Sequence[Logps]) -> Logps:
         return torch.nn.functional.pad(values, (0, width - values.shape[1]))
 
     squares = [pad(part.log_sum_sq) for part in parts if part.log_sum_sq is not None]
+    divergences = [pad(part.token_kl) for part in parts if part.token_kl is not None]
     return Logps(
         token=torch.cat([pad(part.token) for part in parts]),
         mask=torch.cat([pad(part.mask) for part in parts]),
         log_sum_sq=torch.cat(squares) if squares else None,
+        token_kl=torch.cat(divergences) if divergences else None,
     )
 
 

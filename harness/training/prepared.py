@@ -18,7 +18,7 @@ from harness.data.mismatch import fingerprint, mismatched
 from harness.data.template import template_day
 from harness.data.tokens import Limits, TokenisedPairs, tokenise
 from harness.logps import cpu_matmul
-from harness.logps.response_logps import plain_logps, response_logps
+from harness.logps.response_logps import plain_logps, response_entropies, response_logps
 from harness.models.load import load_tokenizer, start_checkpoint
 from harness.models.start import StartCheckpoint, StartRequest
 from harness.models.window import window_of
@@ -192,6 +192,10 @@ def reference_logps(prepared: Prepared, loss: Loss, model: Any, visited: np.ndar
         seconds=both.seconds,
         cached=both.cached,
     )
+    if loss.needs_reference_entropy:
+        reference = _with_entropy(
+            reference, _cached_pass(prepared, model, groups, visited, name="-entropy", entropy=True)
+        )
     if not loss.needs_kl:
         return reference
     others = [(pair.prompt_ids, (ids,)) for pair, ids in zip(prepared.tokens.pairs, prepared.mismatched, strict=True)]
@@ -200,8 +204,19 @@ def reference_logps(prepared: Prepared, loss: Loss, model: Any, visited: np.ndar
     return replace(
         reference,
         mismatched=mismatches.sums[0],
-        seconds=both.seconds + mismatches.seconds,
-        cached=both.cached and mismatches.cached,
+        seconds=reference.seconds + mismatches.seconds,
+        cached=reference.cached and mismatches.cached,
+    )
+
+
+def _with_entropy(reference: Reference, found: Pass) -> Reference:
+    """Return the reference with the mean entropy of each response."""
+    chosen, rejected = found.sums / found.lengths
+    return replace(
+        reference,
+        entropy=(chosen, rejected),
+        seconds=reference.seconds + found.seconds,
+        cached=reference.cached and found.cached,
     )
 
 
@@ -213,15 +228,20 @@ def _cached_pass(
     *,
     name: str = "",
     tokens: bool = False,
+    entropy: bool = False,
 ) -> Pass:
+    """Return what the reference model says of each response: its log-probs, or with `entropy` how uncertain it was."""
     dtype, weight = prepared.job.run.settings.dtype, next(model.parameters())
     plain = prepared.job.run.plain_path
 
     def compute(indices: Sequence[int]) -> list[Ragged]:
         batch = collate([groups[i] for i in indices]).to(weight.device)
         with torch.no_grad(), torch.autocast(weight.device.type, torch.bfloat16, enabled=dtype == "bfloat16"):
-            logps = (plain_logps if plain else response_logps)(model, batch)
-        rows = zip(logps.token.cpu().numpy(), logps.mask.cpu().numpy(), strict=True)
+            if entropy:
+                values = response_entropies(model, batch, plain=plain)
+            else:
+                values = (plain_logps if plain else response_logps)(model, batch).token
+        rows = zip(values.cpu().numpy(), batch.mask_NT.cpu().numpy(), strict=True)
         responses = [token[mask] for token, mask in rows]  # the first response of every pair, then the second
         return [responses[start : start + len(indices)] for start in range(0, len(responses), len(indices))]
 

@@ -34,6 +34,8 @@ class Reference:
     """(training pairs,) float64, summed over tokens."""
     tokens: tuple[Ragged, Ragged] | None = None
     """Per token, (chosen, rejected), if they were asked for."""
+    entropy: tuple[np.ndarray, np.ndarray] | None = None
+    """(training pairs,) float64 each, chosen and rejected: entropy per token over log(vocabulary), if asked for."""
     mismatched: np.ndarray | None = None
     """(training pairs,) float64, summed over tokens: of the mismatched responses, if they were asked for."""
     seconds: float
@@ -55,6 +57,9 @@ class Reference:
             chosen=np.where(where, self.rejected, self.chosen),
             rejected=np.where(where, self.chosen, self.rejected),
             tokens=tokens,
+            entropy=None
+            if self.entropy is None
+            else (np.where(where, *self.entropy[::-1]), np.where(where, *self.entropy)),
         )
 
 
@@ -64,6 +69,8 @@ class Pass:
 
     sums: np.ndarray
     """(responses per pair, pairs) float64, nats; NaN where not computed yet."""
+    lengths: np.ndarray
+    """(responses per pair, pairs): tokens of each response."""
     tokens: tuple[Ragged, ...] | None
     """For each response of a pair, if token log-probs were asked for."""
     seconds: float
@@ -114,6 +121,7 @@ def reference_pass(
             _store(folder / f"{key}-tokens.npz", flat)
     return Pass(
         sums=table[:responses],
+        lengths=lengths,
         tokens=None if pieces is None else tuple(pieces[k * n_pairs : (k + 1) * n_pairs] for k in range(responses)),
         seconds=float(table[responses, wanted].sum()),
         cached=not len(missing),

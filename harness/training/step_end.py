@@ -10,6 +10,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import torch
+
+from harness.api import MovingReference
 from harness.planning.budget import Point
 from harness.torchvision_guard import hide_broken_torchvision
 from harness.training.peak_memory import peak_memory, reset_peak_memory
@@ -65,6 +68,22 @@ class Budget(TrainerCallback):
         if self.trainer.spent():
             control.should_training_stop = True
         return control
+
+
+class Follow(TrainerCallback):
+    """Moves the reference model towards the policy, for a loss whose reference moves."""
+
+    def __init__(self, trainer: PreferenceTrainer, moving: MovingReference) -> None:
+        self.trainer, self.moving = trainer, moving
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Mix the policy's weights into the reference's where this step is one of those."""
+        if state.global_step % self.moving.every:
+            return
+        frozen, policy = self.trainer.data.frozen, self.trainer.model
+        with torch.no_grad():
+            for theirs, ours in zip(frozen.parameters(), policy.parameters(), strict=True):
+                theirs.lerp_(ours, self.moving.share)
 
 
 class Points(TrainerCallback):

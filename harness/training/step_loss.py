@@ -26,13 +26,21 @@ class Share(NamedTuple):
     """(B, T) gradient of the step's loss with respect to the chosen token log-probs."""
     grad_rejected: Tensor
     """(B, T) as above, rejected."""
+    grad_kl: tuple[Tensor, Tensor] | None = None
+    """(B, T) each, in the token KL of the chosen and of the rejected responses, for a loss that reads it."""
 
     def surrogate(self, pairs: PairLogps) -> Tensor:
         """Return a scalar whose gradient is this micro-batch's part of the step's gradient; its value is meaningless.
 
         The whole step's graph does not fit into memory, so each micro-batch is run again with a graph of its own.
         """
-        return (pairs.chosen.token * self.grad_chosen).sum() + (pairs.rejected.token * self.grad_rejected).sum()
+        total = (pairs.chosen.token * self.grad_chosen).sum() + (pairs.rejected.token * self.grad_rejected).sum()
+        if self.grad_kl is None:
+            return total
+        assert pairs.chosen.token_kl is not None
+        assert pairs.rejected.token_kl is not None
+        chosen, rejected = self.grad_kl
+        return total + (pairs.chosen.token_kl * chosen).sum() + (pairs.rejected.token_kl * rejected).sum()
 
 
 class StepLoss:
@@ -81,14 +89,18 @@ class StepLoss:
         """Return the share of each micro-batch in a batch-coupled loss; `parts` are the whole step."""
         whole = join(parts)
         sides = [whole.chosen.token.requires_grad_(True), whole.rejected.token.requires_grad_(True)]
+        sides += [
+            side.token_kl.requires_grad_(True) for side in (whole.chosen, whole.rejected) if side.token_kl is not None
+        ]
         values = self.values(whole)
-        chosen, rejected = torch.autograd.grad(values.mean(), sides, allow_unused=True, materialize_grads=True)
+        gradients = torch.autograd.grad(values.mean(), sides, allow_unused=True, materialize_grads=True)
         shares, start = [], 0
         for part in parts:
             rows = slice(start, start + len(part.chosen.token))
             start = rows.stop
-            widths = part.chosen.token.shape[1], part.rejected.token.shape[1]
-            shares.append(Share(values[rows].detach(), chosen[rows, : widths[0]], rejected[rows, : widths[1]]))
+            widths = 2 * [part.chosen.token.shape[1], part.rejected.token.shape[1]]
+            own = [gradient[rows, :width] for gradient, width in zip(gradients, widths, strict=False)]
+            shares.append(Share(values[rows].detach(), own[0], own[1], (own[2], own[3]) if own[2:] else None))
         return shares
 
     def _checked(self, values: Tensor, pairs: PairLogps) -> Tensor:

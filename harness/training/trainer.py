@@ -31,7 +31,7 @@ from harness.training.step_loss import Share, StepLoss
 hide_broken_torchvision()  # Trainer does not import beside a torchvision that does not load
 from transformers import PrinterCallback, Trainer, TrainingArguments  # noqa: E402  # see above
 
-from harness.training.step_end import Budget, Clock, Keep, Points, Reached, keep_nothing  # noqa: E402  # as above
+from harness.training.step_end import Budget, Clock, Follow, Keep, Points, Reached, keep_nothing  # noqa: E402  # as above
 
 WARMUP = 0.1
 """Share of the budget over which the learning rate rises; then it falls along a cosine (SimPO's recipe)."""
@@ -150,6 +150,8 @@ class PreferenceTrainer(Trainer):
             callbacks=[Budget(self, on_step)],
         )
         self.remove_callback(PrinterCallback)
+        if loss.moving_reference is not None:
+            self.add_callback(Follow(self, loss.moving_reference))
 
     # -- the order of pairs ------------------------------------------------------------------------------------
     def get_train_dataloader(self) -> DataLoader[Any]:

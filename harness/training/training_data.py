@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import numpy as np
 
 from harness.api import Loss
 from harness.data.control import shuffled, swap_pairs, swap_tokens
+from harness.planning.budget import runs_reference
 from harness.training.loss_columns import prepare_columns
 from harness.training.loss_inputs import TrainingData
 from harness.training.prepared import Prepared, reference_logps
@@ -30,4 +32,5 @@ def training_data(prepared: Prepared, loss: Loss, model: Any, visited: np.ndarra
         reference=reference,
         columns=prepare_columns(loss, pairs, tokens, visited, reference),
         mismatched=prepared.mismatched if loss.needs_kl else None,
+        frozen=copy.deepcopy(model).requires_grad_(False) if runs_reference(loss) else None,
     )

@@ -146,6 +146,13 @@ def test_a_reward_that_writes_into_its_input_is_still_what_it_returned(ran: dict
     pd.testing.assert_series_equal(rows["reward_chosen"], rows["chosen_sum_logp"], check_names=False)
 
 
+def test_a_loss_that_trains_and_breaks_rules_is_marked_where_it_stands(ran: dict[str, Any]) -> None:
+    failed = ran["records"]["bad-writes-reward"]["loss"]["fails"]
+    assert {"traits are well formed", "inputs are left alone", "is documented"} <= {*failed}
+    assert f"bad-writes-reward fails: {', '.join(failed)}; " in ran["board"]
+    assert "fails" not in ran["records"]["dpo"]["loss"]
+
+
 SOUND = """
 import math
 from dataclasses import dataclass, field

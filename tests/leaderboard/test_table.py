@@ -279,3 +279,15 @@ def test_every_reading_is_a_family_of_its_own_and_the_findings_say_who_wins_by_a
     assert "free is better than based; by" in board.conclusions[-1]
     assert board.comparisons["own"]["free"]["based"] < 0.05
     assert "each loss by its own rule, relative to the start" in board.title
+
+
+def test_a_loss_that_breaks_a_rule_is_marked_on_the_board_that_it_stands_on(small_run: Path, add_cell: Add) -> None:
+    before = board_of(small_run)
+    assert not any("fails:" in sentence for sentence in before.disclaimers)
+    margins = np.where(np.arange(120) < 80, 1.0, -1.0)
+    loss = {"name": "mine", "options": {}, "fails": ["finite over its domain", "is documented"]}
+    add_cell(small_run, "mine", margins, loss=loss)
+    board = board_of(small_run)
+    said = "mine fails: finite over its domain, is documented; harness plugins check says more."
+    assert [sentence for sentence in board.disclaimers if "fails:" in sentence] == [said]
+    assert "one loss failing the rules" in board.weightiest

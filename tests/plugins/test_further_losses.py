@@ -6,6 +6,7 @@ Values "by TRL" come from the loss functions of the wheels trl 0.8.6 (`kto_pair`
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Mapping
 from typing import Any
@@ -25,6 +26,7 @@ from harness_plugins.dpo import DPO
 from harness_plugins.gamma_po import GammaPO
 from harness_plugins.gappo import GapPO
 from harness_plugins.kto_pair import KTOPair
+from harness_plugins.mallows_dpo import MallowsDPO
 from harness_plugins.mix import Mix
 from harness_plugins.orpo import ORPO
 from harness_plugins.rpo import RPO
@@ -33,6 +35,7 @@ from harness_plugins.sampo import SamPO
 from harness_plugins.sft import SFT
 from harness_plugins.simper import SimPER
 from harness_plugins.simpo import SimPO
+from harness_plugins.tdpo import TDPO
 
 from harness.api import HarnessError, Logps, Loss, PairLogps
 from harness.api.checks.batches import logps
@@ -309,6 +312,53 @@ def test_sampo_draws_anew_in_every_step() -> None:
     rng = np.random.default_rng(0)
     values = {SamPO().step(FOUR_AND_TWO, {}, rng)[0].item() for _ in range(30)}
     assert len(values) > 3
+
+
+# -- whole distributions -------------------------------------------------------------------------------------------
+def divergent(chosen: list[float], rejected: list[float]) -> PairLogps:
+    """One pair of two tokens each with h = 3.5 and these token KLs."""
+    mask = torch.ones(1, 2, dtype=torch.bool)
+    return PairLogps(
+        chosen=Logps(token=column([-6.0, -6.5])[None], mask=mask, token_kl=column(chosen)[None]),
+        rejected=Logps(token=column([-7.0, -8.0])[None], mask=mask, token_kl=column(rejected)[None]),
+        ref_chosen=column(REF_CHOSEN[:1]),
+        ref_rejected=column(REF_REJECTED[:1]),
+    )
+
+
+def test_tdpo_takes_the_difference_of_the_summed_kls_off_the_margin() -> None:
+    pairs = divergent([0.5, 0.25], [1.0, 2.0])  # K_w = 0.75, K_l = 3
+    assert TDPO(beta=0.2, version=1)(pairs).item() == pytest.approx(softplus(-0.2 * (3.5 - 2.25)), rel=1e-12)
+    expected = softplus(-0.2 * (3.5 - 0.5 * 2.25))
+    assert TDPO(beta=0.2, alpha=0.5, version=2)(pairs).item() == pytest.approx(expected, rel=1e-12)
+
+
+@pytest.mark.parametrize(("version", "over_chosen"), [(1, True), (2, False)])
+def test_only_version_1_of_tdpo_has_a_gradient_in_the_kl_of_the_chosen_response(
+    version: int, over_chosen: bool
+) -> None:
+    pairs = divergent([0.5, 0.25], [1.0, 2.0])
+    sides = [pairs.chosen.token_kl, pairs.rejected.token_kl]
+    assert sides[0] is not None
+    assert sides[1] is not None
+    loss = TDPO(beta=0.2, alpha=1.0, version=version)
+    value = loss(
+        dataclasses.replace(
+            pairs,
+            chosen=dataclasses.replace(pairs.chosen, token_kl=sides[0].requires_grad_(True)),
+            rejected=dataclasses.replace(pairs.rejected, token_kl=sides[1].requires_grad_(True)),
+        )
+    )
+    chosen, rejected = torch.autograd.grad(value.sum(), sides, allow_unused=True, materialize_grads=True)
+    slope = 0.2 * (1 - math.exp(-value.item()))  # beta * sigmoid(-margin)
+    assert rejected[0].tolist() == pytest.approx([slope, slope], rel=1e-12)
+    assert chosen[0].tolist() == pytest.approx([-slope, -slope] if over_chosen else [0.0, 0.0], rel=1e-12)
+
+
+def test_mallows_dpo_scales_the_margin_by_the_negative_log_of_the_mean_entropy() -> None:
+    pairs = dataclasses.replace(sums(CHOSEN[:1], REJECTED[:1]), ref_entropy=(column([0.2]), column([0.3])))
+    expected = softplus(-2.0 * math.log(4) * 0.1 * 3.5)  # h = 3.5; -log(0.25) = log 4
+    assert MallowsDPO(beta=0.1, scale=2.0)(pairs).item() == pytest.approx(expected, rel=1e-12)
 
 
 # -- mix -----------------------------------------------------------------------------------------------------------

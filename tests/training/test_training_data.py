@@ -139,10 +139,39 @@ def test_the_control_swaps_labels_and_leaves_mismatches_alone(tmp_path: Path) ->
     assert data.mismatched == ours.mismatched
 
 
+class Doubting(Modest):
+    """Asks for the entropies of the reference."""
+
+    needs_reference_entropy = True
+
+
+def test_the_entropy_of_a_response_is_the_mean_over_its_tokens_under_the_start_checkpoint(tmp_path: Path) -> None:
+    ours, net, oracle = prepared(tmp_path, "shuffled-labels"), model(), model()
+    use_packed_attention(net)
+    data = training_data(ours, Doubting(), net, np.arange(N), seed=0)
+    assert data.reference is not None
+    assert data.reference.entropy is not None
+    inputs = LossInputs(Doubting(), data, "float32")
+    with torch.no_grad():
+        pairs = inputs.pair_logps(net, inputs.collated(np.arange(N)), for_loss=True)
+    assert pairs.ref_entropy is not None
+    for side, got in zip(("chosen_ids", "rejected_ids"), pairs.ref_entropy, strict=True):
+        for ids, value in zip(data.tokens, got, strict=True):  # the labels are swapped, and the entropies with them
+            response = getattr(ids, side)
+            logits = oracle(torch.tensor([[*ids.prompt_ids, *response]])).logits[0, len(ids.prompt_ids) - 1 : -1]
+            entropy = torch.distributions.Categorical(logits=logits).entropy().mean()
+            assert value.item() == pytest.approx(entropy.item() / np.log(64), rel=1e-4)
+    again = training_data(ours, Doubting(), net, np.arange(N), seed=0)
+    assert again.reference is not None
+    assert again.reference.cached
+    assert visit_flops(ours, Doubting(), [100], None) == [10 * 10 * 100]  # two passes of the reference
+
+
 def test_who_does_not_ask_pays_nothing(tmp_path: Path) -> None:
     ours = prepared(tmp_path)
     data = training_data(ours, Modest(), model(), np.arange(N), seed=0)
     assert data.mismatched is None
+    assert data.frozen is None
     assert "mismatched" not in ours.__dict__  # not even drawn
     assert len(list((tmp_path / "reference").iterdir())) == 1
     assert visit_flops(ours, Modest(), [100], None) == [8 * 10 * 100]

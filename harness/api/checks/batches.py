@@ -113,7 +113,13 @@ def _responses(
     square = np.maximum(
         2 * token, -rng.uniform(0.2, 3.0, token.shape)
     )  # at least p(token)^2, as the sum over the vocabulary is
-    policy = Logps(token=_masked(token, mask, dtype), mask=mask, log_sum_sq=_masked(square, mask, dtype))
+    divergence = (token - reference) ** 2 / 4  # 0 where the two models agree
+    policy = Logps(
+        token=_masked(token, mask, dtype),
+        mask=mask,
+        log_sum_sq=_masked(square, mask, dtype),
+        token_kl=_masked(divergence, mask, dtype),
+    )
     return policy, Logps(token=_masked(reference, mask, dtype), mask=mask)
 
 
@@ -127,7 +133,12 @@ def _of_states(states: np.ndarray, first: np.ndarray, second: np.ndarray, dtype:
         ]  # another token is all but certain, or all tokens are alike
         square = torch.maximum(2 * token, torch.where(peaked, 0.0, -11.5).double())
         square = torch.where(token == 0, 0.0, square)
-        policy = Logps(token=_masked(token, mask, dtype), mask=mask, log_sum_sq=_masked(square, mask, dtype))
+        policy = Logps(
+            token=_masked(token, mask, dtype),
+            mask=mask,
+            log_sum_sq=_masked(square, mask, dtype),
+            token_kl=_masked((token - reference).abs(), mask, dtype),  # from none to all that the bounds allow
+        )
         return policy, Logps(token=_masked(reference, mask, dtype), mask=mask)
 
     scores = np.array([(9.0, 1.0), (5.0, 5.0), (2.0, 7.0), (10.0, 0.0)])[np.arange(len(first)) % 4]
@@ -137,7 +148,7 @@ def _of_states(states: np.ndarray, first: np.ndarray, second: np.ndarray, dtype:
 def _batch(
     chosen: tuple[Logps, Logps], rejected: tuple[Logps, Logps], kl: tuple[Logps, Logps], scores: np.ndarray
 ) -> Batch:
-    count = len(scores)
+    count, dtype = len(scores), chosen[0].token.dtype
     texts = [TEXTS[row % len(TEXTS)] for row in range(count)]
     pairs = PairLogps(
         chosen=chosen[0],
@@ -145,6 +156,7 @@ def _batch(
         ref_chosen=chosen[1].sum(),
         ref_rejected=rejected[1].sum(),
         ref_tokens=(chosen[1], rejected[1]),
+        ref_entropy=(_spread(count, dtype), _spread(count, dtype).flip(0)),
         kl=kl[0],
         ref_kl=kl[1].sum(),
     )
@@ -164,6 +176,11 @@ def _batch(
         }
     )
     return Batch(pairs=pairs, table=table)
+
+
+def _spread(count: int, dtype: torch.dtype) -> Tensor:
+    """Return entropies from 0, a model that is certain, to 1, (count,)."""
+    return (torch.arange(count) % 7 / 6).to(dtype)
 
 
 def _masked(values: np.ndarray | Tensor, mask: Tensor, dtype: torch.dtype) -> Tensor:

@@ -12,7 +12,7 @@ import torch
 from harness.api.checks.batches import Batch, one_sided, ordinary
 from harness.api.checks.kit import Golden, Kit, applies
 from harness.api.checks.option_values import own_options
-from harness.api.declarations import ComparisonKind, Limit
+from harness.api.declarations import ComparisonKind, Limit, MovingReference
 from harness.api.errors import demand
 from harness.api.evaluation import differentiate, evaluate, given, rewards
 from harness.api.loss import Loss
@@ -37,6 +37,8 @@ def traits_are_well_formed(loss: Loss, kit: Kit) -> None:
         "needs_reference_tokens",
         "needs_kl",
         "needs_log_sum_sq",
+        "needs_token_kl",
+        "needs_reference_entropy",
         "batch_coupled",
         "stateful",
         "length_normalised",
@@ -45,6 +47,13 @@ def traits_are_well_formed(loss: Loss, kit: Kit) -> None:
     ):
         value = getattr(loss, trait)
         demand(isinstance(value, bool), f"{trait} got {value!r}, expected True or False")
+    moving = loss.moving_reference
+    alone = loss.needs_reference and not loss.needs_kl and not loss.needs_reference_entropy
+    demand(
+        moving is None or (isinstance(moving, MovingReference) and alone),
+        f"moving_reference got {moving!r}, expected None, or a MovingReference beside needs_reference and without "
+        "needs_kl and needs_reference_entropy, which are of the start checkpoint",
+    )
     wanted = loss.needs_columns
     listed = isinstance(wanted, tuple) and all(isinstance(column, str) for column in wanted)
     demand(listed, f"needs_columns got {wanted!r}, expected a tuple of names")

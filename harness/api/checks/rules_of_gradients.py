@@ -131,7 +131,12 @@ def small_and_equal_steps_are_finite(loss: Loss, kit: Kit) -> None:
         batch.pairs,
         ref_chosen=chosen.sum(),
         ref_rejected=rejected.sum(),
-        ref_tokens=(replace(chosen, log_sum_sq=None), replace(rejected, log_sum_sq=None)),
+        chosen=replace(chosen, token_kl=torch.zeros_like(chosen.token)),
+        rejected=replace(rejected, token_kl=torch.zeros_like(rejected.token)),
+        ref_tokens=(
+            Logps(token=chosen.token, mask=chosen.mask),
+            Logps(token=rejected.token, mask=rejected.mask),
+        ),
     )
     table = batch.table.assign(ref_chosen=chosen.sum().numpy(), ref_rejected=rejected.sum().numpy())
     first = given(loss, Batch(pairs=at_start, table=table))
@@ -165,7 +170,9 @@ def an_empty_response_is_finite(loss: Loss, kit: Kit) -> None:
         mask = logps.mask.clone()
         mask[row] = False
         square = None if logps.log_sum_sq is None else torch.where(mask, logps.log_sum_sq, 0.0)
-        return Logps(token=torch.where(mask, logps.token, 0.0), mask=mask, log_sum_sq=square)
+        divergence = None if logps.token_kl is None else torch.where(mask, logps.token_kl, 0.0)
+        token = torch.where(mask, logps.token, 0.0)
+        return Logps(token=token, mask=mask, log_sum_sq=square, token_kl=divergence)
 
     trouble = _trouble(loss, replace(pairs, chosen=emptied(pairs.chosen, 0), rejected=emptied(pairs.rejected, 1)))
     demand(

@@ -147,9 +147,10 @@ def inputs_are_left_alone(loss: Loss, kit: Kit) -> None:
 
 # -- helpers -------------------------------------------------------------------------------------------------------
 def _undeclared(loss: Loss) -> list[str]:
-    traits = ("needs_reference", "needs_reference_tokens", "needs_kl", "needs_log_sum_sq")
-    declared = (loss.needs_reference, loss.needs_reference_tokens, loss.needs_kl, loss.needs_log_sum_sq)
-    return [trait for trait, known in zip(traits, declared, strict=True) if not known]
+    reference = ("needs_reference", "needs_reference_tokens", "needs_reference_entropy")
+    return [
+        trait for trait in (*reference, "needs_kl", "needs_log_sum_sq", "needs_token_kl") if not getattr(loss, trait)
+    ]
 
 
 def _poisoned(loss: Loss, batch: Batch, pairs: PairLogps) -> PairLogps:
@@ -160,12 +161,19 @@ def _poisoned(loss: Loss, batch: Batch, pairs: PairLogps) -> PairLogps:
 
     def side(logps: Logps, keep: Logps | None) -> Logps:
         token = torch.full_like(logps.token, torch.nan) if keep is None else logps.token
-        square = logps.log_sum_sq if loss.needs_log_sum_sq else torch.full_like(logps.token, torch.nan)
-        return Logps(token=token, mask=logps.mask, log_sum_sq=square)
+        lost = torch.full_like(logps.token, torch.nan)
+        return Logps(
+            token=token,
+            mask=logps.mask,
+            log_sum_sq=logps.log_sum_sq if loss.needs_log_sum_sq else lost,
+            token_kl=logps.token_kl if loss.needs_token_kl else lost,
+        )
 
     full = batch.pairs
     assert full.ref_tokens is not None
+    assert full.ref_entropy is not None
     assert full.kl is not None
+    unknown = torch.full_like(full.ref_entropy[0], torch.nan)
     numbers = batch.table.drop(columns=REFERENCE_COLUMNS).select_dtypes("number").columns
     extra = {name: torch.full_like(pairs.chosen.sum(), torch.nan) for name in numbers if name not in pairs.columns}
     references = full.ref_tokens
@@ -175,6 +183,7 @@ def _poisoned(loss: Loss, batch: Batch, pairs: PairLogps) -> PairLogps:
         ref_chosen=pairs.ref_chosen if loss.needs_reference else nan(full.ref_chosen),
         ref_rejected=pairs.ref_rejected if loss.needs_reference else nan(full.ref_rejected),
         ref_tokens=pairs.ref_tokens or (side(references[0], None), side(references[1], None)),
+        ref_entropy=pairs.ref_entropy or (unknown, unknown),
         kl=side(full.kl, pairs.kl),
         ref_kl=pairs.ref_kl if loss.needs_kl else nan(full.ref_kl),
         columns={**pairs.columns, **extra},
@@ -219,6 +228,13 @@ def _changed_inputs(loss: Loss, pairs: PairLogps, sign: float) -> dict[str, Pair
         )  # far enough to leave a KL estimate that is clamped at 0
     if loss.needs_log_sum_sq:
         changed["log_sum_sq"] = replace(pairs, chosen=_squares(pairs.chosen, sign))
+    if loss.needs_token_kl:
+        assert pairs.chosen.token_kl is not None
+        changed["token_kl"] = replace(pairs, chosen=replace(pairs.chosen, token_kl=pairs.chosen.token_kl * 3.0**sign))
+    if loss.needs_reference_entropy:
+        assert pairs.ref_entropy is not None
+        doubted, other = pairs.ref_entropy
+        changed["ref_entropy"] = replace(pairs, ref_entropy=(doubted * 2.0**sign, other))
     return changed
 
 

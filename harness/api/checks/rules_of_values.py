@@ -193,7 +193,7 @@ def reference_and_reward_agree(loss: Loss, kit: Kit) -> None:
     if loss.reward_needs_reference:
         demand(
             loss.needs_reference,
-            "got reward_needs_reference without needs_reference, expected both; declare the second",
+            "got reward_needs_reference without needs_reference, expected both; declare it",
         )
         second = loss.reward(_responses(loss, total, length, torch.tensor([-2.0, -9.0]).double()))
         different = bool((first != second).all())

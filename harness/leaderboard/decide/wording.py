@@ -96,6 +96,7 @@ def disclaimers(
     sentences += [f"{name} is the model in {place}." for name, place in places(records).items()]
     sentences += _merged(records)
     sentences += _quantised(records)
+    sentences += [f"{label} {words}; harness plugins check says more." for label, words in failing(records).items()]
     if settings.evaluated_on == "dev":
         sentences.append("Scored on the development split, which choices may have been made on: not a test result.")
     if settings.trials:
@@ -130,6 +131,7 @@ def weightiest(
     settings = records[0].board
     answers = any(record.generation for record in records)
     small = any(record.model.preset == "nano" for record in records) or settings.preset == "tiny"
+    failed = len(failing(records))
     return tuple(
         filter(
             None,
@@ -137,6 +139,7 @@ def weightiest(
                 "ranks by implicit rewards, not by answers" if answers else "implicit rewards, not generated text",
                 "models too small to rank a method" if small else "",
                 "start weights quantised" if any(record.model.quantised for record in records) else "",
+                f"{counted(failed)} loss{'' if failed == 1 else 'es'} failing the rules" if failed else "",
                 "one seed" if len(seeds) == 1 and not noise else "",
                 f"{counted(len(seeds))} seeds, fewer than {MIN_SEEDS}" if 1 < len(seeds) < MIN_SEEDS else "",
                 f"{prompts} prompts, fewer than {MIN_PROMPTS}" if 0 < prompts < MIN_PROMPTS else "",
@@ -147,6 +150,11 @@ def weightiest(
             ),
         )
     )
+
+
+def failing(records: Iterable[Record]) -> dict[str, str]:
+    """Return which rules of `harness plugins check` a loss breaks, in words, by its label; others are left out."""
+    return {record.label: f"fails: {', '.join(record.loss.fails)}" for record in records if record.loss.fails}
 
 
 def trained_elsewhere(record: Record) -> str:
