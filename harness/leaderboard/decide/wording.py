@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from harness.leaderboard.decide.data_notes import data_notes
 from harness.leaderboard.decide.estimates import Evidence
 from harness.leaderboard.decide.row_facts import Choice
 from harness.leaderboard.formatting import counted, heading
@@ -117,7 +118,7 @@ def disclaimers(
     beside = max(record.environment.models_side_by_side for record in records)
     if beside > 1:
         sentences.append(f"Seconds are wall-clock, with {beside} models computed side by side.")
-    return tuple(dict.fromkeys([*sentences, *_scorers(records), *_data(records)]))
+    return tuple(dict.fromkeys([*sentences, *_scorers(records), *data_notes(records)]))
 
 
 def weightiest(
@@ -258,44 +259,6 @@ def _scorers(records: Sequence[Record]) -> list[str]:
             note = scorer.note or f"scored by {scorer.name} {scorer.version or ''}".rstrip()
             sentences.add(f"{note[0].upper()}{note[1:]}.".replace("..", "."))
     return sorted(sentences)
-
-
-def _data(records: Sequence[Record]) -> list[str]:
-    data = next((record.dataset for record in records if record.dataset.test_pairs is not None), None)
-    if data is None:
-        return []
-    sentences = [
-        f"{number} {what} were cut to the longest length."
-        for number, what in ((data.truncated_pairs, "training pairs"), (data.truncated_test_pairs, "held-out pairs"))
-        if number
-    ]
-    reasons = sorted(data.skipped.items())
-    sentences += [f"{number} rows of the data skipped: {reason}." for reason, number in reasons if number]
-    by_model = {record.model.name: record.dataset.left_out for record in records}
-    sentences += [
-        f"{model}: {number} left out, {reason}."
-        for model, left_out in by_model.items()
-        for reason, number in sorted(left_out.items())
-    ]
-    return sentences + _moved_seams(records) + [f"Data: {note}" for note in data.notes]
-
-
-def _moved_seams(records: Sequence[Record]) -> list[str]:
-    """Return a sentence for each model and split with responses that have tokens of the generation prompt."""
-    counts = {
-        (record.model.name, what): number
-        for record in records
-        for number, what in (
-            (record.dataset.seams_moved, "training pairs"),
-            (record.dataset.seams_moved_test, "held-out pairs"),
-        )
-        if number
-    }
-    return [
-        f"{model}: in {number} {what} the responses have the end of the prompt too, since the chat template has other "
-        "tokens there once a response follows."
-        for (model, what), number in counts.items()
-    ]
 
 
 def _controlled(settings: BoardKey) -> bool:
