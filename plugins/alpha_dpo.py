@@ -10,8 +10,8 @@ Provenance: [S] the authors' code (junkangwu/alpha-DPO, `dpo_trainer.py`) was re
 hand; the paper was not read.
 Traps: the loss reads the reference, the reward does not. The authors state gamma and alpha per beta, m = beta * (ratio
 + alpha' z): their 0.6 and 0.2 at beta 2.5 are our 1.5 and 0.5. Their averages start at 0 and keep 0.9 of the past, so
-that z is ten times too large in the first step; hence our default "step", as the formula has it. Before the first
-update the gaps are rounding, and so are their scores: z is 0 only where they agree to the last digits.
+that z is ten times too large in the first step; hence our default "step". Before the first update the gaps are
+rounding, and so are their scores: z is 0 only where they agree to the last digits.
 """
 
 from __future__ import annotations

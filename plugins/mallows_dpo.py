@@ -8,10 +8,10 @@ Source: Chen et al. (2024), "Mallows-DPO: Fine-Tune Your LLM with Preference Dis
 dispersion estimated by entropy.
 Provenance: [S] the authors' code (haoxian-chen/MallowsPO, `loss_type="mallows_dpo"`) was read; values by hand; the
 paper was not read.
-Traps: the authors' trainer averages log-probs over tokens and by default leaves the reference out of h; the paper's
-form is DPO's sums, as here. Their `dispersion_mean` is our scale; a phi far from 1 is another beta. A reference that
-gives every token alike has e = 1 and phi = 0: the pair has no gradient. The entropies cost one more forward pass of the
-reference over the pairs, once, kept and charged.
+Traps: h is DPO's; the authors' trainer averages log-probs over tokens and by default leaves the reference out of h.
+Their `dispersion_mean` is our scale; a phi far from 1 is another beta. A reference that gives every token alike has e =
+1 and phi = 0: the pair has no gradient. The entropies cost one more forward pass of the reference over the pairs, once,
+kept and charged.
 """
 
 from __future__ import annotations

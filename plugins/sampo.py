@@ -6,9 +6,9 @@ Reward: beta * (S - R), of all tokens: what is kept depends on the other respons
 Source: Lu et al. (2024), "Eliminating Biased Length Reliance of Direct Preference Optimization via Down-Sampled KL
 Divergence", arXiv:2406.10957.
 Provenance: [S] the authors' code (LuJunru/SamPO, `dpo_trainer.py`) was read; values by hand; the paper was not read.
-Traps: the same positions are kept under policy and reference; the authors' code draws them anew for the reference,
-which adds noise that is no ratio of one token. The draw comes from the generator of the step, so the loss needs whole
-steps, and with micro-batches an extra forward pass. No loss can be put around it.
+Traps: the same positions are kept under policy and reference; the authors' code draws anew for the reference, so that
+its ratio is of different tokens. The draw comes from the generator of the step, so the loss needs whole steps, and with
+micro-batches an extra forward pass. No loss can be put around it.
 """
 
 from __future__ import annotations

@@ -10,8 +10,8 @@ Provenance: [S] the rule as TRL has it (`sync_ref_model`, `ref_model_mixup_alpha
 was not read. Tested by weights moved by hand.
 Traps: a copy of the model stays in memory and runs beside every micro-batch, 2 N FLOPs per token, charged to the
 budget, where DPO's reference is kept from one pass. In training the logged rewards are to the moving reference. An
-`every` beyond the steps of the run is DPO. TRL mixes after every so many steps too; here soft is every step, as in the
-paper. Under LoRA the adapters are mixed, not their products.
+`every` beyond the steps of the run is DPO. TRL also mixes after every so many steps; here soft is every step. Under
+LoRA the adapters are mixed, not their products.
 """
 
 from __future__ import annotations
