@@ -120,6 +120,11 @@ def _renamed(_context: Any, _option: Any, given: bool) -> None:
     "--control",
     help="shuffled-labels: swap half of the training pairs at random; nothing can be learned.",
 )
+@click.option(
+    "--noise",
+    help="Noise in the labels of training and dev pairs: flip=0.1, near-ties=0.1 (the smallest gaps), longer-wins=0.1, "
+    "shares of all pairs, or gaussian=0.5, the sd of errors in the scores' own unit",
+)
 @click.option("--ranked-by", help="The metric that losses are ranked by  [pairwise_accuracy@learned]")
 @click.option("--also", callback=_comma, help="Checkpoints trained elsewhere, scored beside the losses: DIR,...")
 @click.option("--limit", type=int, help="At most this many pairs per split, for trying things out.")

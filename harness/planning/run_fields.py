@@ -9,6 +9,7 @@ from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationInfo,
 from harness.planning.budget import fractions
 from harness.planning.presets import PresetName
 from harness.planning.run_toml import PLAIN_PATH_KEY
+from harness.run_folder.label_noise import NoiseSetting
 
 
 class RunFields(BaseModel):
@@ -64,6 +65,8 @@ class RunFields(BaseModel):
     """Configurations tried per loss and model; the best on dev is trained anew. 0: no tuning."""
     control: Literal["none", "shuffled-labels"] = "none"
     """`shuffled-labels` swaps chosen and rejected in half of the visited training pairs: nothing can be learned."""
+    noise: str | None = None
+    """Noise in the labels of training and dev pairs: `flip=0.1`, `near-ties=`, `longer-wins=` or `gaussian=`."""
     plain_path: bool = Field(
         default=False,
         validation_alias=AliasChoices("plain_path", PLAIN_PATH_KEY),
@@ -112,6 +115,12 @@ class RunFields(BaseModel):
     @classmethod
     def _fractions(cls, values: tuple[float, ...]) -> tuple[float, ...]:
         return fractions(values)
+
+    @field_validator("noise")
+    @classmethod
+    def _a_dial(cls, noise: str | None) -> str | None:
+        setting = None if noise is None else NoiseSetting.parse(noise)
+        return str(setting) if setting else None
 
     @field_validator("report")
     @classmethod
