@@ -130,7 +130,9 @@ def test_a_response_has_one_error_in_all_pairs_and_lists_of_its_split_and_no_lis
     for response in noisy.listwise_dev[0].responses:
         known.setdefault(response.text, set()).add(response.score)
     assert {text: len(scores) for text, scores in known.items()} == {"a": 1, "b": 1, "c": 1}
-    assert noisy.train[0].score_chosen not in known["a"]
+    (in_train,) = noisy.train
+    of_train = {in_train.chosen: in_train.score_chosen, in_train.rejected: in_train.score_rejected}
+    assert {of_train["a"]} != known["a"]
     assert noisy.listwise_test == (listwise,)
 
 
