@@ -59,7 +59,10 @@ def _renamed(_context: Any, _option: Any, given: bool) -> None:
 
 @cli.command()
 @click.argument("run_file", required=False, type=click.Path(path_type=Path))
-@click.option("--plugins", help="Losses: all, a list, all,-cpo, or with options: simpo:beta=2.5,gamma=1.0  [all]")
+@click.option(
+    "--plugins",
+    help="Losses: all, a list, all,-cpo, or with options: simpo:beta=1|2,gamma=1.0; | makes a row each  [all]",
+)
 @click.option(
     "--models",
     callback=_comma,

@@ -18,7 +18,7 @@ class RunFields(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     plugins: str = "all"
-    """Losses: `all`, a list, `all,-cpo`, options as `simpo:beta=2.5,gamma=1.0`."""
+    """Losses: `all`, a list, `all,-cpo`, options as `simpo:beta=2.5,gamma=1.0`, a system per value as `beta=1|2`."""
     models: tuple[str, ...] = ("qwen",)
     """Families (qwen, gemma, mistral, llama), smollm2, hub ids, local folders or .gguf files."""
     dataset: str = "embedded"
