@@ -167,7 +167,7 @@ def cell_record(prepared: Prepared, cell: Cell, trained: TrainedCell) -> Record:
     facts: dict[str, object] = {"learning_rate": learning_rate(job, cell.system)}
     if trial is not None:
         facts["tuning"] = TuningFacts(**asdict(trial))
-    record = _record(prepared, cell.key, cell.system.label, loss_facts(job, cell.system.loss), cell.seed)
+    record = _record(prepared, cell.key, cell.system.label, loss_facts(job, cell.system), cell.seed)
     return record.model_copy(update=facts | trained.given())
 
 
