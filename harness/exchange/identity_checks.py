@@ -143,6 +143,9 @@ def _wrong_options(record: Record, installed: InstalledLosses) -> tuple[list[str
     """
     name, given = _given(record)
     sampled = record.tuning.options if record.tuning is not None else {}
+    if record.loss.source:
+        apart = {option: text for option, text in given.items() if not _same(record, option, text)}
+        return _told(record, apart), installed.why_not(record)
     try:
         read = {**installed.resolve(name, given).options(), **sampled}
     except HarnessError as error:

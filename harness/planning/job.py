@@ -49,6 +49,8 @@ class Job:
     """Whether the worker is to find out what it would refuse, and to train nothing."""
     brought: tuple[Brought, ...] = ()
     """Checkpoints trained elsewhere that are scored beside the cells."""
+    report_to: tuple[str, ...] = ()
+    """Where else steps and metrics are logged: tensorboard, wandb, trackio."""
     source: str = ""
     """Where it is, as `--models` has it; empty: `model` says it."""
 

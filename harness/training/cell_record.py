@@ -107,12 +107,12 @@ def column_summaries(columns: Mapping[str, np.ndarray], visited: np.ndarray) -> 
     return {name: _summary(values[visited]) for name, values in columns.items()}
 
 
-def finish(held: HeldOut, folder: Path, record: Record, sums: np.ndarray, base: np.ndarray, reward: np.ndarray) -> None:
-    """Write the rows, the metrics and the record of one scored system."""
+def finish(held: HeldOut, folder: Path, record: Record, sums: np.ndarray, base: np.ndarray, reward: np.ndarray) -> Record:
+    """Write the rows, the metrics and the record of one scored system; return that."""
     rows, responses = scored_tables(held, sums, base, reward)
     metrics, reasons = summarise(rows, responses, record.averaged)
     facts = {"metrics": numbers(metrics), "metric_reasons": reasons}
-    write_record(folder, record.model_copy(update=facts), rows, responses)
+    return write_record(folder, record.model_copy(update=facts), rows, responses)
 
 
 def scored_tables(
