@@ -107,7 +107,9 @@ def column_summaries(columns: Mapping[str, np.ndarray], visited: np.ndarray) -> 
     return {name: _summary(values[visited]) for name, values in columns.items()}
 
 
-def finish(held: HeldOut, folder: Path, record: Record, sums: np.ndarray, base: np.ndarray, reward: np.ndarray) -> Record:
+def finish(
+    held: HeldOut, folder: Path, record: Record, sums: np.ndarray, base: np.ndarray, reward: np.ndarray
+) -> Record:
     """Write the rows, the metrics and the record of one scored system; return that."""
     rows, responses = scored_tables(held, sums, base, reward)
     metrics, reasons = summarise(rows, responses, record.averaged)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import importlib
 import os
-import sys
 import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -16,6 +16,9 @@ from harness.planning.job import Job
 from harness.run_folder.json_types import Number
 from harness.run_folder.paths import TENSORBOARD
 from harness.torchvision_guard import hide_broken_torchvision
+
+EVENTS = "TENSORBOARD_LOGGING_DIR"
+"""The environment variable that the integration of TensorBoard reads."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +37,7 @@ class Tracked:
     @classmethod
     def of(cls, job: Job, cell: Cell) -> Tracked:
         """Return where a cell of a job is logged."""
-        root = Path(os.environ.get("TENSORBOARD_LOGGING_DIR") or job.folder / TENSORBOARD)
+        root = Path(os.environ.get(EVENTS) or job.folder / TENSORBOARD)
         whole = f"{job.folder.resolve()}/{cell.key}"
         return cls(
             trackers=job.report_to,
@@ -47,18 +50,21 @@ class Tracked:
 @contextmanager
 def tracking(tracked: Tracked) -> Iterator[None]:
     """Have the integrations that are made inside log to the places of a cell, and close what they leave open."""
-    here = {"TENSORBOARD_LOGGING_DIR": tracked.place, "WANDB_RUN_ID": tracked.identity, "WANDB_RESUME": "allow"}
-    before = {name: os.environ.get(name) for name in here}
-    os.environ |= here if tracked.trackers else {}
+    before = os.environ.get(EVENTS)
+    if tracked.trackers:
+        os.environ[EVENTS] = tracked.place
+    if "wandb" in tracked.trackers:  # its integration logs to the run that is open: else to one for all trainings
+        wandb = importlib.import_module("wandb")
+        project = os.environ.get("WANDB_PROJECT", "huggingface")
+        wandb.init(project=project, name=tracked.name, id=tracked.identity, resume="allow")
     try:
         yield
     finally:
-        for name, value in before.items():
-            os.environ.pop(name, None)
-            if value is not None:
-                os.environ[name] = value
-        if "wandb" in tracked.trackers:  # its integration keeps one run open for all trainings of a process
-            sys.modules["wandb"].finish()
+        os.environ.pop(EVENTS, None)
+        if before is not None:
+            os.environ[EVENTS] = before
+        if "wandb" in tracked.trackers:
+            wandb.finish()
 
 
 def report_metrics(tracked: Tracked, metrics: Mapping[str, Number], steps: int) -> None:
