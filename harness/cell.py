@@ -58,6 +58,7 @@ from harness.training.live_engine import LiveEngine
 from harness.training.peak_memory import leave_out_what_is_held
 from harness.training.prepared import Prepared, cell_plan, prepare, scored_requests
 from harness.training.score_cell import Scoring, score_cell
+from harness.training.trackers import Tracked, tracking
 from harness.training.trainer import Recipe, Trained, train
 from harness.training.training_data import training_data
 
@@ -124,7 +125,8 @@ def train_cell(prepared: Prepared, cell: Cell, tell: Tell) -> None:
         with told(folder, f"the weights of {cell.system.label} at {fraction:.10g} of its budget", bytes_left):
             save_merged(model, point_folder(folder, fraction) / WEIGHTS)
 
-    trained = train(model, loss, data, plan, recipe, folder / SCRATCH, on_step, keep)
+    with tracking(recipe.tracked):
+        trained = train(model, loss, data, plan, recipe, folder / SCRATCH, on_step, keep)
     shutil.rmtree(folder / SCRATCH, ignore_errors=True)
     with told(folder, f"the step log and the trained weights of {cell.system.label}", bytes_left):
         leave(trained, model, folder)
@@ -152,6 +154,7 @@ def recipe_of(job: Job, cell: Cell) -> Recipe:
         seed=cell.seed,
         dtype=settings.dtype,
         plain=job.run.plain_path,
+        tracked=Tracked.of(job, cell),
     )
 
 

@@ -148,6 +148,9 @@ def _renamed(_context: Any, _option: Any, given: bool) -> None:
 @click.option("--trust-remote-code", is_flag=True, default=None, help="Let a model repository run its own code.")
 @click.option("--output-dir", type=click.Path(path_type=Path), help="Where the run goes  [runs/<hash of the run>]")
 @click.option("--keep-checkpoints", is_flag=True, help="Keep the trained weights after they are scored.")
+@click.option(
+    "--report-to", callback=_comma, help="Log steps and metrics to these too: tensorboard,wandb,trackio  [nowhere]"
+)
 @click.option("--dry-run", is_flag=True, help="Print the plan with estimates and stop.")
 @click.option("--no-pictures", is_flag=True, help="Leave the pictures out of the page.")
 @click.option("--quiet", is_flag=True, help="Print the leaderboards only.")
@@ -155,6 +158,7 @@ def run(
     run_file: Path | None,
     output_dir: Path | None,
     keep_checkpoints: bool,
+    report_to: tuple[str, ...] | None,
     dry_run: bool,
     no_pictures: bool,
     quiet: bool,
@@ -165,38 +169,27 @@ def run(
     RUN_FILE is a TOML file with the same names as the options; options win. Running the same command again computes
     only what is missing.
     """
-    from harness.execute.campaign import assemble
-    from harness.execute.plan_text import plan_text, warnings
-    from harness.execute.progress import RunProgress, printable
+    from harness.execute.progress import printable
     from harness.execute.resolve import resolve, run_values
-    from harness.execute.run_judges import carry_out_beside, judged_at_most
-    from harness.execute.scorer_choice import start_and_choose_scorer
-    from harness.execute.tuning import carry_out_all, read_all_unfinished, tuning_of
+    from harness.execute.whole_run import WholeRun
     from harness.leaderboard import write
     from harness.leaderboard.terminal import render
     from harness.run_folder.paths import CELLS, PAGE
 
     console = _console()
-    resolved = resolve(run_values(run_file, flags), output_dir, keep_checkpoints)
-    campaign = assemble(resolved, start_and_choose_scorer(resolved, dry=dry_run))
-    tuning = tuning_of(campaign)
-    unfinished = read_all_unfinished(campaign, tuning)
-    judges = judged_at_most(campaign, tuning, unfinished)
-    for line in warnings(campaign):
+    resolved = resolve(run_values(run_file, flags), output_dir, keep_checkpoints, report_to=report_to or ())
+    whole, folder = WholeRun.of(resolved, dry=dry_run), resolved.folder
+    for line in whole.warnings():
         click.echo(printable(line), err=True)
     if dry_run or not quiet:
-        click.echo(printable(plan_text(campaign, tuning, unfinished, judges)))
+        click.echo(printable(whole.plan()))
     if dry_run:
         return 0
-    with RunProgress(campaign, unfinished, console, quiet) as progress:
-        trouble, complete = carry_out_all(campaign, tuning, progress, progress.stage)
-        trouble += carry_out_beside(campaign, tuning, progress.say)
-    table = write(campaign.folder, draw=not no_pictures, say=partial(click.echo, err=True))
+    trouble, complete = whole.carry_out(console, quiet=quiet)
+    table = write(folder, draw=not no_pictures, say=partial(click.echo, err=True))
     click.echo(printable(render(table, width=console.width)))
     if not quiet:
-        click.echo(
-            f"Written: {campaign.folder / PAGE}, .md, .json, .csv; records and rows in {campaign.folder / CELLS}"
-        )
+        click.echo(f"Written: {folder / PAGE}, .md, .json, .csv; records and rows in {folder / CELLS}")
     for line in trouble:
         click.echo(f"Error: {printable(line)}", err=True)
     return 0 if complete and not trouble else 6

@@ -10,7 +10,7 @@ from harness.exchange.cell_checks import Check
 from harness.exchange.installed_losses import InstalledLosses
 from harness.exchange.untrusted import UntrustedCell
 from harness.planning.elsewhere import row_key, row_label
-from harness.planning.grid import cell_key, identity, selection
+from harness.planning.grid import OWN_LABEL, cell_key, identity, selection
 from harness.run_folder.board_key import differing
 from harness.run_folder.facts import ElsewhereFacts
 from harness.run_folder.paths import RECORD
@@ -40,7 +40,7 @@ def _key(record: Record) -> str:
     if record.elsewhere is not None:
         return row_key(record.model.name, record.label, record.elsewhere, _reward(record))
     rate = None if record.tuning is None else record.learning_rate
-    exact = identity(record.loss.name, record.loss.options, rate)
+    exact = identity(record.loss.name, record.loss.options, rate, record.loss.source or "")
     return cell_key(record.model.name, record.label, exact, record.seed)
 
 
@@ -93,7 +93,7 @@ def _not_elsewhere(record: Record, facts: ElsewhereFacts) -> Iterator[str]:
 
 def _wrong_label(record: Record) -> Iterator[str]:
     """Yield where the label is not that of the loss, or of the system that was tuned."""
-    name = _given(record)[0]
+    name = _installed_name(record, _given(record)[0])
     if name != record.loss.name:
         yield f"got label {record.label!r} of the loss {record.loss.name!r}, expected the loss's name"
     tuning, board = record.tuning, record.board
@@ -143,6 +143,9 @@ def _wrong_options(record: Record, installed: InstalledLosses) -> tuple[list[str
     """
     name, given = _given(record)
     sampled = record.tuning.options if record.tuning is not None else {}
+    if record.loss.source:
+        apart = {option: text for option, text in given.items() if not _same(record, option, text)}
+        return _told(record, apart), installed.why_not(record)
     try:
         read = {**installed.resolve(name, given).options(), **sampled}
     except HarnessError as error:
@@ -176,7 +179,12 @@ def _same(record: Record, option: str, text: str) -> bool:
             return float(text) == value
         except ValueError:
             return False
-    return str(value) == text
+    return str(value) == _installed_name(record, text)
+
+
+def _installed_name(record: Record, text: str) -> str:
+    """Return the name of a loss without the hash that it has where no distribution brings it."""
+    return OWN_LABEL.sub("", text) if record.loss.source else text
 
 
 def _as_json(options: Mapping[str, Any]) -> dict[str, Any]:

@@ -54,6 +54,8 @@ class InstalledLosses:
             name, options = record.elsewhere.reward, record.elsewhere.options
             if name in READINGS:
                 return None
+        if record.loss.source:
+            return f"defined in Python, or around such a loss (source sha256 {record.loss.source[:8]}): not installed"
         place = json.dumps([name, options], sort_keys=True)
         if place not in self._built:
             try:

@@ -99,6 +99,7 @@ def assemble(resolved: Resolved, scorer: ChosenScorer) -> Campaign:
             side_by_side=side_by_side,
             threads=threads_each(side_by_side),
             brought=tuple(Brought(model=model) for model in run.also),
+            report_to=resolved.report_to,
         )
         for model in run.models
     )

@@ -19,6 +19,8 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+import cloudpickle
+
 from harness.api import HarnessError
 from harness.execute import workers
 from harness.execute.status import read_cell_status, read_unfinished
@@ -115,9 +117,9 @@ def _watch(job: Job, report: Report, stop: threading.Event) -> _Trouble | None:
     with told(log_path(job).parent, "logs"):
         log_path(job).parent.mkdir(parents=True, exist_ok=True)
     environment = dict(os.environ)
-    worker = starting.Process(target=_work, args=(pickle.dumps(job), environment, theirs, str(log_path(job))))
+    worker = starting.Process(target=_work, args=(cloudpickle.dumps(job), environment, theirs, str(log_path(job))))
     try:
-        worker.start()
+        workers.start(worker)
     except (EOFError, OSError) as error:  # the process that workers are forked from is gone
         ours.close()
         reason = (

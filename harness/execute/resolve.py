@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -17,8 +17,10 @@ from harness.data.splits import told_of_each
 from harness.data.template_file import read_template, template_key
 from harness.execute.default_preset import default_preset, within_windows
 from harness.execute.judge_choice import require_judges
+from harness.execute.own_losses import OwnLoss, resolver_with, with_own, with_source
 from harness.execute.preflight import check_cache, check_model, local_names
-from harness.manager import Manager, datasets, losses, plugin_manager, resolver
+from harness.execute.trackers import require_trackers
+from harness.manager import Manager, datasets, losses, plugin_manager
 from harness.planning.budget import Budget
 from harness.planning.estimates import estimates, visits
 from harness.planning.grid import Cell, cells, select
@@ -49,6 +51,8 @@ class Resolved:
     """The text of `--chat-template`; empty where the tokenizers' own are used."""
     noise: NoiseFacts | None = None
     """What noise will change in the labels; None where there is none."""
+    report_to: tuple[str, ...] = ()
+    """Where else steps and metrics are logged; see `execute/trackers.py`."""
 
 
 def run_values(path: Path | None, flags: dict[str, Any]) -> Run:
@@ -64,14 +68,24 @@ def run_values(path: Path | None, flags: dict[str, Any]) -> Run:
     return within_windows(make_run(values))
 
 
-def resolve(run: Run, output: Path | None, keep_checkpoints: bool) -> Resolved:
+def resolve(
+    run: Run,
+    output: Path | None,
+    keep_checkpoints: bool,
+    *,
+    own: Sequence[OwnLoss] = (),
+    report_to: tuple[str, ...] = (),
+) -> Resolved:
     """Return the run, checked: plugins, models, budget, cache and data. Nothing is started, tried or kept.
 
+    `own`: losses of its selection that are not installed.
     Raises `HarnessError`, one line, for the first thing that is wrong.
     """
     manager = plugin_manager()
-    known = losses(manager)
-    systems = select(run.plugins, list(known), resolver(manager))
+    require_trackers(report_to)
+    known = list(losses(manager))
+    manager = with_own(manager, own)
+    systems = [with_source(each, own) for each in select(run.plugins, known, resolver_with(manager, own))]
     names = local_names(run)
     for model in run.also:
         check_model(model, "--also")
@@ -98,6 +112,7 @@ def resolve(run: Run, output: Path | None, keep_checkpoints: bool) -> Resolved:
         keep_checkpoints=keep_checkpoints,
         chat_template=template,
         noise=with_noise(data, run.noise, run.data_seed).facts,
+        report_to=report_to,
     )
 
 

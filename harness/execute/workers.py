@@ -16,7 +16,9 @@ from contextlib import contextmanager
 from multiprocessing import forkserver
 from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerContext, SpawnContext
+from multiprocessing.process import BaseProcess
 from pathlib import Path
+from types import ModuleType
 
 from harness.planning.presets import trains_pretrained
 from harness.planning.processors import processors
@@ -68,7 +70,7 @@ def ask(question: Callable[[], str | None]) -> str | None:
     ours, theirs = starting.Pipe(duplex=False)
     worker = starting.Process(target=_answer, args=(question, dict(os.environ), theirs))
     try:
-        worker.start()
+        start(worker)
         theirs.close()
         answer: str | None = ours.recv()
         worker.join()
@@ -79,6 +81,17 @@ def ask(question: Callable[[], str | None]) -> str | None:
         ours.close()
         theirs.close()
     return answer
+
+
+def start(worker: BaseProcess) -> None:
+    """Start a worker. It does not import the script that this process runs, which may have no main guard."""
+    with _one_at_a_time:
+        script = sys.modules["__main__"]
+        sys.modules["__main__"] = ModuleType("__main__")
+        try:
+            worker.start()
+        finally:
+            sys.modules["__main__"] = script
 
 
 def _answer(question: Callable[[], str | None], environment: dict[str, str], connection: Connection) -> None:

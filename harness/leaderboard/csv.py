@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import csv
 import io
+from collections.abc import Iterator
 
 from harness.leaderboard.decide.estimates import Estimate
 from harness.leaderboard.formatting import rounded
+from harness.leaderboard.row_settings import learning_rate, options_in_words, seeds_in_words
 from harness.leaderboard.table import Board, Row, Table
 
 COLUMNS = (
     *("model", "preset", "dataset", "rank", "rank_low", "rank_high", "tier", "label", "loss", "status", "reason"),
     *("metric", "value", "low", "high", "n", "trials"),
+    *("options", "learning_rate", "budget", "seed"),
 )
 
 
@@ -20,10 +23,17 @@ def render(table: Table) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(COLUMNS)
+    writer.writerows(line for _, _, line in lines(table))
+    return text.getvalue()
+
+
+def lines(table: Table) -> Iterator[tuple[Board, Row, list[str | float | None]]]:
+    """Yield every line of it, its cells as in `COLUMNS`, with the board and the row that it is of."""
     for board in table.boards:
         for row in board.rows:
             place = (row.rank, row.rank_low, row.rank_high, row.tier)
             system = (*place, row.label, row.loss, row.status, row.reason)
+            trained = (options_in_words(row.options), learning_rate(board, row), board.settings.budget)
             in_subsets = {
                 f"{metric}[{subset}]": estimate
                 for subset, accuracies in row.subsets.items()
@@ -38,8 +48,8 @@ def render(table: Table) -> str:
             for metric, estimate in everything.items():
                 numbers = rounded([estimate.value, estimate.low, estimate.high])
                 numbers += [estimate.n, board.settings.trials or 0]
-                writer.writerow([board.model, board.preset, board.dataset, *system, metric, *numbers])
-    return text.getvalue()
+                settings = [*trained, seeds_in_words(row)]
+                yield board, row, [board.model, board.preset, board.dataset, *system, metric, *numbers, *settings]
 
 
 def _of_answers(board: Board, row: Row) -> dict[str, Estimate]:

@@ -16,6 +16,10 @@ CORE = ("simpo", "cpo", "ipo", "alphapo", "gapo", "gappo", "dpo")
 """What `--plugins core` selects: the two gap-aware methods, the four they are compared with in print, and DPO."""
 
 
+OWN_LABEL = re.compile(r"@[0-9a-f]{8}$")
+"""What stands behind the name of a loss that no distribution brings; see `own_label`."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Trial:
     """Where the options of a tuned system come from."""
@@ -45,6 +49,8 @@ class System:
     """None: the run's."""
     trial: Trial | None = None
     """None: the options are the loss's defaults or were given."""
+    source: str = ""
+    """The sha256 of the source of the loss, or of one in it, that no distribution brings; empty where all are."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,6 +137,11 @@ def label(name: str, options: Mapping[str, Any]) -> str:
     return f"{name}({given})" if given else name
 
 
+def own_label(name: str, source: str) -> str:
+    """Return what boards call a loss that no distribution brings: its name and 8 digits of the hash of its source."""
+    return f"{name}@{source[:8]}"
+
+
 def cells(models: Sequence[str], systems: Sequence[System], seeds: Sequence[int]) -> list[Cell]:
     """Return the grid, model by model, seed by seed."""
     return [
@@ -148,14 +159,14 @@ def cell_key(model: str, label: str, identity: str, seed: int | None) -> str:
     return f"{readable[:80]}--{exact}" + ("" if seed is None else f"--seed{seed}")
 
 
-def identity(loss: str, options: Mapping[str, Any], learning_rate: float | None = None) -> str:
-    """Return what tells systems of one label apart: the loss, all its options and, where it has one, its own rate."""
-    exact = json.dumps([loss, options], sort_keys=True)
+def identity(loss: str, options: Mapping[str, Any], learning_rate: float | None = None, source: str = "") -> str:
+    """Return what tells systems of one label apart: the loss, all its options and, where there are, rate and source."""
+    exact = json.dumps([loss, options, *([source] if source else [])], sort_keys=True)
     return exact if learning_rate is None else json.dumps([exact, learning_rate])
 
 
 def _identity(system: System) -> str:
-    return identity(system.loss.name, system.loss.options(), system.learning_rate)
+    return identity(system.loss.name, system.loss.options(), system.learning_rate, system.source)
 
 
 def _known(name: str, known: Sequence[str]) -> str:

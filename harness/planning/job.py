@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from harness.api import Dataset, Loss, ScorerSource
+from harness.api import Dataset, ScorerSource
 from harness.manager import Owner
 from harness.planning.elsewhere import Brought
 from harness.planning.grid import Cell, System
@@ -49,6 +49,8 @@ class Job:
     """Whether the worker is to find out what it would refuse, and to train nothing."""
     brought: tuple[Brought, ...] = ()
     """Checkpoints trained elsewhere that are scored beside the cells."""
+    report_to: tuple[str, ...] = ()
+    """Where else steps and metrics are logged: tensorboard, wandb, trackio."""
     source: str = ""
     """Where it is, as `--models` has it; empty: `model` says it."""
 
@@ -58,8 +60,9 @@ def cell_folder(job: Job, key: str) -> Path:
     return job.folder / CELLS / key
 
 
-def loss_facts(job: Job, loss: Loss) -> LossFacts:
-    """Return who the loss is and who brought it."""
+def loss_facts(job: Job, system: System) -> LossFacts:
+    """Return who the loss of a system is and who brought it."""
+    loss = system.loss
     owner = job.owners[loss.name]
     reads, reward = bool(loss.needs_reference), bool(loss.reward_needs_reference)
     facts = LossFacts(
@@ -69,6 +72,7 @@ def loss_facts(job: Job, loss: Loss) -> LossFacts:
         tags=(str(loss.comparison), "averaged" if loss.length_normalised else "summed"),
         plugin=owner.distribution,
         version=owner.version,
+        **({"source": system.source} if system.source else {}),
     )
     return facts if reward == reads else facts.model_copy(update={"reward_needs_reference": reward})
 
@@ -97,7 +101,7 @@ def failed_record(job: Job, cell: Cell, reason: str) -> Record:
         kind="loss",
         key=cell.key,
         label=cell.system.label,
-        loss=loss_facts(job, cell.system.loss),
+        loss=loss_facts(job, cell.system),
         learning_rate=learning_rate(job, cell.system),
         model=ModelFacts(name=job.model, preset=start_preset(job.model, job.run.preset, job.run.start)),
         dataset=DataFacts.of(

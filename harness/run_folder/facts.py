@@ -32,6 +32,9 @@ class LossFacts(Facts):
     """The distribution that brings it."""
     version: str | None = None
     """The version of that distribution."""
+    source: str | None = None
+    """The sha256 of the source of a loss, or of one in it, that was defined in Python; absent where all are installed.
+    `plugin` and `version` of such a loss say `defined in <module>` and `source sha256 <hash>`."""
 
     @property
     def reference_based(self) -> bool:

@@ -15,6 +15,8 @@ RUN_FILE, MANIFEST, LOCK = "run.toml", "manifest.json", ".lock"
 """Files of a run: its options, what it ran on, and what keeps a second process from computing it."""
 CELLS, LOGS, PLOTS = "cells", "logs", "plots"
 """Folders of a run: a folder per cell, the output of its workers, the pictures of its page."""
+TENSORBOARD = "tensorboard"
+"""Folder of a run: a folder per cell with its events, where they are asked for."""
 BOARD_JSON, BOARD_MARKDOWN, BOARD_CSV, PAGE = (
     *("leaderboard.json", "leaderboard.md", "leaderboard.csv"),
     "leaderboard.html",

@@ -108,12 +108,14 @@ def column_summaries(columns: Mapping[str, np.ndarray], visited: np.ndarray) -> 
     return {name: _summary(values[visited]) for name, values in columns.items()}
 
 
-def finish(held: HeldOut, folder: Path, record: Record, sums: np.ndarray, base: np.ndarray, reward: np.ndarray) -> None:
-    """Write the rows, the metrics and the record of one scored system."""
+def finish(
+    held: HeldOut, folder: Path, record: Record, sums: np.ndarray, base: np.ndarray, reward: np.ndarray
+) -> Record:
+    """Write the rows, the metrics and the record of one scored system; return that."""
     rows, responses = scored_tables(held, sums, base, reward)
     metrics, reasons = summarise(rows, responses, record.averaged)
     facts = {"metrics": numbers(metrics), "metric_reasons": reasons}
-    write_record(folder, record.model_copy(update=facts), rows, responses)
+    return write_record(folder, record.model_copy(update=facts), rows, responses)
 
 
 def scored_tables(
@@ -168,7 +170,7 @@ def cell_record(prepared: Prepared, cell: Cell, trained: TrainedCell) -> Record:
     facts: dict[str, object] = {"learning_rate": learning_rate(job, cell.system)}
     if trial is not None:
         facts["tuning"] = TuningFacts(**asdict(trial))
-    loss = loss_facts(job, cell.system.loss)
+    loss = loss_facts(job, cell.system)
     if failed := failed_rules(job, cell.system.loss):
         loss = loss.model_copy(update={"fails": failed})
     record = _record(prepared, cell.key, cell.system.label, loss, cell.seed)

@@ -29,6 +29,7 @@ from harness.training.cell_record import cell_record, finish, numbers, scored_re
 from harness.training.generations import answers_table, sampled, write_answers
 from harness.training.own_rewards import own_rewards
 from harness.training.prepared import Prepared
+from harness.training.trackers import Tracked, report_metrics
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,7 +94,8 @@ def score_cell(scoring: Scoring, cell: Cell) -> None:
     tell(ScoringBegins(key=cell.key))
     record = cell_record(prepared, cell, trained)
     if record.scored:
-        _score(scoring, cell, record, folder)
+        record = _score(scoring, cell, record, folder)
+        report_metrics(Tracked.of(job, cell), record.metrics, record.spend.steps or 0)
     else:
         write_record(folder, record)
     tell(CellScored(key=cell.key))
@@ -103,7 +105,7 @@ def score_cell(scoring: Scoring, cell: Cell) -> None:
         tokenizer.save_pretrained(folder / WEIGHTS)
 
 
-def _score(scoring: Scoring, cell: Cell, record: Record, folder: Path) -> None:
+def _score(scoring: Scoring, cell: Cell, record: Record, folder: Path) -> Record:
     """Score a cell at its end and at earlier points, then have all answered, then write: what fails leaves no table."""
     began = time.perf_counter()
     sums, dev = scoring.score(folder / WEIGHTS), scoring.score_dev()
@@ -121,7 +123,7 @@ def _score(scoring: Scoring, cell: Cell, record: Record, folder: Path) -> None:
     points = tuple(_written(record, folder, point, read[point.fraction], answered) for point in record.points)
     facts = ({"points": points} if points else {}) | ({"generation": answered[1.0]} if answered else {})
     end = read[1.0][0]
-    finish(end.held, folder, record.model_copy(update=facts), end.sums, end.base, end.reward)
+    return finish(end.held, folder, record.model_copy(update=facts), end.sums, end.base, end.reward)
 
 
 @dataclass(frozen=True, kw_only=True)

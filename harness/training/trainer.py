@@ -27,6 +27,7 @@ from harness.torchvision_guard import hide_broken_torchvision
 from harness.training.loss_inputs import LossInputs, TrainingData, as_response
 from harness.training.peak_memory import peak_memory, reset_peak_memory
 from harness.training.step_loss import Share, StepLoss
+from harness.training.trackers import Tracked
 
 hide_broken_torchvision()  # Trainer does not import beside a torchvision that does not load
 from transformers import PrinterCallback, Trainer, TrainingArguments  # noqa: E402  # see above
@@ -54,6 +55,8 @@ class Recipe:
     """`float32` or `bfloat16`: of the forward pass, by autocast; log-probs, losses and the optimiser are fp32."""
     plain: bool = False
     """Use padded rows and full logits instead of the fast path: the same numbers up to rounding."""
+    tracked: Tracked = Tracked()
+    """Where steps are logged besides the step log."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -251,6 +254,7 @@ class PreferenceTrainer(Trainer):
         row = {"step": self.state.global_step, **means}
         row |= {name: float(logs[name]) for name in ("grad_norm", "learning_rate") if name in logs}
         self.step_log.append(row)
+        self.callback_handler.on_log(self.args, self.state, self.control, row)
 
 
 class _Visits(IterableDataset[np.ndarray]):
@@ -286,7 +290,8 @@ def _arguments(plan: Plan, recipe: Recipe, scratch: Path) -> TrainingArguments:
         logging_steps=1,
         logging_nan_inf_filter=False,
         save_strategy="no",
-        report_to=[],
+        report_to=list(recipe.tracked.trackers),
+        run_name=recipe.tracked.name or None,
         disable_tqdm=True,
         remove_unused_columns=False,
         use_cpu=not torch.cuda.is_available(),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import fmean
@@ -59,7 +60,7 @@ def row_facts(group: Group, label: str, models: Sequence[str]) -> RowFacts:
     """Return what a row says besides its numbers; of a system without a record, what its label tells."""
     everywhere = [record for unit, record in group.records.items() if unit.label == label]
     mine = [record for record in everywhere if record.model.name in models]
-    loss = (mine or everywhere)[0].loss if everywhere else LossFacts(name=label.partition("(")[0], options={})
+    loss = (mine or everywhere)[0].loss if everywhere else LossFacts(name=re.split(r"[(@]", label)[0], options={})
     return RowFacts(
         label=label,
         loss=loss.name,

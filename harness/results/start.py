@@ -1,0 +1,81 @@
+"""`harness.run`: what the command `harness run` does, called from Python, with losses that need no package."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from harness.api.errors import HarnessError
+from harness.api.loss import Loss
+from harness.results.results import Results, load_run
+
+
+def run(
+    losses: str | Loss | Sequence[str | Loss] = "all",
+    *,
+    models: str | Sequence[str] = "qwen",
+    dataset: str | os.PathLike[str] = "embedded",
+    budget: str | None = None,
+    seeds: int | Sequence[int] = 0,
+    output_dir: str | os.PathLike[str] | None = None,
+    report_to: str | Sequence[str] = (),
+    keep_checkpoints: bool = False,
+    pictures: bool = False,
+    quiet: bool = False,
+    **settings: Any,
+) -> Results:
+    """Train, score and rank every loss on every model, as `harness run` does, and return the results.
+
+    `losses`: names as after `--plugins` ("all", "core", "simpo:beta=2.5"), and instances of `harness.api.Loss`, also of
+    classes that a script or a notebook defines; such a loss stands on boards with 8 digits of the hash of its source,
+    and an edited one is another loss. `settings`: every other option of `harness run`, with underscores
+    (`learning_rate=1e-3`, `scorer="transformers"`). `pictures`: draw those of the page too. `quiet`: print nothing
+    but warnings. The same call again computes only what is missing. A cell that diverged or failed is a row that says
+    why; what went wrong with a whole model stands in `Results.trouble` and is printed.
+
+    Raises `HarnessError` for the first thing that is wrong, before anything is computed.
+    """
+    from rich.console import Console
+
+    from harness.execute.own_losses import selected
+    from harness.execute.progress import printable
+    from harness.execute.resolve import resolve, run_values
+    from harness.execute.whole_run import WholeRun
+    from harness.leaderboard import write
+    from harness.manager import plugin_manager
+
+    given = [losses] if isinstance(losses, str | Loss) else list(losses)
+    if wrong := [each for each in given if not isinstance(each, str | Loss)]:
+        raise HarnessError(
+            f"losses got {wrong[0]!r}, expected names and instances of harness.api.Loss; a class is called: SimPO()"
+        )
+    plugins, own = selected(given, plugin_manager())
+    values = {"plugins": plugins, "models": _listed(models), "dataset": os.fspath(dataset), "budget": budget}
+    values |= {"seeds": (seeds,) if isinstance(seeds, int) else tuple(seeds)} | _as_in_files(settings)
+    output = None if output_dir is None else Path(output_dir)
+    resolved = resolve(run_values(None, values), output, keep_checkpoints, own=own, report_to=_listed(report_to))
+    whole = WholeRun.of(resolved)
+    for line in whole.warnings():
+        print(printable(line), file=sys.stderr)
+    if not quiet:
+        print(printable(whole.plan()))
+    trouble, _ = whole.carry_out(Console(), quiet=quiet)
+    for line in trouble:
+        print(f"Error: {printable(line)}", file=sys.stderr)
+    write(resolved.folder, draw=pictures, say=lambda text: print(text, file=sys.stderr))
+    return replace(load_run(resolved.folder), trouble=tuple(trouble))
+
+
+def _listed(names: str | Sequence[str]) -> tuple[str, ...]:
+    """Return names given one by one, or in one text with commas."""
+    return tuple(name.strip() for name in names.split(",") if name.strip()) if isinstance(names, str) else tuple(names)
+
+
+def _as_in_files(settings: dict[str, Any]) -> dict[str, Any]:
+    """Return settings as run files have them: paths are text, and lists tuples."""
+    plain = {name: os.fspath(value) if isinstance(value, os.PathLike) else value for name, value in settings.items()}
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in plain.items()}
