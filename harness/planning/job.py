@@ -65,16 +65,16 @@ def loss_facts(job: Job, system: System) -> LossFacts:
     loss = system.loss
     owner = job.owners[loss.name]
     reads, reward = bool(loss.needs_reference), bool(loss.reward_needs_reference)
-    return LossFacts(
+    facts = LossFacts(
         name=str(loss.name),
         options=loss.options(),
         needs_reference=reads,
-        **({} if reward == reads else {"reward_needs_reference": reward}),
         tags=(str(loss.comparison), "averaged" if loss.length_normalised else "summed"),
         plugin=owner.distribution,
         version=owner.version,
-        **({"source": system.source} if system.source else {}),
     )
+    beside: dict[str, object] = {} if reward == reads else {"reward_needs_reference": reward}
+    return facts.model_copy(update=beside | ({"source": system.source} if system.source else {}))
 
 
 def learning_rate(job: Job, system: System) -> float:

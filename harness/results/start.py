@@ -7,11 +7,14 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from harness.api.errors import HarnessError
 from harness.api.loss import Loss
 from harness.results.results import Results, load_run
+
+if TYPE_CHECKING:
+    from harness.execute.whole_run import WholeRun
 
 
 def run(
@@ -39,13 +42,9 @@ def run(
 
     Raises `HarnessError` for the first thing that is wrong, before anything is computed.
     """
-    from rich.console import Console
-
     from harness.execute.own_losses import selected
-    from harness.execute.progress import printable
     from harness.execute.resolve import resolve, run_values
     from harness.execute.whole_run import WholeRun
-    from harness.leaderboard import write
     from harness.manager import plugin_manager
 
     given = [losses] if isinstance(losses, str | Loss) else list(losses)
@@ -58,16 +57,28 @@ def run(
     values |= {"seeds": (seeds,) if isinstance(seeds, int) else tuple(seeds)} | _as_in_files(settings)
     output = None if output_dir is None else Path(output_dir)
     resolved = resolve(run_values(None, values), output, keep_checkpoints, own=own, report_to=_listed(report_to))
-    whole = WholeRun.of(resolved)
+    return _carried_out(WholeRun.of(resolved), pictures=pictures, quiet=quiet)
+
+
+def _carried_out(whole: WholeRun, *, pictures: bool, quiet: bool) -> Results:
+    """Compute what is missing of a run and write its boards; what a person must know is printed on the way."""
+    from rich.console import Console
+
+    from harness.execute.progress import printable
+    from harness.leaderboard import write
+
+    def say(text: str) -> None:
+        print(printable(text), file=sys.stderr)
+
     for line in whole.warnings():
-        print(printable(line), file=sys.stderr)
+        say(line)
     if not quiet:
         print(printable(whole.plan()))
     trouble, _ = whole.carry_out(Console(), quiet=quiet)
     for line in trouble:
-        print(f"Error: {printable(line)}", file=sys.stderr)
-    write(resolved.folder, draw=pictures, say=lambda text: print(text, file=sys.stderr))
-    return replace(load_run(resolved.folder), trouble=tuple(trouble))
+        say(f"Error: {line}")
+    write(whole.campaign.folder, draw=pictures, say=say)
+    return replace(load_run(whole.campaign.folder), trouble=tuple(trouble))
 
 
 def _listed(names: str | Sequence[str]) -> tuple[str, ...]:

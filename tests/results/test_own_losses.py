@@ -164,8 +164,11 @@ def test_an_edit_is_another_loss_where_the_loss_uses_what_was_edited(
 def test_an_edit_of_a_base_class_or_of_a_module_of_the_project_is_another_loss(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    child = "import helpers_of_a_loss\nfrom parent_of_a_loss import MyLoss\n\n\nclass Child(MyLoss):\n    " \
-            "name = 'child'\n\n    def reward(self, response):\n        return helpers_of_a_loss.twice(response.sum)\n"  # fmt: skip
+    child = (
+        "import helpers_of_a_loss\nfrom parent_of_a_loss import MyLoss\n\n\nclass Child(MyLoss):\n"
+        "    name = 'child'\n\n    def reward(self, response):\n"
+        "        return helpers_of_a_loss.twice(response.sum)\n"
+    )
     helpers = "def twice(x):\n    return 2 * x\n"
 
     def hashed(parent: str, helper: str) -> str:
