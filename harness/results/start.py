@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 def run(
     losses: str | Loss | Sequence[str | Loss] = "all",
     *,
-    models: str | Sequence[str] = "qwen",
+    models: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] = "qwen",
     dataset: str | os.PathLike[str] = "embedded",
     budget: str | None = None,
     seeds: int | Sequence[int] = 0,
@@ -81,9 +81,11 @@ def _carried_out(whole: WholeRun, *, pictures: bool, quiet: bool) -> Results:
     return replace(load_run(whole.campaign.folder), trouble=tuple(trouble))
 
 
-def _listed(names: str | Sequence[str]) -> tuple[str, ...]:
-    """Return names given one by one, or in one text with commas."""
-    return tuple(name.strip() for name in names.split(",") if name.strip()) if isinstance(names, str) else tuple(names)
+def _listed(names: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]) -> tuple[str, ...]:
+    """Return names and paths given one by one, or names in one text with commas."""
+    if isinstance(names, str):
+        return tuple(name.strip() for name in names.split(",") if name.strip())
+    return tuple(map(os.fspath, [names] if isinstance(names, os.PathLike) else names))
 
 
 def _as_in_files(settings: dict[str, Any]) -> dict[str, Any]:

@@ -25,6 +25,7 @@ from harness.api import HarnessError, Loss, PairLogps, ResponseLogps, Terms
 from harness.execute.loss_source import source_hash
 from harness.execute.own_losses import selected
 from harness.manager import losses, plugin_manager
+from harness.planning.grid import System, cells
 
 CELLS = "cells/*/record.json"
 
@@ -262,3 +263,10 @@ def test_python_and_the_command_line_find_each_other_s_cells(script: Script, tmp
     options = ("--models", "qwen", "--limit", "48", "--budget", "pairs=32", "--scorer", "transformers")
     done = harness("run", "--plugins", "simpo:beta=3", *options, "--output-dir", str(tmp_path / "run"))
     assert "every cell has its record: nothing to compute" in done.stdout
+
+
+def test_two_sources_are_two_cells_where_the_name_of_the_folder_has_no_room_for_them() -> None:
+    systems = [System(loss=Plain(), label="plain", source=digit * 64) for digit in "ab"]
+    keys = [cell.key for cell in cells(["m" * 90], [*systems, System(loss=Plain(), label="plain")], [0])]
+    assert len(set(keys)) == 3
+    assert len({key[:80] for key in keys}) == 1
