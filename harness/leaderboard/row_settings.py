@@ -16,7 +16,8 @@ def learning_rate(board: Board, row: Row) -> float | None:
     """Return the learning rate of a row; None for one that was not trained here, or that has several."""
     if row.kind != "loss":
         return None
-    rates = {choice.learning_rate for choice in row.tuned.values()} or {board.settings.learning_rate}
+    rates: set[float | None] = {choice.learning_rate for choice in row.tuned.values()}
+    rates = rates or {board.settings.learning_rate}
     return rates.pop() if len(rates) == 1 else None
 
 

@@ -72,9 +72,9 @@ def loss_facts(job: Job, system: System) -> LossFacts:
         tags=(str(loss.comparison), "averaged" if loss.length_normalised else "summed"),
         plugin=owner.distribution,
         version=owner.version,
-        **({"source": system.source} if system.source else {}),
     )
-    return facts if reward == reads else facts.model_copy(update={"reward_needs_reference": reward})
+    beside: dict[str, object] = {} if reward == reads else {"reward_needs_reference": reward}
+    return facts.model_copy(update=beside | ({"source": system.source} if system.source else {}))
 
 
 def learning_rate(job: Job, system: System) -> float:

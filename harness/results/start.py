@@ -7,17 +7,20 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from harness.api.errors import HarnessError
 from harness.api.loss import Loss
 from harness.results.results import Results, load_run
 
+if TYPE_CHECKING:
+    from harness.execute.whole_run import WholeRun
+
 
 def run(
     losses: str | Loss | Sequence[str | Loss] = "all",
     *,
-    models: str | Sequence[str] = "qwen",
+    models: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] = "qwen",
     dataset: str | os.PathLike[str] = "embedded",
     budget: str | None = None,
     seeds: int | Sequence[int] = 0,
@@ -39,13 +42,9 @@ def run(
 
     Raises `HarnessError` for the first thing that is wrong, before anything is computed.
     """
-    from rich.console import Console
-
     from harness.execute.own_losses import selected
-    from harness.execute.progress import printable
     from harness.execute.resolve import resolve, run_values
     from harness.execute.whole_run import WholeRun
-    from harness.leaderboard import write
     from harness.manager import plugin_manager
 
     given = [losses] if isinstance(losses, str | Loss) else list(losses)
@@ -58,21 +57,35 @@ def run(
     values |= {"seeds": (seeds,) if isinstance(seeds, int) else tuple(seeds)} | _as_in_files(settings)
     output = None if output_dir is None else Path(output_dir)
     resolved = resolve(run_values(None, values), output, keep_checkpoints, own=own, report_to=_listed(report_to))
-    whole = WholeRun.of(resolved)
+    return _carried_out(WholeRun.of(resolved), pictures=pictures, quiet=quiet)
+
+
+def _carried_out(whole: WholeRun, *, pictures: bool, quiet: bool) -> Results:
+    """Compute what is missing of a run and write its boards; what a person must know is printed on the way."""
+    from rich.console import Console
+
+    from harness.execute.progress import printable
+    from harness.leaderboard import write
+
+    def say(text: str) -> None:
+        print(printable(text), file=sys.stderr)
+
     for line in whole.warnings():
-        print(printable(line), file=sys.stderr)
+        say(line)
     if not quiet:
         print(printable(whole.plan()))
     trouble, _ = whole.carry_out(Console(), quiet=quiet)
     for line in trouble:
-        print(f"Error: {printable(line)}", file=sys.stderr)
-    write(resolved.folder, draw=pictures, say=lambda text: print(text, file=sys.stderr))
-    return replace(load_run(resolved.folder), trouble=tuple(trouble))
+        say(f"Error: {line}")
+    write(whole.campaign.folder, draw=pictures, say=say)
+    return replace(load_run(whole.campaign.folder), trouble=tuple(trouble))
 
 
-def _listed(names: str | Sequence[str]) -> tuple[str, ...]:
-    """Return names given one by one, or in one text with commas."""
-    return tuple(name.strip() for name in names.split(",") if name.strip()) if isinstance(names, str) else tuple(names)
+def _listed(names: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]) -> tuple[str, ...]:
+    """Return names and paths given one by one, or names in one text with commas."""
+    if isinstance(names, str):
+        return tuple(name.strip() for name in names.split(",") if name.strip())
+    return tuple(map(os.fspath, [names] if isinstance(names, os.PathLike) else names))
 
 
 def _as_in_files(settings: dict[str, Any]) -> dict[str, Any]:

@@ -47,6 +47,9 @@ class Tracked:
         )
 
 
+NOWHERE = Tracked()
+
+
 @contextmanager
 def tracking(tracked: Tracked) -> Iterator[None]:
     """Have the integrations that are made inside log to the places of a cell, and close what they leave open."""

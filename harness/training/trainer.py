@@ -27,7 +27,7 @@ from harness.torchvision_guard import hide_broken_torchvision
 from harness.training.loss_inputs import LossInputs, TrainingData, as_response
 from harness.training.peak_memory import peak_memory, reset_peak_memory
 from harness.training.step_loss import Share, StepLoss
-from harness.training.trackers import Tracked
+from harness.training.trackers import NOWHERE, Tracked
 
 hide_broken_torchvision()  # Trainer does not import beside a torchvision that does not load
 from transformers import PrinterCallback, Trainer, TrainingArguments  # noqa: E402  # see above
@@ -55,7 +55,7 @@ class Recipe:
     """`float32` or `bfloat16`: of the forward pass, by autocast; log-probs, losses and the optimiser are fp32."""
     plain: bool = False
     """Use padded rows and full logits instead of the fast path: the same numbers up to rounding."""
-    tracked: Tracked = Tracked()
+    tracked: Tracked = NOWHERE
     """Where steps are logged besides the step log."""
 
 

@@ -109,6 +109,20 @@ def test_the_csv_has_a_line_a_board_system_and_metric(small_run: Path) -> None:
     assert (base["rank"], base["value"], base["n"]) == ("", "", "0")
 
 
+def test_the_csv_ends_with_how_each_row_was_trained(tmp_path: Path, add_cell: Add) -> None:
+    board = {"learning_rate": 0.001, "budget": "pairs=64"}
+    for seed in (0, 1):
+        loss = {"name": "good", "options": {"beta": 2.0, "cap": None}}
+        add_cell(tmp_path, "good", np.ones(60), seed=seed, loss=loss, board=board)
+    add_cell(tmp_path, "base", np.ones(60), board=board)
+    write(tmp_path)
+    text = (tmp_path / "leaderboard.csv").read_text()
+    assert text.splitlines()[0].endswith("n,trials,options,learning_rate,budget,seed")
+    lines = {line["label"]: line for line in csv.DictReader(io.StringIO(text))}
+    told = [[lines[label][name] for name in ("options", "learning_rate", "budget", "seed")] for label in lines]
+    assert told == [["beta=2.0,cap=none", "0.001", "pairs=64", "0,1"], ["", "", "pairs=64", ""]]
+
+
 def test_the_manifest_orders_the_models_and_names_the_metric(tmp_path: Path, add_cell: Add) -> None:
     for model in ("gemma", "qwen"):
         for k in range(2):

@@ -103,6 +103,10 @@ def test_every_render_says_what_was_chosen_or_that_it_was(run: Path) -> None:
     assert rows[0]["tuned"]["gemma"]["learning_rate"] == 0.002
     lines = list(csv.DictReader(io.StringIO((run / "leaderboard.csv").read_text())))
     assert {line["trials"] for line in lines} == {"0", "4"}
+    rates = {
+        (line["model"], line["learning_rate"]) for line in lines if (line["trials"], line["label"]) == ("4", "good")
+    }
+    assert ("gemma", "0.002") in rates
     places = [(line["model"], line["trials"], line["label"], line["metric"]) for line in lines]
     assert len(places) == len(set(places))
     assert "equal tuning: 4 trials per loss" in (run / "leaderboard.html").read_text()

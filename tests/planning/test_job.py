@@ -13,7 +13,7 @@ from harness.api import Dataset
 from harness.compare import run_gate
 from harness.manager import Owner, losses, plugin_manager, resolver
 from harness.models.families import FAMILIES
-from harness.planning.grid import cells, select
+from harness.planning.grid import System, cells, select
 from harness.planning.job import Job, failed_record, loss_facts
 from harness.planning.presets import NAMED, start_preset
 from harness.planning.run_file import make_run
@@ -94,7 +94,7 @@ def test_a_record_tells_the_reward_from_the_loss_only_where_they_read_the_refere
 ) -> None:
     owner = Owner(distribution="preference-harness", version="1", entry_point=name)
     job = dataclasses.replace(job_of(tmp_path), owners={name: owner})
-    facts = loss_facts(job, resolver(MANAGER)(name, {}))
+    facts = loss_facts(job, System(loss=resolver(MANAGER)(name, {}), label=name))
     written = facts.as_json()
     assert {key: value for key, value in written.items() if "needs_reference" in key} == keys
     assert LossFacts.of(written).reference_based == reference_based

@@ -25,6 +25,7 @@ from harness.api import HarnessError, Loss, PairLogps, ResponseLogps, Terms
 from harness.execute.loss_source import source_hash
 from harness.execute.own_losses import selected
 from harness.manager import losses, plugin_manager
+from harness.planning.grid import System, cells
 
 CELLS = "cells/*/record.json"
 
@@ -164,8 +165,11 @@ def test_an_edit_is_another_loss_where_the_loss_uses_what_was_edited(
 def test_an_edit_of_a_base_class_or_of_a_module_of_the_project_is_another_loss(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    child = "import helpers_of_a_loss\nfrom parent_of_a_loss import MyLoss\n\n\nclass Child(MyLoss):\n    " \
-            "name = 'child'\n\n    def reward(self, response):\n        return helpers_of_a_loss.twice(response.sum)\n"  # fmt: skip
+    child = (
+        "import helpers_of_a_loss\nfrom parent_of_a_loss import MyLoss\n\n\nclass Child(MyLoss):\n"
+        "    name = 'child'\n\n    def reward(self, response):\n"
+        "        return helpers_of_a_loss.twice(response.sum)\n"
+    )
     helpers = "def twice(x):\n    return 2 * x\n"
 
     def hashed(parent: str, helper: str) -> str:
@@ -259,3 +263,10 @@ def test_python_and_the_command_line_find_each_other_s_cells(script: Script, tmp
     options = ("--models", "qwen", "--limit", "48", "--budget", "pairs=32", "--scorer", "transformers")
     done = harness("run", "--plugins", "simpo:beta=3", *options, "--output-dir", str(tmp_path / "run"))
     assert "every cell has its record: nothing to compute" in done.stdout
+
+
+def test_two_sources_are_two_cells_where_the_name_of_the_folder_has_no_room_for_them() -> None:
+    systems = [System(loss=Plain(), label="plain", source=digit * 64) for digit in "ab"]
+    keys = [cell.key for cell in cells(["m" * 90], [*systems, System(loss=Plain(), label="plain")], [0])]
+    assert len(set(keys)) == 3
+    assert len({key[:80] for key in keys}) == 1
