@@ -10,6 +10,7 @@ from harness.leaderboard import csv, json, markdown
 from harness.leaderboard.decide.best_on_dev import at_best_on_dev
 from harness.leaderboard.page.write import write_page
 from harness.leaderboard.table import Table, build
+from harness.leaderboard.told_apart import told_apart
 from harness.run_folder.manifest import Manifest, known_manifest, read_manifest
 from harness.run_folder.noise_floor import read_noise
 from harness.run_folder.paths import BOARD_CSV, BOARD_JSON, BOARD_MARKDOWN, ranked_inside
@@ -65,7 +66,7 @@ def table_of(run: Path, ranked_by: str | None = None) -> tuple[Table, list[Recor
         table = replace(table, boards=(*table.boards, *inside.boards))
         records += more
     only(records, "protocol", lambda record: record.protocol)
-    return table, records
+    return replace(table, boards=told_apart(table.boards)), records
 
 
 def _with_best_on_dev(table: Table, records: Sequence[Record], ranked_by: str, manifest: Manifest) -> Table:
