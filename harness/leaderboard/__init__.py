@@ -8,6 +8,8 @@ from pathlib import Path
 
 from harness.leaderboard import csv, json, markdown
 from harness.leaderboard.decide.best_on_dev import at_best_on_dev
+from harness.leaderboard.decide.estimates import Resampling
+from harness.leaderboard.decide.robustness import robustness
 from harness.leaderboard.page.write import write_page
 from harness.leaderboard.table import Table, build
 from harness.leaderboard.told_apart import told_apart
@@ -66,7 +68,8 @@ def table_of(run: Path, ranked_by: str | None = None) -> tuple[Table, list[Recor
         table = replace(table, boards=(*table.boards, *inside.boards))
         records += more
     only(records, "protocol", lambda record: record.protocol)
-    return replace(table, boards=told_apart(table.boards)), records
+    along = robustness(records, wanted, Resampling())
+    return replace(table, boards=told_apart(table.boards), robustness=along), records
 
 
 def _with_best_on_dev(table: Table, records: Sequence[Record], ranked_by: str, manifest: Manifest) -> Table:

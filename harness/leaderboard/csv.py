@@ -39,6 +39,12 @@ def render(table: Table) -> str:
                 numbers = rounded([estimate.value, estimate.low, estimate.high])
                 numbers += [estimate.n, board.settings.trials or 0]
                 writer.writerow([board.model, board.preset, board.dataset, *system, metric, *numbers])
+    for along in table.robustness:
+        where = [along.model, along.settings.preset, along.settings.dataset]
+        for label, slope in along.slopes.items():
+            system = ("", "", "", "", label, "", "ok", "")
+            numbers = [*rounded([slope.value, slope.low, slope.high]), slope.n, along.settings.trials or 0]
+            writer.writerow([*where, *system, f"slope of {along.metric} along noise {along.dial}", *numbers])
     return text.getvalue()
 
 

@@ -25,6 +25,7 @@ from harness.leaderboard.decide.frontier import Frontier
 from harness.leaderboard.decide.learned import LEARNED
 from harness.leaderboard.decide.points import RowPoint, row_points
 from harness.leaderboard.decide.results import Results, results_of, with_elsewhere
+from harness.leaderboard.decide.robustness import Robustness
 from harness.leaderboard.decide.row_facts import RowFacts, row_facts
 from harness.leaderboard.decide.standings import Standing, each_pair_once, last, p_values
 from harness.leaderboard.decide.subsets import BySubset, by_subset, subset_pairs, too_many
@@ -148,6 +149,8 @@ class Table:
     protocol: int
     ranked_by: str
     boards: tuple[Board, ...]
+    robustness: tuple[Robustness, ...] = ()
+    """The losses along axes of noise, where boards have several settings of it."""
 
 
 def build(
@@ -243,11 +246,8 @@ def _found(results: Results, rows: Iterable[Row], noise: str) -> tuple[str, ...]
 
 def _data(records: Iterable[Record]) -> str:
     """Return the data's name, or where the first cell that says so read them."""
-    for record in records:
-        data = record.dataset.source if record.board.knows_content else record.board.dataset
-        if data:
-            return data
-    return ""
+    read = (each.dataset.source if each.board.knows_content else each.board.dataset for each in records)
+    return next(filter(None, read), "")
 
 
 def _rows(results: Results, labels: Sequence[str]) -> tuple[Row, ...]:

@@ -168,10 +168,9 @@ def _account(split: str, pairs: tuple[Pair, ...]) -> Iterable[str]:
 
 
 def _load(options: LoadOptions) -> Dataset:
-    defaults = {field.name: field.default for field in fields(Settings)}
     given: dict[str, Any] = {}
     for name, text in options.settings.items():
-        kind = type(defaults[name])
+        kind = type(getattr(Settings, name))
         try:
             given[name] = kind(text)
         except ValueError:
