@@ -50,9 +50,9 @@ def with_noise(data: Dataset, noise: str | None, seed: int) -> Noisy:
     facts = NoiseFacts(
         setting=str(setting),
         train_pairs=len(data.train),
-        train_changed=train.count,
+        train_changed=train.labels,
         dev_pairs=len(data.dev),
-        dev_changed=dev.count,
+        dev_changed=dev.labels,
     )
     return Noisy(data=replace(data, train=train.pairs, dev=dev.pairs, listwise_dev=dev.lists), facts=facts)
 
@@ -62,7 +62,7 @@ class _Changed(NamedTuple):
 
     pairs: tuple[Pair, ...]
     lists: tuple[Listwise, ...]
-    count: int
+    labels: int
 
 
 def _changed(
@@ -133,6 +133,9 @@ def _with_other_scores(
 
     noisy, changed = [], 0
     for pair in pairs:
+        if not np.isfinite(pair.score_chosen - pair.score_rejected):
+            noisy.append(pair)
+            continue
         scored = replace(
             pair,
             score_chosen=of(pair.prompt_id, pair.chosen, pair.score_chosen),

@@ -63,12 +63,12 @@ def load_any(name_or_path: str, options: LoadOptions, sources: Mapping[str, Data
 def brought_by(name: str, sources: Mapping[str, DatasetSource]) -> str:
     """Return which data set of a plugin this names, alone or as `NAME:setting=value,...`; "" for none."""
     plain, _, settings = name.partition(":")
-    return plain if name in sources or (plain in sources and "=" in settings) else ""
+    return name if name in sources else plain if plain in sources and "=" in settings else ""
 
 
 def _settings(name: str, source: DatasetSource) -> dict[str, str]:
     """Return the settings behind the colon of a name. Raises `HarnessError` for those that the data set has not."""
-    given = dict(item.partition("=")[::2] for item in name.partition(":")[2].split(",") if item)
+    given = dict(item.partition("=")[::2] for item in name.removeprefix(source.name)[1:].split(",") if item)
     for setting in given:
         if setting not in source.settings:
             known = ", ".join(source.settings) or "none: it has no settings"

@@ -42,9 +42,10 @@ def render(table: Table) -> str:
     for along in table.robustness:
         where = [along.model, along.settings.preset, along.settings.dataset]
         for label, slope in along.slopes.items():
-            system = ("", "", "", "", label, "", "ok", "")
             numbers = [*rounded([slope.value, slope.low, slope.high]), slope.n, along.settings.trials or 0]
-            writer.writerow([*where, *system, f"slope of {along.metric} along noise {along.dial}", *numbers])
+            writer.writerow(
+                [*where, *[""] * 4, label, "", "ok", "", f"slope of {along.metric} along noise {along.dial}", *numbers]
+            )
     return text.getvalue()
 
 
