@@ -46,6 +46,12 @@ def render(table: Table) -> str:
             writer.writerow(
                 [*where, *[""] * 4, label, "", "ok", "", f"slope of {along.metric} along noise {along.dial}", *numbers]
             )
+    for over in table.sensitivity:
+        where = [over.model, over.shared.preset, over.shared.dataset]
+        for loss, spread in over.losses.items():
+            for name, found in (("best", spread.best_value), ("worst", spread.worst_value)):
+                numbers = [*rounded([found.value, found.low, found.high]), found.n, 0]
+                writer.writerow([*where, *[""] * 5, loss, "ok", "", f"{name} of {over.metric} over settings", *numbers])
     return text.getvalue()
 
 

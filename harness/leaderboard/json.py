@@ -11,6 +11,7 @@ from harness.leaderboard.decide.estimates import Estimate
 from harness.leaderboard.decide.frontier import Frontier
 from harness.leaderboard.decide.points import RowPoint
 from harness.leaderboard.decide.robustness import Robustness
+from harness.leaderboard.decide.sensitivity import Sensitivity
 from harness.leaderboard.decide.standings import Standing
 from harness.leaderboard.formatting import json_text
 from harness.leaderboard.table import Board, Row, Table
@@ -23,6 +24,7 @@ def render(table: Table) -> str:
         "ranked_by": table.ranked_by,
         "boards": [_board(board) for board in table.boards],
         **({"robustness": [_robustness(each) for each in table.robustness]} if table.robustness else {}),
+        **({"sensitivity": [_sensitivity(each) for each in table.sensitivity]} if table.sensitivity else {}),
     }
     return json_text(content)
 
@@ -151,6 +153,23 @@ def _robustness(of: Robustness) -> dict[str, Any]:
                 "slope_less_that_of": {other: _estimate(estimate) for other, estimate in of.differences[label].items()},
             }
             for label, values in of.values.items()
+        },
+        "left_out": of.left_out,
+    }
+
+
+def _sensitivity(of: Sensitivity) -> dict[str, Any]:
+    """Return the losses over their settings."""
+    return {
+        "model": of.model,
+        "settings": of.shared.as_json(),
+        "metric": of.metric,
+        "seeds": of.seeds,
+        "chosen_on_dev": of.on_dev,
+        "losses": {
+            loss: asdict(spread)
+            | {"best_value": _estimate(spread.best_value), "worst_value": _estimate(spread.worst_value)}
+            for loss, spread in of.losses.items()
         },
         "left_out": of.left_out,
     }

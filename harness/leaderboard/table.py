@@ -27,6 +27,7 @@ from harness.leaderboard.decide.points import RowPoint, row_points
 from harness.leaderboard.decide.results import Results, results_of, with_elsewhere
 from harness.leaderboard.decide.robustness import Robustness
 from harness.leaderboard.decide.row_facts import RowFacts, row_facts
+from harness.leaderboard.decide.sensitivity import Sensitivity
 from harness.leaderboard.decide.standings import Standing, each_pair_once, last, p_values
 from harness.leaderboard.decide.subsets import BySubset, by_subset, subset_pairs, too_many
 from harness.leaderboard.decide.training_noise import typical_sd
@@ -151,6 +152,8 @@ class Table:
     boards: tuple[Board, ...]
     robustness: tuple[Robustness, ...] = ()
     """The losses along axes of noise, where boards have several settings of it."""
+    sensitivity: tuple[Sensitivity, ...] = ()
+    """The losses over their settings, where a run has a grid of them."""
 
 
 def build(
@@ -258,8 +261,7 @@ def _rows(results: Results, labels: Sequence[str]) -> tuple[Row, ...]:
     leader = differences(results.drawn[group.ranked_by], order[0]) if order else {}
     sound = [label for label in labels if label not in trouble]
     in_subsets = by_subset(group.evidence, sound, models, group.seeds or (0,), group.ranked_by)
-    if len(models) == 1:
-        standings |= last(list(trouble), len(order))
+    standings |= last(list(trouble), len(order)) if len(models) == 1 else {}
     by = {reading: results.families[read_by(group.ranked_by, reading)].standings for reading in BY}
     return tuple(
         Row(
