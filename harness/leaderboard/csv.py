@@ -40,14 +40,14 @@ def render(table: Table) -> str:
                 numbers += [estimate.n, board.settings.trials or 0]
                 writer.writerow([board.model, board.preset, board.dataset, *system, metric, *numbers])
     for along in table.robustness:
-        where = [along.model, along.settings.preset, along.settings.dataset]
+        where = [along.model, along.settings.preset, along.data]
         for label, slope in along.slopes.items():
             numbers = [*rounded([slope.value, slope.low, slope.high]), slope.n, along.settings.trials or 0]
             writer.writerow(
                 [*where, *[""] * 4, label, "", "ok", "", f"slope of {along.metric} along noise {along.dial}", *numbers]
             )
     for over in table.sensitivity:
-        where = [over.model, over.shared.preset, over.shared.dataset]
+        where = [over.model, over.shared.preset, over.data]
         for loss, spread in over.losses.items():
             for name, found in (("best", spread.best_value), ("worst", spread.worst_value)):
                 numbers = [*rounded([found.value, found.low, found.high]), found.n, 0]

@@ -141,6 +141,7 @@ def _robustness(of: Robustness) -> dict[str, Any]:
     return {
         "dial": of.dial,
         "model": of.model,
+        "dataset": of.data,
         "settings": of.settings.as_json(),
         "metric": of.metric,
         "seeds": of.seeds,
@@ -162,6 +163,7 @@ def _sensitivity(of: Sensitivity) -> dict[str, Any]:
     """Return the losses over their settings."""
     return {
         "model": of.model,
+        "dataset": of.data,
         "settings": of.shared.as_json(),
         "metric": of.metric,
         "seeds": of.seeds,

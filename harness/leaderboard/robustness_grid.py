@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from harness.leaderboard.answer_grids import Grid
 from harness.leaderboard.decide.robustness import Robustness
-from harness.leaderboard.decide.wording import data_in_words
 from harness.leaderboard.formatting import MISSING, heading, number_with_interval
 from harness.run_folder.label_noise import GAUSSIAN
 
@@ -43,4 +42,4 @@ def robustness_grid(of: Robustness) -> Grid:
 def _settings(of: Robustness) -> str:
     shared = of.settings
     rate = "tuned" if shared.learning_rate is None else f"learning rate {shared.learning_rate:g}"
-    return f"{data_in_words(shared.dataset or '', '')}, budget {shared.budget}, {rate}"
+    return f"{of.data}, budget {shared.budget}, {rate}"

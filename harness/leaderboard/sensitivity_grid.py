@@ -21,7 +21,7 @@ def sensitivity_grid(of: Sensitivity) -> Grid:
     return Grid(
         title=f"{of.model}: {heading(of.metric)} over settings",
         before=(
-            f"Every combination of options and learning rates; budget {of.shared.budget}{noise}, seeds "
+            f"Every combination of options and learning rates; {of.data}, budget {of.shared.budget}{noise}, seeds "
             f"{', '.join(map(str, of.seeds))}. {how}",
         ),
         head=("loss", "settings", "best", "median", "worst", "over learning rates", f"better than the best {RIVAL}"),

@@ -9,13 +9,17 @@ from harness.leaderboard.table import Board
 
 
 def told_apart(boards: Sequence[Board]) -> tuple[Board, ...]:
-    """Return the boards with the learning rate in their titles where they have several; all else is there anyway."""
-    rates = {board.settings.learning_rate for board in boards} - {None}
-    if len(rates) < 2:
+    """Return the boards with their learning rates in the titles where several were asked for; all else is there anyway.
+
+    A tuned board has the range of rates that its trials drew from.
+    """
+    if len({_rates(board) for board in boards if board.settings.learning_rate is not None}) < 2:
         return tuple(boards)
-    return tuple(replace(board, title=board.title + _rate(board)) for board in boards)
+    return tuple(replace(board, title=board.title + _rates(board)) for board in boards)
 
 
-def _rate(board: Board) -> str:
-    rate = board.settings.learning_rate
-    return "" if rate is None else f" · learning rate {rate:g}"
+def _rates(board: Board) -> str:
+    rate, searched = board.settings.learning_rate, board.settings.trial_learning_rates
+    if rate is not None:
+        return f" · learning rate {rate:g}"
+    return f" · learning rates {searched[0]:g} to {searched[1]:g}" if searched else ""

@@ -27,6 +27,8 @@ class Robustness:
 
     dial: str
     model: str
+    data: str
+    """Name of the data set."""
     settings: BoardKey
     """What all have in common: the board's key without the noise."""
     metric: str
@@ -110,6 +112,7 @@ def _along(
     return Robustness(
         dial=dial,
         model=model,
+        data=next(record.dataset.name for of in along.values() for record in of),
         settings=settings,
         metric=metric,
         seeds=seeds,

@@ -41,6 +41,8 @@ class Sensitivity:
     """The losses of one model over a grid, everything else being the same."""
 
     model: str
+    data: str
+    """Name of the data set."""
     shared: BoardKey
     """The board's key without the learning rate."""
     metric: str
@@ -94,6 +96,7 @@ def _over(shared: BoardKey, model: str, group: Sequence[Record], metric: str, re
     rates = {name: float(whole[name][0].board.learning_rate or 0.0) for name in at}
     return Sensitivity(
         model=model,
+        data=group[0].dataset.name,
         shared=shared,
         metric=metric,
         seeds=seeds,
