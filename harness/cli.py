@@ -70,8 +70,10 @@ def _renamed(_context: Any, _option: Any, given: bool) -> None:
 )
 @click.option(
     "--dataset",
+    multiple=True,
+    callback=_each,
     help="embedded, ultrafeedback, a folder or file (parquet, jsonl, json, CSV), or on the hub "
-    "org/name[:config][@revision]  [embedded]",
+    "org/name[:config][@revision]; several times for several; embedded:annotator_noise=0.2|0.6  [embedded]",
 )
 @click.option("--test", help="Another data set, as for --dataset, to test on; only its test split is read.")
 @click.option(
@@ -79,7 +81,9 @@ def _renamed(_context: Any, _option: Any, given: bool) -> None:
     help="nano (made on the spot, CPU), tiny, small, medium (by size) or paper (the papers' checkpoints, GPU)  "
     "[nano; of models that are brought, by their size]",
 )
-@click.option("--budget", help="pairs=N, tokens=N, steps=N, flops=N or seconds=N, the same for every loss")
+@click.option(
+    "--budget", help="pairs=N, tokens=N, steps=N, flops=N or seconds=N, the same for every loss; pairs=N|M: both"
+)
 @click.option("--seeds", callback=_seeds, help="One training per seed, each in its own order of pairs: 0,1,2  [0]")
 @click.option(
     "--trials",
@@ -89,7 +93,9 @@ def _renamed(_context: Any, _option: Any, given: bool) -> None:
 @click.option("--scorer", help="auto (vllm where it runs at all, for every model), vllm or transformers  [auto]")
 @click.option("--adapter", help="full or lora  [full]")
 @click.option("--start", help="A tuned checkpoint to start from instead of the SFT stage.")
-@click.option("--learning-rate", type=float, help="The same for every loss  [the preset's]")
+@click.option(
+    "--learning-rate", help="The same for every loss; 3e-4,1e-3: both, on boards beside each other  [the preset's]"
+)
 @click.option("--batch-pairs", type=int, help="Pairs of one optimiser step.")
 @click.option("--micro-pairs", type=int, help="Pairs of one forward and backward pass; changes memory, not the result.")
 @click.option("--max-length", type=int, help="Longest prompt + response in tokens.")
@@ -126,7 +132,7 @@ def _renamed(_context: Any, _option: Any, given: bool) -> None:
 @click.option(
     "--noise",
     help="Noise in the labels of training and dev pairs: flip=0.1, near-ties=0.1 (the smallest gaps), longer-wins=0.1, "
-    "shares of all pairs, or gaussian=0.5, the sd of errors in the scores' own unit",
+    "shares of all pairs, or gaussian=0.5, the sd of errors in the scores' own unit; several: none,flip=0.1|0.3",
 )
 @click.option("--ranked-by", help="The metric that losses are ranked by  [pairwise_accuracy@learned]")
 @click.option("--also", callback=_comma, help="Checkpoints trained elsewhere, scored beside the losses: DIR,...")
@@ -169,23 +175,24 @@ def run(
     RUN_FILE is a TOML file with the same names as the options; options win. Running the same command again computes
     only what is missing.
     """
+    from harness.execute.axes import RunWithAxes, resolve_all
     from harness.execute.progress import printable
-    from harness.execute.resolve import resolve, run_values
-    from harness.execute.whole_run import WholeRun
+    from harness.execute.resolve import runs_of
     from harness.leaderboard import write
     from harness.leaderboard.terminal import render
     from harness.run_folder.paths import CELLS, PAGE
 
     console = _console()
-    resolved = resolve(run_values(run_file, flags), output_dir, keep_checkpoints, report_to=report_to or ())
-    whole, folder = WholeRun.of(resolved, dry=dry_run), resolved.folder
+    resolved = resolve_all(runs_of(run_file, flags), output_dir, keep_checkpoints, report_to=report_to or ())
+    whole = RunWithAxes.of(resolved, dry=dry_run)
     for line in whole.warnings():
         click.echo(printable(line), err=True)
     if dry_run or not quiet:
         click.echo(printable(whole.plan()))
     if dry_run:
         return 0
-    trouble, complete = whole.carry_out(console, quiet=quiet)
+    folder = whole.folder
+    trouble, complete = whole.carry_out(console, lambda text: click.echo(printable(text)), quiet=quiet)
     table = write(folder, draw=not no_pictures, say=partial(click.echo, err=True))
     click.echo(printable(render(table, width=console.width)))
     if not quiet:

@@ -30,6 +30,7 @@ DOORS = {
     "harness/data/open_prompts.py": "raw rows of people's files",
     "harness/data/rows.py": "raw rows of people's files",
     "harness/data/turns.py": "raw rows of people's files",
+    "harness/planning/axes.py": "run files (TOML) and flags",
     "harness/planning/run_file.py": "run files (TOML) and flags",
     "harness/planning/run_toml.py": "run files (TOML) and flags",
     "harness/execute/resolve.py": "flags",

@@ -212,6 +212,8 @@ class LoadOptions:
     """`train=train_sft,test=heldout`: the splits whose names are not the usual ones; "" for the usual names."""
     pairs_from_labels: bool = False
     """Pair the good and the bad completions of a prompt, in files with one labelled completion a row."""
+    settings: Mapping[str, str] = field(default_factory=dict)
+    """Of a data set that a plugin brings: its own settings as text, as in `embedded:annotator_noise=0.6`."""
     needs_test: bool = True
     """Whether data without a test split get one: the validation split, or one carved from train. False where the test
     data of another set are scored."""
@@ -225,3 +227,5 @@ class DatasetSource:
     load: Callable[[LoadOptions], Dataset]
     summary: str = ""
     """One line for listings."""
+    settings: tuple[str, ...] = ()
+    """The names of settings that it takes, `--dataset NAME:setting=value`; others are refused before `load`."""

@@ -15,6 +15,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 
@@ -24,7 +25,6 @@ from harness.run_folder.label_noise import GAUSSIAN, NoiseSetting
 
 STREAM = 23
 """Sets the random numbers apart from others of the same seed."""
-SPLITS = ("train", "dev")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,27 +44,34 @@ def with_noise(data: Dataset, noise: str | None, seed: int) -> Noisy:
     setting = NoiseSetting.parse(noise) if noise else None
     if setting is None:
         return Noisy(data=data)
-    changed: dict[str, int] = {}
-    noisy = data
-    for number, split in enumerate(SPLITS):
-        pairs: tuple[Pair, ...] = getattr(data, split)
-        rng = np.random.default_rng([seed, STREAM, number])
-        if setting.dial == GAUSSIAN:
-            lists = data.listwise_dev if split == "dev" else ()
-            pairs, lists, changed[split] = _with_other_scores(pairs, lists, setting, split, rng)
-            noisy = replace(noisy, **{split: pairs, "listwise_dev": lists})
-        else:
-            swapped = _swapped(pairs, setting, split, rng)
-            changed[split] = int(swapped.sum())
-            noisy = replace(noisy, **{split: swap_labels(pairs, swapped)})
+    of_train, of_dev = (np.random.default_rng([seed, STREAM, number]) for number in range(2))
+    train = _changed(data.train, (), setting, "train", of_train)
+    dev = _changed(data.dev, data.listwise_dev, setting, "dev", of_dev)
     facts = NoiseFacts(
         setting=str(setting),
         train_pairs=len(data.train),
-        train_changed=changed["train"],
+        train_changed=train.labels,
         dev_pairs=len(data.dev),
-        dev_changed=changed["dev"],
+        dev_changed=dev.labels,
     )
-    return Noisy(data=noisy, facts=facts)
+    return Noisy(data=replace(data, train=train.pairs, dev=dev.pairs, listwise_dev=dev.lists), facts=facts)
+
+
+class _Changed(NamedTuple):
+    """A split with noise, and how many of its pairs have another response chosen than before."""
+
+    pairs: tuple[Pair, ...]
+    lists: tuple[Listwise, ...]
+    labels: int
+
+
+def _changed(
+    pairs: Sequence[Pair], lists: tuple[Listwise, ...], setting: NoiseSetting, split: str, rng: np.random.Generator
+) -> _Changed:
+    if setting.dial == GAUSSIAN:
+        return _with_other_scores(pairs, lists, setting, split, rng)
+    swapped = _swapped(pairs, setting, split, rng)
+    return _Changed(swap_labels(pairs, swapped), lists, int(swapped.sum()))
 
 
 def swap_labels(pairs: Sequence[Pair], swapped: np.ndarray) -> tuple[Pair, ...]:
@@ -106,7 +113,7 @@ def _swapped(pairs: Sequence[Pair], setting: NoiseSetting, split: str, rng: np.r
 
 def _with_other_scores(
     pairs: Sequence[Pair], lists: Sequence[Listwise], setting: NoiseSetting, split: str, rng: np.random.Generator
-) -> tuple[tuple[Pair, ...], tuple[Listwise, ...], int]:
+) -> _Changed:
     """Return pairs and lists with a normal error in every score, the pairs ordered by it, and how many labels changed.
 
     A response has one error wherever it stands in the split. Pairs without two scores stay as they are.
@@ -126,6 +133,9 @@ def _with_other_scores(
 
     noisy, changed = [], 0
     for pair in pairs:
+        if not np.isfinite(pair.score_chosen - pair.score_rejected):
+            noisy.append(pair)
+            continue
         scored = replace(
             pair,
             score_chosen=of(pair.prompt_id, pair.chosen, pair.score_chosen),
@@ -134,7 +144,7 @@ def _with_other_scores(
         if scored.score_rejected > scored.score_chosen:
             scored, changed = _by_score(scored), changed + 1
         noisy.append(scored)
-    return tuple(noisy), tuple(_scored_list(each, of) for each in lists), changed
+    return _Changed(tuple(noisy), tuple(_scored_list(each, of) for each in lists), changed)
 
 
 def _by_score(pair: Pair) -> Pair:

@@ -36,7 +36,7 @@ def load(name_or_path: str, options: LoadOptions, sources: Mapping[str, DatasetS
     The name of a plugin's data set wins over a path, a path over a hub id; write `./name` for a folder of the same
     name. Raises `HarnessError` for an unknown name or path, for an evaluation set, and for data that cannot be used.
     """
-    if name_or_path in sources:
+    if brought_by(name_or_path, sources):
         return _from_plugin(name_or_path, options, sources)
     return assemble(_find(name_or_path, options, sources), options)
 
@@ -47,17 +47,33 @@ def load_test(name_or_path: str, options: LoadOptions, sources: Mapping[str, Dat
     A file whose name says neither train nor test is test data here. Raises `HarnessError` as `load` does, and where
     there is no test split.
     """
-    if name_or_path in sources:
+    if brought_by(name_or_path, sources):
         return only_test_data(_from_plugin(name_or_path, options, sources))
     return assemble_test(_find(name_or_path, options, sources, alone="test"), options)
 
 
 def load_any(name_or_path: str, options: LoadOptions, sources: Mapping[str, DatasetSource]) -> Dataset:
     """Return what `load` does, or of an evaluation set what `load_test` does."""
-    if name_or_path in sources:
+    if brought_by(name_or_path, sources):
         return _from_plugin(name_or_path, options, sources)
     parts = _find(name_or_path, options, sources)
     return assemble(parts, options) if "train" in parts.tables else assemble_test(parts, options)
+
+
+def brought_by(name: str, sources: Mapping[str, DatasetSource]) -> str:
+    """Return which data set of a plugin this names, alone or as `NAME:setting=value,...`; "" for none."""
+    plain, _, settings = name.partition(":")
+    return name if name in sources else plain if plain in sources and "=" in settings else ""
+
+
+def _settings(name: str, source: DatasetSource) -> dict[str, str]:
+    """Return the settings behind the colon of a name. Raises `HarnessError` for those that the data set has not."""
+    given = dict(item.partition("=")[::2] for item in name.removeprefix(source.name)[1:].split(",") if item)
+    for setting in given:
+        if setting not in source.settings:
+            known = ", ".join(source.settings) or "none: it has no settings"
+            raise HarnessError(f"got data set '{name}' with the setting '{setting}', expected one of {known}")
+    return given
 
 
 def _from_plugin(name: str, options: LoadOptions, sources: Mapping[str, DatasetSource]) -> Dataset:
@@ -68,7 +84,9 @@ def _from_plugin(name: str, options: LoadOptions, sources: Mapping[str, DatasetS
     }
     if asked := next((option for option, value in given.items() if value), ""):
         raise HarnessError(f"{asked} is for files; got the data set '{name}', which needs none; leave it out")
-    return sources[name].load(options)
+    source = sources[brought_by(name, sources)]
+    data = source.load(replace(options, settings=_settings(name, source)))
+    return replace(data, name=name) if name != source.name else data
 
 
 def _find(name_or_path: str, options: LoadOptions, sources: Mapping[str, DatasetSource], alone: str = "train") -> Parts:

@@ -17,7 +17,16 @@ import harness
 from harness.leaderboard import markdown, renders
 from harness.leaderboard.formatting import markdown_table, markdown_text
 from harness.leaderboard.table import Table
-from harness.run_folder.paths import GENERATIONS, JUDGEMENTS, POINTS, RESPONSES, ROWS, answers_folder, judgements_files
+from harness.run_folder.paths import (
+    GENERATIONS,
+    JUDGEMENTS,
+    POINTS,
+    RESPONSES,
+    ROWS,
+    answers_folder,
+    axis_of,
+    judgements_files,
+)
 from harness.run_folder.record import Record
 from harness.run_folder.tables import JUDGEMENT_COLUMNS, RESPONSE_COLUMNS, ROW_COLUMNS, SUBSET, read_frame
 
@@ -33,6 +42,7 @@ OF_THE_CELL: Mapping[str, str] = {
     "options": "all options of the loss, JSON",
     "learning_rate": "of the training; missing for rows that the run did not train",
     "trials": "from how many trials on the development split options and learning rate were chosen; 0: not tuned",
+    "axis": "what sets the cell's board apart from the first one of a run with axes, as budget=pairs=512; else empty",
     "kind": "`loss`, `reference` or `elsewhere`",
     "seed": "seed of the order of pairs; missing for rows that the run did not train",
 }
@@ -147,6 +157,7 @@ def _labelled(record: Record, table: pd.DataFrame) -> pd.DataFrame:
             "options": json.dumps(record.loss.options, sort_keys=True),
             "learning_rate": np.nan if record.learning_rate is None else float(record.learning_rate),
             "trials": record.board.trials or 0,
+            "axis": axis_of(record.folder),
             "kind": record.kind,
             "seed": pd.array([record.seed] * len(table), dtype="Int64"),
         },

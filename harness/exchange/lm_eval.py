@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from harness.leaderboard.formatting import rounded
-from harness.run_folder.paths import TUNED
+from harness.run_folder.paths import TUNED, axis_of
 from harness.run_folder.record import Record
 from harness.statistics.intervals import cluster_sums
 from harness.statistics.metrics import LISTWISE, METRICS, POOLED, Examples, examples
@@ -34,7 +34,8 @@ def file_name(record: Record) -> str:
     """Return the path of a cell's results in the exported folder."""
     seed = record.seed
     folder = re.sub(r"--seed-?\d+$", "", record.key) + _tuned(record, "--")
-    return f"{folder}/results_{'noseed' if seed is None else f'seed{seed}'}.json"
+    place = f"{axis}/" if (axis := axis_of(record.folder)) else ""
+    return f"{place}{folder}/results_{'noseed' if seed is None else f'seed{seed}'}.json"
 
 
 def render(record: Record) -> str:
@@ -132,7 +133,8 @@ def _config(record: Record, task: str, metrics: Mapping[str, tuple[str, Examples
 def _run(record: Record) -> dict[str, Any]:
     """Return what the file says besides the tasks. `model_args` is all that tells this cell from others."""
     model, settings, environment, scorer = record.model, record.board, record.environment, record.scorer
-    name = f"{model.id or model.name}+{record.label}{_tuned(record, '+')}"
+    axis = f"+{at}" if (at := axis_of(record.folder)) else ""
+    name = f"{model.id or model.name}+{record.label}{_tuned(record, '+')}{axis}"
     return {
         "config": {
             "model": scorer.name,

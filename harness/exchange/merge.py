@@ -66,7 +66,7 @@ class Merged:
             also = len(self.doubled[name])
             lines.append(f"  {name}: {len(keys)} cells" + (f", and {also} that an earlier run has too" if also else ""))
         for part in self.inner:
-            lines.append(f"  {part.into.name}: {part._cells()} from {', '.join(part.taken)}")
+            lines.append(f"  {part.into.relative_to(self.into)}: {part._cells()} from {', '.join(part.taken)}")
         apart = max(self.apart, *(part.apart for part in self.inner), 0.0)
         if apart:
             lines.append(f"  the runs' scores of the start checkpoint lie up to {apart:.2g} nats apart")
@@ -106,7 +106,7 @@ def merge(runs: Sequence[Path], into: Path) -> Merged:
         raise HarnessError(f"got {len(runs)} runs, expected two or more to merge; name them all")
     check_new(into)
     folders = dict(zip(_names(runs), runs, strict=True))
-    inner = {name: [folder.name for folder in runs_inside(run)] for name, run in folders.items()}
+    inner = {name: [folder.relative_to(run).as_posix() for folder in runs_inside(run)] for name, run in folders.items()}
     verdicts = [verify(folder) for run in runs for folder in (run, *runs_inside(run))]
     if any(verdict.problems for verdict in verdicts):
         raise UnverifiedError(verdicts)
@@ -119,14 +119,15 @@ def merge(runs: Sequence[Path], into: Path) -> Merged:
     with new_folder(into) as run:
         _write(run, main)
         for part in parts:
-            _write(run / part.merged.into.name, part)
+            _write(run / part.merged.into.relative_to(into), part)
         write(run)
     return replace(main.merged, inner=tuple(part.merged for part in parts))
 
 
 def _check_trials(inner: Mapping[str, Sequence[str]]) -> None:
     """Raise `HarnessError` where runs were tuned with other numbers of trials; runs without any may join."""
-    tuned = {name: [place for place in places if place.startswith(TUNED)] for name, places in inner.items()}
+    names = {name: dict.fromkeys(Path(place).name for place in places) for name, places in inner.items()}
+    tuned = {name: [place for place in places if place.startswith(TUNED)] for name, places in names.items()}
     known = {name: places for name, places in tuned.items() if places}
     first = next(iter(known), "")
     for name, places in known.items():

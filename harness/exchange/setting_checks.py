@@ -62,6 +62,9 @@ def _other_board(record: Record, manifest: Manifest) -> Iterator[str]:
             yield f"got board.{name} {got!r}, expected {expected!r} as in {MANIFEST}"
     if manifest.scorer is not None and record.scorer.name not in (None, manifest.scorer):
         yield f"got scorer.name {record.scorer.name!r}, expected {manifest.scorer!r} as in {MANIFEST}"
+    noise = record.dataset.noise.setting if record.dataset.noise else None
+    if noise != record.board.noise and (noise or record.scored):
+        yield f"got dataset.noise.setting {noise!r}, expected that of board.noise, {record.board.noise!r}"
     if manifest.dataset is None:
         return
     tested = record.dataset.tested_on

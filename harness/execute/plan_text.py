@@ -61,11 +61,19 @@ def plan_text(campaign: Campaign, tuning: Tuning | None, unfinished: Unfinished,
         lines.append(f"Also      {', '.join(run.also)}: trained elsewhere, scored beside the losses and not ranked")
     if run.control != "none":
         lines.append(f"Control   {run.control}: this run is a control, its board ranks nothing")
-    if campaign.resolved.noise:
-        lines.append(f"Noise     {campaign.resolved.noise.in_words}")
+    lines += _noise(campaign)
     if tuning is not None:
         lines += _tuning(tuning, unfinished)
     return "\n".join([*lines, *_estimates(campaign, unfinished.all)])
+
+
+def noise_and_time(campaign: Campaign, unfinished: Unfinished) -> list[str]:
+    """Return what the plan says of another run on an axis: its noise, and how long it will take."""
+    return [*_noise(campaign), *(line for line in _estimates(campaign, unfinished.all) if line.startswith("Time"))]
+
+
+def _noise(campaign: Campaign) -> list[str]:
+    return [f"Noise     {noise.in_words}"] if (noise := campaign.resolved.noise) else []
 
 
 def _tuning(tuning: Tuning, unfinished: Unfinished) -> list[str]:

@@ -12,7 +12,7 @@ from harness.api import Dataset, DatasetSource, HarnessError, LoadOptions, OpenP
 from harness.data.evaluation import with_test_data
 from harness.data.noise import with_noise
 from harness.data.open_prompts import open_prompts
-from harness.data.sources import load, load_test
+from harness.data.sources import brought_by, load, load_test
 from harness.data.splits import told_of_each
 from harness.data.template_file import read_template, template_key
 from harness.execute.default_preset import default_preset, within_windows
@@ -21,6 +21,7 @@ from harness.execute.own_losses import OwnLoss, resolver_with, with_own, with_so
 from harness.execute.preflight import check_cache, check_model, local_names
 from harness.execute.trackers import require_trackers
 from harness.manager import Manager, datasets, losses, plugin_manager
+from harness.planning.axes import expanded
 from harness.planning.budget import Budget
 from harness.planning.estimates import estimates, visits
 from harness.planning.grid import Cell, cells, select
@@ -55,13 +56,27 @@ class Resolved:
     """Where else steps and metrics are logged; see `execute/trackers.py`."""
 
 
-def run_values(path: Path | None, flags: dict[str, Any]) -> Run:
-    """Return the run of a file and flags; a flag that was given wins over the file.
+def run_values(path: Path | None, flags: Mapping[str, Any]) -> Run:
+    """Return the run of a file and flags, as `runs_of` does. Raises `HarnessError` where an axis makes several."""
+    run, *others = runs_of(path, flags)
+    if others:
+        raise HarnessError(
+            f"got several values of a setting, which make {len(others) + 1} runs, expected one; give one value"
+        )
+    return run
 
-    Without a preset it has the one that suits its models.
+
+def runs_of(path: Path | None, flags: Mapping[str, Any]) -> list[Run]:
+    """Return the runs of a file and flags, one per combination of the values of its axes. Flags win over the file.
+
+    Without a preset they have the one that suits their models.
     """
     values = read_run(path) if path else {}
     values |= {name: value for name, value in flags.items() if value is not None}
+    return [_run_of(each) for each in expanded(values)]
+
+
+def _run_of(values: dict[str, Any]) -> Run:
     models = values.get("models", ("qwen",))
     if "preset" not in values and isinstance(models, list | tuple) and all(isinstance(m, str) for m in models):
         values["preset"] = default_preset(models, values.get("start"))
@@ -75,10 +90,11 @@ def resolve(
     *,
     own: Sequence[OwnLoss] = (),
     report_to: tuple[str, ...] = (),
+    data: Dataset | None = None,
 ) -> Resolved:
     """Return the run, checked: plugins, models, budget, cache and data. Nothing is started, tried or kept.
 
-    `own`: losses of its selection that are not installed.
+    `own`: losses of its selection that are not installed; `data`: its data, where they have been read already.
     Raises `HarnessError`, one line, for the first thing that is wrong.
     """
     manager = plugin_manager()
@@ -95,7 +111,7 @@ def resolve(
         raise HarnessError(f"--ranked-by got '{run.ranked_by}', expected one of {', '.join(ranking)}")
     check_cache()
     named = datasets(manager)
-    data = load_data(run, named)
+    data = data or load_data(run, named)
     require_judges(run, data, manager)
     template = read_template(run.chat_template) if run.chat_template else ""
     run = run.on(chat_template=template_key(template) if template else "")
@@ -140,7 +156,7 @@ def located(
     path, goes on with that path.
     """
     run = run.on(test=content_key(data.tested_on.fingerprint) if data.tested_on else "")
-    content = "" if run.dataset in named else content_key(data.fingerprint)
+    content = "" if brought_by(run.dataset, named) else content_key(data.fingerprint)
     now = run.on(data=content, names=names)
     folders = [RUNS / asked.short_hash() for asked in (now, run.on(data=content), run)]
     folder = output or next((folder for folder in folders if (folder / MANIFEST).exists()), folders[0])

@@ -8,8 +8,12 @@ from pathlib import Path
 
 from harness.leaderboard import csv, json, markdown
 from harness.leaderboard.decide.best_on_dev import at_best_on_dev
+from harness.leaderboard.decide.estimates import Resampling
+from harness.leaderboard.decide.robustness import robustness
+from harness.leaderboard.decide.sensitivity import sensitivity
 from harness.leaderboard.page.write import write_page
 from harness.leaderboard.table import Table, build
+from harness.leaderboard.told_apart import told_apart
 from harness.run_folder.manifest import Manifest, known_manifest, read_manifest
 from harness.run_folder.noise_floor import read_noise
 from harness.run_folder.paths import BOARD_CSV, BOARD_JSON, BOARD_MARKDOWN, ranked_inside
@@ -65,7 +69,15 @@ def table_of(run: Path, ranked_by: str | None = None) -> tuple[Table, list[Recor
         table = replace(table, boards=(*table.boards, *inside.boards))
         records += more
     only(records, "protocol", lambda record: record.protocol)
-    return table, records
+    along = robustness(records, wanted, Resampling())
+    of_grid = sensitivity(records, wanted, Resampling()) if _has_grid(table, manifest) else ()
+    return replace(table, boards=told_apart(table.boards), robustness=along, sensitivity=of_grid), records
+
+
+def _has_grid(table: Table, manifest: Manifest) -> bool:
+    """Return whether a run asked for several values of an option or for several learning rates."""
+    rates = {board.settings.learning_rate for board in table.boards} - {None}
+    return "|" in str(manifest.run.get("plugins", "")) or len(rates) > 1
 
 
 def _with_best_on_dev(table: Table, records: Sequence[Record], ranked_by: str, manifest: Manifest) -> Table:

@@ -24,6 +24,7 @@ def render(table: Table) -> str:
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(COLUMNS)
     writer.writerows(line for _, _, line in lines(table))
+    writer.writerows(_along_axes(table))
     return text.getvalue()
 
 
@@ -50,6 +51,24 @@ def lines(table: Table) -> Iterator[tuple[Board, Row, list[str | float | None]]]
                 numbers += [estimate.n, board.settings.trials or 0]
                 settings = [*trained, seeds_in_words(row)]
                 yield board, row, [board.model, board.preset, board.dataset, *system, metric, *numbers, *settings]
+
+
+def _along_axes(table: Table) -> Iterator[list[str | float | None]]:
+    """Yield the lines of what boards say together: slopes along noise, the best and the worst of several settings."""
+    for along in table.robustness:
+        where: list[str | float | None] = [along.model, along.settings.preset, along.data]
+        settings = ["", along.settings.learning_rate, along.settings.budget, ""]
+        for label, slope in along.slopes.items():
+            system = [*[""] * 4, label, "", "ok", "", f"slope of {along.metric} along noise {along.dial}"]
+            numbers = [*rounded([slope.value, slope.low, slope.high]), slope.n, along.settings.trials or 0]
+            yield [*where, *system, *numbers, *settings]
+    for over in table.sensitivity:
+        where = [over.model, over.shared.preset, over.data]
+        for loss, spread in over.losses.items():
+            for name, found in (("best", spread.best_value), ("worst", spread.worst_value)):
+                system = [*[""] * 5, loss, "ok", "", f"{name} of {over.metric} over settings"]
+                numbers = [*rounded([found.value, found.low, found.high]), found.n, 0]
+                yield [*where, *system, *numbers, "", "", over.shared.budget, ""]
 
 
 def _of_answers(board: Board, row: Row) -> dict[str, Estimate]:

@@ -10,6 +10,8 @@ from harness.leaderboard.decide.answers import AnswerRow, BoardAnswers
 from harness.leaderboard.decide.estimates import Estimate
 from harness.leaderboard.decide.frontier import Frontier
 from harness.leaderboard.decide.points import RowPoint
+from harness.leaderboard.decide.robustness import Robustness
+from harness.leaderboard.decide.sensitivity import Sensitivity
 from harness.leaderboard.decide.standings import Standing
 from harness.leaderboard.formatting import json_text
 from harness.leaderboard.table import Board, Row, Table
@@ -21,6 +23,8 @@ def render(table: Table) -> str:
         "protocol": table.protocol,
         "ranked_by": table.ranked_by,
         "boards": [_board(board) for board in table.boards],
+        **({"robustness": [_robustness(each) for each in table.robustness]} if table.robustness else {}),
+        **({"sensitivity": [_sensitivity(each) for each in table.sensitivity]} if table.sensitivity else {}),
     }
     return json_text(content)
 
@@ -129,6 +133,47 @@ def _frontier(of: Frontier) -> dict[str, Any]:
             for target, found in of.at.items()
         },
         "dominated": [asdict(each) for each in of.dominated],
+    }
+
+
+def _robustness(of: Robustness) -> dict[str, Any]:
+    """Return the losses along one dial of noise; slopes per 1 of the dial."""
+    return {
+        "dial": of.dial,
+        "model": of.model,
+        "dataset": of.data,
+        "settings": of.settings.as_json(),
+        "metric": of.metric,
+        "seeds": of.seeds,
+        "n_pairs": of.n_pairs,
+        "amounts": of.amounts,
+        "losses": {
+            label: {
+                "values": [_estimate(estimate) for estimate in values],
+                "slope": _estimate(of.slopes[label]),
+                "slope_less_that_of": {other: _estimate(estimate) for other, estimate in of.differences[label].items()},
+            }
+            for label, values in of.values.items()
+        },
+        "left_out": of.left_out,
+    }
+
+
+def _sensitivity(of: Sensitivity) -> dict[str, Any]:
+    """Return the losses over their settings."""
+    return {
+        "model": of.model,
+        "dataset": of.data,
+        "settings": of.shared.as_json(),
+        "metric": of.metric,
+        "seeds": of.seeds,
+        "chosen_on_dev": of.on_dev,
+        "losses": {
+            loss: asdict(spread)
+            | {"best_value": _estimate(spread.best_value), "worst_value": _estimate(spread.worst_value)}
+            for loss, spread in of.losses.items()
+        },
+        "left_out": of.left_out,
     }
 
 

@@ -8,6 +8,7 @@ from functools import partial
 from html import escape
 
 from harness.leaderboard.answer_grids import answer_grids
+from harness.leaderboard.axis_grids import axis_grids
 from harness.leaderboard.decide.estimates import Estimate, read_by
 from harness.leaderboard.decide.standings import Standing
 from harness.leaderboard.decide.subsets import shown
@@ -43,6 +44,7 @@ def render(table: Table) -> str:
     parts = [
         f"# Leaderboard\n\nRanked by {ranked_by}. Protocol {table.protocol}.\n",
         *(_board(board, table.ranked_by) for board in sorted(table.boards, key=lambda board: board.model != "all")),
+        *("\n".join([*_grid(grid), ""]) for grid in axis_grids(table)),
         f"## How to read this\n\n{hints}\n",
     ]
     return "\n".join(parts)

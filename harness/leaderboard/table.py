@@ -25,7 +25,9 @@ from harness.leaderboard.decide.frontier import Frontier
 from harness.leaderboard.decide.learned import LEARNED
 from harness.leaderboard.decide.points import RowPoint, row_points
 from harness.leaderboard.decide.results import Results, results_of, with_elsewhere
+from harness.leaderboard.decide.robustness import Robustness
 from harness.leaderboard.decide.row_facts import RowFacts, row_facts
+from harness.leaderboard.decide.sensitivity import Sensitivity
 from harness.leaderboard.decide.standings import Standing, each_pair_once, last, p_values
 from harness.leaderboard.decide.subsets import BySubset, by_subset, subset_pairs, too_many
 from harness.leaderboard.decide.training_noise import typical_sd
@@ -148,6 +150,10 @@ class Table:
     protocol: int
     ranked_by: str
     boards: tuple[Board, ...]
+    robustness: tuple[Robustness, ...] = ()
+    """The losses along axes of noise, where boards have several settings of it."""
+    sensitivity: tuple[Sensitivity, ...] = ()
+    """The losses over their settings, where a run has a grid of them."""
 
 
 def build(
@@ -243,11 +249,8 @@ def _found(results: Results, rows: Iterable[Row], noise: str) -> tuple[str, ...]
 
 def _data(records: Iterable[Record]) -> str:
     """Return the data's name, or where the first cell that says so read them."""
-    for record in records:
-        data = record.dataset.source if record.board.knows_content else record.board.dataset
-        if data:
-            return data
-    return ""
+    read = (each.dataset.source if each.board.knows_content else each.board.dataset for each in records)
+    return next(filter(None, read), "")
 
 
 def _rows(results: Results, labels: Sequence[str]) -> tuple[Row, ...]:
@@ -258,8 +261,7 @@ def _rows(results: Results, labels: Sequence[str]) -> tuple[Row, ...]:
     leader = differences(results.drawn[group.ranked_by], order[0]) if order else {}
     sound = [label for label in labels if label not in trouble]
     in_subsets = by_subset(group.evidence, sound, models, group.seeds or (0,), group.ranked_by)
-    if len(models) == 1:
-        standings |= last(list(trouble), len(order))
+    standings |= last(list(trouble), len(order)) if len(models) == 1 else {}
     by = {reading: results.families[read_by(group.ranked_by, reading)].standings for reading in BY}
     return tuple(
         Row(

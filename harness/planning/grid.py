@@ -73,8 +73,7 @@ def select(text: str, known: Sequence[str], resolve: Callable[[str, Mapping[str,
     """
     systems = [
         System(loss=resolve(name, options), label=label(name, options), given=tuple(sorted(options)))
-        for name, asked in selection(text, known)
-        for options in crossed(asked, f"loss '{name}'")
+        for name, options in selection(text, known)
     ]
     if not systems:
         raise HarnessError(
@@ -92,9 +91,9 @@ def select(text: str, known: Sequence[str], resolve: Callable[[str, Mapping[str,
 
 
 def selection(text: str, known: Sequence[str]) -> list[tuple[str, dict[str, str]]]:
-    """Return the losses that a selection names, each with the options given as text; see `select`.
+    """Return the losses that a selection names, each with the options given as text, one value each; see `select`.
 
-    Raises `HarnessError` for an unknown name after `-` and an option without a loss before it.
+    Raises `HarnessError` for an unknown name after `-`, an option without a loss before it and a value that is missing.
     """
     chosen: list[tuple[str, dict[str, str]]] = []
     removed: list[str] = []
@@ -114,7 +113,9 @@ def selection(text: str, known: Sequence[str]) -> list[tuple[str, dict[str, str]
             chosen.append((name, {}))
             if colon:
                 _set_option(chosen[-1][1], first, name)
-    return [(name, options) for name, options in chosen if name not in removed]
+    return [
+        (name, options) for name, asked in chosen if name not in removed for options in crossed(asked, f"loss '{name}'")
+    ]
 
 
 def crossed(options: Mapping[str, str], whose: str) -> list[dict[str, str]]:

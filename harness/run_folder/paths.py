@@ -42,6 +42,8 @@ TRAINED, WEIGHTS, SCRATCH = "trained.json", "weights", "scratch"
 """What training leaves for scoring, and its scratch space; the facts of training stay."""
 TUNING, TUNED = "tuning", "tuned-"
 """Folders inside a run, each a run folder of its own: the trials, and `tuned-<trials>`, what was chosen from them."""
+AXIS = "at-"
+"""So begin folders inside a run, each a run folder of its own: the other settings of an axis, `at-budget=pairs=512`."""
 ELSEWHERE_BOARDS = "elsewhere"
 """Folder inside a run, a run folder of its own: checkpoints trained elsewhere that read other tokens than the run."""
 TRIALS = "trials.csv"
@@ -102,10 +104,25 @@ def has_records(run: Path) -> bool:
 def runs_inside(run: Path) -> list[Path]:
     """Return the run folders inside a run: its trials, what was chosen from them, boards of checkpoints from elsewhere.
 
-    What was chosen from the fewest trials comes first.
+    What was chosen from the fewest trials comes first. Behind them come the other settings of its axes, numbers in
+    order, each with the run folders inside it.
     """
     tuned = sorted(run.glob(f"{TUNED}*"), key=lambda folder: (len(folder.name), folder.name))
-    return [folder for folder in (run / TUNING, *tuned, run / ELSEWHERE_BOARDS) if has_records(folder)]
+    own = [folder for folder in (run / TUNING, *tuned, run / ELSEWHERE_BOARDS) if has_records(folder)]
+    others = sorted(filter(has_records, run.glob(f"{AXIS}*")), key=lambda folder: _by_number(folder.name))
+    return [*own, *(inner for other in others for inner in (other, *runs_inside(other)))]
+
+
+def _by_number(name: str) -> list[tuple[float, str]]:
+    """Return what sorts names as people do: `pairs=128` before `pairs=1024`."""
+    parts = re.split(r"(\d+(?:\.\d+)?(?:e[+-]?\d+)?)", name)
+    return [(float(part), "") if place % 2 else (0.0, part) for place, part in enumerate(parts)]
+
+
+def axis_of(folder: Path) -> str:
+    """Return at which other setting of an axis a folder is, such as `budget=pairs=512`; "" where it is at none."""
+    runs = [above for above in folder.parents if above.name.startswith(AXIS) and is_run(above.parent)]
+    return runs[0].name.removeprefix(AXIS) if runs else ""
 
 
 def ranked_inside(run: Path) -> list[Path]:

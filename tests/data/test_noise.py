@@ -136,6 +136,13 @@ def test_a_response_has_one_error_in_all_pairs_and_lists_of_its_split_and_no_lis
     assert noisy.listwise_test == (listwise,)
 
 
+def test_a_pair_with_one_score_has_no_error_and_keeps_its_label() -> None:
+    half = pair("half", scores=(float("nan"), 1.0))
+    after = with_noise(of(half, pair("whole")), "gaussian=5", 0).data.train
+    assert after[0] is half
+    assert after[1].score_chosen != 2.0
+
+
 def test_without_any_score_there_is_nothing_to_err_on_and_the_error_says_what_to_do() -> None:
     data = of(pair("a", scores=(float("nan"), float("nan"))))
     with pytest.raises(HarnessError, match=r"--noise got gaussian=1.*no train pair has two; .* another dial"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +62,16 @@ def test_the_board_says_it_and_the_run_verifies(noisy: Path, harness: Any) -> No
     assert "Noise near-ties=0.5 changes 24 of 48 training labels (50.0%) and 24 of 48 dev labels (50.0%)" in board
     checked = harness("verify", str(noisy))
     assert checked.returncode == 0, checked.stdout
+
+
+def test_verify_names_a_record_whose_noise_is_not_that_of_its_board(noisy: Path, harness: Any, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(noisy, folder)
+    path = next(folder.glob("cells/*dpo*/record.json"))
+    path.write_text(path.read_text().replace('"setting": "near-ties=0.5"', '"setting": "near-ties=0.1"'))
+    checked = harness("verify", str(folder))
+    assert checked.returncode == 3
+    assert "got dataset.noise.setting 'near-ties=0.1', expected that of board.noise, 'near-ties=0.5'" in checked.stdout
 
 
 def test_a_run_without_noise_has_no_key_for_it_and_the_hash_that_it_had() -> None:

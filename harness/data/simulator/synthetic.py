@@ -11,13 +11,15 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
+from typing import Any
 
 import numpy as np
 
 from harness.api import (
     Dataset,
     DatasetSource,
+    HarnessError,
     Listwise,
     LoadOptions,
     MadeTask,
@@ -166,11 +168,20 @@ def _account(split: str, pairs: tuple[Pair, ...]) -> Iterable[str]:
 
 
 def _load(options: LoadOptions) -> Dataset:
-    return make(Settings(), options.seed)
+    given: dict[str, Any] = {}
+    for name, text in options.settings.items():
+        kind = type(getattr(Settings, name))
+        try:
+            given[name] = kind(text)
+        except ValueError:
+            wanted = "a whole number" if kind is int else "a number"
+            raise HarnessError(f"{NAME} data: {name} got '{text}', expected {wanted}; set it so") from None
+    return make(Settings(**given), options.seed)
 
 
 @hookimpl
 def harness_datasets() -> list[DatasetSource]:
     """Return the embedded data set."""
     summary = "simulated instructions with known true quality, made from a seed; needs no download"
-    return [DatasetSource(name=NAME, load=_load, summary=summary)]
+    settings = tuple(field.name for field in fields(Settings))
+    return [DatasetSource(name=NAME, load=_load, summary=summary, settings=settings)]

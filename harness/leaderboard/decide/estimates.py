@@ -84,8 +84,8 @@ class Evidence:
 class Resampling:
     """How the intervals are made."""
 
-    resamples: int
-    seed: int
+    resamples: int = 10_000
+    seed: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)

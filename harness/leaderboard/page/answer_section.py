@@ -11,10 +11,11 @@ from harness.leaderboard.table import Board
 
 def section(board: Board) -> str:
     """Return the tables, each under a heading of its own."""
-    return "".join(_grid(grid) for grid in answer_grids(board))
+    return "".join(grid_table(grid) for grid in answer_grids(board))
 
 
-def _grid(grid: Grid) -> str:
+def grid_table(grid: Grid) -> str:
+    """Return a table of text under its heading."""
     heads = "".join(f'<th scope="col">{escape(cell)}</th>' for cell in grid.head[1:])
     rows = "\n".join(
         f'<tr class="sound"><th scope="row" class="name">{escape(row[0])}</th>{"".join(map(_cell, row[1:]))}</tr>'

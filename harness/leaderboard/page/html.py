@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from html import escape
 from importlib.resources import files
 
+from harness.leaderboard.axis_grids import axis_grids
 from harness.leaderboard.decide.wording import data_in_words
 from harness.leaderboard.formatting import things_to_know
 from harness.leaderboard.page import answer_section, board_table, picture_section, point_section, subset_section
@@ -39,6 +40,7 @@ def render(table: Table, *, manifest: ManifestFacts, pictures: PagePictures | No
         _controls(table),
         '<div id="status" class="visually-hidden" role="status"></div>',
         *(_board_section(table, k, manifest, pictures) for k in order),
+        _axes(table),
         f'<section aria-labelledby="reading"><h2 id="reading">How to read this</h2>\n{how_to_read()}</section>',
         f'<section aria-labelledby="protocol"><h2 id="protocol">Protocol {table.protocol}</h2>\n{PROTOCOL}</section>',
         f'<section aria-labelledby="manifest"><h2 id="manifest">Manifest</h2>\n{facts(manifest)}</section>',
@@ -48,6 +50,12 @@ def render(table: Table, *, manifest: ManifestFacts, pictures: PagePictures | No
         "</body>\n</html>\n",
     ]
     return "\n".join(part for part in parts if part)
+
+
+def _axes(table: Table) -> str:
+    """Return the tables of losses along the axes of the run; "" where there are none."""
+    tables = "".join(map(answer_section.grid_table, axis_grids(table)))
+    return f'<section aria-labelledby="axes"><h2 id="axes">Across boards</h2>\n{tables}</section>' if tables else ""
 
 
 def _head(table: Table, scripts: Sequence[str]) -> str:
