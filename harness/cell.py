@@ -57,9 +57,10 @@ from harness.training.generations import base_answers
 from harness.training.live_engine import LiveEngine
 from harness.training.peak_memory import leave_out_what_is_held
 from harness.training.prepared import Prepared, cell_plan, prepare, scored_requests
+from harness.training.recipe import Recipe
 from harness.training.score_cell import Scoring, score_cell
 from harness.training.trackers import Tracked, tracking
-from harness.training.trainer import Recipe, Trained, train
+from harness.training.trainer import Trained, train
 from harness.training.training_data import training_data
 
 if TYPE_CHECKING:

@@ -26,8 +26,8 @@ from harness.planning.budget import Plan
 from harness.torchvision_guard import hide_broken_torchvision
 from harness.training.loss_inputs import LossInputs, TrainingData, as_response
 from harness.training.peak_memory import peak_memory, reset_peak_memory
+from harness.training.recipe import Recipe
 from harness.training.step_loss import Share, StepLoss
-from harness.training.trackers import NOWHERE, Tracked
 
 hide_broken_torchvision()  # Trainer does not import beside a torchvision that does not load
 from transformers import PrinterCallback, Trainer, TrainingArguments  # noqa: E402  # see above
@@ -41,22 +41,6 @@ MAX_GRAD_NORM = 1.0
 
 class DivergedError(Exception):
     """The loss or its gradient is not finite."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Recipe:
-    """How to train, the same for every loss but for a tuned learning rate."""
-
-    learning_rate: float
-    micro_pairs: int
-    """Pairs of one forward and backward pass; divides the pairs of a step."""
-    seed: int
-    dtype: str
-    """`float32` or `bfloat16`: of the forward pass, by autocast; log-probs, losses and the optimiser are fp32."""
-    plain: bool = False
-    """Use padded rows and full logits instead of the fast path: the same numbers up to rounding."""
-    tracked: Tracked = NOWHERE
-    """Where steps are logged besides the step log."""
 
 
 @dataclass(frozen=True, kw_only=True)

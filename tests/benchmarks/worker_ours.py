@@ -24,8 +24,9 @@ from harness.models.load import load_model, load_tokenizer, save_merged
 from harness.planning.budget import Plan
 from harness.training.loss_columns import prepare_columns
 from harness.training.loss_inputs import TrainingData
+from harness.training.recipe import Recipe
 from harness.training.reference_cache import BLOCKS, Ragged, Reference, reference_pass
-from harness.training.trainer import Recipe, train
+from harness.training.trainer import train
 
 LIMITS = Limits(max_length=4096, max_prompt=2048)
 

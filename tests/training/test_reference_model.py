@@ -27,8 +27,9 @@ from harness.models.families import FAMILIES
 from harness.planning.budget import Plan, loss_flops
 from harness.training.loss_columns import prepare_columns
 from harness.training.loss_inputs import TrainingData
+from harness.training.recipe import Recipe
 from harness.training.reference_cache import Reference
-from harness.training.trainer import Recipe, Trained, train
+from harness.training.trainer import Trained, train
 
 rng = np.random.default_rng(1)
 TOKENS = [

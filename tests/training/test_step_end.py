@@ -18,7 +18,8 @@ from harness.manager import plugin_manager, resolver
 from harness.models.families import FAMILIES
 from harness.planning.budget import Budget, Cost, Plan, plan
 from harness.training.loss_inputs import TrainingData
-from harness.training.trainer import Recipe, Trained, train
+from harness.training.recipe import Recipe
+from harness.training.trainer import Trained, train
 
 rng = np.random.default_rng(0)
 TOKENS = [
