@@ -85,7 +85,7 @@ def _listed(names: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]) ->
     """Return names and paths given one by one, or names in one text with commas."""
     if isinstance(names, str):
         return tuple(name.strip() for name in names.split(",") if name.strip())
-    return tuple(map(os.fspath, [names] if isinstance(names, os.PathLike) else names))
+    return tuple(os.fspath(name) for name in ([names] if isinstance(names, os.PathLike) else names))
 
 
 def _as_in_files(settings: dict[str, Any]) -> dict[str, Any]:
