@@ -25,7 +25,9 @@ from typing import Any
 from harness.api import HarnessError, Loss
 
 OURS = ("harness", "harness_plugins")
+"""Packages whose versions are in every record."""
 GLOBAL = ("LOAD_GLOBAL", "LOAD_NAME")
+"""The operations of Python's bytecode that read a global."""
 INSTALLED = tuple(sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib"))
 
 
@@ -167,6 +169,7 @@ def _class_text(cls: type) -> str | None:
     for function in (function for member in vars(cls).values() for function in _functions(member)):
         if function.__qualname__.rpartition(".")[0] != cls.__qualname__:
             continue  # defined elsewhere and put in
+        linecache.checkcache(function.__code__.co_filename)  # it may have been edited since
         lines = linecache.getlines(function.__code__.co_filename, function.__globals__)
         try:
             tree = ast.parse("".join(lines))

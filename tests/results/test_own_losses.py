@@ -6,7 +6,6 @@ import hashlib
 import importlib.util
 import inspect
 import json
-import linecache
 import os
 import signal
 import subprocess
@@ -131,7 +130,6 @@ def loaded(folder: Path, text: str, name: str) -> ModuleType:
     """Return the module with this text, which lies in `folder`."""
     path = folder / f"{name}.py"
     path.write_text(text)
-    linecache.checkcache(str(path))
     spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None
     assert spec.loader is not None
