@@ -8,6 +8,7 @@ the class: their cells are known to Python by name, while the class itself is no
 from __future__ import annotations
 
 import ast
+import dis
 import hashlib
 import inspect
 import linecache
@@ -16,6 +17,7 @@ import sys
 import sysconfig
 import textwrap
 from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from types import CodeType, FunctionType, ModuleType
 from typing import Any
@@ -23,6 +25,9 @@ from typing import Any
 from harness.api import HarnessError, Loss
 
 OURS = ("harness", "harness_plugins")
+"""Packages whose versions are in every record."""
+GLOBAL = ("LOAD_GLOBAL", "LOAD_NAME")
+"""The operations of Python's bytecode that read a global."""
 INSTALLED = tuple(sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib"))
 
 
@@ -39,19 +44,17 @@ def source_hash(cls: type[Loss]) -> str:
 def is_installed(module: str) -> bool:
     """Return whether a module is part of Python, of the harness or of an installed distribution."""
     root = module.partition(".")[0]
-    if root in sys.stdlib_module_names or root in OURS:
-        return root != "__main__"
     if root == "__main__":
         return False
+    if root in sys.stdlib_module_names or root in OURS:
+        return True
     file = getattr(sys.modules.get(module), "__file__", None)
-    if file is None:  # a namespace, or built in
-        return module in sys.modules
-    return str(Path(file)).startswith(INSTALLED) or "site-packages" in Path(file).parts
+    return file is not None and (str(Path(file)).startswith(INSTALLED) or "site-packages" in Path(file).parts)
 
 
 def _collect(thing: Any, parts: dict[str, str], loss: str) -> None:
     """Add the source of a class or function, and of what it uses, to `parts`, by qualified name."""
-    if is_installed(thing.__module__):
+    if is_installed(thing.__module__ or "builtins"):
         return
     name = f"{thing.__module__}.{thing.__qualname__}"
     if name in parts:
@@ -60,7 +63,9 @@ def _collect(thing: Any, parts: dict[str, str], loss: str) -> None:
     if isinstance(thing, type):
         for base in thing.__bases__:
             _collect(base, parts, loss)
-        for member in vars(thing).values():
+        for attribute, member in list(vars(thing).items()):
+            if _is_plain(member) and not attribute.startswith("__"):
+                parts[f"{name}.{attribute}"] = repr(member)  # its text may name a constant
             for function in _functions(member):
                 _used(function, parts, loss)
     else:
@@ -91,29 +96,41 @@ def _used(function: FunctionType, parts: dict[str, str], loss: str) -> None:
 
 
 def _names(code: CodeType) -> set[str]:
-    """Return every name that a code object reads, those of functions inside it too."""
+    """Return the names of the globals that a code object reads, and those of functions inside it."""
     inner = [_names(constant) for constant in code.co_consts if isinstance(constant, CodeType)]
-    return set(code.co_names).union(*inner)
+    return {each.argval for each in dis.get_instructions(code) if each.opname in GLOBAL}.union(*inner)
 
 
 def _add_value(place: str, value: Any, parts: dict[str, str], loss: str) -> None:
     if isinstance(value, ModuleType):
-        if not is_installed(value.__name__):
+        namespace = hasattr(value, "__path__") and getattr(value, "__file__", None) is None
+        if not namespace and not is_installed(value.__name__):
             parts[place] = _module_text(value, loss)
+    elif isinstance(value, partial):
+        for number, each in enumerate((value.func, *value.args, *sorted(value.keywords.items()))):
+            _add_value(f"{place}.{number}", each, parts, loss)
     elif isinstance(value, type | FunctionType):
         _collect(value, parts, loss)
-    elif callable(value) and isinstance(getattr(value, "__module__", None), str) and is_installed(value.__module__):
-        return
+    elif hasattr(value, "__qualname__") and is_installed(value.__module__ or "builtins"):
+        return  # a function written in C
     else:
+        _collect(type(value), parts, loss)
         parts[place] = _value_text(place, value, loss)
+
+
+def _is_plain(value: Any) -> bool:
+    """Return whether a value is numbers and text through and through, so that it is always printed alike."""
+    if isinstance(value, tuple | list):
+        return all(map(_is_plain, value))
+    if isinstance(value, Mapping):
+        return all(_is_plain(each) for item in value.items() for each in item)
+    return isinstance(value, bool | int | float | complex | str | bytes | type(None))
 
 
 def _value_text(place: str, value: Any, loss: str) -> str:
     if isinstance(value, set | frozenset):
-        value = sorted(map(repr, value))
-    if isinstance(value, Mapping):
-        value = sorted((repr(key), repr(each)) for key, each in value.items())
-    if isinstance(value, bool | int | float | complex | str | bytes | tuple | list | type(None)):
+        value = sorted(value, key=repr)
+    if _is_plain(value):
         return repr(value)
     try:
         return hashlib.sha256(pickle.dumps(value, protocol=4)).hexdigest()
@@ -152,6 +169,7 @@ def _class_text(cls: type) -> str | None:
     for function in (function for member in vars(cls).values() for function in _functions(member)):
         if function.__qualname__.rpartition(".")[0] != cls.__qualname__:
             continue  # defined elsewhere and put in
+        linecache.checkcache(function.__code__.co_filename)  # it may have been edited since
         lines = linecache.getlines(function.__code__.co_filename, function.__globals__)
         try:
             tree = ast.parse("".join(lines))

@@ -6,7 +6,6 @@ import hashlib
 import importlib.util
 import inspect
 import json
-import linecache
 import os
 import signal
 import subprocess
@@ -131,7 +130,6 @@ def loaded(folder: Path, text: str, name: str) -> ModuleType:
     """Return the module with this text, which lies in `folder`."""
     path = folder / f"{name}.py"
     path.write_text(text)
-    linecache.checkcache(str(path))
     spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None
     assert spec.loader is not None
@@ -148,6 +146,9 @@ def loaded(folder: Path, text: str, name: str) -> ModuleType:
         ("length_normalised = True", "length_normalised = False", True),
         ("return beta * gap", "return gap * beta", True),  # a function that it calls
         ("SHIFT = 0.0", "SHIFT = 0.1", True),  # a constant that it reads
+        ("def unused(", "scaled = partial(scaled, beta=1.0)\n\n\ndef unused(", True),
+        ("    beta: float = 2.0", "    scale = SHIFT\n    beta: float = 2.0", True),
+        ("SHIFT = 0.0\n", "SHIFT = 0.0\nmean = chosen = reward = [object()]\n", False),  # names of its attributes alone
         ("    return gap\n", "    return 2 * gap\n", False),  # what it does not use
         ("import harness\n", "import harness\n\n# a note\n", False),
     ],
@@ -155,10 +156,11 @@ def loaded(folder: Path, text: str, name: str) -> ModuleType:
 def test_an_edit_is_another_loss_where_the_loss_uses_what_was_edited(
     before: str, after: str, changes: bool, tmp_path: Path
 ) -> None:
-    assert before in LOSS
-    plain = source_hash(loaded(tmp_path, LOSS, "edited_loss").MyLoss)
-    assert plain == source_hash(loaded(tmp_path, LOSS, "edited_loss").MyLoss)
-    edited = source_hash(loaded(tmp_path, LOSS.replace(before, after), "edited_loss").MyLoss)
+    text = f"from functools import partial\n{LOSS}"
+    assert before in text
+    plain = source_hash(loaded(tmp_path, text, "edited_loss").MyLoss)
+    assert plain == source_hash(loaded(tmp_path, text, "edited_loss").MyLoss)
+    edited = source_hash(loaded(tmp_path, text.replace(before, after), "edited_loss").MyLoss)
     assert (edited != plain) == changes
 
 
@@ -183,9 +185,18 @@ def test_an_edit_of_a_base_class_or_of_a_module_of_the_project_is_another_loss(
     assert plain != hashed(LOSS, helpers.replace("2 * x", "x + x"))
 
 
-def test_the_hash_of_a_loss_that_uses_nothing_of_its_own_is_that_of_its_text() -> None:
-    text = inspect.getsource(Plain)
-    whole = f"{Plain.__module__}.Plain\0{text}"
+def test_a_constant_that_the_class_keeps_is_part_of_the_hash(tmp_path: Path) -> None:
+    kept = LOSS.replace("    beta: float", "    scale = SHIFT\n    beta: float")
+    plain = source_hash(loaded(tmp_path, kept.replace("- SHIFT)", "- self.scale)"), "keeping_loss").MyLoss)
+    edited = kept.replace("- SHIFT)", "- self.scale)").replace("SHIFT = 0.0", "SHIFT = 0.1")
+    assert source_hash(loaded(tmp_path, edited, "keeping_loss").MyLoss) != plain
+
+
+def test_the_hash_of_a_loss_that_uses_nothing_of_its_own_is_that_of_its_text_and_its_constants() -> None:
+    here = f"{Plain.__module__}.Plain"
+    parts = {here: inspect.getsource(Plain), f"{here}.name": "'plain'", f"{here}.power": "None"}
+    parts |= {f"{here}.strength": "1.0", f"{here}.words": "'a'"}
+    whole = "\0".join(f"{name}\0{text}" for name, text in sorted(parts.items()))
     assert source_hash(Plain) == hashlib.sha256(whole.encode()).hexdigest()
 
 
@@ -270,3 +281,17 @@ def test_two_sources_are_two_cells_where_the_name_of_the_folder_has_no_room_for_
     keys = [cell.key for cell in cells(["m" * 90], [*systems, System(loss=Plain(), label="plain")], [0])]
     assert len(set(keys)) == 3
     assert len({key[:80] for key in keys}) == 1
+
+
+def test_an_edit_behind_a_partial_or_inside_an_object_is_another_loss(tmp_path: Path) -> None:
+    held = "class Scale:\n    def __init__(self, by):\n        self.by = by\n\n    def __call__(self, x):\n"
+    held += "        return self.by * x\n\n\nby = Scale(1.0)\n"
+    uses = {"partial": ("partial(scaled, beta=1.0)", ""), "object": ("by", held)}
+    for name, (value, before) in uses.items():
+        text = (
+            f"from functools import partial\n{LOSS.replace('scaled(pairs', 'helper(pairs')}{before}\nhelper = {value}\n"
+        )
+        plain = source_hash(loaded(tmp_path, text, "holding_loss").MyLoss)
+        for old, new in (("beta * gap", "gap * beta"), ("by * x", "x * by"), ("Scale(1.0)", "Scale(2.0)")):
+            edited = source_hash(loaded(tmp_path, text.replace(old, new), "holding_loss").MyLoss)
+            assert (edited != plain) == (name == ("partial" if "beta" in old else "object")), (name, old)
