@@ -59,7 +59,10 @@ def _renamed(_context: Any, _option: Any, given: bool) -> None:
 
 @cli.command()
 @click.argument("run_file", required=False, type=click.Path(path_type=Path))
-@click.option("--plugins", help="Losses: all, a list, all,-cpo, or with options: simpo:beta=2.5,gamma=1.0  [all]")
+@click.option(
+    "--plugins",
+    help="Losses: all, a list, all,-cpo, or with options: simpo:beta=1|2,gamma=1.0; | makes a row each  [all]",
+)
 @click.option(
     "--models",
     callback=_comma,
@@ -119,6 +122,11 @@ def _renamed(_context: Any, _option: Any, given: bool) -> None:
 @click.option(
     "--control",
     help="shuffled-labels: swap half of the training pairs at random; nothing can be learned.",
+)
+@click.option(
+    "--noise",
+    help="Noise in the labels of training and dev pairs: flip=0.1, near-ties=0.1 (the smallest gaps), longer-wins=0.1, "
+    "shares of all pairs, or gaussian=0.5, the sd of errors in the scores' own unit",
 )
 @click.option("--ranked-by", help="The metric that losses are ranked by  [pairwise_accuracy@learned]")
 @click.option("--also", callback=_comma, help="Checkpoints trained elsewhere, scored beside the losses: DIR,...")

@@ -31,7 +31,7 @@ Say = Callable[[str], object]
 OF_SCORED = (
     *("dataset", "scorer", "preset", "max_length", "max_prompt", "dtype", "evaluate_on", "trust_remote_code"),
     *("chat_template", "lenient", "test", "test_columns", "columns", "splits", "pairs_from_labels", "limit"),
-    "data_seed",
+    *("data_seed", "noise"),
 )
 """The options that a manifest of scored checkpoints keeps; those of training have no meaning there."""
 

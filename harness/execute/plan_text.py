@@ -61,6 +61,8 @@ def plan_text(campaign: Campaign, tuning: Tuning | None, unfinished: Unfinished,
         lines.append(f"Also      {', '.join(run.also)}: trained elsewhere, scored beside the losses and not ranked")
     if run.control != "none":
         lines.append(f"Control   {run.control}: this run is a control, its board ranks nothing")
+    if campaign.resolved.noise:
+        lines.append(f"Noise     {campaign.resolved.noise.in_words}")
     if tuning is not None:
         lines += _tuning(tuning, unfinished)
     return "\n".join([*lines, *_estimates(campaign, unfinished.all)])

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 from harness.api import Dataset, DatasetSource, HarnessError, LoadOptions, OpenPrompts, Pair
 from harness.data.evaluation import with_test_data
+from harness.data.noise import with_noise
 from harness.data.open_prompts import open_prompts
 from harness.data.sources import load, load_test
 from harness.data.splits import told_of_each
@@ -24,6 +25,7 @@ from harness.planning.grid import Cell, cells, select
 from harness.planning.run_file import Run, make_run
 from harness.planning.run_toml import read_run
 from harness.run_folder.board_key import BoardKey, content_key
+from harness.run_folder.facts import NoiseFacts
 from harness.run_folder.manifest import known_manifest
 from harness.run_folder.paths import MANIFEST
 from harness.statistics.metrics import METRICS
@@ -45,6 +47,8 @@ class Resolved:
     keep_checkpoints: bool
     chat_template: str = ""
     """The text of `--chat-template`; empty where the tokenizers' own are used."""
+    noise: NoiseFacts | None = None
+    """What noise will change in the labels; None where there is none."""
 
 
 def run_values(path: Path | None, flags: dict[str, Any]) -> Run:
@@ -93,6 +97,7 @@ def resolve(run: Run, output: Path | None, keep_checkpoints: bool) -> Resolved:
         manager=manager,
         keep_checkpoints=keep_checkpoints,
         chat_template=template,
+        noise=with_noise(data, run.noise, run.data_seed).facts,
     )
 
 

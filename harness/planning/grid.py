@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -60,12 +61,14 @@ class Cell:
 def select(text: str, known: Sequence[str], resolve: Callable[[str, Mapping[str, Any]], Loss]) -> list[System]:
     """Return the systems that a selection names: `all`, `core`, `simpo,gappo`, `all,-cpo`, `simpo:beta=2.5,dpo`.
 
-    After `NAME:` items of the form `option=value` belong to that loss, up to the next item without `=`.
+    After `NAME:` items of the form `option=value` belong to that loss, up to the next item without `=`. Several values,
+    `option=1|2|4`, are a system each; those of several options are crossed.
     Raises `HarnessError` for an unknown name or option, an empty selection or the same system twice.
     """
     systems = [
         System(loss=resolve(name, options), label=label(name, options), given=tuple(sorted(options)))
-        for name, options in selection(text, known)
+        for name, asked in selection(text, known)
+        for options in crossed(asked, f"loss '{name}'")
     ]
     if not systems:
         raise HarnessError(
@@ -106,6 +109,20 @@ def selection(text: str, known: Sequence[str]) -> list[tuple[str, dict[str, str]
             if colon:
                 _set_option(chosen[-1][1], first, name)
     return [(name, options) for name, options in chosen if name not in removed]
+
+
+def crossed(options: Mapping[str, str], whose: str) -> list[dict[str, str]]:
+    """Return options with one value each, for every combination of their values, which stand as `1|2|4`.
+
+    Raises `HarnessError`, which begins with `whose`, for a value that is missing or given twice.
+    """
+    choices = {name: [value.strip() for value in values.split("|")] for name, values in options.items()}
+    for name, values in choices.items():
+        if len(values) > 1 and (not all(values) or len(set(values)) < len(values)):
+            raise HarnessError(
+                f"{whose}: got {name}={options[name]}, expected values between the | that are not empty and not alike"
+            )
+    return [dict(zip(choices, values, strict=True)) for values in itertools.product(*choices.values())]
 
 
 def label(name: str, options: Mapping[str, Any]) -> str:

@@ -45,6 +45,8 @@ class BoardKey(Facts):
     evaluated_on: str | None = None
     """`test` or `dev`."""
     control: str | None = None
+    noise: str | None = None
+    """Noise in the labels of training and dev pairs, `--noise`; absent where there is none."""
     reference_path: bool = False
     """Whether training ran on the plain path, `--plain-path`."""
     lenient: bool = False

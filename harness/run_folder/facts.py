@@ -114,6 +114,28 @@ class OriginFacts(Facts):
     """Hash of their content."""
 
 
+class NoiseFacts(Facts):
+    """What noise changed in the labels of training and dev pairs; absent where there is none."""
+
+    setting: str
+    """As `--noise` has it."""
+    train_pairs: int
+    """Training pairs of the data, before a model leaves out any."""
+    train_changed: int
+    """How many of them have another response chosen than before."""
+    dev_pairs: int
+    """Pairs of the development split."""
+    dev_changed: int
+    """How many of them have another response chosen than before."""
+
+    @property
+    def in_words(self) -> str:
+        """What was changed, for the plan and boards."""
+        parts = (self.train_changed, self.train_pairs, "training"), (self.dev_changed, self.dev_pairs, "dev")
+        changed = [f"{n:,} of {of:,} {split} labels ({n / of:.1%})" for n, of, split in parts if of]
+        return f"{self.setting} changes {' and '.join(changed)}, and none of the test split"
+
+
 class DataFacts(Facts):
     """The preference data."""
 
@@ -146,6 +168,7 @@ class DataFacts(Facts):
     """What a reader of results must know of the data."""
     tested_on: OriginFacts | None = None
     """The data set whose test split was scored; absent where it is the training data's own."""
+    noise: NoiseFacts | None = None
 
 
 class Spend(Facts):

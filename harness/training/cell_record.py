@@ -216,6 +216,7 @@ def _record(prepared: Prepared, key: str, label: str, loss: LossFacts, seed: int
                 "left_out": {**prepared.tokens.left_out, **prepared.held_out.left_out},
                 "notes": tuple(job.dataset.notes),
                 **facts_of_test(job.dataset),
+                **({"noise": prepared.noise} if prepared.noise else {}),
             }
         ),
         tokens_fingerprint=prepared.tokens_fingerprint,

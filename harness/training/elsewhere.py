@@ -10,6 +10,7 @@ import pandas as pd
 
 from harness.api import HarnessError
 from harness.data.heldout import HeldOut, held_out
+from harness.data.noise import with_noise
 from harness.data.tokens import Limits
 from harness.models.load import load_tokenizer, start_checkpoint
 from harness.models.start import StartCheckpoint, StartRequest
@@ -81,7 +82,8 @@ def _held(job: Job, checkpoint: StartCheckpoint) -> HeldOut:
     """Return the held-out pairs as the ids of a checkpoint's own tokenizer."""
     run = job.run
     tokenizer = load_tokenizer(checkpoint.folder, run.trust_remote_code, job.chat_template)
-    held = held_out(tokenizer, job.dataset, run.evaluate_on, _limits(job), lenient=run.lenient)
+    data = with_noise(job.dataset, run.noise, run.data_seed).data
+    held = held_out(tokenizer, data, run.evaluate_on, _limits(job), lenient=run.lenient)
     window, needed = window_of(checkpoint.folder), longest(held)
     if window is not None and needed > window:
         raise HarnessError(

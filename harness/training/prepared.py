@@ -15,6 +15,7 @@ from harness.api import HarnessError, Loss, Pair, ScoreRequest
 from harness.data.collate import Group, collate
 from harness.data.heldout import HeldOut, held_out
 from harness.data.mismatch import fingerprint, mismatched
+from harness.data.noise import with_noise
 from harness.data.template import template_day
 from harness.data.tokens import Limits, TokenisedPairs, tokenise
 from harness.logps import cpu_matmul
@@ -27,6 +28,7 @@ from harness.planning.events import Phase, Tell
 from harness.planning.grid import Cell
 from harness.planning.job import Job
 from harness.planning.run_file import PROTOCOL
+from harness.run_folder.facts import NoiseFacts
 from harness.run_folder.paths import record_files
 from harness.run_folder.store import read_record
 from harness.training.reference_cache import BLOCKS, Pass, Ragged, Reference, reference_pass
@@ -49,6 +51,8 @@ class Prepared:
     """Time to turn all text into ids."""
     template_day: str = ""
     """The day that the chat template prints as today, as 2024-07-26; empty where it prints none."""
+    noise: NoiseFacts | None = None
+    """What noise changed in the labels; None where there is none."""
 
     @property
     def tokens_fingerprint(self) -> str:
@@ -94,22 +98,25 @@ def prepare(job: Job, tell: Tell) -> Prepared:
     require_same_start(job, start)
     made = time.perf_counter()
     tokenizer = load_tokenizer(start.folder, run.trust_remote_code, job.chat_template)
-    tokens = tokenise(tokenizer, job.dataset.train, limits, lenient=run.lenient)
-    held = held_out(tokenizer, job.dataset, run.evaluate_on, limits, lenient=run.lenient)
+    noisy = with_noise(job.dataset, run.noise, run.data_seed)
+    labelled = noisy.data  # the start is made from the data without noise: it is the same on every board
+    tokens = tokenise(tokenizer, labelled.train, limits, lenient=run.lenient)
+    held = held_out(tokenizer, labelled, run.evaluate_on, limits, lenient=run.lenient)
     chosen_on = run.report == "best-on-dev"
-    dev = held_out(tokenizer, job.dataset, "dev", limits, lenient=run.lenient) if chosen_on else None
+    dev = held_out(tokenizer, labelled, "dev", limits, lenient=run.lenient) if chosen_on else None
     for line in _what_became_of_rows(tokens, held, run.evaluate_on, limits):
         tell(Phase(text=line))
     prepared = Prepared(
         job=job,
         start=start,
-        pairs=tuple(job.dataset.train[index] for index in tokens.kept),
+        pairs=tuple(labelled.train[index] for index in tokens.kept),
         tokens=tokens,
         held_out=held,
         dev=dev,
         start_seconds=made - began,
         token_seconds=time.perf_counter() - made,
         template_day=template_day(tokenizer),
+        noise=noisy.facts,
     )
     require_window(prepared)
     return prepared

@@ -28,6 +28,18 @@ def labels(text: str) -> list[str]:
         ("simpo:beta=2.5,gamma=1.0,dpo", ["simpo(beta=2.5,gamma=1.0)", "dpo"]),
         ("gappo:base=dpo,base.beta=0.2", ["gappo(base=dpo,base.beta=0.2)"]),
         ("simpo,simpo:beta=4", ["simpo", "simpo(beta=4)"]),
+        (
+            "simpo:beta=1|2|4,dpo:beta=0.01|0.1",
+            ["simpo(beta=1)", "simpo(beta=2)", "simpo(beta=4)", "dpo(beta=0.01)", "dpo(beta=0.1)"],
+        ),
+        (
+            "simpo:beta=1|2,gamma=0|0.5,dpo",
+            [
+                *("simpo(beta=1,gamma=0)", "simpo(beta=1,gamma=0.5)", "simpo(beta=2,gamma=0)"),
+                *("simpo(beta=2,gamma=0.5)", "dpo"),
+            ],
+        ),
+        ("gappo:base=simpo|dpo", ["gappo(base=simpo)", "gappo(base=dpo)"]),
     ],
 )
 def test_a_selection_names_its_systems(text: str, expected: list[str]) -> None:
@@ -51,6 +63,10 @@ def test_options_reach_the_loss() -> None:
         ("simpo:betta=2", "has no option 'betta'; its options are beta, gamma"),
         ("simpo:beta=two", "option 'beta' got 'two', expected float"),
         ("simpo,simpo:beta=2.0", "are the same"),
+        ("simpo:beta=2|2.0", "are the same"),
+        ("simpo:beta=1||2", r"loss 'simpo': got beta=1\|\|2, expected values .* not empty"),
+        ("simpo:beta=1|1", "not alike"),
+        ("simpo:beta=1|two", "option 'beta' got 'two', expected float"),
     ],
 )
 def test_a_selection_that_is_off_says_so_in_one_line(text: str, words: str) -> None:

@@ -46,6 +46,7 @@ def title(first: Record, models: Sequence[str], seeds: Sequence[int], ranked_by:
         *(["LoRA"] if settings.adapter == "lora" else []),
         *(["development split"] if settings.evaluated_on == "dev" else []),
         *([f"control: {settings.control}"] if _controlled(settings) else []),
+        *([f"noise {settings.noise}"] if settings.noise else []),
     ]
     return " · ".join(parts)
 
@@ -104,6 +105,7 @@ def disclaimers(
         sentences.append(_equal_tuning(settings))
     if _controlled(settings):
         sentences.append(f"Control run ({settings.control}): shows what the harness finds where nothing can be learnt.")
+    sentences += [f"Noise {noise.in_words}." for record in records if (noise := record.dataset.noise)]
     if 1 < len(seeds) < MIN_SEEDS:
         sentences.append(f"{len(seeds)} seeds, fewer than {MIN_SEEDS}: the between-seed variance is roughly known.")
     if noise_unfit:
@@ -145,6 +147,7 @@ def weightiest(
                 f"{counted(len(seeds))} seeds, fewer than {MIN_SEEDS}" if 1 < len(seeds) < MIN_SEEDS else "",
                 f"{prompts} prompts, fewer than {MIN_PROMPTS}" if 0 < prompts < MIN_PROMPTS else "",
                 f"control: {settings.control}" if _controlled(settings) else "",
+                f"noise {settings.noise}" if settings.noise else "",
                 "development split, not a test" if settings.evaluated_on == "dev" else "",
                 f"{counted(lost)} without a result" if lost else "",
                 f"{counted(unclear)} too close to call" if unclear else "",
