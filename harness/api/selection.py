@@ -10,14 +10,15 @@ import typing
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Self
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from harness.api.data import NAN, Message
 from harness.api.errors import HarnessError
 from harness.api.option_values import read_option
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,6 +79,8 @@ class Selector(ABC):
 
     def top(self, values: Sequence[float] | NDArray[np.float64]) -> NDArray[np.int64]:
         """Return the indices of the share of pairs with the highest values; of equal ones those that come first."""
+        import numpy as np
+
         highest = np.argsort(-np.asarray(values, dtype=np.float64), kind="stable")
         return highest[: self.count(len(highest))]
 
@@ -106,11 +109,15 @@ class Selector(ABC):
 
 def score_margins(pairs: Sequence[Candidate]) -> NDArray[np.float64]:
     """Return the score of the chosen response minus that of the rejected one, (pairs,)."""
+    import numpy as np
+
     return np.array([pair.score_chosen - pair.score_rejected for pair in pairs], dtype=np.float64)
 
 
 def mean_gaps(pairs: Sequence[Candidate], logps: StartLogps) -> NDArray[np.float64]:
     """Return the mean log-prob per token of the chosen response minus that of the rejected one, (pairs,), nats."""
+    import numpy as np
+
     chosen = np.array([len(pair.chosen_ids) for pair in pairs])
     rejected = np.array([len(pair.rejected_ids) for pair in pairs])
     return logps.chosen / chosen - logps.rejected / rejected
