@@ -58,6 +58,7 @@ from harness.training.live_engine import LiveEngine
 from harness.training.peak_memory import leave_out_what_is_held
 from harness.training.prepared import Prepared, cell_plan, prepare, scored_requests
 from harness.training.score_cell import Scoring, score_cell
+from harness.training.selecting import with_selection
 from harness.training.trainer import Recipe, Trained, train
 from harness.training.training_data import training_data
 
@@ -71,7 +72,7 @@ def try_model(job: Job, tell: Tell) -> None:
     Raises `HarnessError` for what `run_model` could not train or score.
     """
     tell(Phase(text="start checkpoint"))
-    prepared = prepare(job, tell)
+    prepared = with_selection(prepare(job, tell), tell)
     require_same_tokens(prepared)
     require_answers_fit(prepared)
     tell(Phase(text=f"trying whether {job.scorer.name} takes the model"))
@@ -81,7 +82,7 @@ def try_model(job: Job, tell: Tell) -> None:
 def run_model(job: Job, tell: Tell) -> None:
     """Train and score the cells of a model that have no record yet, and its baseline rows."""
     tell(Phase(text="start checkpoint"))
-    prepared = prepare(job, tell)
+    prepared = with_selection(prepare(job, tell), tell)
     require_same_tokens(prepared)
     require_answers_fit(prepared)
     for cell in job.cells:

@@ -96,6 +96,7 @@ def assemble(resolved: Resolved, scorer: ChosenScorer) -> Campaign:
             cache=cache_folder(),
             keep_checkpoints=resolved.keep_checkpoints,
             chat_template=resolved.chat_template,
+            selector=resolved.selector,
             side_by_side=side_by_side,
             threads=threads_each(side_by_side),
             brought=tuple(Brought(model=model) for model in run.also),

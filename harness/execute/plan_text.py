@@ -63,6 +63,10 @@ def plan_text(campaign: Campaign, tuning: Tuning | None, unfinished: Unfinished,
         lines.append(f"Control   {run.control}: this run is a control, its board ranks nothing")
     if campaign.resolved.noise:
         lines.append(f"Noise     {campaign.resolved.noise.in_words}")
+    if selector := campaign.resolved.selector:
+        count = len(campaign.dataset.train)
+        passed = "; the start checkpoint reads all of them, charged to every cell" if selector.needs_logps else ""
+        lines.append(f"Select    {selector} keeps {selector.count(count)} of {count} training pairs{passed}")
     if tuning is not None:
         lines += _tuning(tuning, unfinished)
     return "\n".join([*lines, *_estimates(campaign, unfinished.all)])
@@ -103,7 +107,7 @@ def _estimates(campaign: Campaign, todo: Sequence[Cell]) -> list[str]:
         return []
     shapes = {run.called(model): shape for model in run.models if (shape := shape_in(run, model)) is not None}
     known = [cell for cell in todo if cell.model in shapes]
-    tokens = visits(campaign.dataset, run)
+    tokens = visits(campaign.dataset, run).of(campaign.resolved.selector)
     costs = estimates(run, tokens, ((cell, shapes[cell.model].parameters) for cell in known))
     if not costs:
         return ["Estimate  none: the size of these models is not known before they are loaded"]

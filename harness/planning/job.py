@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from harness.api import Dataset, Loss, ScorerSource
+from harness.api import Dataset, Loss, ScorerSource, Selector
 from harness.manager import Owner
 from harness.planning.elsewhere import Brought
 from harness.planning.grid import Cell, System
@@ -49,6 +49,8 @@ class Job:
     """Whether the worker is to find out what it would refuse, and to train nothing."""
     brought: tuple[Brought, ...] = ()
     """Checkpoints trained elsewhere that are scored beside the cells."""
+    selector: Selector | None = None
+    """What chooses the training pairs; None: all are kept."""
     source: str = ""
     """Where it is, as `--models` has it; empty: `model` says it."""
 
