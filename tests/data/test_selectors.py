@@ -1,0 +1,151 @@
+"""Selectors on five pairs, against values worked out by hand."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import fields
+
+import numpy as np
+import pytest
+
+from harness.api import Candidate, HarnessError, Message, Pair, Selector, StartLogps
+from harness.data.selectors.alignment_potential import AlignmentPotential, potential
+from harness.data.selectors.baselines import Easiest, LargestMargin, Random, SmallestMargin
+from harness.data.selectors.dcrm import DCRM, dcrm, levenshtein
+from harness.manager import of_one_plugin, plugin_manager
+
+TURN = (Message(role="user", content="question"),)
+
+
+def pair(name: str, scores: tuple[float, float], chosen: tuple[int, ...], rejected: tuple[int, ...]) -> Candidate:
+    return Candidate(
+        pair_id=name, prompt_id=name, context=TURN, chosen="a", rejected="b",
+        score_chosen=scores[0], score_rejected=scores[1], chosen_ids=chosen, rejected_ids=rejected,
+    )  # fmt: skip
+
+
+PAIRS = (
+    pair("a", (4.0, 1.0), (1, 2), (1, 3)),  # margin 3; one token replaced
+    pair("b", (3.0, 3.0), (1, 2, 3), (1, 2, 3, 4)),  # margin 0; one inserted
+    pair("c", (5.0, 3.0), (1, 2, 3, 4), (5, 6)),  # margin 2; two deleted, two replaced
+    pair("d", (2.0, 3.0), (7, 8), (7, 8)),  # margin -1, the label against the scores; the same tokens
+    pair("e", (4.0, 3.0), (1, 2, 3, 4, 5), (2, 3, 4, 5)),  # margin 1; one deleted
+)
+LOGPS = StartLogps(
+    chosen=np.array([-4.0, -6.0, -8.0, -3.0, -10.0]),
+    rejected=np.array([-6.0, -8.0, -2.0, -3.0, -12.0]),
+)
+# gaps of sums:            2, 2, -6, 0, 2
+# means per token, chosen: -2, -2, -2, -1.5, -2; rejected: -3, -2, -1, -1.5, -3
+# gaps of means:           1, 0, -1, 0, 1
+RNG = np.random.default_rng(0)
+
+
+def test_the_largest_margins_are_of_the_scores_and_a_label_against_them_counts_below_zero() -> None:
+    assert LargestMargin(share=0.4).select(PAIRS, None, RNG).tolist() == [0, 2]  # 3 and 2
+    assert LargestMargin(share=0.8).select(PAIRS, None, RNG).tolist() == [0, 2, 4, 1]  # then 1 and 0, not -1
+
+
+def test_the_smallest_margins_are_near_ties_whichever_side_scores_higher() -> None:
+    assert SmallestMargin(share=0.6).select(PAIRS, None, RNG).tolist() == [1, 3, 4]  # |0|, |-1|, |1|
+
+
+def test_the_easiest_are_those_that_the_start_has_right_per_token() -> None:
+    assert Easiest(share=0.4).select(PAIRS, LOGPS, RNG).tolist() == [
+        0,
+        4,
+    ]  # gaps 1 and 1; by sums b would tie with them
+    assert Easiest(share=1.0).select(PAIRS, LOGPS, RNG).tolist() == [0, 4, 1, 3, 2]
+
+
+def test_random_is_a_draw_without_replacement_by_its_seed() -> None:
+    draws = [Random(share=0.4).select(PAIRS, None, np.random.default_rng(seed)) for seed in range(400)]
+    assert all(len(set(draw.tolist())) == 2 for draw in draws)
+    again = Random(share=0.4).select(PAIRS, None, np.random.default_rng(7))
+    assert again.tolist() == draws[7].tolist()
+    often = np.bincount(np.concatenate(draws), minlength=5)
+    assert np.abs(often - 160).max() < 4 * math.sqrt(400 * 0.4 * 0.6)  # each pair in two of five draws
+
+
+def test_dcrm_is_reward_over_edits_and_log_prob_gap() -> None:
+    expected = [
+        (1 / (1 + math.exp(-3)) - 0.5) / (1 + 2 + 1),  # 0.113144
+        0 / (1 + 2 + 1),
+        (1 / (1 + math.exp(-2)) - 0.5) / (4 + 6 + 1),  # 0.034618
+        (1 / (1 + math.exp(1)) - 0.5) / (0 + 0 + 1),  # -0.231059
+        (1 / (1 + math.exp(-1)) - 0.5) / (1 + 2 + 1),  # 0.057765
+    ]
+    np.testing.assert_allclose(dcrm(PAIRS, LOGPS), expected, rtol=1e-12, atol=1e-15)
+    np.testing.assert_allclose(expected, [0.113144, 0, 0.034618, -0.231059, 0.057765], atol=1e-6)
+    assert DCRM(share=0.6).select(PAIRS, LOGPS, RNG).tolist() == [0, 4, 2]
+
+
+def test_dcrm_of_scores_far_apart_is_half_over_the_difference() -> None:
+    far = (pair("far", (5000.0, -5000.0), (1, 2), (1, 2)), pair("back", (-5000.0, 5000.0), (1,), (2,)))
+    logps = StartLogps(chosen=np.array([-1.0, -1.0]), rejected=np.array([-1.0, -4.0]))
+    assert dcrm(far, logps).tolist() == [0.5, -0.5 / (1 + 3 + 1)]
+
+
+@pytest.mark.parametrize(
+    ("left", "right", "edits"),
+    [("kitten", "sitting", 3), ("intention", "execution", 5), ("", "abc", 3), ("abc", "", 3), ("", "", 0),
+     ("abc", "abc", 0), ("flaw", "lawn", 2), ("ab", "ba", 2), ("aaaa", "aa", 2)],
+)  # fmt: skip
+def test_edits_are_levenshteins_textbook_distances(left: str, right: str, edits: int) -> None:
+    assert levenshtein([ord(letter) for letter in left], [ord(letter) for letter in right]) == edits
+
+
+def test_alignment_potential_is_z_of_the_margin_minus_z_of_the_gap_with_ddof_0() -> None:
+    # |margins| 3 0 2 1 1: mean 7/5, variance 15/5 - 49/25 = 26/25; |gaps| 1 0 1 0 1: mean 3/5, variance 6/25
+    margin, gap = math.sqrt(26) / 5, math.sqrt(6) / 5
+    first = [1.6 / margin, -1.4 / margin, 0.6 / margin, -0.4 / margin, -0.4 / margin]
+    second = [0.4 / gap, -0.6 / gap, 0.4 / gap, -0.6 / gap, 0.4 / gap]
+    for weight in (0.0, 1.0, 2.5):
+        expected = [one - weight * other for one, other in zip(first, second, strict=True)]
+        np.testing.assert_allclose(potential(PAIRS, LOGPS, weight), expected, rtol=1e-12)
+    # weight 1: 0.752391, -0.147961, -0.228190, 0.832513, -1.208749
+    assert AlignmentPotential().select(PAIRS, LOGPS, RNG).tolist() == [3, 0]  # share 0.4
+    assert AlignmentPotential(weight=0.0).select(PAIRS, LOGPS, RNG).tolist() == [0, 2]
+
+
+def test_a_column_without_spread_says_nothing() -> None:
+    alike = StartLogps(chosen=np.full(5, -2.0), rejected=np.full(5, -2.0))
+    same = [pair(str(number), (2.0, 1.0), (1, 2), (3, 4)) for number in range(5)]
+    assert potential(same, alike, 1.0).tolist() == [0] * 5
+
+
+def test_equal_values_are_taken_in_the_order_of_the_data() -> None:
+    assert Random(share=0.6).top([1.0, 1.0, 1.0, 2.0, 1.0]).tolist() == [3, 0, 1]
+
+
+def test_options_are_read_from_text_and_written_back() -> None:
+    assert str(AlignmentPotential.from_options({"share": "0.25", "weight": "2.5"})) == (
+        "alignment-potential:share=0.25,weight=2.5"
+    )
+    for options, said in (
+        ({"share": "0"}, "selector 'dcrm': share got 0.0, expected above 0 and up to 1"),
+        ({"share": "much"}, "selector 'dcrm': option 'share' got 'much', expected float"),
+        ({"shares": "0.1"}, "selector 'dcrm' has no option 'shares'; its options are share"),
+    ):
+        with pytest.raises(HarnessError, match=said):
+            DCRM.from_options(options)
+
+
+def test_a_selector_has_no_way_to_true_quality_or_to_another_split() -> None:
+    seen = {field.name for field in fields(Candidate)}
+    assert seen == {
+        "pair_id", "prompt_id", "context", "chosen", "rejected", "score_chosen", "score_rejected",
+        "chosen_ids", "rejected_ids",
+    }  # fmt: skip
+    hidden = {field.name for field in fields(Pair)} - seen
+    assert hidden == {"true_chosen", "true_rejected", "subset"}
+    assert {field.name for field in fields(StartLogps)} == {"chosen", "rejected"}
+
+
+def test_every_shipped_selector_keeps_its_share_of_any_number_of_pairs() -> None:
+    found: dict[str, type[Selector]] = of_one_plugin(plugin_manager(), "harness_selectors")
+    assert list(found) == ["alignment-potential", "dcrm", "easiest", "largest-margin", "random", "smallest-margin"]
+    for selector in found.values():
+        for share in (0.2, 0.5, 1.0):
+            chosen = selector.from_options({"share": share}).select(PAIRS, LOGPS, RNG)
+            assert len(set(chosen.tolist())) == len(chosen) == round(5 * share)
