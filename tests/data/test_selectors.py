@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import fields
+from importlib.metadata import EntryPoint
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,6 +17,7 @@ from harness.data.selectors.baselines import Easiest, LargestMargin, Random, Sma
 from harness.data.selectors.dcrm import DCRM, dcrm, levenshtein
 from harness.manager import of_one_plugin, plugin_manager
 
+GUIDE = (Path(__file__).parents[2] / "docs" / "selectors.md").read_text(encoding="utf-8")
 TURN = (Message(role="user", content="question"),)
 
 
@@ -140,6 +144,23 @@ def test_a_selector_has_no_way_to_true_quality_or_to_another_split() -> None:
     hidden = {field.name for field in fields(Pair)} - seen
     assert hidden == {"true_chosen", "true_rejected", "subset"}
     assert {field.name for field in fields(StartLogps)} == {"chosen", "rejected"}
+
+
+def test_the_selector_in_the_docs_is_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (source,) = re.findall(r"```python\n(.*?)```", GUIDE, re.DOTALL)
+    (tmp_path / "hardest.py").write_text(source)
+    monkeypatch.syspath_prepend(tmp_path)
+    entry = EntryPoint(name="hardest", value="hardest", group="harness")
+    found = of_one_plugin(plugin_manager([entry]), "harness_selectors")["hardest"]
+    assert found.from_options({"share": "0.2"}).select(PAIRS, LOGPS, RNG).tolist() == [2]  # the only gap below 0
+
+
+def test_every_shipped_selector_has_a_row_in_the_docs_with_its_share() -> None:
+    rows = dict(re.findall(r"^\| `([a-z-]+)` \| .* \| ([0-9.]+) \|$", GUIDE, re.MULTILINE))
+    found: dict[str, type[Selector]] = of_one_plugin(plugin_manager(), "harness_selectors")
+    assert {name: float(share) for name, share in rows.items()} == {
+        name: selector.from_options({}).share for name, selector in found.items()
+    }
 
 
 def test_every_shipped_selector_keeps_its_share_of_any_number_of_pairs() -> None:
