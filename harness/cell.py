@@ -72,7 +72,7 @@ def try_model(job: Job, tell: Tell) -> None:
     Raises `HarnessError` for what `run_model` could not train or score.
     """
     tell(Phase(text="start checkpoint"))
-    prepared = with_selection(prepare(job, tell), tell)
+    prepared = selected(job, tell)
     require_same_tokens(prepared)
     require_answers_fit(prepared)
     tell(Phase(text=f"trying whether {job.scorer.name} takes the model"))
@@ -82,7 +82,7 @@ def try_model(job: Job, tell: Tell) -> None:
 def run_model(job: Job, tell: Tell) -> None:
     """Train and score the cells of a model that have no record yet, and its baseline rows."""
     tell(Phase(text="start checkpoint"))
-    prepared = with_selection(prepare(job, tell), tell)
+    prepared = selected(job, tell)
     require_same_tokens(prepared)
     require_answers_fit(prepared)
     for cell in job.cells:
@@ -94,6 +94,13 @@ def run_model(job: Job, tell: Tell) -> None:
             free_memory()  # Trainer and its callbacks hold each other, and with them the model and its optimiser
     tell(Phase(text=f"scoring with {job.scorer.name}"))
     score_cells(prepared, tell)
+
+
+def selected(job: Job, tell: Tell) -> Prepared:
+    """Return what the cells of a model share, with the training pairs that are trained on."""
+    prepared = with_selection(prepare(job, tell), tell)
+    free_memory()  # of the model that the selector read, and of its probe
+    return prepared
 
 
 # -- training ----------------------------------------------------------------------------------------------------------

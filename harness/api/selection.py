@@ -44,6 +44,8 @@ class StartLogps:
 
     chosen: NDArray[np.float64]
     rejected: NDArray[np.float64]
+    probe: tuple[NDArray[np.float64], NDArray[np.float64]] | None = None
+    """The same, chosen and rejected, under the probe, for a selector that has one."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,6 +64,11 @@ class Selector(ABC):
     def __post_init__(self) -> None:
         if not 0 < self.share <= 1:
             raise HarnessError(f"share got {self.share}, expected above 0 and up to 1")
+
+    @property
+    def probe_pairs(self) -> int:
+        """On how many random pairs a probe is trained by DPO before; 0: none. It needs `needs_logps` and is charged."""
+        return 0
 
     @abstractmethod
     def select(

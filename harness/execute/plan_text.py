@@ -65,7 +65,11 @@ def plan_text(campaign: Campaign, tuning: Tuning | None, unfinished: Unfinished,
         lines.append(f"Noise     {campaign.resolved.noise.in_words}")
     if selector := campaign.resolved.selector:
         count = len(campaign.dataset.train)
-        passed = "; the start checkpoint reads all of them, charged to every cell" if selector.needs_logps else ""
+        probed = f" and a probe, DPO on {selector.probe_pairs} of them," if selector.probe_pairs else ""
+        reads = "read" if probed else "reads"
+        passed = (
+            f"; the start checkpoint{probed} {reads} all of them, charged to every cell" if selector.needs_logps else ""
+        )
         lines.append(f"Select    {selector} keeps {selector.count(count)} of {count} training pairs{passed}")
     if tuning is not None:
         lines += _tuning(tuning, unfinished)

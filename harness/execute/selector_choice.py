@@ -5,8 +5,8 @@ from __future__ import annotations
 import difflib
 import math
 
-from harness.api import Dataset, HarnessError, Selector
-from harness.manager import Manager, of_one_plugin
+from harness.api import Dataset, HarnessError, Loss, Selector
+from harness.manager import Manager, of_one_plugin, resolver
 from harness.planning.run_file import Run
 
 
@@ -32,6 +32,11 @@ def choose_selector(run: Run, data: Dataset, manager: Manager) -> Selector | Non
             raise HarnessError(f"--select got '{item}', expected option=value; for example {name}:share=0.4")
         options[option.strip()] = value.strip()
     selector = known[name].from_options(options)
+    if 0 < selector.probe_pairs < run.settings.batch_pairs:
+        raise HarnessError(
+            f"--select got a probe of {selector.probe_pairs} pairs, expected at least {run.settings.batch_pairs}, those of "
+            "one step; raise it, or lower --batch-pairs"
+        )
     unscored = sum(math.isnan(pair.score_chosen - pair.score_rejected) for pair in data.train)
     if selector.needs_scores and unscored:
         raise HarnessError(
@@ -39,3 +44,8 @@ def choose_selector(run: Run, data: Dataset, manager: Manager) -> Selector | Non
             "on both sides; give data with scores, or --select random"
         )
     return selector
+
+
+def probe_loss(selector: Selector | None, manager: Manager) -> Loss | None:
+    """Return what the probe of a selector is trained with, DPO; None where it has no probe."""
+    return resolver(manager)("dpo", {}) if selector and selector.probe_pairs else None

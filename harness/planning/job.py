@@ -51,6 +51,8 @@ class Job:
     """Checkpoints trained elsewhere that are scored beside the cells."""
     selector: Selector | None = None
     """What chooses the training pairs; None: all are kept."""
+    probe: Loss | None = None
+    """What the selector's probe is trained with; None: it has no probe."""
     source: str = ""
     """Where it is, as `--models` has it; empty: `model` says it."""
 

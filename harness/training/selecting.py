@@ -16,6 +16,7 @@ from harness.planning.budget import Before
 from harness.planning.events import Phase, Tell
 from harness.run_folder.selection_facts import Kept, SelectionFacts
 from harness.training.prepared import Prepared, cached_pass, pair_tokens
+from harness.training.probe import probe
 
 STREAM = 29
 """Sets the random numbers apart from others of the same seed."""
@@ -31,6 +32,10 @@ def with_selection(prepared: Prepared, tell: Tell) -> Prepared:
     if selector.needs_logps:
         logps, seconds = _start_logps(prepared)
         before = Before(flops=2.0 * prepared.start.parameters * sum(pair_tokens(prepared)), seconds=seconds)
+        if prepared.job.probe is not None:
+            probed = probe(prepared, prepared.job.probe, selector.probe_pairs)
+            before = Before(flops=before.flops + probed.flops, seconds=before.seconds + probed.seconds)
+            logps = replace(logps, probe=(probed.chosen, probed.rejected))
     began = time.perf_counter()
     rng = np.random.default_rng([prepared.job.run.data_seed, STREAM])
     chosen = checked(selector, selector.select(candidates(prepared.pairs, pairs), logps, rng), len(pairs))
