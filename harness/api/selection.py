@@ -127,7 +127,8 @@ def mean_gaps(pairs: Sequence[Candidate], logps: StartLogps) -> NDArray[np.float
 
     chosen = np.array([len(pair.chosen_ids) for pair in pairs])
     rejected = np.array([len(pair.rejected_ids) for pair in pairs])
-    return logps.chosen / chosen - logps.rejected / rejected
+    gaps: NDArray[np.float64] = logps.chosen / chosen - logps.rejected / rejected
+    return gaps
 
 
 def _plain(value: Any) -> str:

@@ -63,17 +63,23 @@ def plan_text(campaign: Campaign, tuning: Tuning | None, unfinished: Unfinished,
         lines.append(f"Control   {run.control}: this run is a control, its board ranks nothing")
     if campaign.resolved.noise:
         lines.append(f"Noise     {campaign.resolved.noise.in_words}")
-    if selector := campaign.resolved.selector:
-        count = len(campaign.dataset.train)
-        probed = f" and a probe, DPO on {selector.probe_pairs} of them," if selector.probe_pairs else ""
-        reads = "read" if probed else "reads"
-        passed = (
-            f"; the start checkpoint{probed} {reads} all of them, charged to every cell" if selector.needs_logps else ""
-        )
-        lines.append(f"Select    {selector} keeps {selector.count(count)} of {count} training pairs{passed}")
+    lines += _selection(campaign)
     if tuning is not None:
         lines += _tuning(tuning, unfinished)
     return "\n".join([*lines, *_estimates(campaign, unfinished.all)])
+
+
+def _selection(campaign: Campaign) -> list[str]:
+    """Return how many pairs `--select` keeps, and what it takes; nothing without it."""
+    selector, count = campaign.resolved.selector, len(campaign.dataset.train)
+    if selector is None:
+        return []
+    line = f"Select    {selector} keeps {selector.count(count)} of {count} training pairs"
+    if selector.probe_pairs:
+        line += f"; first a probe, DPO on {selector.probe_pairs} pairs, is trained, charged to every cell"
+    elif selector.needs_logps:
+        line += "; the start checkpoint reads all of them, charged to every cell"
+    return [line]
 
 
 def _tuning(tuning: Tuning, unfinished: Unfinished) -> list[str]:

@@ -34,8 +34,8 @@ def choose_selector(run: Run, data: Dataset, manager: Manager) -> Selector | Non
     selector = known[name].from_options(options)
     if 0 < selector.probe_pairs < run.settings.batch_pairs:
         raise HarnessError(
-            f"--select got a probe of {selector.probe_pairs} pairs, expected at least {run.settings.batch_pairs}, those of "
-            "one step; raise it, or lower --batch-pairs"
+            f"--select got '{name}' with a probe of {selector.probe_pairs} pairs, expected at least "
+            f"{run.settings.batch_pairs}, those of one step; raise it, or lower --batch-pairs"
         )
     unscored = sum(math.isnan(pair.score_chosen - pair.score_rejected) for pair in data.train)
     if selector.needs_scores and unscored:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from dataclasses import fields
+from dataclasses import fields, replace
 from importlib.metadata import EntryPoint
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from harness.api import Candidate, HarnessError, Message, Pair, Selector, StartL
 from harness.data.selectors.alignment_potential import AlignmentPotential, potential
 from harness.data.selectors.baselines import Easiest, LargestMargin, Random, SmallestMargin
 from harness.data.selectors.dcrm import DCRM, dcrm, levenshtein
+from harness.data.selectors.dual_margin import DualMargin, certainty, joint, log_ratio_margins
 from harness.manager import of_one_plugin, plugin_manager
 
 GUIDE = (Path(__file__).parents[2] / "docs" / "selectors.md").read_text(encoding="utf-8")
@@ -112,6 +113,35 @@ def test_alignment_potential_is_z_of_the_margin_minus_z_of_the_gap_with_ddof_0()
     assert AlignmentPotential(weight=0.0).select(PAIRS, LOGPS, RNG).tolist() == [0, 2]
 
 
+# log-ratios, chosen: 1, 1, 0, 1, 4; rejected: 0, -1, 2, 1, 0
+PROBED = replace(LOGPS, probe=(np.array([-3.0, -5.0, -8.0, -2.0, -6.0]), np.array([-6.0, -9.0, 0.0, -2.0, -12.0])))
+
+
+def test_dual_margin_is_what_two_witnesses_say_together() -> None:
+    assert log_ratio_margins(PROBED).tolist() == [1, 2, -2, 0, 4]
+    # from the lowest to the highest: scores 3 0 2 -1 1 over 4 from -1, ratios 1 2 -2 0 4 over 6 from -2
+    first, second = [1, 1 / 4, 3 / 4, 0, 1 / 2], [1 / 2, 2 / 3, 0, 1 / 3, 1]
+    clipped = [[min(max(p, 1e-6), 1 - 1e-6) for p in each] for each in (first, second)]
+    scores = certainty(np.array([3.0, 0.0, 2.0, -1.0, 1.0]), 0, 1)
+    ratios = certainty(log_ratio_margins(PROBED), 0, 1)
+    np.testing.assert_allclose(scores, clipped[0], rtol=1e-9)
+    np.testing.assert_allclose(ratios, clipped[1], rtol=1e-9)
+    # p q / (p q + (1-p)(1-q)): a and e are sure by one witness; b (1/4)(2/3) / ((1/4)(2/3) + (3/4)(1/3)) = 2/5;
+    # c and d are sure of the opposite by one
+    np.testing.assert_allclose(joint(scores, ratios), [1, 0.4, 0, 0, 1], atol=1e-5)
+    selector = DualMargin(share=0.6, low=0.0, high=1.0)
+    assert sorted(selector.select(PAIRS, PROBED, RNG).tolist()) == [0, 1, 4]
+    assert selector.probe_pairs == 256
+
+
+def test_dual_margin_clips_to_quantiles_and_sure_opposites_are_even() -> None:
+    # the quantiles 0.25 and 0.75 of -1 0 1 2 3 are 0 and 2
+    found = certainty(np.array([3.0, 0.0, 2.0, -1.0, 1.0]), 0.25, 0.75)
+    np.testing.assert_allclose(found, [1, 0, 1, 0, 0.5], atol=2e-6)
+    np.testing.assert_allclose(joint(np.array([1 - 1e-6]), np.array([1e-6])), [0.5], rtol=1e-9)
+    assert certainty(np.ones(3), 0.05, 0.95).tolist() == [0.5] * 3
+
+
 def test_a_column_without_spread_says_nothing() -> None:
     alike = StartLogps(chosen=np.full(5, -2.0), rejected=np.full(5, -2.0))
     same = [pair(str(number), (2.0, 1.0), (1, 2), (3, 4)) for number in range(5)]
@@ -143,7 +173,7 @@ def test_a_selector_has_no_way_to_true_quality_or_to_another_split() -> None:
     }  # fmt: skip
     hidden = {field.name for field in fields(Pair)} - seen
     assert hidden == {"true_chosen", "true_rejected", "subset"}
-    assert {field.name for field in fields(StartLogps)} == {"chosen", "rejected"}
+    assert {field.name for field in fields(StartLogps)} == {"chosen", "rejected", "probe"}
 
 
 def test_the_selector_in_the_docs_is_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -165,8 +195,16 @@ def test_every_shipped_selector_has_a_row_in_the_docs_with_its_share() -> None:
 
 def test_every_shipped_selector_keeps_its_share_of_any_number_of_pairs() -> None:
     found: dict[str, type[Selector]] = of_one_plugin(plugin_manager(), "harness_selectors")
-    assert list(found) == ["alignment-potential", "dcrm", "easiest", "largest-margin", "random", "smallest-margin"]
+    assert list(found) == [
+        "alignment-potential",
+        "dcrm",
+        "dual-margin",
+        "easiest",
+        "largest-margin",
+        "random",
+        "smallest-margin",
+    ]
     for selector in found.values():
         for share in (0.2, 0.5, 1.0):
-            chosen = selector.from_options({"share": share}).select(PAIRS, LOGPS, RNG)
+            chosen = selector.from_options({"share": share}).select(PAIRS, PROBED, RNG)
             assert len(set(chosen.tolist())) == len(chosen) == round(5 * share)

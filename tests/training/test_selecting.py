@@ -183,6 +183,35 @@ def test_a_budget_in_flops_pays_for_the_choice_first(
     assert "that choosing the training pairs takes (--select)" in failed["reason"]
 
 
+@dataclass(frozen=True, kw_only=True)
+class Probes(Listens):
+    """Asks for a probe on eight pairs, and keeps what it was given."""
+
+    name: ClassVar[str] = "probes"
+
+    @property
+    def probe_pairs(self) -> int:
+        return 8
+
+
+def test_a_probe_has_moved_from_the_start_and_is_charged(
+    ran: tuple[Path, Job, Listens], tmp_path: Path, cache: Path
+) -> None:
+    selector = Probes(share=0.5)
+    asked = replace(job(tmp_path, cache, selector), probe=resolver(plugin_manager())("dpo", {}))
+    run_model(replace(asked, cells=asked.cells[:1]), lambda event: None)
+    ((pairs, logps, _),) = selector.heard
+    ((_, start, _),) = ran[2].heard
+    np.testing.assert_array_equal(logps.chosen, start.chosen)  # its log-probs do not overwrite those of the start
+    margins = (logps.probe[0] - logps.chosen) - (logps.probe[1] - logps.rejected)
+    assert len(margins) == len(pairs)
+    assert 0.01 < np.abs(margins).max() < 50
+    (record,) = records(tmp_path)
+    before = records(ran[0])[0]["spend"]["selection_flops"]
+    per_pair = before / PAIRS * 3  # training costs 6 N per token where a pass costs 2 N
+    assert record["spend"]["selection_flops"] == pytest.approx(2 * before + 8 * per_pair, rel=0.1)
+
+
 @pytest.mark.parametrize(
     "answer", [[0, 0], [0], [0, 1, 2], [0, 4], [-1, 0], [0.0, 1.0], [True, False], [[0], [1]], ["a", "b"]]
 )

@@ -38,7 +38,8 @@ def dcrm(pairs: Sequence[Candidate], logps: StartLogps) -> NDArray[np.float64]:
     """Return the metric of each pair, (pairs,)."""
     edits = np.array([levenshtein(pair.chosen_ids, pair.rejected_ids) for pair in pairs], dtype=np.float64)
     reward = np.tanh(score_margins(pairs) / 2) / 2  # = sigmoid(margin) - 0.5, which cannot overflow
-    return reward / (edits + np.abs(logps.chosen - logps.rejected) + EPSILON)
+    found: NDArray[np.float64] = reward / (edits + np.abs(logps.chosen - logps.rejected) + EPSILON)
+    return found
 
 
 def levenshtein(left: Sequence[int], right: Sequence[int]) -> int:
