@@ -194,7 +194,7 @@ class Probes(Listens):
         return 8
 
 
-def test_a_probe_has_moved_from_the_start_and_is_charged(
+def test_a_probe_is_the_dpo_cell_of_so_many_pairs_and_is_charged(
     ran: tuple[Path, Job, Listens], tmp_path: Path, cache: Path
 ) -> None:
     selector = Probes(share=0.5)
@@ -203,9 +203,14 @@ def test_a_probe_has_moved_from_the_start_and_is_charged(
     ((pairs, logps, _),) = selector.heard
     ((_, start, _),) = ran[2].heard
     np.testing.assert_array_equal(logps.chosen, start.chosen)  # its log-probs do not overwrite those of the start
-    margins = (logps.probe[0] - logps.chosen) - (logps.probe[1] - logps.rejected)
-    assert len(margins) == len(pairs)
-    assert 0.01 < np.abs(margins).max() < 50
+    alone = job(tmp_path / "alone", cache, None, budget="pairs=8")
+    (cell,) = [each for each in alone.cells if each.system.label == "dpo" and each.seed == 0]
+    held = replace(alone.dataset, test=alone.dataset.train)  # the training pairs, scored as if they were held out
+    run_model(replace(alone, cells=(cell,), dataset=held), lambda event: None)
+    rows = pd.read_parquet(alone.folder / "cells" / cell.key / "rows.parquet").set_index("pair_id")
+    rows = rows.loc[[pair.pair_id for pair in pairs]]
+    np.testing.assert_allclose(logps.probe[0], rows["chosen_sum_logp"], atol=1e-2)
+    np.testing.assert_allclose(logps.probe[1], rows["rejected_sum_logp"], atol=1e-2)
     (record,) = records(tmp_path)
     before = records(ran[0])[0]["spend"]["selection_flops"]
     per_pair = before / PAIRS * 3  # training costs 6 N per token where a pass costs 2 N
