@@ -59,6 +59,7 @@ from harness.training.peak_memory import leave_out_what_is_held
 from harness.training.prepared import Prepared, cell_plan, prepare, scored_requests
 from harness.training.recipe import Recipe
 from harness.training.score_cell import Scoring, score_cell
+from harness.training.selecting import with_selection
 from harness.training.trackers import Tracked, tracking
 from harness.training.trainer import Trained, train
 from harness.training.training_data import training_data
@@ -73,7 +74,7 @@ def try_model(job: Job, tell: Tell) -> None:
     Raises `HarnessError` for what `run_model` could not train or score.
     """
     tell(Phase(text="start checkpoint"))
-    prepared = prepare(job, tell)
+    prepared = selected(job, tell)
     require_same_tokens(prepared)
     require_answers_fit(prepared)
     tell(Phase(text=f"trying whether {job.scorer.name} takes the model"))
@@ -83,7 +84,7 @@ def try_model(job: Job, tell: Tell) -> None:
 def run_model(job: Job, tell: Tell) -> None:
     """Train and score the cells of a model that have no record yet, and its baseline rows."""
     tell(Phase(text="start checkpoint"))
-    prepared = prepare(job, tell)
+    prepared = selected(job, tell)
     require_same_tokens(prepared)
     require_answers_fit(prepared)
     for cell in job.cells:
@@ -95,6 +96,13 @@ def run_model(job: Job, tell: Tell) -> None:
             free_memory()  # Trainer and its callbacks hold each other, and with them the model and its optimiser
     tell(Phase(text=f"scoring with {job.scorer.name}"))
     score_cells(prepared, tell)
+
+
+def selected(job: Job, tell: Tell) -> Prepared:
+    """Return what the cells of a model share, with the training pairs that are trained on."""
+    prepared = with_selection(prepare(job, tell), tell)
+    free_memory()  # of the model that the selector read, and of its probe
+    return prepared
 
 
 # -- training ----------------------------------------------------------------------------------------------------------

@@ -134,6 +134,11 @@ def _renamed(_context: Any, _option: Any, given: bool) -> None:
     help="Noise in the labels of training and dev pairs: flip=0.1, near-ties=0.1 (the smallest gaps), longer-wins=0.1, "
     "shares of all pairs, or gaussian=0.5, the sd of errors in the scores' own unit; several: none,flip=0.1|0.3",
 )
+@click.option(
+    "--select",
+    help="Train on a share of the pairs: random, largest-margin, smallest-margin, easiest, dcrm, alignment-potential, "
+    "dual-margin or a plugin's, with options: dcrm:share=0.4",
+)
 @click.option("--ranked-by", help="The metric that losses are ranked by  [pairwise_accuracy@learned]")
 @click.option("--also", callback=_comma, help="Checkpoints trained elsewhere, scored beside the losses: DIR,...")
 @click.option("--limit", type=int, help="At most this many pairs per split, for trying things out.")

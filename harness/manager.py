@@ -13,20 +13,23 @@ from typing import Any, NoReturn
 
 import pluggy
 
-from harness.api import DatasetSource, HarnessError, JudgeSource, Loss, ScorerSource, hookspecs
+from harness.api import DatasetSource, HarnessError, JudgeSource, Loss, ScorerSource, Selector, hookspecs
 
 KINDS: Mapping[str, type] = {
     "harness_losses": Loss,
     "harness_datasets": DatasetSource,
     "harness_scorers": ScorerSource,
     "harness_judges": JudgeSource,
+    "harness_selectors": Selector,
 }
-"""For each hook, the type of what it returns a list of: for losses classes (subclasses of `Loss`), else instances."""
+"""For each hook, the type of what it returns a list of: of those in `CLASSES` subclasses, else instances."""
+CLASSES = (Loss, Selector)
 CALLED: Mapping[str, str] = {
     "harness_losses": "loss",
     "harness_datasets": "data set",
     "harness_scorers": "scorer",
     "harness_judges": "judge",
+    "harness_selectors": "selector",
 }
 """For each hook, what to call one of what it returns."""
 
@@ -62,8 +65,7 @@ class Manager:
     broken: Mapping[str, str] = field(default_factory=dict)
     """Entry point -> a sentence with its distribution and the error it raised on import or when a hook was called.
 
-    `loss NAME`, `data set NAME`, `scorer NAME` or `judge NAME` -> a sentence with the plugins that bring another of one
-    name each.
+    `loss NAME`, `data set NAME` and so on -> a sentence with the plugins that bring another of one name each.
     """
 
 
@@ -160,9 +162,13 @@ def _register(hooks: pluggy.PluginManager, module: Any, name: str) -> None:
 
 def losses(manager: Manager) -> dict[str, type[Loss]]:
     """Return the loss classes by name, in alphabetical order, without names that several plugins use."""
-    brought = _brought(manager, "harness_losses")
-    clashes = _clashes(manager, "harness_losses")
-    return {name: items[0][1] for name, items in sorted(brought.items()) if name not in clashes}
+    return of_one_plugin(manager, "harness_losses")
+
+
+def of_one_plugin(manager: Manager, hook: str) -> dict[str, Any]:
+    """Return what plugins bring under a hook, by name, in alphabetical order, without names that several use."""
+    clashes = _clashes(manager, hook)
+    return {name: items[0][1] for name, items in sorted(_brought(manager, hook).items()) if name not in clashes}
 
 
 def loss_owner(manager: Manager, name: str) -> Owner:
@@ -226,7 +232,7 @@ def resolver(manager: Manager) -> Callable[[str, Mapping[str, Any]], Loss]:
 
 
 def _brought(manager: Manager, hook: str) -> dict[str, list[tuple[str, Any]]]:
-    """Return, by name, every (plugin, loss, data set, scorer or judge) of that name, each thing once."""
+    """Return, by name, every (plugin, thing) that it brings of that name, each thing once."""
     by_name: dict[str, list[tuple[str, Any]]] = {}
     for plugin, items in _answers(manager, hook):
         for item in items:
@@ -274,10 +280,10 @@ def _checked(hook: str, answer: Any) -> list[Any]:
     if not isinstance(answer, list | tuple):
         raise HarnessError(f"{hook} returned {answer!r}, expected a list; correct the plugin")
     for item in answer:
-        if kind is Loss:
-            if not (isinstance(item, type) and issubclass(item, Loss)):
+        if kind in CLASSES:
+            if not (isinstance(item, type) and issubclass(item, kind)):
                 raise HarnessError(
-                    f"{hook} returned {item!r}, expected subclasses of harness.api.Loss; correct the plugin"
+                    f"{hook} returned {item!r}, expected subclasses of harness.api.{kind.__name__}; correct the plugin"
                 )
             if inspect.isabstract(item):
                 lacking = ", ".join(sorted(item.__abstractmethods__))

@@ -89,7 +89,7 @@ def test_every_key_of_a_run_file_is_a_flag_of_run_and_the_other_way_round() -> N
 
 
 def test_every_hook_says_what_it_returns() -> None:
-    for name in ("harness_losses", "harness_datasets", "harness_scorers"):
+    for name in ("harness_losses", "harness_datasets", "harness_scorers", "harness_selectors"):
         assert "Return" in (getattr(hookspecs, name).__doc__ or "")
 
 

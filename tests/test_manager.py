@@ -87,6 +87,15 @@ BROKEN = {
         "from harness.api import hookimpl\n@hookimpl\ndef harness_judges(): return ['gpt']",
         "expected harness.api.JudgeSource",
     ),
+    "answers_with_no_selector": (
+        "from harness.api import hookimpl, DatasetSource\n@hookimpl\ndef harness_selectors(): return [DatasetSource]",
+        "expected subclasses of harness.api.Selector",
+    ),
+    "lacks_select": (
+        "from harness.api import Selector, hookimpl\nclass Mine(Selector): name = 'mine'\n"
+        "@hookimpl\ndef harness_selectors(): return [Mine]",
+        "Mine, which does not define select",
+    ),
     "lacks_reward": (
         LOSS.format(name="half").replace("    def reward(self, response): return response.sum\n", ""),
         "Mine, which does not define reward",

@@ -22,9 +22,11 @@ from harness.api.judging import JudgeCost, JudgeOptions, JudgeRequest, JudgeSour
 from harness.api.loss import Loss, State, Terms, require, wraps
 from harness.api.pairs import Logps, PairLogps, ResponseLogps
 from harness.api.scores import OpenScorer, ScoreRequest, ScorerOptions, ScorerSource
+from harness.api.selection import Candidate, Selector, StartLogps, mean_gaps, score_margins
 from harness.api.wrapper import Wrapper
 
 __all__ = [
+    "Candidate",
     "ComparisonKind",
     "Dataset",
     "DatasetSource",
@@ -60,12 +62,16 @@ __all__ = [
     "ScoreRequest",
     "ScorerOptions",
     "ScorerSource",
+    "Selector",
+    "StartLogps",
     "State",
     "Terms",
     "Verdict",
     "Wrapper",
     "hookimpl",
+    "mean_gaps",
     "require",
+    "score_margins",
     "stop_gradient",
     "wraps",
 ]

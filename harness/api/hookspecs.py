@@ -14,6 +14,7 @@ from harness.api.data import DatasetSource
 from harness.api.judging import JudgeSource
 from harness.api.loss import Loss
 from harness.api.scores import ScorerSource
+from harness.api.selection import Selector
 
 PROJECT = "harness"
 hookspec = pluggy.HookspecMarker(PROJECT)
@@ -38,3 +39,8 @@ def harness_scorers() -> list[ScorerSource]:  # type: ignore[empty-body]  # a sp
 @hookspec
 def harness_judges() -> list[JudgeSource]:  # type: ignore[empty-body]  # a specification has no body
     """Return the judges of this plugin, which `--judge NAME` may then name."""
+
+
+@hookspec
+def harness_selectors() -> list[type[Selector]]:  # type: ignore[empty-body]  # a specification has no body
+    """Return the selectors of this plugin, classes, which `--select NAME` may then name."""

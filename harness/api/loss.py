@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self
 
 from harness.api.declarations import ComparisonKind, Domain, Limit, MovingReference, Range
 from harness.api.errors import HarnessError
+from harness.api.option_values import read_option
 from harness.api.pairs import PairLogps, ResponseLogps
 
 if TYPE_CHECKING:
@@ -208,7 +209,10 @@ class Loss(ABC):
                     "with; give from_options a `resolve`"
                 )
             values[name] = resolve(chosen, inner)
-        values = {name: _read(cls.name, name, value, hints[name]) for name, value in values.items()}
+        values = {
+            name: value if _is_loss(hints[name]) else read_option(f"loss '{cls.name}'", name, value, hints[name])
+            for name, value in values.items()
+        }
         missing = [name for name, field in fields.items() if name not in values and not _has_default(field)]
         if missing:
             raise HarnessError(
@@ -272,27 +276,3 @@ def _unknown_option(name: str, option: str, fields: Mapping[str, Any], nested: M
     return f"loss '{name}' has no option '{option}'; its options are {known}" + (
         f" (did you mean '{close[0]}'?)" if close else ""
     )
-
-
-def _read(loss: str, option: str, value: Any, hint: Any) -> Any:
-    """Return `value`, which may be text, as the type `hint`; raises `HarnessError` where it is of another type."""
-    from pydantic import ConfigDict, TypeAdapter, ValidationError
-
-    if _is_loss(hint):
-        return value
-    literal = typing.get_origin(hint) is typing.Literal
-    named = isinstance(hint, type) and not typing.get_args(hint)
-    kinds = (hint, *typing.get_args(hint))
-    plain = hint.__name__ if named else str(hint).replace("typing.", "")
-    expected = f"one of {', '.join(map(str, kinds[1:]))}" if literal else plain
-    if isinstance(value, str) and value.lower() in ("none", "null") and type(None) in kinds:
-        return None
-    try:
-        if isinstance(value, bool) and (int in kinds or float in kinds) and bool not in kinds:
-            raise ValueError
-        read = TypeAdapter(hint, config=ConfigDict(allow_inf_nan=False)).validate_python(value)
-    except (ValidationError, ValueError):
-        raise HarnessError(
-            f"loss '{loss}': option '{option}' got {value!r}, expected {expected}; write {option}=VALUE of that kind"
-        ) from None
-    return read

@@ -116,6 +116,7 @@ def _wrong_flops(record: Record, find: Find) -> Iterator[str]:
     flops, tokens, parameters = record.spend.flops, record.spend.tokens, record.model.parameters
     if flops is None or tokens is None or parameters is None:
         return
+    flops -= record.spend.selection_flops or 0.0
     least = FLOPS_PER_TOKEN * parameters * tokens
     if flops < least * (1 - TOLERANCE):
         yield f"got spend.flops {flops:.6g}, expected at least {least:.6g}: {tokens} tokens, {parameters} parameters"

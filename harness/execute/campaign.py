@@ -21,6 +21,7 @@ from harness.execute.local import execute, execute_trial
 from harness.execute.preflight import check_data, check_folder
 from harness.execute.resolve import Resolved
 from harness.execute.scorer_choice import ChosenScorer
+from harness.execute.selector_choice import probe_loss
 from harness.execute.status import read_unfinished
 from harness.manager import Manager, loss_owner, scorers
 from harness.models.families import FAMILIES
@@ -96,6 +97,8 @@ def assemble(resolved: Resolved, scorer: ChosenScorer) -> Campaign:
             cache=cache_folder(),
             keep_checkpoints=resolved.keep_checkpoints,
             chat_template=resolved.chat_template,
+            selector=resolved.selector,
+            probe=probe_loss(resolved.selector, manager),
             side_by_side=side_by_side,
             threads=threads_each(side_by_side),
             brought=tuple(Brought(model=model) for model in run.also),

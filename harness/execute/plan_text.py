@@ -62,6 +62,7 @@ def plan_text(campaign: Campaign, tuning: Tuning | None, unfinished: Unfinished,
     if run.control != "none":
         lines.append(f"Control   {run.control}: this run is a control, its board ranks nothing")
     lines += _noise(campaign)
+    lines += _selection(campaign)
     if tuning is not None:
         lines += _tuning(tuning, unfinished)
     return "\n".join([*lines, *_estimates(campaign, unfinished.all)])
@@ -74,6 +75,19 @@ def noise_and_time(campaign: Campaign, unfinished: Unfinished) -> list[str]:
 
 def _noise(campaign: Campaign) -> list[str]:
     return [f"Noise     {noise.in_words}"] if (noise := campaign.resolved.noise) else []
+
+
+def _selection(campaign: Campaign) -> list[str]:
+    """Return how many pairs `--select` keeps, and what it takes; nothing without it."""
+    selector, count = campaign.resolved.selector, len(campaign.dataset.train)
+    if selector is None:
+        return []
+    line = f"Select    {selector} keeps {selector.count(count)} of {count} training pairs"
+    if selector.probe_pairs:
+        line += f"; first a probe, DPO on {selector.probe_pairs} pairs, is trained, charged to every cell"
+    elif selector.needs_logps:
+        line += "; the start checkpoint reads all of them, charged to every cell"
+    return [line]
 
 
 def _tuning(tuning: Tuning, unfinished: Unfinished) -> list[str]:
@@ -111,7 +125,7 @@ def _estimates(campaign: Campaign, todo: Sequence[Cell]) -> list[str]:
         return []
     shapes = {run.called(model): shape for model in run.models if (shape := shape_in(run, model)) is not None}
     known = [cell for cell in todo if cell.model in shapes]
-    tokens = visits(campaign.dataset, run)
+    tokens = visits(campaign.dataset, run).of(campaign.resolved.selector)
     costs = estimates(run, tokens, ((cell, shapes[cell.model].parameters) for cell in known))
     if not costs:
         return ["Estimate  none: the size of these models is not known before they are loaded"]

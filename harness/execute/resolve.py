@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from harness.api import Dataset, DatasetSource, HarnessError, LoadOptions, OpenPrompts, Pair
+from harness.api import Dataset, DatasetSource, HarnessError, LoadOptions, OpenPrompts, Pair, Selector
 from harness.data.evaluation import with_test_data
 from harness.data.noise import with_noise
 from harness.data.open_prompts import open_prompts
@@ -19,6 +19,7 @@ from harness.execute.default_preset import default_preset, within_windows
 from harness.execute.judge_choice import require_judges
 from harness.execute.own_losses import OwnLoss, resolver_with, with_own, with_source
 from harness.execute.preflight import check_cache, check_model, local_names
+from harness.execute.selector_choice import choose_selector
 from harness.execute.trackers import require_trackers
 from harness.manager import Manager, datasets, losses, plugin_manager
 from harness.planning.axes import expanded
@@ -50,6 +51,8 @@ class Resolved:
     keep_checkpoints: bool
     chat_template: str = ""
     """The text of `--chat-template`; empty where the tokenizers' own are used."""
+    selector: Selector | None = None
+    """What chooses the training pairs; None: all are kept."""
     noise: NoiseFacts | None = None
     """What noise will change in the labels; None where there is none."""
     report_to: tuple[str, ...] = ()
@@ -113,12 +116,14 @@ def resolve(
     named = datasets(manager)
     data = data or load_data(run, named)
     require_judges(run, data, manager)
+    selector = choose_selector(run, data, manager)
+    run = run.model_copy(update={"select": str(selector)}) if selector else run
     template = read_template(run.chat_template) if run.chat_template else ""
     run = run.on(chat_template=template_key(template) if template else "")
     run, folder = located(run, data, output, named, names)
     grid = cells([run.called(model) for model in run.models], systems, run.seeds)
     # raises where the budget or the data cannot make one step; in tokens and FLOPs this is an estimate
-    estimates(run, visits(data, run), ((cell, 1_000_000) for cell in grid))
+    estimates(run, visits(data, run).of(selector), ((cell, 1_000_000) for cell in grid))
     return Resolved(
         run=run,
         folder=folder,
@@ -127,6 +132,7 @@ def resolve(
         manager=manager,
         keep_checkpoints=keep_checkpoints,
         chat_template=template,
+        selector=selector,
         noise=with_noise(data, run.noise, run.data_seed).facts,
         report_to=report_to,
     )

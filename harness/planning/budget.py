@@ -53,6 +53,27 @@ class Budget:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Before:
+    """What is spent before the first step, charged to every cell: on choosing the training pairs."""
+
+    flops: float = 0.0
+    seconds: float = 0.0
+
+    def left_of(self, budget: Budget) -> Budget:
+        """Return what a budget has left. Raises `HarnessError` where it has nothing."""
+        spent = {"flops": self.flops, "seconds": self.seconds}.get(budget.currency, 0.0)
+        if budget.amount <= spent:
+            raise HarnessError(
+                f"got --budget {budget}, expected more than the {spent:.4g} {budget.currency} that choosing the "
+                "training pairs takes (--select); raise the budget, or choose in another way"
+            )
+        return replace(budget, amount=budget.amount - spent) if spent else budget
+
+
+NOTHING_BEFORE = Before()
+
+
+@dataclass(frozen=True, kw_only=True)
 class Cost:
     """What one pair costs under one loss; see `pair_flops`."""
 
@@ -60,6 +81,7 @@ class Cost:
     """Tokens of each training pair: prompt + chosen and prompt + rejected."""
     flops: Sequence[float]
     """Floating-point operations of one visit of each training pair, reference and extra passes included."""
+    before: Before = NOTHING_BEFORE
 
 
 def pair_flops(
@@ -198,7 +220,8 @@ def plan(budget: Budget, *, batch_pairs: int, seed: int, cost: Cost, evaluate_at
             f"got {n_pairs} training pairs, expected at least {batch_pairs}, the pairs of one optimiser step; "
             "give more data or a smaller --batch-pairs"
         )
-    early = [(fraction, budget.part(fraction)) for fraction in evaluate_at if fraction < 1]
+    early = [(fraction, cost.before.left_of(budget.part(fraction))) for fraction in evaluate_at if fraction < 1]
+    whole, budget = budget, cost.before.left_of(budget)
     if budget.currency == "seconds":
         points = [Point(fraction=fraction, steps=None, seconds=part.amount) for fraction, part in early]
         spending = Plan(batch_pairs=batch_pairs, n_pairs=n_pairs, seed=seed, steps=None, seconds=budget.amount)
@@ -206,14 +229,14 @@ def plan(budget: Budget, *, batch_pairs: int, seed: int, cost: Cost, evaluate_at
     steps = _paid_steps(budget, cost, batch_pairs, seed)
     if steps < 1:
         raise HarnessError(
-            f"got --budget {budget}, expected enough for one optimiser step of {batch_pairs} pairs; "
+            f"got --budget {whole}, expected enough for one optimiser step of {batch_pairs} pairs; "
             "raise the budget or lower --batch-pairs"
         )
     points = [Point(fraction=fraction, steps=_paid_steps(part, cost, batch_pairs, seed)) for fraction, part in early]
     for point in points:
         if not point.steps:
             raise HarnessError(
-                f"--evaluate-at got {point.fraction:.10g} of the budget {budget}, which is less than one optimiser "
+                f"--evaluate-at got {point.fraction:.10g} of the budget {whole}, which is less than one optimiser "
                 f"step of {batch_pairs} pairs; expected enough for one; raise the fraction or the budget, or lower "
                 "--batch-pairs"
             )

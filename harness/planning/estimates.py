@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from harness.api import Dataset, Message, Pair
+from harness.api import Dataset, Message, Pair, Selector
 from harness.planning.budget import Budget, Cost, Plan, loss_flops, plan
 from harness.planning.grid import Cell
 from harness.planning.run_file import Run
@@ -27,6 +27,14 @@ class Visits:
     """Of the longest prompt + response."""
     held_out: int
     """Every prompt and every response that is scored, once."""
+
+    def of(self, selector: Selector | None) -> Visits:
+        """Return the visits of as many training pairs as a selector keeps: of the first ones, in the place of its."""
+        if selector is None:
+            return self
+        count = selector.count(len(self.pairs))
+        kept = {name: getattr(self, name)[:count] for name in ("pairs", "mismatched", "packed")}
+        return replace(self, **kept)
 
 
 @dataclass(frozen=True, kw_only=True)

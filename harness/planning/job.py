@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from harness.api import Dataset, ScorerSource
+from harness.api import Dataset, Loss, ScorerSource, Selector
 from harness.manager import Owner
 from harness.planning.elsewhere import Brought
 from harness.planning.grid import Cell, System
@@ -51,6 +51,10 @@ class Job:
     """Checkpoints trained elsewhere that are scored beside the cells."""
     report_to: tuple[str, ...] = ()
     """Where else steps and metrics are logged: tensorboard, wandb, trackio."""
+    selector: Selector | None = None
+    """What chooses the training pairs; None: all are kept."""
+    probe: Loss | None = None
+    """What the selector's probe is trained with; None: it has no probe."""
     source: str = ""
     """Where it is, as `--models` has it; empty: `model` says it."""
 

@@ -94,7 +94,8 @@ def read_rate(cache: Path, run: Run, parameters: int) -> Rate | None:
 def remember_rate(cache: Path, run: Run, parameters: int, spend: Spend) -> None:
     """Keep the rate that a cell was trained at; where the file cannot be written, estimates stay as they were."""
     if spend.steps and spend.flops and spend.seconds:
-        _remember(cache, _kind(run), parameters, spend.flops / spend.seconds)
+        seconds = spend.seconds - (spend.selection_seconds or 0.0)
+        _remember(cache, _kind(run), parameters, (spend.flops - (spend.selection_flops or 0.0)) / seconds)
 
 
 def read_answer_rate(cache: Path, run: Run, scorer: str, parameters: int) -> float | None:

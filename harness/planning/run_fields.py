@@ -67,6 +67,8 @@ class RunFields(BaseModel):
     """`shuffled-labels` swaps chosen and rejected in half of the visited training pairs: nothing can be learned."""
     noise: str | None = None
     """Noise in the labels of training and dev pairs: `flip=0.1`, `near-ties=`, `longer-wins=` or `gaussian=`."""
+    select: str | None = None
+    """Which training pairs are trained on: `NAME` or `NAME:share=0.4,...` of a selector; None: all of them."""
     plain_path: bool = Field(
         default=False,
         validation_alias=AliasChoices("plain_path", PLAIN_PATH_KEY),
@@ -121,6 +123,11 @@ class RunFields(BaseModel):
     def _a_dial(cls, noise: str | None) -> str | None:
         setting = None if noise is None else NoiseSetting.parse(noise)
         return str(setting) if setting else None
+
+    @field_validator("select")
+    @classmethod
+    def _a_selector(cls, select: str | None) -> str | None:
+        return None if select is None or select.strip() == "none" else select.strip()
 
     @field_validator("report")
     @classmethod

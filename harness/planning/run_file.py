@@ -128,10 +128,10 @@ class Run(RunFields):
         )
 
     def _data_as_told(self) -> dict[str, Any]:
-        """Return the settings that say how files are read, and noise, where given: keys made before have none."""
+        """Return how data are read, noise and selection, each where it is given: keys made before have none."""
         told: dict[str, Any] = {"test": self.test and (self._test or self.test), "test_columns": self.test_columns}
         told |= {"columns": self.columns, "splits": self.splits, "pairs_from_labels": self.pairs_from_labels}
-        told |= {"chat_template": self._template, "noise": self.noise}
+        told |= {"chat_template": self._template, "noise": self.noise, "select": self.select}
         return {name: value for name, value in told.items() if value}
 
     def as_json(self) -> dict[str, Any]:

@@ -47,6 +47,8 @@ class BoardKey(Facts):
     control: str | None = None
     noise: str | None = None
     """Noise in the labels of training and dev pairs, `--noise`; absent where there is none."""
+    select: str | None = None
+    """Which training pairs are trained on, `--select` with all its options; absent where all are."""
     reference_path: bool = False
     """Whether training ran on the plain path, `--plain-path`."""
     lenient: bool = False

@@ -11,6 +11,7 @@ from typing import Any
 from pydantic import Field
 
 from harness.run_folder.json_types import Count, Facts, Number
+from harness.run_folder.selection_facts import SelectionFacts
 
 
 class LossFacts(Facts):
@@ -172,6 +173,7 @@ class DataFacts(Facts):
     tested_on: OriginFacts | None = None
     """The data set whose test split was scored; absent where it is the training data's own."""
     noise: NoiseFacts | None = None
+    selection: SelectionFacts | None = None
 
 
 class Spend(Facts):
@@ -191,6 +193,10 @@ class Spend(Facts):
     """Highest memory during training: the accelerator's, or what the process held more than before the cell."""
     epochs: Number = None
     """Pairs visited / training pairs."""
+    selection_flops: Number = None
+    """Share of `flops` that choosing the training pairs took, `--select`; absent where all were kept."""
+    selection_seconds: Number = None
+    """Its share of `seconds`, in full for every cell; absent where all were kept."""
     reference_seconds: Number = None
     """The reference pass's share of `seconds`."""
     reference_cached: bool | None = None

@@ -43,17 +43,19 @@ UNTOLD = ("name", "source", "notes")
 
 def spend(prepared: Prepared, loss: Loss, trained: Trained, reference: Reference | None, plan: Plan) -> Spend:
     """Return what the cell spent in all five currencies, the reference pass charged to it even where it was cached."""
-    charged = reference.seconds if reference else 0.0
+    charged, before = reference.seconds if reference else 0.0, prepared.before
+    choosing = {"selection_flops": before.flops, "selection_seconds": before.seconds} if prepared.selection else {}
     return Spend(
         pairs=trained.pairs,
         tokens=trained.tokens,
         steps=trained.steps,
         flops=flops_of(prepared, loss, trained),
-        seconds=trained.seconds + charged,
+        seconds=trained.seconds + charged + before.seconds,
         peak_memory_bytes=trained.peak_memory_bytes,
         epochs=trained.pairs / plan.n_pairs,
         reference_seconds=charged,
         reference_cached=bool(reference and reference.cached),
+        **choosing,
     )
 
 
@@ -63,7 +65,7 @@ def spent_by_points(
     """Return what was spent by each point along the run, as `spend` has it of all; nothing where none is asked for."""
     if not prepared.job.run.evaluate_at or trained.status != "ok":
         return {}
-    charged = reference.seconds if reference else 0.0
+    charged = (reference.seconds if reference else 0.0) + prepared.before.seconds
     facts = [
         PointFacts(
             fraction=reached.fraction,
@@ -79,8 +81,8 @@ def spent_by_points(
 
 
 def flops_of(prepared: Prepared, loss: Loss, done: Trained | Reached) -> float:
-    """Return the floating-point operations of a training so far."""
-    return visit_flops(prepared, loss, [done.tokens], [done.mismatched_tokens])[0]
+    """Return the floating-point operations of a training so far, and of choosing its pairs."""
+    return visit_flops(prepared, loss, [done.tokens], [done.mismatched_tokens])[0] + prepared.before.flops
 
 
 def shared_work(prepared: Prepared, engine_seconds: float) -> SharedWork:
@@ -219,6 +221,7 @@ def _record(prepared: Prepared, key: str, label: str, loss: LossFacts, seed: int
                 "notes": tuple(job.dataset.notes),
                 **facts_of_test(job.dataset),
                 **({"noise": prepared.noise} if prepared.noise else {}),
+                **({"selection": prepared.selection} if prepared.selection else {}),
             }
         ),
         tokens_fingerprint=prepared.tokens_fingerprint,

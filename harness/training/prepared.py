@@ -23,13 +23,14 @@ from harness.logps.response_logps import plain_logps, response_entropies, respon
 from harness.models.load import load_tokenizer, start_checkpoint
 from harness.models.start import StartCheckpoint, StartRequest
 from harness.models.window import window_of
-from harness.planning.budget import Budget, Cost, Plan, loss_flops, plan, uses_reference
+from harness.planning.budget import NOTHING_BEFORE, Before, Budget, Cost, Plan, loss_flops, plan, uses_reference
 from harness.planning.events import Phase, Tell
 from harness.planning.grid import Cell
 from harness.planning.job import Job
 from harness.planning.run_file import PROTOCOL
 from harness.run_folder.facts import NoiseFacts
 from harness.run_folder.paths import record_files
+from harness.run_folder.selection_facts import SelectionFacts
 from harness.run_folder.store import read_record
 from harness.training.reference_cache import BLOCKS, Pass, Ragged, Reference, reference_pass
 
@@ -53,6 +54,9 @@ class Prepared:
     """The day that the chat template prints as today, as 2024-07-26; empty where it prints none."""
     noise: NoiseFacts | None = None
     """What noise changed in the labels; None where there is none."""
+    selection: SelectionFacts | None = None
+    """What choosing among the training pairs did; None where all are kept."""
+    before: Before = NOTHING_BEFORE
 
     @property
     def tokens_fingerprint(self) -> str:
@@ -191,7 +195,7 @@ def reference_logps(prepared: Prepared, loss: Loss, model: Any, visited: np.ndar
     if not uses_reference(loss):
         return None
     groups = [(pair.prompt_ids, (pair.chosen_ids, pair.rejected_ids)) for pair in prepared.tokens.pairs]
-    both = _cached_pass(prepared, model, groups, visited, tokens=loss.needs_reference_tokens)
+    both = cached_pass(prepared, model, groups, visited, tokens=loss.needs_reference_tokens)
     reference = Reference(
         chosen=both.sums[0],
         rejected=both.sums[1],
@@ -201,13 +205,13 @@ def reference_logps(prepared: Prepared, loss: Loss, model: Any, visited: np.ndar
     )
     if loss.needs_reference_entropy:
         reference = _with_entropy(
-            reference, _cached_pass(prepared, model, groups, visited, name="-entropy", entropy=True)
+            reference, cached_pass(prepared, model, groups, visited, name="-entropy", entropy=True)
         )
     if not loss.needs_kl:
         return reference
     others = [(pair.prompt_ids, (ids,)) for pair, ids in zip(prepared.tokens.pairs, prepared.mismatched, strict=True)]
     name = f"-mismatched-{fingerprint(prepared.mismatched)}"
-    mismatches = _cached_pass(prepared, model, others, visited, name=name)
+    mismatches = cached_pass(prepared, model, others, visited, name=name)
     return replace(
         reference,
         mismatched=mismatches.sums[0],
@@ -227,7 +231,7 @@ def _with_entropy(reference: Reference, found: Pass) -> Reference:
     )
 
 
-def _cached_pass(
+def cached_pass(
     prepared: Prepared,
     model: Any,
     groups: Sequence[Group],
@@ -284,6 +288,6 @@ def cell_plan(prepared: Prepared, cell: Cell) -> Plan:
         Budget.parse(settings.budget),
         batch_pairs=settings.batch_pairs,
         seed=cell.seed,
-        cost=Cost(tokens=tokens, flops=flops),
+        cost=Cost(tokens=tokens, flops=flops, before=prepared.before),
         evaluate_at=prepared.job.run.evaluate_at,
     )

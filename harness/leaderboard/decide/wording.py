@@ -47,6 +47,7 @@ def title(first: Record, models: Sequence[str], seeds: Sequence[int], ranked_by:
         *(["development split"] if settings.evaluated_on == "dev" else []),
         *([f"control: {settings.control}"] if _controlled(settings) else []),
         *([f"noise {settings.noise}"] if settings.noise else []),
+        *([f"pairs by {settings.select}"] if settings.select else []),
     ]
     return " · ".join(parts)
 
@@ -106,6 +107,7 @@ def disclaimers(
     if _controlled(settings):
         sentences.append(f"Control run ({settings.control}): shows what the harness finds where nothing can be learnt.")
     sentences += [f"Noise {noise.in_words}." for record in records if (noise := record.dataset.noise)]
+    sentences += selections(records)
     if 1 < len(seeds) < MIN_SEEDS:
         sentences.append(f"{len(seeds)} seeds, fewer than {MIN_SEEDS}: the between-seed variance is roughly known.")
     if noise_unfit:
@@ -154,6 +156,12 @@ def weightiest(
             ),
         )
     )
+
+
+def selections(records: Iterable[Record]) -> list[str]:
+    """Return what `--select` did to the training pairs of each model, a sentence each."""
+    chosen = {record.model.name: facts.in_words for record in records if (facts := record.dataset.selection)}
+    return [f"For {model}, {words}." for model, words in chosen.items()]
 
 
 def failing(records: Iterable[Record]) -> dict[str, str]:

@@ -20,7 +20,7 @@ PROTOCOL = (
 SETTINGS = (
     *("dataset", "test", "preset", "budget", "adapter", "start", "learning_rate", "batch_pairs", "max_length"),
     *("max_prompt", "dtype", "scorer", "control", "limit", "data_seed", "trials", "evaluated_on", "columns", "splits"),
-    *("test_columns", "noise"),
+    *("test_columns", "noise", "select"),
 )
 """A board's settings that an option of `harness run` gives with a value."""
 SWITCHES = ("reference_path", "lenient", "pairs_from_labels")

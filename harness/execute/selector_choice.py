@@ -1,0 +1,51 @@
+"""Which selector chooses the training pairs: found by its name, and refused where the data do not serve it."""
+
+from __future__ import annotations
+
+import difflib
+import math
+
+from harness.api import Dataset, HarnessError, Loss, Selector
+from harness.manager import Manager, of_one_plugin, resolver
+from harness.planning.run_file import Run
+
+
+def choose_selector(run: Run, data: Dataset, manager: Manager) -> Selector | None:
+    """Return the selector of `--select NAME:option=value,...`, or None where all pairs are candidates of the budget.
+
+    Raises `HarnessError` for an unknown selector or option, and for data without what the selector needs.
+    """
+    if run.select is None:
+        return None
+    name, _, text = run.select.partition(":")
+    known: dict[str, type[Selector]] = of_one_plugin(manager, "harness_selectors")
+    if name not in known:
+        if reason := manager.broken.get(f"selector {name}") or manager.broken.get(name):
+            raise HarnessError(f"--select got '{name}': {reason}")
+        close = difflib.get_close_matches(name, known, n=1)
+        hint = f" (did you mean '{close[0]}'?)" if close else ""
+        raise HarnessError(f"--select got '{name}', expected one of {', '.join(known)}{hint}; name one")
+    options = {}
+    for item in filter(None, (part.strip() for part in text.split(","))):
+        option, equals, value = item.partition("=")
+        if not equals or not option.strip():
+            raise HarnessError(f"--select got '{item}', expected option=value; for example {name}:share=0.4")
+        options[option.strip()] = value.strip()
+    selector = known[name].from_options(options)
+    if 0 < selector.probe_pairs < run.settings.batch_pairs:
+        raise HarnessError(
+            f"--select got '{name}' with a probe of {selector.probe_pairs} pairs, expected at least "
+            f"{run.settings.batch_pairs}, those of one step; raise it, or lower --batch-pairs"
+        )
+    unscored = sum(math.isnan(pair.score_chosen - pair.score_rejected) for pair in data.train)
+    if selector.needs_scores and unscored:
+        raise HarnessError(
+            f"--select got '{name}', which reads scores, and {unscored} of {len(data.train)} training pairs have none "
+            "on both sides; give data with scores, or --select random"
+        )
+    return selector
+
+
+def probe_loss(selector: Selector | None, manager: Manager) -> Loss | None:
+    """Return what the probe of a selector is trained with, DPO; None where it has no probe."""
+    return resolver(manager)("dpo", {}) if selector and selector.probe_pairs else None
