@@ -68,6 +68,13 @@ def _problems(record: Record, find: Find) -> Iterator[str]:
             f"got spend.epochs {spend.epochs:.6g}, expected {spend.pairs / train_pairs:.6g}: "
             f"{spend.pairs} pairs of {train_pairs}"
         )
+    chosen = record.dataset.selection
+    got, expected = (
+        (chosen.setting, chosen.after.pairs) if chosen else (None, train_pairs),
+        (record.board.select, train_pairs),
+    )
+    if got != expected:
+        yield f"got dataset.selection of {got}, expected {expected}: board.select and dataset.train_pairs"
     yield from _wrong_flops(record, find)
 
 

@@ -82,6 +82,7 @@ class Cost:
     flops: Sequence[float]
     """Floating-point operations of one visit of each training pair, reference and extra passes included."""
     before: Before = NOTHING_BEFORE
+    """What is spent before the first step."""
 
 
 def pair_flops(

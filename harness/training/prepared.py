@@ -57,6 +57,7 @@ class Prepared:
     selection: SelectionFacts | None = None
     """What choosing among the training pairs did; None where all are kept."""
     before: Before = NOTHING_BEFORE
+    """What choosing cost, charged to every cell."""
 
     @property
     def tokens_fingerprint(self) -> str:

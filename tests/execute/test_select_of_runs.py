@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +60,17 @@ def test_the_board_has_the_card_of_the_selection_and_the_run_verifies(selected: 
     assert "--select dcrm:share=0.5" in (folder / "leaderboard.html").read_text()
     checked = harness("verify", str(folder))
     assert checked.returncode == 0, checked.stdout
+
+
+def test_a_record_that_tells_of_another_selection_does_not_verify(
+    selected: tuple[Path, str], harness: Any, tmp_path: Path
+) -> None:
+    copy = shutil.copytree(selected[0], tmp_path / "copy")
+    (path,) = copy.glob("cells/qwen--dpo-*/record.json")
+    path.write_text(path.read_text().replace('"setting": "dcrm:share=0.5"', '"setting": "random:share=0.5"'))
+    checked = harness("verify", str(copy))
+    assert checked.returncode == 3
+    assert "got dataset.selection of ('random:share=0.5', 24), expected ('dcrm:share=0.5', 24)" in checked.stdout
 
 
 def test_a_budget_in_flops_that_the_choice_is_charged_to_verifies(harness: Any, tmp_path: Path) -> None:
