@@ -148,7 +148,8 @@ def test_a_reward_that_writes_into_its_input_is_still_what_it_returned(ran: dict
 
 def test_a_loss_that_trains_and_breaks_rules_is_marked_where_it_stands(ran: dict[str, Any]) -> None:
     failed = ran["records"]["bad-writes-reward"]["loss"]["fails"]
-    assert {"traits are well formed", "inputs are left alone", "is documented"} <= {*failed}
+    assert {"traits are well formed", "inputs are left alone"} <= {*failed}
+    assert "is documented" not in failed  # it says nothing of the loss's numbers
     assert f"bad-writes-reward fails: {', '.join(failed)}; " in ran["board"]
     assert "fails" not in ran["records"]["dpo"]["loss"]
 
