@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING
 
 from harness.api.declarations import ComparisonKind, Domain, MovingReference
@@ -14,6 +14,14 @@ if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
     from torch import Tensor
+
+
+def with_inner(loss: Loss) -> Iterator[Loss]:
+    """Yield a loss and every loss that it wraps."""
+    yield loss
+    for field in fields(loss):
+        if isinstance(inner := getattr(loss, field.name), Loss):
+            yield from with_inner(inner)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,7 +10,7 @@ import hashlib
 import importlib.machinery
 import re
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -18,6 +18,7 @@ import cloudpickle
 
 from harness.api import HarnessError, Loss, hookimpl
 from harness.api.loss import Resolve
+from harness.api.wrapper import with_inner
 from harness.execute.loss_source import source_hash
 from harness.manager import RESERVED, Manager, Owner, losses, resolver
 from harness.planning.grid import System, label, own_label, selection
@@ -56,7 +57,7 @@ def selected(given: Sequence[str | Loss], manager: Manager) -> tuple[str, tuple[
     Raises `HarnessError` for a loss that cannot be told apart, written down or sent to a worker process.
     """
     known, found = losses(manager), dict[str, OwnLoss]()
-    for loss in (inner for each in given if isinstance(each, Loss) for inner in _inside(each)):
+    for loss in (inner for each in given if isinstance(each, Loss) for inner in with_inner(each)):
         before = found[loss.name].cls if loss.name in found else known.get(loss.name)
         if before is type(loss):
             continue
@@ -99,17 +100,9 @@ def resolver_with(manager: Manager, own: Sequence[OwnLoss]) -> Resolve:
 def with_source(system: System, own: Sequence[OwnLoss]) -> System:
     """Return the system with the hash of its source, where a loss in it is not installed: of several one over all."""
     sources = {each.cls: each.source for each in own}
-    found = [sources[type(loss)] for loss in _inside(system.loss) if type(loss) in sources]
+    found = [sources[type(loss)] for loss in with_inner(system.loss) if type(loss) in sources]
     together = found[0] if len(found) == 1 else hashlib.sha256("".join(found).encode()).hexdigest()
     return replace(system, source=together) if found else system
-
-
-def _inside(loss: Loss) -> Iterator[Loss]:
-    """Yield a loss and those that it wraps."""
-    yield loss
-    for field in fields(loss):
-        if isinstance(value := getattr(loss, field.name), Loss):
-            yield from _inside(value)
 
 
 def _own(cls: type[Loss]) -> OwnLoss:

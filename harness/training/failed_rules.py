@@ -5,16 +5,15 @@ Losses of the harness itself are left out: its tests hold them to every rule, wi
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import inspect
 import json
 import warnings
-from collections.abc import Iterator
 from pathlib import Path
 
 import harness
 from harness.api import Loss
+from harness.api.wrapper import with_inner
 from harness.manager import losses, plugin_manager, resolver
 from harness.planning.job import Job
 from harness.run_folder.store import write_atomically
@@ -27,7 +26,7 @@ OF_NO_NUMBER = "is_documented"
 
 def failed_rules(job: Job, loss: Loss) -> tuple[str, ...]:
     """Return the names of the rules that `loss` breaks, in words; nothing for a loss of the harness itself."""
-    if all(type(part).__module__.startswith("harness_plugins.") for part in _parts(loss)):
+    if all(type(part).__module__.startswith("harness_plugins.") for part in with_inner(loss)):
         return ()
     card = _card(job, loss)
     if card is None or not card.exists():
@@ -38,18 +37,10 @@ def failed_rules(job: Job, loss: Loss) -> tuple[str, ...]:
     return tuple(json.loads(card.read_text(encoding="utf-8")))
 
 
-def _parts(loss: Loss) -> Iterator[Loss]:
-    """Yield the loss and every loss inside it."""
-    yield loss
-    for field in dataclasses.fields(loss):
-        if isinstance(inner := getattr(loss, field.name), Loss):
-            yield from _parts(inner)
-
-
 def _card(job: Job, loss: Loss) -> Path | None:
     """Return where the result is kept; None for a loss whose source is not known: it may be another one next time."""
     try:
-        sources = [inspect.getsource(inspect.getmodule(type(part)) or type(part)) for part in _parts(loss)]
+        sources = [inspect.getsource(inspect.getmodule(type(part)) or type(part)) for part in with_inner(loss)]
     except (OSError, TypeError):
         return None
     owner = job.owners[loss.name]

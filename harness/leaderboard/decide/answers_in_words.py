@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from harness.leaderboard.decide.answers import BoardAnswers, JudgeSummary
 from harness.leaderboard.decide.estimates import Estimate
-from harness.leaderboard.formatting import heading
+from harness.leaderboard.formatting import counted, heading, listed
 from harness.statistics.answer_metrics import RATING, WIN_RATE
 
 MOST_NAMED = 8
@@ -49,8 +49,9 @@ def quality_in_words(quality: str) -> str:
 
 def _named(labels: Sequence[str], of: int) -> str:
     if not labels:
-        return f"none of {of} losses"
-    return f"{len(labels)} of {of} ({', '.join(labels)})" if len(labels) <= MOST_NAMED else f"{len(labels)} of {of}"
+        return f"none of {counted(of)} losses"
+    some = f"{counted(len(labels))} of {counted(of)}"
+    return f"{some} ({listed(labels)})" if len(labels) <= MOST_NAMED else some
 
 
 def _around_zero(win_rate: Estimate | None) -> Estimate | None:

@@ -11,13 +11,10 @@ from harness.leaderboard.decide.answers_in_words import quality_in_words
 from harness.leaderboard.decide.estimates import Estimate
 from harness.leaderboard.decide.frontier import FrontierPoint
 from harness.leaderboard.formatting import significant
-from harness.leaderboard.pictures.drawing import Drawing, Picture, line_at, tooltip, y_axis
-from harness.leaderboard.pictures.points import FrontierDot, JudgedPoint, Number
+from harness.leaderboard.pictures.drawing import WIDTH, Drawing, Picture, line_at, tooltip, y_axis
+from harness.leaderboard.pictures.points import FrontierDot, JudgedPoint, Number, short
 from harness.leaderboard.table import Board, Row
 from harness.statistics.answer_metrics import EQUAL_LENGTH, EQUAL_STYLE, VS_CHOSEN, WIN_RATE
-
-WIDTH = 640
-"""Of a panel, px."""
 
 
 def frontier_dots(board: Board, rows: Sequence[Row]) -> list[FrontierDot]:
@@ -41,14 +38,14 @@ def _dot(quality: str, point: FrontierPoint) -> FrontierDot:
         "loss": point.label,
         "quality": quality_in_words(quality),
         "seed": point.seed,
-        "fraction": _short(point.fraction),
-        "kl": _short(point.kl.value),
+        "fraction": short(point.fraction),
+        "kl": short(point.kl.value),
         "distance": _root(point.kl.value),
         "near": _root(point.kl.low),
         "far": _root(point.kl.high),
-        "gain": _short(point.gain.value),
-        "low": _short(point.gain.low),
-        "high": _short(point.gain.high),
+        "gain": short(point.gain.value),
+        "low": short(point.gain.low),
+        "high": short(point.gain.high),
     }
 
 
@@ -61,9 +58,9 @@ def judged_points(board: Board, rows: Sequence[Row]) -> list[JudgedPoint]:
             "loss": row.label,
             "judge": judge.name,
             "reading": SHORT[stem],
-            "value": _short(found.value),
-            "low": _short(found.low),
-            "high": _short(found.high),
+            "value": short(found.value),
+            "low": short(found.low),
+            "high": short(found.high),
         }
         for judge in board.answers.judges
         for stem in (WIN_RATE, EQUAL_LENGTH, EQUAL_STYLE, VS_CHOSEN)
@@ -136,10 +133,6 @@ def win_rates(draw: Drawing) -> Picture:
         alt.vconcat(*panels, spacing=14),
         draw.data.judged,
     )
-
-
-def _short(value: float) -> Number:
-    return significant(value, 4)
 
 
 def _root(kl: float) -> Number:

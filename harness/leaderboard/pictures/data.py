@@ -14,14 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.leaderboard.decide.estimates import Estimate, read_by
-from harness.leaderboard.formatting import Measured, significant
+from harness.leaderboard.formatting import Measured
 from harness.leaderboard.pictures.answers import frontier_dots, judged_points
 from harness.leaderboard.pictures.points import (
     CurvePoint,
     Interval,
     LearningPoint,
     ModelPoint,
-    Number,
     PairDifference,
     PictureData,
     PlacePoint,
@@ -29,6 +28,7 @@ from harness.leaderboard.pictures.points import (
     ReliabilityPoint,
     ScorePoint,
     SpendPoint,
+    short,
 )
 from harness.leaderboard.table import BY, Board, Row, Table
 from harness.run_folder.paths import RESPONSES, TRAIN_LOG
@@ -284,8 +284,3 @@ def _differences(board: Board, rows: Sequence[Row], ranked_by: str) -> list[Pair
 
 def _interval(measured: Measured) -> Interval:
     return {"value": short(measured.value), "low": short(measured.low), "high": short(measured.high)}
-
-
-def short(value: float) -> Number:
-    """Return `value` at four significant digits; None where it is not finite."""
-    return significant(value, 4)

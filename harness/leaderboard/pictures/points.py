@@ -6,8 +6,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NotRequired, TypedDict
 
+from harness.leaderboard.formatting import significant
+
 Number = float | None
 """None where it is missing, as JSON has it."""
+
+
+def short(value: float) -> Number:
+    """Return `value` at four significant digits; None where it is not finite."""
+    return significant(value, 4)
 
 
 class Interval(TypedDict):

@@ -23,8 +23,9 @@ from harness.leaderboard.page import write as page_write
 from harness.leaderboard.page.manifest_facts import ManifestFacts
 from harness.leaderboard.page.picture_section import PagePictures
 from harness.leaderboard.pictures import files
-from harness.leaderboard.pictures.data import STRETCHES, picture_data, short
+from harness.leaderboard.pictures.data import STRETCHES, picture_data
 from harness.leaderboard.pictures.drawing import Picture
+from harness.leaderboard.pictures.points import short
 from harness.leaderboard.pictures.styles import styles
 from harness.leaderboard.pictures.vega import pictures
 from harness.leaderboard.table import build
