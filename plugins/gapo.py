@@ -22,6 +22,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import TYPE_CHECKING, ClassVar, Literal, get_args
 
 import numpy as np
@@ -140,7 +141,7 @@ class GaPO(Loss):
         rows = [row for row, pair in enumerate(texts) if all(text.strip() for text in pair)]  # an empty text: EF 0
         scores = np.zeros(len(texts))
         if rows:
-            precision_recall_f1 = bertscore([texts[row] for row in rows], self.encoder)
+            precision_recall_f1 = bertscore(tuple(texts[row] for row in rows), self.encoder)
             scores[rows] = precision_recall_f1[:, ("bertscore_p", "bertscore_r", "bertscore_f1").index(self.similarity)]
         return [float(score) for score in scores]
 
@@ -182,7 +183,8 @@ OVERLAPS: Mapping[str, Callable[[Sequence[str], Sequence[str]], float]] = {
 }
 
 
-def bertscore(texts: Sequence[tuple[str, str]], encoder: str) -> np.ndarray:
+@lru_cache(maxsize=1)  # one encoding for all cells of a model, whichever of P, R and F1 they read
+def bertscore(texts: tuple[tuple[str, str], ...], encoder: str) -> np.ndarray:
     """Return BERTScore P, R, F1 of each (reference, candidate), (len(texts), 3); no idf, no baseline rescaling.
 
     The layer is bert-score's for an encoder it knows by its last name, the last one otherwise. Longer texts are cut

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -51,6 +51,9 @@ class Settings:
     test_pairs_per_prompt: int = 2
     annotator_noise: float = 0.4
     """Standard deviation of the annotation score around the true quality, on the scale from 1 to 5."""
+    prompt_bias: float = 0.0
+    """Share of the training prompts whose pairs are of two good or of two bad responses: the better half of a prompt's
+    responses by true quality, or the worse half. Labels then say little of how good a response is among all."""
     lenbalanced_within: float = 0.2
     """`test_lenbalanced` holds test pairs whose lengths in characters differ by less than this share of the longer."""
 
@@ -63,6 +66,8 @@ class Settings:
             require(1 <= count <= len(MATCHES), f"{NAME} data: {name} got {count}, expected 1 to 6; set it so")
         noise = self.annotator_noise
         require(0 <= noise < np.inf, f"{NAME} data: annotator_noise got {noise}, expected 0 or more; set it so")
+        bias = self.prompt_bias
+        require(0 <= bias <= 1, f"{NAME} data: prompt_bias got {bias}, expected a share from 0 to 1; set it so")
 
 
 def make(settings: Settings, seed: int) -> Dataset:
@@ -77,7 +82,7 @@ def make(settings: Settings, seed: int) -> Dataset:
     dev = _prompts(np.random.default_rng([seed, 1]), settings.prompts_dev, settings.annotator_noise, known)
     train = _prompts(np.random.default_rng([seed, 2]), settings.prompts_train, settings.annotator_noise, known)
     test_pairs = _pairs(test, settings.test_pairs_per_prompt)
-    train_pairs = _pairs(train, settings.train_pairs_per_prompt)
+    train_pairs = _pairs(_biased(train, settings.prompt_bias, seed), settings.train_pairs_per_prompt)
     dev_pairs = _pairs(dev, settings.dev_pairs_per_prompt)
     return Dataset(
         name=NAME,
@@ -91,7 +96,7 @@ def make(settings: Settings, seed: int) -> Dataset:
         notes=tuple(
             note for name, pairs in (("train", train_pairs), ("test", test_pairs)) for note in _account(name, pairs)
         ),
-        source=f"simulator: seed={seed}, " + ", ".join(f"{name}={value}" for name, value in asdict(settings).items()),
+        source=f"simulator: seed={seed}, " + ", ".join(f"{name}={value}" for name, value in _told(settings).items()),
         tasks=known,
     )
 
@@ -128,6 +133,27 @@ def _prompt(rng: np.random.Generator, noise: float, known: dict[str, MadeTask]) 
             for index, ((answer, true), score) in enumerate(zip(made.items(), scores, strict=True))
         ),
     )
+
+
+def _told(settings: Settings) -> dict[str, Any]:
+    """Return the settings that the source of the data names: a bias where there is one."""
+    return {name: value for name, value in asdict(settings).items() if name != "prompt_bias" or value}
+
+
+def _biased(prompts: tuple[Listwise, ...], share: float, seed: int) -> tuple[Listwise, ...]:
+    """Return the prompts; of a share of them the responses by true quality, so that pairs lie in one half of them.
+
+    Best first or worst first at random: with one pair per prompt, as many are of good responses as of bad ones.
+    """
+    rng = np.random.default_rng([seed, 3])
+    chosen = set(rng.permutation(len(prompts))[: round(share * len(prompts))].tolist())
+    best_first = rng.random(len(prompts)) < 0.5
+
+    def of(place: int, prompt: Listwise) -> Listwise:
+        ordered = sorted(prompt.responses, key=lambda each: each.true_quality or 0.0, reverse=bool(best_first[place]))
+        return replace(prompt, responses=tuple(ordered)) if place in chosen else prompt
+
+    return tuple(of(place, prompt) for place, prompt in enumerate(prompts))
 
 
 def _pairs(prompts: Iterable[Listwise], per_prompt: int) -> tuple[Pair, ...]:

@@ -107,6 +107,40 @@ def test_noise_changes_scores_but_no_text() -> None:
     assert [p.score_chosen for p in quiet.test] != [p.score_chosen for p in loud.test]
 
 
+def test_prompt_bias_pairs_good_with_good_and_bad_with_bad_for_exactly_its_share_of_the_training_prompts() -> None:
+    settings = Settings(prompts_train=40, prompts_dev=3, prompts_test=5)
+    plain, biased = make(settings, 1), make(replace(settings, prompt_bias=0.3), 1)
+
+    def halves(data: Dataset) -> dict[str, list[set[str]]]:
+        of: dict[str, list[set[str]]] = {}
+        for pair in data.train:
+            of.setdefault(pair.prompt_id, []).append({pair.chosen, pair.rejected})
+        return of
+
+    def in_halves(data: Dataset, prompt_id: str) -> bool:
+        pairs = [pair for pair in data.train if pair.prompt_id == prompt_id]
+        low, high = sorted(sorted((pair.true_chosen, pair.true_rejected)) for pair in pairs)
+        return low[1] < high[0]
+
+    before, after = halves(plain), halves(biased)
+    changed = [prompt for prompt in before if before[prompt] != after[prompt]]
+    assert 0 < len(changed) <= 12  # of 0.3 * 40; some were in halves already
+    assert all(in_halves(biased, prompt) for prompt in changed)
+    assert all(before[prompt][0] | before[prompt][1] == after[prompt][0] | after[prompt][1] for prompt in before)
+    whole = make(replace(settings, prompt_bias=1.0), 1)
+    assert all(in_halves(whole, prompt) for prompt in before)
+    assert (biased.test, biased.dev, biased.sft) == (plain.test, plain.dev, plain.sft)
+    assert "prompt_bias=0.3" in biased.source
+    assert "prompt_bias" not in plain.source
+
+
+def test_under_prompt_bias_the_only_pair_of_a_prompt_is_as_often_of_good_as_of_bad_responses() -> None:
+    data = make(Settings(prompts_train=400, prompts_dev=0, prompts_test=0, train_pairs_per_prompt=1, prompt_bias=1), 0)
+    middle = np.median([quality for pair in data.train for quality in (pair.true_chosen, pair.true_rejected)])
+    good = sum(pair.true_chosen + pair.true_rejected > 2 * middle for pair in data.train)
+    assert 160 < good < 240  # 200 expected, sd 10
+
+
 def test_the_notes_count_ties_and_flips(data: Dataset) -> None:
     ties = sum(pair.score_chosen == pair.score_rejected for pair in data.train)
     assert f"train: {ties} of {len(data.train)} pairs are ties" in data.notes[0]
