@@ -208,6 +208,43 @@ def run(
 
 
 @cli.command()
+@click.argument("study_file", type=click.Path(path_type=Path))
+@click.option("--rebuild", is_flag=True, help="Make its files again from its records, and compute nothing.")
+@click.option("--dry-run", is_flag=True, help="Print the plan of its run and stop.")
+@click.option("--no-pictures", is_flag=True, help="Leave the pictures out.")
+@click.option("--quiet", is_flag=True, help="Print the findings only.")
+def study(study_file: Path, rebuild: bool, dry_run: bool, no_pictures: bool, quiet: bool) -> int:
+    """Carry out a study: a question and a hypothesis in STUDY_FILE, the run that answers, findings with intervals.
+
+    Its files go beside STUDY_FILE. The same command again computes only what is missing.
+    """
+    from harness.execute.progress import printable
+    from harness.study.study_file import read_study
+    from harness.study.write import REPORT, write_study
+
+    asked, folder = read_study(study_file), study_file.parent
+    trouble: list[str] = []
+    if not rebuild:
+        from harness.study.carry_out import carry_out, planned
+
+        run = planned(folder, asked, dry=dry_run)
+        if dry_run or not quiet:
+            click.echo(printable(run.plan()))
+        if dry_run:
+            return 0
+        trouble = carry_out(run, _console(), lambda text: click.echo(printable(text)), quiet=quiet)
+    found = write_study(folder, asked, draw=not no_pictures)
+    click.echo(printable(asked.question))
+    for sentence in (sentence for answer in found for sentence in answer.findings):
+        click.echo(printable(f"  {sentence}"))
+    if not quiet:
+        click.echo(f"Written: {folder / REPORT}, the boards and pictures beside it")
+    for line in trouble:
+        click.echo(f"Error: {printable(line)}", err=True)
+    return 6 if trouble else 0
+
+
+@cli.command()
 @click.argument("run", required=False, type=click.Path(path_type=Path))
 @click.option("--model", required=True, help="The checkpoint: a folder, a .gguf file or a hub id.")
 @click.option("--reference", help="What its training started from  [with RUN: the start checkpoint of RUN's model]")

@@ -44,7 +44,7 @@ def render(table: Table) -> str:
     parts = [
         f"# Leaderboard\n\nRanked by {ranked_by}. Protocol {table.protocol}.\n",
         *(_board(board, table.ranked_by) for board in sorted(table.boards, key=lambda board: board.model != "all")),
-        *("\n".join([*_grid(grid), ""]) for grid in axis_grids(table)),
+        *("\n".join([*grid_lines(grid), ""]) for grid in axis_grids(table)),
         f"## How to read this\n\n{hints}\n",
     ]
     return "\n".join(parts)
@@ -70,7 +70,7 @@ def _board(board: Board, ranked_by: str) -> str:
     if board.fractions:
         lines += ["", f"{markdown_text(points_in_words(ranked_by))}:", "", *_by_point(board, ranked_by)]
     for grid in answer_grids(board):
-        lines += ["", *_grid(grid)]
+        lines += ["", *grid_lines(grid)]
     tuned = [row for row in board.rows if row.tuned] if len(board.models) == 1 else []
     if tuned:
         lines += ["", "Chosen on the development split:", ""]
@@ -122,8 +122,8 @@ def _by_point(board: Board, metric: str) -> list[str]:
     return markdown_table(["loss", *(f"{fraction:.10g}" for fraction in board.fractions)], rows)
 
 
-def _grid(grid: Grid) -> list[str]:
-    """Return the lines of a table on answers, under a heading of its own."""
+def grid_lines(grid: Grid) -> list[str]:
+    """Return the lines of a table of text, under a heading of its own."""
     rows = [[markdown_text(cell) for cell in row] for row in grid.rows]
     lines = [f"### {markdown_text(grid.title)}", ""]
     for sentence in grid.before:

@@ -38,7 +38,8 @@ class GridValues:
     @property
     def means(self) -> Floats:
         """(C,) the mean over seeds."""
-        return self.per_seed.mean(0)
+        means: Floats = self.per_seed.mean(0)
+        return means
 
 
 def seed_variance(per_seed: Floats) -> tuple[float, float]:

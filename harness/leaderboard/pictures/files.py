@@ -41,7 +41,7 @@ def write_files(folder: Path, names: Sequence[str], boards: Sequence[Sequence[Pi
     written = []
     for name, board in zip(names, boards, strict=True):
         for picture in board if name else ():
-            svg = _plain_ids(vl.vegalite_to_svg(json.dumps(picture.spec)))
+            svg = plain_ids(vl.vegalite_to_svg(json.dumps(picture.spec)))
             path = folder / f"{name}-{picture.name}.svg"
             write_atomically(path, svg)
             path.with_suffix(".png").write_bytes(vl.svg_to_png(svg, scale=1.5))
@@ -79,7 +79,7 @@ def file_names(table: Table) -> list[str]:
     return names
 
 
-def _plain_ids(svg: str) -> str:
+def plain_ids(svg: str) -> str:
     """Return the SVG with its generated ids counted from 0: vl-convert goes on counting from picture to picture."""
     plain: dict[str, str] = {}
     return re.sub(r"\b(clip|gradient_)(\d+)\b", lambda hit: plain.setdefault(hit[0], f"{hit[1]}{len(plain)}"), svg)

@@ -1,0 +1,56 @@
+"""The intervals of an answer as one SVG, by Altair and vl-convert (of the extra `plots`)."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from harness.leaderboard.pictures.files import plain_ids, why_no_pictures
+from harness.run_folder.store import write_atomically
+from harness.study.answer import Answer
+
+ROW_HEIGHT, WIDTH = 16, 420
+"""px, of a row and of a panel."""
+
+
+def draw_answers(folder: Path, found: Sequence[Answer]) -> list[str]:
+    """Write <name>.svg of every answer; return the names of those drawn: none where the extra is not installed."""
+    if why_no_pictures():
+        return []
+    vl: Any = importlib.import_module("vl_convert")
+    for answer in found:
+        write_atomically(folder / f"{answer.name}.svg", plain_ids(vl.vegalite_to_svg(json.dumps(_spec(answer)))))
+    return [answer.name for answer in found]
+
+
+def _spec(answer: Answer) -> dict[str, Any]:
+    """Return a panel per column, a line per row: the estimate, its interval, and where nothing would be."""
+    alt: Any = importlib.import_module("altair")
+    values = [
+        {"row": p.row, "column": p.column, "value": p.estimate.value, "low": p.estimate.low, "high": p.estimate.high}
+        for p in answer.points
+        if math.isfinite(p.estimate.value)
+    ]
+    base = alt.Chart(alt.Data(values=values)).encode(
+        alt.Y(
+            "row:N", sort=list(dict.fromkeys(p.row for p in answer.points)), title=None, axis=alt.Axis(labelLimit=400)
+        )
+    )
+    rules = base.mark_rule(strokeWidth=2).encode(alt.X("low:Q", title=answer.grids[0].title), alt.X2("high:Q"))
+    dots = base.mark_point(filled=True, size=45, opacity=1).encode(alt.X("value:Q"))
+    none = base.mark_rule(color="#888", strokeDash=[4, 4]).encode(alt.X(datum=0))
+    panel = alt.layer(none, rules, dots, data=alt.Data(values=values)).properties(
+        width=WIDTH, height=alt.Step(ROW_HEIGHT)
+    )
+    columns = list(dict.fromkeys(p.column for p in answer.points))
+    if len(columns) == 1:
+        return dict(panel.to_dict(validate=False))
+    faceted = panel.facet(
+        alt.Facet("column:N", sort=columns, title=None, header=alt.Header(labelAnchor="start", labelFontSize=12)),
+        columns=1,
+    ).resolve_scale(y="independent")
+    return dict(faceted.to_dict(validate=False))
