@@ -7,6 +7,7 @@ import math
 
 from harness.api import Dataset, HarnessError, Loss, Selector
 from harness.manager import Manager, of_one_plugin, resolver
+from harness.planning.grid import with_options
 from harness.planning.run_file import Run
 
 
@@ -17,7 +18,9 @@ def choose_selector(run: Run, data: Dataset, manager: Manager) -> Selector | Non
     """
     if run.select is None:
         return None
-    name, _, text = run.select.partition(":")
+    (name, options), *others = with_options(run.select, "--select", "selector", "share=0.4")
+    if others:
+        raise HarnessError(f"--select got '{run.select}', expected one selector of a run")
     known: dict[str, type[Selector]] = of_one_plugin(manager, "harness_selectors")
     if name not in known:
         if reason := manager.broken.get(f"selector {name}") or manager.broken.get(name):
@@ -25,12 +28,6 @@ def choose_selector(run: Run, data: Dataset, manager: Manager) -> Selector | Non
         close = difflib.get_close_matches(name, known, n=1)
         hint = f" (did you mean '{close[0]}'?)" if close else ""
         raise HarnessError(f"--select got '{name}', expected one of {', '.join(known)}{hint}; name one")
-    options = {}
-    for item in filter(None, (part.strip() for part in text.split(","))):
-        option, equals, value = item.partition("=")
-        if not equals or not option.strip():
-            raise HarnessError(f"--select got '{item}', expected option=value; for example {name}:share=0.4")
-        options[option.strip()] = value.strip()
     selector = known[name].from_options(options)
     if 0 < selector.probe_pairs < run.settings.batch_pairs:
         raise HarnessError(

@@ -42,4 +42,5 @@ def robustness_grid(of: Robustness) -> Grid:
 def _settings(of: Robustness) -> str:
     shared = of.settings
     rate = "tuned" if shared.learning_rate is None else f"learning rate {shared.learning_rate:g}"
-    return f"{of.data}, budget {shared.budget}, {rate}"
+    pairs = f", pairs by {shared.select}" if shared.select else ""
+    return f"{of.data}, budget {shared.budget}, {rate}{pairs}"

@@ -11,7 +11,8 @@ def sensitivity_grid(of: Sensitivity) -> Grid:
     """Return a row per loss: its best, median and worst setting, and how many are better than the best DPO."""
     chosen = "on the development split" if of.on_dev else "on test, which favours it"
     lost = [f"Without a result: {'; '.join(of.left_out)}."] if of.left_out else []
-    noise = f", noise {of.shared.noise}" if of.shared.noise else ""
+    trained_on = f", noise {of.shared.noise}" if of.shared.noise else ""
+    trained_on += f", pairs by {of.shared.select}" if of.shared.select else ""
     how = (
         "The best setting is the one with the highest value on the development split, told as measured on test."
         if of.on_dev
@@ -21,7 +22,7 @@ def sensitivity_grid(of: Sensitivity) -> Grid:
     return Grid(
         title=f"{of.model}: {heading(of.metric)} over settings",
         before=(
-            f"Every combination of options and learning rates; {of.data}, budget {of.shared.budget}{noise}, seeds "
+            f"Every combination of options and learning rates; {of.data}, budget {of.shared.budget}{trained_on}, seeds "
             f"{', '.join(map(str, of.seeds))}. {how}",
         ),
         head=("loss", "settings", "best", "median", "worst", "over learning rates", f"better than the best {RIVAL}"),

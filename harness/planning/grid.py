@@ -97,25 +97,44 @@ def selection(text: str, known: Sequence[str]) -> list[tuple[str, dict[str, str]
     """
     chosen: list[tuple[str, dict[str, str]]] = []
     removed: list[str] = []
-    for item in (part.strip() for part in text.split(",")):
-        if not item:
-            continue
-        name, colon, first = item.partition(":")
-        if not colon and "=" in item:
-            if not chosen or item.startswith("-"):
-                raise HarnessError(f"--plugins got '{item}' in '{text}', expected NAME:option=value before it")
-            _set_option(chosen[-1][1], item, chosen[-1][0])
-        elif name.startswith("-"):
+    for name, options in with_options(text, "--plugins", "loss", "beta=2.5"):
+        if name.startswith("-"):
+            if options:
+                raise HarnessError(f"--plugins got options of '{name}', which leaves a loss out; name it alone")
             removed.append(_known(name[1:], known))
-        elif item in ("all", "core"):
-            chosen.extend((loss, {}) for loss in (known if item == "all" else CORE))
+        elif name in ("all", "core") and not options:
+            chosen.extend((loss, {}) for loss in (known if name == "all" else CORE))
         else:
-            chosen.append((name, {}))
-            if colon:
-                _set_option(chosen[-1][1], first, name)
+            chosen.append((name, options))
     return [
         (name, options) for name, asked in chosen if name not in removed for options in crossed(asked, f"loss '{name}'")
     ]
+
+
+def with_options(text: str, flag: str, kind: str, example: str) -> list[tuple[str, dict[str, str]]]:
+    """Return the names in a list such as `simpo:beta=2|4,gamma=1,dpo`, each with its options as they are written.
+
+    `flag`, `kind` and `example`, an option with its value, are for messages. Raises `HarnessError` for an option
+    without a name before it and one without `=`.
+    """
+    found: list[tuple[str, dict[str, str]]] = []
+    for item in filter(None, (part.strip() for part in text.split(","))):
+        name, colon, option = item.partition(":")
+        if colon or "=" not in item:
+            found.append((name.strip(), {}))
+        elif not found:
+            raise HarnessError(f"{flag} got '{item}' in '{text}', expected NAME:option=value before it")
+        else:
+            option = item
+        if colon or option:
+            name, options = found[-1]
+            key, equals, value = option.partition("=")
+            if not equals or not key.strip():
+                raise HarnessError(
+                    f"{kind} '{name}': got '{option.strip()}', expected option=value; for example {name}:{example}"
+                )
+            options[key.strip()] = value.strip()
+    return found
 
 
 def crossed(options: Mapping[str, str], whose: str) -> list[dict[str, str]]:
@@ -174,10 +193,3 @@ def _known(name: str, known: Sequence[str]) -> str:
     if name not in known:
         raise HarnessError(f"--plugins got '-{name}', expected one of {', '.join(known)}")
     return name
-
-
-def _set_option(options: dict[str, str], item: str, loss: str) -> None:
-    name, equals, value = item.partition("=")
-    if not equals or not name.strip():
-        raise HarnessError(f"loss '{loss}': got '{item}', expected option=value; for example {loss}:beta=2.5")
-    options[name.strip()] = value.strip()

@@ -10,6 +10,7 @@ from harness.leaderboard import csv
 from harness.leaderboard.row_settings import options_in_words
 from harness.leaderboard.table import Table
 from harness.planning.trials import OPTION
+from harness.run_folder.board_key import BoardKey
 from harness.run_folder.paths import GENERATIONS, RESPONSES, ROWS, TRAIN_LOG
 from harness.run_folder.record import Record
 from harness.run_folder.tables import read_frame
@@ -23,11 +24,12 @@ SEVERAL = "seed"
 
 
 def board_frame(table: Table) -> pd.DataFrame:
-    """Return the lines of leaderboard.csv, the title of the board before them and a column per option behind."""
+    """Return the lines of leaderboard.csv, its title before them; behind them noise, selection, a column per option."""
     lines = [
         {
             "board": board.title,
             **dict(zip(csv.COLUMNS, line, strict=True)),
+            **_training_data(board.settings),
             **_options(row.options),
         }
         for board, row, line in csv.lines(table)
@@ -69,8 +71,14 @@ def _facts(record: Record) -> dict[str, object]:
         "budget": record.board.budget,
         "seed": pd.array([record.seed], dtype="Int64")[0],
         "trials": record.board.trials or 0,
+        **_training_data(record.board),
         **_options(record.loss.options if record.kind == "loss" else {}),
     }
+
+
+def _training_data(settings: BoardKey) -> dict[str, object]:
+    """Return what `--noise` and `--select` made of the training data; empty where nothing."""
+    return {"noise": settings.noise or "", "select": settings.select or ""}
 
 
 def _options(options: Mapping[str, object]) -> dict[str, object]:

@@ -128,8 +128,23 @@ def test_several_data_sets_have_a_board_each_and_their_folder_is_called_by_them(
     assert [pair.score_chosen for pair in first.train] != [pair.score_chosen for pair in other.train]
 
 
+def test_several_selections_have_a_run_each_on_the_same_data(tmp_path: Path) -> None:
+    asked = {"plugins": "simpo", "limit": 48, "select": "none,random,alignment-potential:share=0.5|0.7,weight=2"}
+    found = resolve_all(runs_of(None, asked), tmp_path, False)
+    chosen = ["random:share=0.5", *(f"alignment-potential:share={share},weight=2" for share in (0.5, 0.7))]
+    assert [each.run.decisive().select for each in found] == [None, *chosen]
+    assert [str(each.selector) for each in found] == ["None", *chosen]
+    assert [each.folder.name[:-7] for each in found[1:]] == [f"at-select={text.replace(':', '-')}" for text in chosen]
+    assert len({each.dataset.fingerprint for each in found}) == 1
+
+
 def test_the_same_settings_twice_are_refused_before_anything_is_trained(harness: Any, tmp_path: Path) -> None:
-    for axis in (("--noise", "none,flip=0"), ("--learning-rate", "1e-3,0.001"), ("--budget", "pairs=16|16")):
+    for axis in (
+        ("--noise", "none,flip=0"),
+        ("--learning-rate", "1e-3,0.001"),
+        ("--budget", "pairs=16|16"),
+        ("--select", "random,random:share=0.50"),
+    ):
         done = harness("run", "--plugins", "simpo", *SMALL, *axis, "--output-dir", str(tmp_path / "run"))
         assert done.returncode == 2
         assert "got the same settings twice" in done.stderr

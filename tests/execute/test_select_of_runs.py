@@ -91,7 +91,7 @@ def test_a_run_on_all_pairs_has_no_key_for_it_and_the_hash_that_it_had() -> None
 def test_what_cannot_be_selected_is_refused_before_anything_is_trained(harness: Any, tmp_path: Path) -> None:
     for select, said in (
         ("dcmr", "--select got 'dcmr', expected one of alignment-potential, dcrm, "),
-        ("dcrm:0.4", "--select got '0.4', expected option=value; for example dcrm:share=0.4"),
+        ("dcrm:0.4", "selector 'dcrm': got '0.4', expected option=value; for example dcrm:share=0.4"),
         ("dcrm:share=2", "selector 'dcrm': share got 2.0, expected above 0 and up to 1"),
         ("random:share=0.1", "got 5 training pairs, expected at least 16"),
     ):

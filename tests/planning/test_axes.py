@@ -23,6 +23,16 @@ from harness.planning.axes import expanded
         ("budget", "pairs=128, steps=4", ["pairs=128", "steps=4"]),
         ("budget", ["pairs=128|512", "tokens=1e6"], ["pairs=128", "pairs=512", "tokens=1e6"]),
         ("noise", "none,flip=0.1|0.2,gaussian=1", ["none", "flip=0.1", "flip=0.2", "gaussian=1"]),
+        ("select", "none,random:share=0.4", ["none", "random:share=0.4"]),
+        (
+            "select",
+            "none, alignment-potential:share=0.2|0.4, weight=1,dcrm",
+            [
+                *("none", "alignment-potential:share=0.2,weight=1", "alignment-potential:share=0.4,weight=1"),
+                "dcrm",
+            ],
+        ),
+        ("select", ["none", "dcrm:share=0.2|0.4"], ["none", "dcrm:share=0.2", "dcrm:share=0.4"]),
         ("dataset", ("embedded", "a,b|c.jsonl"), ["embedded", "a,b|c.jsonl"]),
         ("dataset", "org/name:config@v1", ["org/name:config@v1"]),
         (
@@ -74,6 +84,13 @@ def test_without_an_axis_there_is_one_run_with_the_values_that_were_given() -> N
         ({"learning_rate": "1e-3,fast"}, "--learning-rate got 'fast'"),
         ({"learning_rate": "1e-3,"}, "--learning-rate got ''"),
         ({"noise": "flip=0.1|2"}, "--noise got 'flip=2'"),
+        ({"select": ""}, "--select got '', expected at least one value"),
+        (
+            {"select": "share=0.4,dcrm"},
+            "--select got 'share=0.4' in 'share=0.4,dcrm', expected NAME:option=value before",
+        ),
+        ({"select": "none,dcrm:0.4"}, "selector 'dcrm': got '0.4', expected option=value; for example dcrm:share=0.4"),
+        ({"select": "dcrm:share=0.2|0.2"}, "selector 'dcrm': got share=0.2.0.2, expected values .* not alike"),
         ({"dataset": "embedded:annotator_noise=1||2"}, "values between the |"),
     ],
 )

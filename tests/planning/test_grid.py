@@ -60,6 +60,8 @@ def test_options_reach_the_loss() -> None:
         ("all,-smipo", "got '-smipo', expected one of"),
         ("beta=2", "expected NAME:option=value"),
         ("simpo:beta", "expected option=value"),
+        ("simpo:", "loss 'simpo': got '', expected option=value; for example simpo:beta=2.5"),
+        ("simpo,-dpo,beta=2", "got options of '-dpo', which leaves a loss out"),
         ("simpo:betta=2", "has no option 'betta'; its options are beta, gamma"),
         ("simpo:beta=two", "option 'beta' got 'two', expected float"),
         ("simpo,simpo:beta=2.0", "are the same"),
