@@ -9,7 +9,7 @@ from pathlib import Path
 from harness.leaderboard import csv, json, markdown
 from harness.leaderboard.decide.best_on_dev import at_best_on_dev
 from harness.leaderboard.decide.estimates import Resampling
-from harness.leaderboard.decide.robustness import robustness
+from harness.leaderboard.decide.robustness import TRUTH, robustness
 from harness.leaderboard.decide.sensitivity import sensitivity
 from harness.leaderboard.page.write import write_page
 from harness.leaderboard.table import Table, build
@@ -70,6 +70,7 @@ def table_of(run: Path, ranked_by: str | None = None) -> tuple[Table, list[Recor
         records += more
     only(records, "protocol", lambda record: record.protocol)
     along = robustness(records, wanted, Resampling())
+    along += tuple(each for each in robustness(records, TRUTH, Resampling()) if each.values and wanted != TRUTH)
     of_grid = sensitivity(records, wanted, Resampling()) if _has_grid(table, manifest) else ()
     return replace(table, boards=told_apart(table.boards), robustness=along, sensitivity=of_grid), records
 

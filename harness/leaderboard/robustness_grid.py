@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from harness.leaderboard.decide.robustness import Robustness
+from harness.leaderboard.decide.robustness import TRUTH, Robustness
 from harness.leaderboard.formatting import MISSING, heading, number_with_interval
 from harness.leaderboard.grid import Grid
 from harness.run_folder.label_noise import GAUSSIAN
 
+TRULY = "own reward against true quality"
+"""What `TRUTH` is called in a title."""
 USUAL = "dpo"
 """The loss that slopes are compared with, where it is there; else the first one."""
 
@@ -26,7 +28,7 @@ def robustness_grid(of: Robustness) -> Grid:
     unit = "per 1 of the scores' own unit" if of.dial == GAUSSIAN else "from no label changed to all"
     lost = [f"Without a result somewhere on the axis: {', '.join(of.left_out)}."] if of.left_out else []
     return Grid(
-        title=f"{of.model}: {heading(of.metric)} along noise {of.dial}",
+        title=f"{of.model}: {TRULY if of.metric == TRUTH else heading(of.metric)} along noise {of.dial}",
         before=(f"{of.n_pairs} test pairs without noise, seeds {', '.join(map(str, of.seeds))}; {_settings(of)}.",),
         head=("loss", *(f"{amount:.10g}" for amount in of.amounts), "slope", *([f"slope over {usual}'s"])),
         rows=tuple(rows),

@@ -85,7 +85,7 @@ def metric(cells: Cells) -> str:
 
 def of_what(cells: Cells) -> str:
     """Return what the numbers of a table are of."""
-    return f"{cells.n_pairs} test pairs, seeds {', '.join(map(str, cells.seeds))}, {len(cells.cells)} cells."
+    return f"{cells.n_pairs} test pairs, seeds {', '.join(map(str, cells.seeds))}, {len(cells.cells)} rows x settings."
 
 
 def intervals(cells: Cells) -> str:

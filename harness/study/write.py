@@ -18,7 +18,7 @@ from harness.leaderboard.markdown import grid_lines
 from harness.leaderboard.page.write import write_page
 from harness.leaderboard.table import Table
 from harness.run_folder.manifest import known_manifest
-from harness.run_folder.paths import BOARDS, LOCK, LOGS, PAGE, PLOTS, TENSORBOARD, is_run
+from harness.run_folder.paths import BOARD_MARKDOWN, BOARDS, LOCK, LOGS, PAGE, PLOTS, TENSORBOARD, is_run
 from harness.run_folder.store import write_atomically
 from harness.study.answer import Answer
 from harness.study.answers import answers
@@ -70,9 +70,9 @@ def report(study: Study, cells: Cells, found: Sequence[Answer], table: Table, dr
 def _of_the_run(cells: Cells, table: Table) -> list[str]:
     board = table.boards[0]
     lines = [
-        f"{len(cells.cells)} cells x {len(cells.seeds)} seeds x {len(cells.models)} models; budget "
-        f"{markdown_text(str(board.settings.budget))} per cell. All rows: [leaderboard.html]({PAGE}), "
-        "[leaderboard.md](leaderboard.md).",
+        f"{len(cells.cells) * len(cells.seeds) * len(cells.models)} trainings: rows x settings {len(cells.cells)}, seeds "
+        f"{len(cells.seeds)}, models {len(cells.models)}; budget {markdown_text(str(board.settings.budget))} each. All "
+        f"rows: [leaderboard.html]({PAGE}), [leaderboard.md]({BOARD_MARKDOWN}).",
         "",
     ]
     if cells.left_out:
@@ -122,7 +122,8 @@ def unpack(archive: Path, run: Path) -> None:
     filling = run.with_name(f".{run.name}.unfinished")
     shutil.rmtree(filling, ignore_errors=True)
     try:
-        with tarfile.open(archive, "r:xz") as tar:
+        content = lzma.decompress(archive.read_bytes())  # to its end, where its checksum is
+        with tarfile.open(fileobj=io.BytesIO(content)) as tar:
             tar.extractall(filling, filter="data")
     except (OSError, EOFError, lzma.LZMAError, tarfile.TarError) as error:
         shutil.rmtree(filling, ignore_errors=True)

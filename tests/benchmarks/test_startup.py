@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from leaderboard.conftest import add_cell
+from made_cells import add_cell
 
 LOSSES, PAIRS, PROMPTS = 38, 400, 200
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from leaderboard.conftest import add_cell
+from made_cells import add_cell
 
 from harness.api import HarnessError
 from harness.compare.comparison import compare

@@ -21,7 +21,8 @@ from harness.leaderboard import write
 ROOT = Path(__file__).parents[2]
 BOARDS = ROOT / "leaderboards"
 NANO, REAL, FRONTIER = BOARDS / "nano", BOARDS / "smollm2", BOARDS / "frontier"
-RUNS = sorted(path.parent for path in BOARDS.rglob("leaderboard.json"))
+STUDIES = BOARDS / "studies"
+RUNS = sorted(path.parent for path in BOARDS.rglob("leaderboard.json") if STUDIES not in path.parents)
 """Every run folder that is committed: boards, and the runs on the development split that settings were chosen by."""
 OF_A_NAME = {"argvalues": RUNS, "ids": [str(run.relative_to(BOARDS)) for run in RUNS]}
 RENDERED = ("leaderboard.md", "leaderboard.csv", "leaderboard.json", "leaderboard.html")

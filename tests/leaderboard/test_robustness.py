@@ -108,3 +108,19 @@ def test_every_rendering_has_it_and_a_run_without_noise_has_nothing_of_it(run: P
     assert "<h3>qwen: own reward along noise flip</h3>" in (run / "leaderboard.html").read_text()
     for folder in run.glob("at-*"):
         assert "robustness" not in json.loads(renders(table_of(folder)[0])["leaderboard.json"])
+
+
+def test_where_true_quality_is_known_it_is_told_along_noise_too(tmp_path: Path, add_cell: Callable[..., None]) -> None:
+    # a pair is annotated right where i < 90 of 120; at no noise the loss follows all labels, at 0.4 it inverts 48 of them
+    annotated = np.where(np.arange(120) < 90, 1.0, -1.0)
+    for amount, inverted in ((0.0, 0), (0.4, 48)):
+        folder = tmp_path if amount == 0 else tmp_path / f"at-noise=flip={amount}"
+        board = {**SETTINGS, "learning_rate": 0.001} | ({"noise": f"flip={amount}"} if amount else {})
+        add_cell(folder, "dpo", np.where(np.arange(120) < inverted, -1.0, 1.0), board=board, truth=annotated)
+        (folder / "manifest.json").write_text(json.dumps({"models": ["qwen"], "cells": []}))
+    of_labels, of_truth = table_of(tmp_path)[0].robustness
+    assert (of_labels.metric, of_truth.metric) == ("pairwise_accuracy", "pairwise_accuracy_true")
+    assert [value.value for value in of_labels.values["dpo"]] == pytest.approx([1.0, 72 / 120])
+    # of the inverted 48 all were annotated right: 90 right of 120, then 42
+    assert [value.value for value in of_truth.values["dpo"]] == pytest.approx([90 / 120, 42 / 120])
+    assert "own reward against true quality along noise flip" in renders(table_of(tmp_path)[0])["leaderboard.md"]

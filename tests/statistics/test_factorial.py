@@ -76,7 +76,8 @@ def test_shares_are_those_of_an_analysis_of_variance_where_nothing_is_noise() ->
     # by hand: variances 9, 8/3 and 4/6, none of seeds
     assert found.sources == ("a", "b", INTERACTIONS, SEEDS)
     assert found.value == pytest.approx(np.array([9, 8 / 3, 2 / 3, 0]) / (9 + 8 / 3 + 2 / 3))
-    assert np.allclose(found.low, found.value) and np.allclose(found.high, found.value)
+    assert np.allclose(found.low, found.value)
+    assert np.allclose(found.high, found.value)
 
 
 def test_a_factor_that_does_nothing_has_no_share_to_speak_of() -> None:

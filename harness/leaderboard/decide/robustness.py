@@ -19,6 +19,8 @@ from harness.run_folder.label_noise import NoiseSetting
 from harness.run_folder.record import Record
 
 SLOPE = "slope"
+TRUTH = "pairwise_accuracy_true"
+"""Told along noise beside the ranked metric, where the true quality is known: labels of the test split may be wrong."""
 
 
 @dataclass(frozen=True, kw_only=True)
