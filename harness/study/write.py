@@ -70,8 +70,8 @@ def report(study: Study, cells: Cells, found: Sequence[Answer], table: Table, dr
 def _of_the_run(cells: Cells, table: Table) -> list[str]:
     board = table.boards[0]
     lines = [
-        f"{len(cells.cells) * len(cells.seeds) * len(cells.models)} trainings: rows x settings {len(cells.cells)}, seeds "
-        f"{len(cells.seeds)}, models {len(cells.models)}; budget {markdown_text(str(board.settings.budget))} each. All "
+        f"{len(cells.cells) * len(cells.seeds) * len(cells.models)} trainings: {len(cells.cells)} rows x settings, seeds "
+        f"{', '.join(map(str, cells.seeds))}, models {', '.join(cells.models)}; budget {markdown_text(str(board.settings.budget))} each. All "
         f"rows: [leaderboard.html]({PAGE}), [leaderboard.md]({BOARD_MARKDOWN}).",
         "",
     ]

@@ -111,7 +111,7 @@ def test_every_rendering_has_it_and_a_run_without_noise_has_nothing_of_it(run: P
 
 
 def test_where_true_quality_is_known_it_is_told_along_noise_too(tmp_path: Path, add_cell: Callable[..., None]) -> None:
-    # a pair is annotated right where i < 90 of 120; at no noise the loss follows all labels, at 0.4 it inverts 48 of them
+    # a pair is annotated right where i < 90 of 120; without noise the loss follows all labels, at 0.4 it inverts 48
     annotated = np.where(np.arange(120) < 90, 1.0, -1.0)
     for amount, inverted in ((0.0, 0), (0.4, 48)):
         folder = tmp_path if amount == 0 else tmp_path / f"at-noise=flip={amount}"
