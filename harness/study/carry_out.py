@@ -23,7 +23,9 @@ def planned(folder: Path, study: Study, *, dry: bool) -> RunWithAxes:
 
     Raises `HarnessError` for a run that cannot start, and for rows, losses and factors that it will not have.
     """
-    resolved = resolve_all(runs_of(None, study.run_values()), folder / RUN, False)
+    resolved = resolve_all(
+        runs_of(None, {name.replace("-", "_"): value for name, value in study.run.items()}), folder / RUN, False
+    )
     require_asked(study, resolved)
     if not dry and (folder / RECORDS).is_file() and not is_run(folder / RUN):
         unpack(folder / RECORDS, folder / RUN)

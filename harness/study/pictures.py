@@ -23,12 +23,12 @@ def draw_answers(folder: Path, found: Sequence[Answer]) -> list[str]:
         return []
     vl: Any = importlib.import_module("vl_convert")
     for answer in found:
-        write_atomically(folder / f"{answer.name}.svg", plain_ids(vl.vegalite_to_svg(json.dumps(_spec(answer)))))
+        write_atomically(folder / f"{answer.name}.svg", plain_ids(vl.vegalite_to_svg(_spec(answer))))
     return [answer.name for answer in found]
 
 
-def _spec(answer: Answer) -> dict[str, Any]:
-    """Return a panel per column, a line per row: the estimate, its interval, and where nothing would be."""
+def _spec(answer: Answer) -> str:
+    """Return a panel per column as Vega-Lite, a line per row: estimate, interval, and where nothing would be."""
     alt: Any = importlib.import_module("altair")
     values = [
         {"row": p.row, "column": p.column, "value": p.estimate.value, "low": p.estimate.low, "high": p.estimate.high}
@@ -48,9 +48,9 @@ def _spec(answer: Answer) -> dict[str, Any]:
     )
     columns = list(dict.fromkeys(p.column for p in answer.points))
     if len(columns) == 1:
-        return dict(panel.to_dict(validate=False))
+        return json.dumps(panel.to_dict(validate=False))
     faceted = panel.facet(
         alt.Facet("column:N", sort=columns, title=None, header=alt.Header(labelAnchor="start", labelFontSize=12)),
         columns=1,
     ).resolve_scale(y="independent")
-    return dict(faceted.to_dict(validate=False))
+    return json.dumps(faceted.to_dict(validate=False))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -77,10 +76,6 @@ class Study(_Part):
         if not (self.contrasts or self.effects or self.groups):
             raise ValueError("got no [[contrasts]], [[effects]] or [[groups]], expected at least one of them")
         return self
-
-    def run_values(self) -> Mapping[str, Any]:
-        """Return the values of the run, ready for `make_run`."""
-        return {name.replace("-", "_"): value for name, value in self.run.items()}
 
 
 def read_study(path: Path) -> Study:

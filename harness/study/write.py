@@ -68,11 +68,12 @@ def report(study: Study, cells: Cells, found: Sequence[Answer], table: Table, dr
 
 
 def _of_the_run(cells: Cells, table: Table) -> list[str]:
-    board = table.boards[0]
+    budget, seeds = markdown_text(str(table.boards[0].settings.budget)), ", ".join(map(str, cells.seeds))
+    trainings = len(cells.cells) * len(cells.seeds) * len(cells.models)
     lines = [
-        f"{len(cells.cells) * len(cells.seeds) * len(cells.models)} trainings: {len(cells.cells)} rows x settings, seeds "
-        f"{', '.join(map(str, cells.seeds))}, models {', '.join(cells.models)}; budget {markdown_text(str(board.settings.budget))} each. All "
-        f"rows: [leaderboard.html]({PAGE}), [leaderboard.md]({BOARD_MARKDOWN}).",
+        f"{trainings} trainings of {budget}: {len(cells.cells)} rows x settings, seeds {seeds}, models "
+        f"{markdown_text(', '.join(cells.models))}. All rows: [leaderboard.html]({PAGE}), "
+        f"[leaderboard.md]({BOARD_MARKDOWN}).",
         "",
     ]
     if cells.left_out:

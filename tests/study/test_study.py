@@ -17,7 +17,7 @@ from harness.cli import cli
 from harness.leaderboard import table_of
 from harness.study.answers import answers
 from harness.study.cells import cells_of
-from harness.study.study_file import STUDY_FILE, Study, read_study
+from harness.study.study_file import STUDY_FILE, read_study
 from harness.study.write import RECORDS, REPORT, RUN, unpack, write_study
 
 HEAD = 'question = "Does it matter?"\nhypothesis = "No."\nsetting = "Made by hand."\n'
@@ -206,16 +206,3 @@ def test_pictures_draw_every_row(written: Path) -> None:
         svg = (written / f"{answer.name}.svg").read_text(encoding="utf-8")
         assert all(point.row in svg for point in answer.points)
         assert f"({answer.name}.svg)" in (written / REPORT).read_text(encoding="utf-8")
-
-
-def test_a_study_needs_no_more_than_its_file_says() -> None:
-    study = Study.model_validate(
-        {
-            "question": "?",
-            "hypothesis": "!",
-            "setting": ".",
-            "run": {"learning-rate": 1},
-            "effects": [{"factors": ["loss"]}],
-        }
-    )
-    assert study.run_values() == {"learning_rate": 1}

@@ -96,7 +96,7 @@ def make(settings: Settings, seed: int) -> Dataset:
         notes=tuple(
             note for name, pairs in (("train", train_pairs), ("test", test_pairs)) for note in _account(name, pairs)
         ),
-        source=f"simulator: seed={seed}, " + ", ".join(f"{name}={value}" for name, value in _told(settings).items()),
+        source=f"simulator: seed={seed}, " + _told(settings),
         tasks=known,
     )
 
@@ -135,9 +135,10 @@ def _prompt(rng: np.random.Generator, noise: float, known: dict[str, MadeTask]) 
     )
 
 
-def _told(settings: Settings) -> dict[str, Any]:
-    """Return the settings that the source of the data names: a bias where there is one."""
-    return {name: value for name, value in asdict(settings).items() if name != "prompt_bias" or value}
+def _told(settings: Settings) -> str:
+    """Return the settings as the source of the data names them: a bias where there is one."""
+    told = {name: value for name, value in asdict(settings).items() if name != "prompt_bias" or value}
+    return ", ".join(f"{name}={value}" for name, value in told.items())
 
 
 def _biased(prompts: tuple[Listwise, ...], share: float, seed: int) -> tuple[Listwise, ...]:
