@@ -35,14 +35,16 @@ def _spec(answer: Answer) -> str:
         for p in answer.points
         if math.isfinite(p.estimate.value)
     ]
-    base = alt.Chart(alt.Data(values=values)).encode(
+    base = alt.Chart().encode(
         alt.Y(
             "row:N", sort=list(dict.fromkeys(p.row for p in answer.points)), title=None, axis=alt.Axis(labelLimit=400)
         )
     )
-    rules = base.mark_rule(strokeWidth=2).encode(alt.X("low:Q", title=answer.grids[0].title), alt.X2("high:Q"))
-    dots = base.mark_point(filled=True, size=45, opacity=1).encode(alt.X("value:Q"))
-    none = base.mark_rule(color="#888", strokeDash=[4, 4]).encode(alt.X(datum=0))
+    rules = base.mark_rule(strokeWidth=2, color="#3b78c4").encode(
+        alt.X("low:Q", title=answer.grids[0].title), alt.X2("high:Q")
+    )
+    dots = base.mark_point(filled=True, size=45, opacity=1, color="#3b78c4").encode(alt.X("value:Q"))
+    none = alt.Chart().mark_rule(color="#888", strokeDash=[4, 4]).encode(alt.X(datum=0))
     panel = alt.layer(none, rules, dots, data=alt.Data(values=values)).properties(
         width=WIDTH, height=alt.Step(ROW_HEIGHT)
     )

@@ -200,9 +200,10 @@ def test_broken_records_are_refused_and_leave_nothing(written: Path, tmp_path: P
     assert [path.name for path in tmp_path.iterdir()] == [RECORDS]
 
 
-def test_pictures_draw_every_row(written: Path) -> None:
+def test_pictures_draw_every_interval_once(written: Path) -> None:
     table, records = table_of(written / RUN)
     for answer in answers(read_study(written / STUDY_FILE), cells_of(records, table.ranked_by)):
         svg = (written / f"{answer.name}.svg").read_text(encoding="utf-8")
         assert all(point.row in svg for point in answer.points)
+        assert svg.count('aria-roledescription="point"') == len(answer.points)
         assert f"({answer.name}.svg)" in (written / REPORT).read_text(encoding="utf-8")
