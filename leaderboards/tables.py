@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import re
+import tomllib
 from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
@@ -107,6 +108,18 @@ def answers(leaderboard: Mapping[str, Any]) -> str:
     return "\n".join([f"**{board['title']}**", "", said, "", *markdown_table(heads, rows)])
 
 
+def studies(folder: Path) -> str:
+    """Return what each study asked and found, as Markdown, folded."""
+    parts = []
+    for file in sorted(folder.glob("*/study.toml")):
+        question = tomllib.loads(file.read_text(encoding="utf-8"))["question"]
+        report = (file.parent / "study.md").read_text(encoding="utf-8")
+        findings = report.partition("## Findings\n\n")[2].partition("\n\n")[0]
+        link = f"[Hypothesis, tables, records](studies/{file.parent.name}/study.md)"
+        parts += [f"**{markdown_text(question)}** {link}", "", findings, ""]
+    return "\n".join(parts).rstrip()
+
+
 def with_tables(page: str, name: str) -> str:
     """Return a page with the present tables between its markers. Raises `SystemExit` for a page without any."""
     marked = re.compile(
@@ -120,6 +133,8 @@ def with_tables(page: str, name: str) -> str:
 def table_of(name: str) -> str:
     """Return the table of the board, or the curve of the runs, in leaderboards/<name>."""
     folder = HERE / name
+    if name == "studies":
+        return studies(folder)
     if (folder / "leaderboard.json").exists():
         found = _read(folder)
         return answers(found) if "answers" in board_shown(found) else section(found)
