@@ -70,10 +70,13 @@ def report(study: Study, cells: Cells, found: Sequence[Answer], table: Table, dr
 def _of_the_run(cells: Cells, table: Table) -> list[str]:
     budget, seeds = markdown_text(str(table.boards[0].settings.budget)), ", ".join(map(str, cells.seeds))
     trainings = len(cells.cells) * len(cells.seeds) * len(cells.models)
+    trials = (
+        " The trials behind what is tuned are in the records." if any(b.settings.trials for b in table.boards) else ""
+    )
     lines = [
         f"{trainings} trainings of {budget}: {len(cells.cells)} rows x settings, seeds {seeds}, models "
         f"{markdown_text(', '.join(cells.models))}. All rows: [leaderboard.html]({PAGE}), "
-        f"[leaderboard.md]({BOARD_MARKDOWN}).",
+        f"[leaderboard.md]({BOARD_MARKDOWN}).{trials}",
         "",
     ]
     if cells.left_out:
