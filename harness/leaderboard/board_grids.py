@@ -23,6 +23,7 @@ from harness.statistics.metrics import METRICS
 
 COMMON = "pairwise_accuracy@mean"
 """What the difference to the untrained base is measured in: the base has no reward of its own."""
+READ_ALIKE = "accuracy@mean: by the log-prob per token, read alike for all, with the gain in it over the base."
 SPENT = {
     "pairs": "pairs",
     "steps": "steps",
@@ -56,6 +57,7 @@ def short_grid(board: Board, ranked_by: str) -> Grid:
     after = [
         f"Ranked by {heading(ranked_by)}: {METRICS[ranked_by].summary}. "
         + " ".join(f"{sentence[0].upper()}{sentence[1:]}." for sentence in IN_SHORT),
+        f"{READ_ALIKE} Ranks by reading: {'/'.join(BY)}.",
         f"‡ {FEW_MEANS}." if few else "",
         f"{detectable}." if detectable else "",
         f"Without a result: {'; '.join(lost)}." if lost else "",
@@ -64,7 +66,7 @@ def short_grid(board: Board, ranked_by: str) -> Grid:
     return Grid(
         title=board.title,
         before=(*board.conclusions[:1], f"{board.n_pairs} pairs, {board.n_prompts} prompts."),
-        head=("loss", "rank", *map(heading, names), "over base, @mean", f"ranks by {'/'.join(BY)}"),
+        head=("loss", "rank", *map(heading, names), "over base, @mean", "ranks by reading"),
         rows=tuple(rows),
         after=tuple(filter(None, after)),
     )

@@ -53,7 +53,7 @@ def trained_in_words(records: Sequence[Record]) -> list[str]:
     labels = distinct(record.label for record in trained)
     seeds = sorted(distinct(record.seed for record in trained))
     return [
-        PROTOCOL,
+        f"Protocol {either([str(record.protocol) for record in trained])}: {PROTOCOL[0].lower()}{PROTOCOL[1:]}",
         f"Trained were {counted(len(labels))} loss{'' if len(labels) == 1 else 'es'}: {listed(labels)}.",
         _models([record.model for record in trained]),
         *_data(records),
@@ -110,7 +110,7 @@ def _budget(budget: str, trained: Sequence[Record]) -> str:
         _between("epochs", [spend.epochs for spend in spends], " epochs"),
         _between("steps", [spend.steps for spend in spends], " optimiser steps"),
         _between("tokens", [spend.tokens for spend in spends], " tokens of prompts and responses"),
-        _between("flops", [spend.flops for spend in spends], "FLOP"),
+        _between("flops", [spend.flops for spend in spends], " FLOP"),
     )
     of_cells = listed([part for part in parts if part])
     return f"Budget of every loss: {budget}" + (f"; a cell had {of_cells}." if of_cells else ".")
@@ -120,8 +120,7 @@ def _between(name: str, values: Sequence[float | None], unit: str) -> str:
     """Return the least and the most of what cells spent, once where they are written alike; "" where none is known."""
     known = [value for value in values if value is not None]
     ends = dict.fromkeys([spent(name, min(known)), spent(name, max(known))] if known else [])
-    space = "" if unit.startswith(" ") or " " in "".join(ends) else " "
-    return f"{' to '.join(ends)}{space}{unit}" if ends else ""
+    return f"{' to '.join(ends)}{unit}" if ends else ""
 
 
 def _tuned(key: BoardKey) -> str | None:
@@ -173,7 +172,7 @@ def _hardware(records: Sequence[Record], manifest: Manifest) -> Iterator[str]:
         either(platforms),
         f"device {either(devices)}" if devices else "",
         f"{manifest.cpus} CPUs" if manifest.cpus else "",
-        f"{either([*map(str, threads)])} threads a worker" if threads else "",
+        f"threads a worker: {either([*map(str, threads)])}" if threads else "",
         f"up to {beside} models side by side" if beside > 1 else "",
     )
     words = "; ".join(filter(None, parts))

@@ -21,6 +21,13 @@ from harness.run_folder.record import Record
 RESOURCES = re.compile(rb"(?:^ *+/[a-z]+\d+ \d+ 0 R\n)+", re.MULTILINE)
 """Lines of a dictionary of a PDF's resources, which vl-convert writes in any order."""
 
+LARGER = {
+    "axis": {"labelFontSize": 12, "titleFontSize": 12},
+    "legend": {"labelFontSize": 12, "titleFontSize": 12},
+    "text": {"fontSize": 12},
+}
+"""Type that can be read at the width of a column."""
+
 
 def figures(table: Table, records: Sequence[Record]) -> tuple[tuple[PaperFigure, ...], str]:
     """Return the figures of each board that has pictures on the page, and in one line why there are none."""
@@ -46,7 +53,8 @@ def _figures(table: Table, records: Sequence[Record]) -> Iterator[PaperFigure]:
 
 def _figure(name: str, board: Board, picture: Picture) -> PaperFigure:
     vl: Any = importlib.import_module("vl_convert")
-    svg = svg_of({key: value for key, value in picture.spec.items() if key != "title"})
+    plain = {key: value for key, value in picture.spec.items() if key != "title"}
+    svg = svg_of(plain | {"config": picture.spec.get("config", {}) | LARGER})
     said = f"{picture.summary} {board.title}. {' '.join(picture_disclaimers(board))}".strip()
     pdf = RESOURCES.sub(lambda lines: b"".join(sorted(lines[0].splitlines(keepends=True))), vl.svg_to_pdf(svg))
     return PaperFigure(name=name, title=picture.title, caption=said, svg=svg, pdf=pdf)

@@ -11,6 +11,7 @@ import unicodedata
 from collections.abc import Iterable, Sequence
 
 from harness.leaderboard.formatting import MISSING, one_line
+from harness.leaderboard.grid import Grid
 from harness.leaderboard.hints import Code, Term
 from harness.report.pieces import Cite, PaperFigure, PaperTable, Reference, Section
 
@@ -59,10 +60,14 @@ ACCENTS = dict(
 """The command of a combining accent."""
 SIGNED = re.compile(r"(?<![^\s\[(,;:=/–])([+-])(?=\.?\d)")
 """The sign of a number, which stands where no word goes on: not the dash of `gpt-4` or `1e-05`."""
-BRACKET = re.compile(r"( ?\[[-+\d.,–\s]+\])")
-"""An interval or a range of ranks behind its number."""
-VALUE = re.compile(r"[+-]?\d[\d,.]*(?: ?\[[-+\d.,–\s]+\])?(?: [EPTGMk]| MiB|~| [†‡])?")
-"""A cell that is a number, with what belongs to it."""
+INTERVAL = re.compile(r"([+-]?\d[\d,.]*) (\[[-+\d.,\s]+\])")
+"""A number with its interval."""
+RANKS = re.compile(r"( \[\d+–\d+\])")
+"""The range of ranks behind a rank."""
+PLAIN_NUMBER = re.compile(r"[+-]?\d[\d,.]*(?: [EPTGMk]| MiB)?")
+"""A cell that is a number and nothing else."""
+VALUE = r"\providecommand{\harnessvalue}[2]{\begin{tabular}{@{}c@{}}#1\\[-0.4ex]{\scriptsize #2}\end{tabular}}"
+"""How a number and its interval are set: a document may say it otherwise before it takes in the first table."""
 FITTED = r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%"
 """Begins what is scaled down to the line's width where it is wider."""
 
@@ -98,20 +103,17 @@ def _letter(sign: str) -> str:
 def table(of: PaperTable, label: str) -> str:
     """Return the `table` environment of a table: what is said before it in its caption, what after it under it."""
     grid = of.grid
-    numbers = [
-        all(cell == MISSING or VALUE.fullmatch(cell) for cell in cells) for cells in zip(*grid.rows, strict=True)
-    ] or [False] * len(grid.head)
-    columns = "".join("r" if number else "l" for number in numbers)
     notes = [r"\par\smallskip", r"\begin{minipage}{\linewidth}\footnotesize", _paragraph(grid.after), r"\end{minipage}"]
     return _lines(
         _first(grid.title, r"\usepackage{booktabs,graphicx}"),
+        VALUE,
         r"\begin{table}",
         r"\centering",
         _caption(grid.title, grid.before),
         rf"\label{{tab:{label}}}",
-        r"\small",
+        r"\small\setlength{\tabcolsep}{4pt}",
         FITTED,
-        rf"\begin{{tabular}}{{{columns}}}",
+        rf"\begin{{tabular}}{{{_columns(grid)}}}",
         r"\toprule",
         _row(map(text, grid.head)),
         r"\midrule",
@@ -141,7 +143,7 @@ def section(of: Section) -> str:
     sentences = ["".join(map(_piece, sentence)) for sentence in of.sentences]
     heading = rf"\paragraph{{{text(of.title)}.}}"
     if not of.listed:
-        return _lines(heading, *sentences)
+        return _lines(heading, r"\begin{sloppypar}", *sentences, r"\end{sloppypar}")
     items = [rf"\item {_after_command(sentence)}" for sentence in sentences]
     return _lines(heading, r"\begin{itemize}\raggedright", *items, r"\end{itemize}")
 
@@ -161,6 +163,7 @@ def reference(of: Reference) -> str:
         "archiveprefix": "arXiv" if of.arxiv else "",
         "url": f"https://arxiv.org/abs/{of.arxiv}" if of.arxiv else "",
         "note": text(of.note),
+        "key": "" if of.authors else text(of.title),  # what it is sorted by
     }
     lines = [f"  {name} = {{{value}}}," for name, value in fields.items() if value]
     return _lines(f"@misc{{{of.key},", *lines, "}")
@@ -187,12 +190,32 @@ def _paragraph(sentences: Sequence[str]) -> str:
     return " ".join(map(text, sentences))
 
 
+def _columns(grid: Grid) -> str:
+    """Return how the columns are set: words from the left, numbers to the right, in the middle those with intervals."""
+    return "".join(map(_column, zip(*grid.rows, strict=True))) or "l" * len(grid.head)
+
+
+def _column(cells: Sequence[str]) -> str:
+    known = [cell for cell in cells if cell != MISSING]
+    if known and all(map(PLAIN_NUMBER.fullmatch, known)):
+        return "r"
+    return "c" if any(map(INTERVAL.search, known)) else "l"
+
+
 def _cell(cell: str) -> str:
-    """Return a cell with what is in brackets behind its number in small type."""
-    parts = BRACKET.split(cell)
+    """Return a cell with its intervals under their numbers and ranges of ranks in small type."""
+    words, *found = INTERVAL.split(cell)
+    written = _with_ranges(words)
+    for value, ends, after in zip(found[::3], found[1::3], found[2::3], strict=True):
+        written += rf"\harnessvalue{{{text(value)}}}{{{text(ends)}}}{_with_ranges(after)}"
+    return written
+
+
+def _with_ranges(words: str) -> str:
+    parts = RANKS.split(words)
     return "".join(
         rf" {{\scriptsize {text(part.strip())}}}" if odd % 2 else text(part) for odd, part in enumerate(parts)
-    ).strip()
+    )
 
 
 def _row(cells: Iterable[str]) -> str:

@@ -73,8 +73,10 @@ In a LaTeX document beside this folder, called `paper/` here:
 \\bibliography{{paper/references}}
 ```
 
-A table wider than the line is scaled down to it; in two columns `table*` and `figure*` give it the page. Labels are
-`tab:` and `fig:` with the name of the file. LaTeX of 2020 or newer, any engine.
+Labels are `tab:` and `fig:` with the name of the file. A table wider than the line is scaled down to it; in two columns
+`table*` and `figure*` give it the page. Intervals stand under their numbers; a document that begins with
+`\\newcommand{{\\harnessvalue}}[2]{{#1 {{\\scriptsize #2}}}}` has them behind. LaTeX of 2020 or newer; pdfTeX warns of
+pictures in PDF 1.7 unless `\\pdfminorversion=7` is its first line.
 
 {listed}
 """
@@ -89,7 +91,7 @@ def readme(papers: Sequence[RunPaper], prefixes: Sequence[str]) -> str:
     why = next((paper.no_figures for paper in papers if paper.no_figures), "")
     files = tables + figures
     left = len(files) - MOST_LISTED
-    lines = [f"- `{name}`: {markdown_text(title)}" for name, title in files[:MOST_LISTED]]
+    lines = [f"- `{name}`: {markdown_text(title.partition(' · ')[0])}" for name, title in files[:MOST_LISTED]]
     lines += [f"- and {left} more; the first line of each says what it shows"] if left > 0 else []
     return README.format(
         runs=", ".join(code(paper.name) for paper in papers),
