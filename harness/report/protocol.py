@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 from harness.leaderboard.answer_grids import sampled
+from harness.leaderboard.decide.answers import FITTED, JudgeSummary
 from harness.leaderboard.decide.estimates import Resampling
 from harness.leaderboard.formatting import heading, smallest_difference
 from harness.leaderboard.hints import BASELINE_ROWS, BRACKETS, COMMON_READINGS, RANK, RANKS_BY, REWARDS, Code, Term
@@ -19,13 +20,16 @@ from harness.report.pieces import Cite, Section, Sentence
 from harness.report.references import Source
 from harness.run_folder.manifest import Manifest
 from harness.run_folder.record import Record
+from harness.statistics.answer_metrics import EQUAL_LENGTH, EQUAL_STYLE
 from harness.statistics.metrics import METRICS
 
 INTERVALS = (
     "Shares have exact binomial intervals (Clopper and Pearson) and paired differences of shares Tango's score "
     "intervals, both at the number of independent pairs that the prompts are worth; all else has BCa bootstrap "
-    "intervals of {resamples:,} resamples of prompts. The spread between seeds is added to them (MOVER, Student's t)."
+    "intervals of {resamples:,} resamples of prompts. Where there are several seeds, their spread is added (MOVER, "
+    "Student's t)."
 )
+FITTED_ANEW = "At equal length and at equal style, where a model is fitted to each resample, they are {resamples:,}."
 
 
 def protocol(
@@ -89,9 +93,12 @@ def _scoring(boards: Sequence[Board], records: Sequence[Record]) -> Iterator[Sen
             yield (f"The log-probs of the responses are those of {name} {version or ''}".rstrip() + f"{beside}.",)
     for words in distinct(sampled(board.answers) for board in boards if board.answers):
         yield (f"Generated: {words[0].lower()}{words[1:]}.",)
-    for judge in distinct(judge for board in boards if board.answers for judge in board.answers.judges):
-        asked = f"{judge.asked:,} {'ratings' if judge.rates else 'comparisons'}"
-        yield "Judge ", Term(judge.name), f": {asked}, of which {judge.unread:,} could not be read."
+    yield from distinct(_asked(judge) for board in boards if board.answers for judge in board.answers.judges)
+
+
+def _asked(judge: JudgeSummary) -> Sentence:
+    asked = f"{judge.asked:,} {'ratings' if judge.rates else 'comparisons'}"
+    return "Judge ", Term(judge.name), f": {asked}, of which {judge.unread:,} could not be read."
 
 
 def _readings(ranked_by: str) -> tuple[Sentence, ...]:
@@ -101,6 +108,9 @@ def _readings(ranked_by: str) -> tuple[Sentence, ...]:
 
 def _tests(boards: Sequence[Board]) -> Iterator[str]:
     yield INTERVALS.format(resamples=Resampling().resamples)
+    answers = [row for board in boards if board.answers for row in board.answers.rows.values()]
+    if any(name.partition("@")[0] in (EQUAL_LENGTH, EQUAL_STYLE) for row in answers for name in row.values):
+        yield FITTED_ANEW.format(resamples=FITTED)
     for board in boards:
         detectable = smallest_difference(
             board.minimum_detectable_difference, board.minimum_detectable_planned, board.pairs_compared
