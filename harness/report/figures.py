@@ -21,12 +21,12 @@ from harness.run_folder.record import Record
 RESOURCES = re.compile(rb"(?:^ *+/[a-z]+\d+ \d+ 0 R\n)+", re.MULTILINE)
 """Lines of a dictionary of a PDF's resources, which vl-convert writes in any order."""
 
-LARGER = {
-    "axis": {"labelFontSize": 12, "titleFontSize": 12},
-    "legend": {"labelFontSize": 12, "titleFontSize": 12},
+TYPE = {
+    "axis": {"labelFontSize": 12, "titleFontSize": 12, "titleFontWeight": "normal"},
+    "legend": {"labelFontSize": 12, "titleFontSize": 12, "titleFontWeight": "normal"},
     "text": {"fontSize": 12},
 }
-"""Type that can be read at the width of a column."""
+"""Type that can be read at the width of a column; of one font, since vl-convert writes several in any order."""
 
 
 def figures(table: Table, records: Sequence[Record]) -> tuple[tuple[PaperFigure, ...], str]:
@@ -54,7 +54,7 @@ def _figures(table: Table, records: Sequence[Record]) -> Iterator[PaperFigure]:
 def _figure(name: str, board: Board, picture: Picture) -> PaperFigure:
     vl: Any = importlib.import_module("vl_convert")
     plain = {key: value for key, value in picture.spec.items() if key != "title"}
-    svg = svg_of(plain | {"config": picture.spec.get("config", {}) | LARGER})
+    svg = svg_of(plain | {"config": picture.spec.get("config", {}) | TYPE})
     said = f"{picture.summary} {board.title}. {' '.join(picture_disclaimers(board))}".strip()
     pdf = RESOURCES.sub(lambda lines: b"".join(sorted(lines[0].splitlines(keepends=True))), vl.svg_to_pdf(svg))
     return PaperFigure(name=name, title=picture.title, caption=said, svg=svg, pdf=pdf)
