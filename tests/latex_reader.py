@@ -5,35 +5,13 @@ from __future__ import annotations
 import re
 
 COMMANDS = {
-    *(
-        "begin",
-        "end",
-        "centering",
-        "caption",
-        "label",
-        "small",
-        "setlength",
-        "tabcolsep",
-        "resizebox",
-        "ifdim",
-        "width",
-    ),
-    *("linewidth", "else", "fi", "toprule", "midrule", "bottomrule", "par", "smallskip", "footnotesize"),
-    *(
-        "scriptsize",
-        "providecommand",
-        "harnessvalue",
-        "includegraphics",
-        "textheight",
-        "paragraph",
-        "subsection",
-        "item",
-        "cite",
-    ),
-    *("emph", "texttt", "raggedright", "textbackslash", "textasciitilde", "textasciicircum", "textless", "textgreater"),
-    *("textbar", "textbraceleft", "textbraceright", "textquotesingle", "textperiodcentered", "textbullet", "dag"),
-    *("ddag", "dots", "char", "times", "pm", "leq", "geq", "S", "ss", "ae", "AE", "o", "O", "aa", "AA", "l", "L"),
-    *("u", "r", "H", "v", "c"),
+    *("begin", "end", "centering", "caption", "label", "small", "setlength", "tabcolsep", "resizebox", "ifdim"),
+    *("width", "linewidth", "else", "fi", "toprule", "midrule", "bottomrule", "par", "smallskip", "footnotesize"),
+    *("scriptsize", "providecommand", "harnessvalue", "includegraphics", "textheight", "paragraph", "subsection"),
+    *("item", "cite", "emph", "texttt", "raggedright", "textbackslash", "textasciitilde", "textasciicircum"),
+    *("textless", "textgreater", "textbar", "textbraceleft", "textbraceright", "textquotesingle"),
+    *("textperiodcentered", "textbullet", "dag", "ddag", "dots", "char", "times", "pm", "leq", "geq", "S", "ss"),
+    *("ae", "AE", "o", "O", "aa", "AA", "l", "L", "u", "r", "H", "v", "c"),
     *"`'^~=.\"$&#%_\\",
 }
 """Every command that a report may use. None of them reads a file but `includegraphics`."""

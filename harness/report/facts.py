@@ -56,13 +56,8 @@ def trained_in_words(records: Sequence[Record]) -> list[str]:
         f"Protocol {either([str(record.protocol) for record in trained])}: {PROTOCOL[0].lower()}{PROTOCOL[1:]}",
         f"Trained were {counted(len(labels))} loss{'' if len(labels) == 1 else 'es'}: {listed(labels)}.",
         _models([record.model for record in trained]),
-        *_data(records),
         *(_budget(budget, trained) for budget in distinct(key.budget for key in keys)),
-        *(
-            f"Learning rate {number(rate, 'g')}, the same for every loss."
-            for rate in distinct(k.learning_rate for k in keys)
-        ),
-        *distinct(map(_tuned, keys)),
+        *distinct(map(_rate, keys)),
         *distinct(map(_setting, keys)),
         f"Seeds of the order of the pairs: {listed([*map(str, seeds)])}.",
     ]
@@ -87,11 +82,12 @@ def _models(models: Sequence[ModelFacts]) -> str:
     return f"Start checkpoint{'' if len(words) == 1 else 's'}: {'; '.join(words)}."
 
 
-def _data(records: Sequence[Record]) -> list[str]:
-    return distinct(_data_in_words(record.dataset) for record in records if record.kind == "loss" and record.scored)
+def data_in_words(records: Sequence[Record]) -> list[str]:
+    """Return which data the scored ones of these records were trained and tested on."""
+    return distinct(_data(record.dataset) for record in records if record.scored)
 
 
-def _data_in_words(data: DataFacts) -> str:
+def _data(data: DataFacts) -> str:
     pairs = f", {data.train_pairs:,} training pairs" if data.train_pairs is not None else ""
     words = f"Data: {_named(data.name or 'unnamed', data.source, data.fingerprint)}{pairs}."
     on = data.tested_on
@@ -112,24 +108,26 @@ def _budget(budget: str, trained: Sequence[Record]) -> str:
         _between("tokens", [spend.tokens for spend in spends], " tokens of prompts and responses"),
         _between("flops", [spend.flops for spend in spends], " FLOP"),
     )
-    of_cells = listed([part for part in parts if part])
-    return f"Budget of every loss: {budget}" + (f"; a cell had {of_cells}." if of_cells else ".")
+    of_cells = ", ".join(filter(None, parts))
+    return f"Budget of every loss: {budget}{f'; a cell had {of_cells}' if of_cells else ''}."
 
 
 def _between(name: str, values: Sequence[float | None], unit: str) -> str:
     """Return the least and the most of what cells spent, once where they are written alike; "" where none is known."""
     known = [value for value in values if value is not None]
     ends = dict.fromkeys([spent(name, min(known)), spent(name, max(known))] if known else [])
-    return f"{' to '.join(ends)}{unit}" if ends else ""
+    return f"{' to '.join(ends)}{unit.removesuffix('s') if [*ends] == ['1'] else unit}" if ends else ""
 
 
-def _tuned(key: BoardKey) -> str | None:
+def _rate(key: BoardKey) -> str | None:
+    """Return the learning rate of a board's cells, or how each loss got its own."""
     if not key.trials:
-        return None
+        rate = number(key.learning_rate, "g", "")
+        return f"Learning rate {rate}, the same for all losses." if rate else None
     rates = key.trial_learning_rates
     between = f", at learning rates from {number(rates[0], 'g')} to {number(rates[1], 'g')}" if rates else ""
     return (
-        f"Tuned: every loss had {key.trials} trial{'' if key.trials == 1 else 's'} per model{between}, and the best by "
+        f"Tuned: every loss had {key.trials} trial{'' if key.trials == 1 else 's'} on each model{between}; the best by "
         f"{key.tuned_by} on the development split was trained anew."
     )
 
@@ -158,7 +156,7 @@ def versions_in_words(records: Sequence[Record], manifest: Manifest) -> list[str
             found[name] = [str(version)]
     if manifest.harness and not found[PACKAGES["harness"]]:
         found[PACKAGES["harness"]] = [manifest.harness]
-    software = listed([f"{name} {either(versions)}" for name, versions in found.items() if versions])
+    software = ", ".join(f"{name} {either(versions)}" for name, versions in found.items() if versions)
     return [*([f"Software: {software}."] if software else []), *_hardware(records, manifest)]
 
 

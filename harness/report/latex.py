@@ -92,7 +92,7 @@ def _letter(sign: str) -> str:
     """Return an ASCII character itself, a letter with accents by their commands, and of any other its code point."""
     if sign.isascii():
         return sign
-    letter, *marks = unicodedata.normalize("NFD", sign)
+    letter, *marks = list(unicodedata.normalize("NFD", sign))
     if not letter.isascii() or not letter.isalpha() or not all(mark in ACCENTS for mark in marks):
         return f"[U+{ord(sign):04X}]"
     for mark in marks:

