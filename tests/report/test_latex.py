@@ -49,6 +49,7 @@ def test_whatever_a_name_is_a_table_of_it_is_well_formed(name: str) -> None:
 
 @given(ASCII)
 def test_a_name_is_printed_as_it_is(name: str) -> None:
+    latex_reader.check(latex.text(name))
     assert latex_reader.read(latex.text(name)) == name
     assert latex_reader.read(latex.code(name).removeprefix(r"\texttt{").removesuffix("}")) == name
 

