@@ -54,7 +54,7 @@ def trained_in_words(records: Sequence[Record]) -> list[str]:
     seeds = sorted(distinct(record.seed for record in trained))
     return [
         f"Protocol {either([str(record.protocol) for record in trained])}: {PROTOCOL[0].lower()}{PROTOCOL[1:]}",
-        f"Trained were {counted(len(labels))} loss{'' if len(labels) == 1 else 'es'}: {listed(labels)}.",
+        f"{counted(len(labels)).capitalize()} loss{' was' if len(labels) == 1 else 'es were'} trained: {listed(labels)}.",
         _models([record.model for record in trained]),
         *(_budget(budget, trained) for budget in distinct(key.budget for key in keys)),
         *distinct(map(_rate, keys)),

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
-from harness.leaderboard.formatting import markdown_text
+from harness.leaderboard.formatting import markdown_text, one_line
 from harness.leaderboard.hints import Code, Term
 from harness.leaderboard.markdown import grid_lines
 from harness.report.pieces import Cite, PaperFigure, PaperTable, RunPaper, Section
@@ -26,11 +27,11 @@ def section(of: Section) -> str:
     """Return the sentences as a paragraph under a heading, or as a list."""
     sentences = ["".join(map(_piece, sentence)) for sentence in of.sentences]
     body = "\n".join(f"- {sentence}" for sentence in sentences) if of.listed else " ".join(sentences)
-    return f"### {markdown_text(of.title)}\n\n{body}\n"
+    return f"## {markdown_text(of.title)}\n\n{body}\n"
 
 
 def heading(title: str) -> str:
-    return f"## {markdown_text(title)}\n"
+    return f"# {markdown_text(title)}\n"
 
 
 def _piece(piece: str | Term | Code | Cite) -> str:
@@ -43,13 +44,9 @@ def _piece(piece: str | Term | Code | Cite) -> str:
 
 def code(plain: str) -> str:
     """Return text as code, on one line, whatever backticks are in it."""
-    line = " ".join(plain.split())
-    fence = "`" * (1 + max((len(run) for run in _backticks(line)), default=0))
+    line = one_line(plain)
+    fence = "`" * (1 + max(map(len, re.findall("`+", line)), default=0))
     return f"{fence} {line} {fence}" if "`" in line else f"`{line}`"
-
-
-def _backticks(line: str) -> list[str]:
-    return "".join(sign if sign == "`" else " " for sign in line).split()
 
 
 README = """\

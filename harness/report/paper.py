@@ -62,7 +62,7 @@ def paper_of(run: Path, name: str) -> RunPaper:
 
 def write_paper(folder: Path, papers: Sequence[RunPaper]) -> None:
     """Write the files of a report into an empty folder; those of several runs begin with the name of theirs."""
-    prefixes = [f"{paper.name}-" if len(papers) > 1 else "" for paper in papers]
+    prefixes = [f"{paper.name}--" if len(papers) > 1 else "" for paper in papers]  # no name has two dashes itself
     for paper, prefix in zip(papers, prefixes, strict=True):
         _write_run(folder, paper, prefix)
     _write_protocol(folder, papers)

@@ -39,7 +39,7 @@ def protocol(
     boards, trained = main_boards(table), [record for record in records if record.kind == "loss"]
     known = dict.fromkeys(sentence for board in boards for sentence in board.disclaimers)
     sections = (
-        Section(title="Found", sentences=tuple(_found(boards)), listed=True),
+        Section(title="Findings", sentences=tuple(_found(boards)), listed=True),
         Section(title="Training", sentences=_plain(trained_in_words(records)) if trained else ()),
         Section(title="Data", sentences=_plain(data_in_words(trained or records))),
         Section(title="Losses", sentences=tuple(_losses(trained, sources)), listed=True),

@@ -87,7 +87,7 @@ def test_the_folder_has_what_its_page_says(paper: Path) -> None:
         assert {path.name for path in (paper / folder).iterdir()} == {
             stem + each for stem in stems for each in suffixes
         }
-        assert all(re.fullmatch("(nano|frontier)-[a-z0-9-]+", stem) for stem in stems)
+        assert all(re.fullmatch("(nano|frontier)--[a-z0-9-]+", stem) for stem in stems)
     readme = text_of(paper / "README.md")
     for name in re.findall(r"^- `((?:tables|figures)/[^`]+)`", readme, re.MULTILINE):
         assert (paper / f"{name}.tex").is_file(), name
@@ -98,7 +98,7 @@ def test_the_folder_has_what_its_page_says(paper: Path) -> None:
 def test_every_number_of_a_table_stands_on_its_board(board: str, paper: Path) -> None:
     on_board = set(NUMBER.findall(text_of(BOARDS / board / "leaderboard.md")))
     checked = 0
-    for path in sorted((paper / "tables").glob(f"{board}-*.tex")):
+    for path in sorted((paper / "tables").glob(f"{board}--*.tex")):
         if "spend" not in path.name:
             numbers = NUMBER.findall(printed(path))
             assert set(numbers) <= on_board, path.name
@@ -112,7 +112,7 @@ def test_a_loss_has_its_own_numbers_and_no_other_s(paper: Path) -> None:
         (section,) = [each for each in sections if each.startswith(title)]
         on_board = {line.split(" | ")[2]: line for line in section.splitlines() if line.startswith("| ")}
         rows = [
-            line for line in printed(paper / f"tables/nano-board-{model}.tex").splitlines() if line.endswith("\\\\")
+            line for line in printed(paper / f"tables/nano--board-{model}.tex").splitlines() if line.endswith("\\\\")
         ]
         assert len(rows) == 10
         for row in rows[1:]:
@@ -131,7 +131,7 @@ def test_markdown_has_the_numbers_of_latex(paper: Path) -> None:
 def test_the_spend_of_a_cell_is_that_of_the_records(paper: Path) -> None:
     mine = [each["spend"] for each in records_of(BOARDS / "nano") if each["label"] == "simpo"]
     (row,) = [
-        line for line in text_of(paper / "tables/nano-board-all-spend-of-a-cell.tex").splitlines() if "simpo" in line
+        line for line in text_of(paper / "tables/nano--board-all-spend-of-a-cell.tex").splitlines() if "simpo" in line
     ]
     mean = {name: sum(spend[name] for spend in mine) / len(mine) for name in mine[0]}
     assert row == (
@@ -152,14 +152,14 @@ def test_every_file_of_latex_is_well_formed_and_its_labels_are_its_own(paper: Pa
 
 
 def test_the_protocol_says_what_the_records_say(paper: Path) -> None:
-    nano = text_of(paper / "protocol.md").replace("\\", "").partition("## frontier")[0]
+    nano = text_of(paper / "protocol.md").replace("\\", "").partition("# frontier")[0]
     trained = [each for each in records_of(BOARDS / "nano") if each["kind"] == "loss"]
     tokens = [each["spend"]["tokens"] for each in trained]
     flops = [each["spend"]["flops"] / 1e9 for each in trained]
     parity = max(each["scorer"]["parity_max_abs_nats"] or 0 for each in records_of(BOARDS / "nano"))
     for fact in (
         "No winner by what was learned: this run cannot tell its seven losses apart.",
-        "Trained were seven losses: alphapo, cpo, dpo, gapo, gappo, ipo and simpo.",
+        "Seven losses were trained: alphapo, cpo, dpo, gapo, gappo, ipo and simpo.",
         "gemma (nano-gemma, 853,120 parameters, revision 5fce00081637cc9d, weights 6d75e704f0202425)",
         "annotator_noise=0.4, lenbalanced_within=0.2), fingerprint 0687b7968fe56948, 2,400 training pairs.",
         f"Budget of every loss: pairs=384; a cell had 384 pairs, 0.16 epochs, 24 optimiser steps, {min(tokens):,} to "
@@ -183,7 +183,7 @@ def test_the_protocol_says_what_the_records_say(paper: Path) -> None:
 
 def test_the_command_of_the_protocol_gives_the_settings_of_the_board_back(paper: Path) -> None:
     for board in ("nano", "frontier"):
-        said = text_of(paper / "protocol.md").partition(f"## {board}\n")[2]
+        said = text_of(paper / "protocol.md").partition(f"# {board}\n")[2]
         words = shlex.split(re.findall(r"- `harness run (.*)`", said)[0])
         flags = cli.commands["run"].make_context("run", words).params
         not_of_the_run = ("run_file", "output_dir", "keep_checkpoints", "dry_run", "no_pictures", "quiet", "report_to")
@@ -303,7 +303,7 @@ def test_a_run_without_a_manifest_and_without_a_result_says_what_is_known(tmp_pa
     assert run_report([tmp_path / "run"], tmp_path / "paper")[1] == 0
     said = text_of(tmp_path / "paper" / "protocol.md")
     assert "Start checkpoint: smollm2. Budget of every loss: pairs=256. Learning rate" in said
-    assert "### Versions" not in said
+    assert "## Versions" not in said
     assert "Without a result: " in text_of(tmp_path / "paper" / "tables" / "board-smollm2.tex")
     for path in (tmp_path / "paper").rglob("*.tex"):
         latex_reader.check(text_of(path))

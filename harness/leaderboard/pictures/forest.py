@@ -8,6 +8,7 @@ from harness.leaderboard.decide.findings import named
 from harness.leaderboard.formatting import heading
 from harness.leaderboard.pictures.drawing import WIDTH, Drawing, Picture
 from harness.leaderboard.pictures.points import Interval, short
+from harness.statistics.metrics import chance
 
 STEP = 22
 """Height of a row, px."""
@@ -45,8 +46,7 @@ def forest(draw: Drawing) -> Picture | None:
     scale = alt.Scale(zero=False)
     rules = base.mark_rule(strokeWidth=2).encode(alt.X("low:Q", title=name, scale=scale), alt.X2("high:Q"))
     dots = base.mark_point(filled=True, size=60, opacity=1).encode(alt.X("value:Q", title=name, scale=scale))
-    chance = 0.5 if draw.ranked_by.startswith("pairwise_accuracy") else 0.0
-    line = alt.Chart(alt.Data(values=[{"at": chance}])).mark_rule(color="#888", strokeDash=[4, 4])
+    line = alt.Chart(alt.Data(values=[{"at": chance(draw.ranked_by)}])).mark_rule(color="#888", strokeDash=[4, 4])
     return draw.picture(
         "forest",
         f"Forest plot: {name}",
