@@ -51,10 +51,11 @@ def trained_in_words(records: Sequence[Record]) -> list[str]:
     trained = [record for record in records if record.kind == "loss"]
     keys = distinct(record.board for record in trained)
     labels = distinct(record.label for record in trained)
+    losses = "loss was" if len(labels) == 1 else "losses were"
     seeds = sorted(distinct(record.seed for record in trained))
     return [
         f"Protocol {either([str(record.protocol) for record in trained])}: {PROTOCOL[0].lower()}{PROTOCOL[1:]}",
-        f"{counted(len(labels)).capitalize()} loss{' was' if len(labels) == 1 else 'es were'} trained: {listed(labels)}.",
+        f"{counted(len(labels)).capitalize()} {losses} trained: {listed(labels)}.",
         _models([record.model for record in trained]),
         *(_budget(budget, trained) for budget in distinct(key.budget for key in keys)),
         *distinct(map(_rate, keys)),
