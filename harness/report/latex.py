@@ -111,6 +111,7 @@ def table(of: PaperTable, label: str) -> str:
         r"\centering",
         _caption(grid.title, grid.before),
         rf"\label{{tab:{label}}}",
+        r"\smallskip",
         r"\small\setlength{\tabcolsep}{4pt}",
         FITTED,
         rf"\begin{{tabular}}{{{_columns(grid)}}}",

@@ -68,7 +68,7 @@ def records_of(run: Path) -> list[dict[str, Any]]:
 def printed(path: Path) -> str:
     """Return what a table prints: without comments, layout and the file's own names."""
     text = re.sub(r"(?<=^\\caption)\[\{.*?\}\](?=\{)", "", text_of(path), flags=re.M)  # of the list of tables
-    text = re.sub(r"^%.*\n|^\\(providecommand|label|small|resizebox|begin|end).*\n", "", text, flags=re.M)
+    text = re.sub(r"^%.*\n|^\\(providecommand|label|small|smallskip|resizebox|begin|end).*\n", "", text, flags=re.M)
     return latex_reader.read(re.sub(r"\\harnessvalue\{([^}]*)\}\{([^}]*)\}", r"\1 \2", text))
 
 
