@@ -493,6 +493,16 @@ def export(run: Path, form: str, output: Path) -> int:
     return _printed(*run_export(run, form, output))
 
 
+@cli.command()
+@click.argument("runs", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--output", type=click.Path(path_type=Path), required=True, help="The new folder.")
+def report(runs: tuple[Path, ...], output: Path) -> int:
+    """Write tables, figures, protocol and references of RUNS for a paper, in LaTeX and Markdown."""
+    from harness.report.paper import run_report
+
+    return _printed(*run_report(runs, output))
+
+
 @cli.group()
 def plugins() -> None:
     """The losses that are installed."""

@@ -3,7 +3,7 @@
 Formula: -log sigmoid(r(y_w) - r(y_l) - gamma), r(y) = beta * (1 - exp(-alpha * A)) / alpha, A = log-prob averaged over
 the response tokens; r -> beta * A for alpha -> 0, which is SimPO.
 Reward: r(y).
-Source: Gupta et al. (2025), "AlphaPO", arXiv:2501.03884.
+Source: Gupta et al. (2025), "AlphaPO: Reward Shape Matters for LLM Alignment", arXiv:2501.03884.
 Provenance: [V] TRL 1.16.0's code (`loss_type="simpo"` with `alpha`), by golden values; the recipe of the defaults
 (Mistral-Instruct, gamma = 0.1 * beta) is known to us second-hand from the paper's table 3.
 Traps: gamma is absolute; TRL's documented recipe copies the *ratio* 0.1. TRL raises exp(A) to the power -alpha, which

@@ -2,7 +2,8 @@
 
 Formula: -(1 - e) log sigmoid(beta * (S_w - S_l)) - e log sigmoid(-beta * (S_w - S_l)) + nll_weight * NLL(chosen).
 Reward: beta * S.
-Source: Xu et al. (2024), "Contrastive Preference Optimization", arXiv:2401.08417, eq. 3-5.
+Source: Xu et al. (2024), "Contrastive Preference Optimization: Pushing the Boundaries of LLM Performance in Machine
+Translation", arXiv:2401.08417, eq. 3-5.
 Provenance: [V] TRL 1.16.0's `CPOTrainer`, by golden values, its NLL with `nll_reduction="token"`.
 Traps: summed log-probs favour brevity. The NLL has two flavours that differ wherever lengths do: "sequence" is a
 value of the pair alone, "token" (TRL's) is a mean over the tokens of the whole step, so long answers weigh more and

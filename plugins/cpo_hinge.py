@@ -3,8 +3,8 @@
 Formula: max(0, 1 - beta * (S_w - S_l)) + nll_weight * NLL(chosen), NLL = -A_w with `nll_reduction="sequence"`, the mean
 over all chosen tokens of the step with "token".
 Reward: beta * S.
-Source: TRL's `CPOTrainer` with `loss_type="hinge"`; Xu et al. (2024), "Contrastive Preference Optimization",
-arXiv:2401.08417, for the NLL.
+Source: TRL's `CPOTrainer` with `loss_type="hinge"`; Xu et al. (2024), "Contrastive Preference Optimization: Pushing the
+Boundaries of LLM Performance in Machine Translation", arXiv:2401.08417, for the NLL.
 Provenance: [V] TRL 1.16.0's code, by golden values of the hinge term in float64.
 Traps: not SLiC-HF, whose margin is in nats (delta = 1 / beta, and the hinge is beta times smaller), and whose NLL
 weighs 0.1; without NLL it is `rso:kind=hinge`. A pair whose margin is met has no gradient but the NLL's. Summed

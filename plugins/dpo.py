@@ -3,7 +3,8 @@
 Formula: -(1 - e) log sigmoid(beta * h) - e log sigmoid(-beta * h), h = (S_w - R_w) - (S_l - R_l), S and R the summed
 log-probs under policy and reference; e = 0 is DPO.
 Reward: beta * (S - R).
-Source: Rafailov et al. (2023), "Direct Preference Optimization", arXiv:2305.18290, eq. 7.
+Source: Rafailov et al. (2023), "Direct Preference Optimization: Your Language Model is Secretly a Reward Model",
+arXiv:2305.18290, eq. 7.
 Provenance: [V] the authors' `trainers.py:preference_loss` (eric-mitchell/direct-preference-optimization, f8b8c0f), with
 and without label smoothing, and TRL 1.16.0's code, by golden values.
 Traps: at the start policy and reference agree, so every reward is 0 and every pair a tie. TRL 1.16 ignores

@@ -3,8 +3,9 @@
 Formula: (h_w / n_w - h_l / n_l - 1 / (2 tau))^2 with `reduction="mean"`, (h_w - h_l - 1 / (2 tau))^2 with "sum";
 h = summed log-ratio of policy to reference, n = response tokens.
 Reward: tau * (S - R) / n with "mean", tau * (S - R) with "sum".
-Source: Azar et al. (2023), "A General Theoretical Paradigm ...", arXiv:2310.12036, eq. 17. The paper prints the sum;
-its authors told Hugging Face that they average over tokens, and TRL (since PR 1265) and HALOs do: hence our default.
+Source: Azar et al. (2023), "A General Theoretical Paradigm to Understand Learning from Human Preferences",
+arXiv:2310.12036, eq. 17. The paper prints the sum; its authors told Hugging Face that they average over tokens, and TRL
+(since PR 1265) and HALOs do: hence our default.
 Provenance: [V] TRL 1.16.0's code for "mean" and eric-mitchell/direct-preference-optimization's for "sum", by golden
 values.
 Traps: the target 1 / (2 tau) is nats *per token* under "mean" and nats per response under "sum": retune tau when

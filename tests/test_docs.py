@@ -16,11 +16,12 @@ import click
 import pytest
 
 from harness.api import Loss, PairLogps, ResponseLogps, hookspecs
+from harness.api.paragraphs import paragraphs
 from harness.cli import cli
 from harness.manager import losses, plugin_manager
 from harness.planning.presets import LEARNING_RATES, PRESETS
 from harness.planning.run_file import Run
-from harness.plugin_tools.catalogue import catalogue, paragraphs
+from harness.plugin_tools.catalogue import catalogue
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")

@@ -25,6 +25,8 @@ WORDS = ("no", *["one", "two", "three", "four", "five", "six", "seven", "eight",
 """Numbers as sentences have them."""
 DIGITS = 10
 """Significant digits of numbers for programs: all that do not depend on the chip."""
+SPEND_FORMS = {"seconds": ".1f", "epochs": ".3g"}
+"""How what training cost is written where it is no whole number."""
 MARKDOWN_SIGNS = r"\`*_{}[]<>#|~"
 """What Markdown would read as more than a character."""
 
@@ -84,6 +86,15 @@ def prefixed(value: float) -> str:
         if abs(value) >= 0.9995 * 10**power:
             return f"{value / 10**power:.3g} {sign}"
     return f"{value:.3g}"
+
+
+def spent(name: str, value: float | None) -> str:
+    """Return a number of what training cost, by its name in a record."""
+    if value is None or not math.isfinite(value):
+        return MISSING
+    if name == "flops":
+        return prefixed(value)
+    return mebibytes(value, ",.0f") if name == "peak_memory_bytes" else number(value, SPEND_FORMS.get(name, ",.0f"))
 
 
 def smallest_difference(detectable: float | None, planned: float | None, comparisons: int) -> str:

@@ -9,7 +9,8 @@ from html import escape
 
 from harness.leaderboard.answer_grids import answer_grids
 from harness.leaderboard.axis_grids import axis_grids
-from harness.leaderboard.decide.estimates import Estimate, read_by
+from harness.leaderboard.board_grids import COMMON, point_grid, subset_grid
+from harness.leaderboard.decide.estimates import read_by
 from harness.leaderboard.decide.standings import Standing
 from harness.leaderboard.decide.subsets import shown
 from harness.leaderboard.decide.wording import choice, points_in_words, subsets_in_words
@@ -32,7 +33,7 @@ from harness.leaderboard.hints import HOW_TO_READ, Hint, marked_up
 from harness.leaderboard.table import BESIDE, BY, Board, Row, Table
 from harness.statistics.metrics import METRICS
 
-COMMON, BALANCED = "pairwise_accuracy@mean", "pairwise_accuracy_lenbalanced"
+BALANCED = "pairwise_accuracy_lenbalanced"
 YARDSTICKS = (COMMON, "pairwise_accuracy@sum")
 """The common readings that `base` has a value of its own by; relative to itself it has 0.5."""
 
@@ -66,9 +67,9 @@ def _board(board: Board, ranked_by: str) -> str:
         f"{board.n_pairs} pairs, {board.n_prompts} prompts.{f' {detectable}.' if detectable else ''}",
     ]
     for metric in shown(ranked_by) if board.subset_pairs else ():
-        lines += ["", f"{markdown_text(subsets_in_words(metric))}:", "", *_by_subset(board, metric)]
-    if board.fractions:
-        lines += ["", f"{markdown_text(points_in_words(ranked_by))}:", "", *_by_point(board, ranked_by)]
+        lines += ["", f"{markdown_text(subsets_in_words(metric))}:", "", *_rows_of(subset_grid(board, metric))]
+    if along := point_grid(board, ranked_by):
+        lines += ["", f"{markdown_text(points_in_words(ranked_by))}:", "", *_rows_of(along)]
     for grid in answer_grids(board):
         lines += ["", *grid_lines(grid)]
     tuned = [row for row in board.rows if row.tuned] if len(board.models) == 1 else []
@@ -101,29 +102,14 @@ def _to_know(board: Board) -> list[str]:
     return [f"<details><summary>{line}</summary>", "", *items, "", "</details>", ""]
 
 
-def _by_subset(board: Board, metric: str) -> list[str]:
-    """Return the lines of the table of an accuracy by subset: a row for each loss that has it."""
-    names = [markdown_text(f"{subset} ({pairs})") for subset, pairs in board.subset_pairs.items()]
-    rows = [
-        [markdown_text(row.label), *(_estimate(row.subsets[subset].get(metric)) for subset in board.subset_pairs)]
-        for row in board.rows
-        if any(metric in accuracies for accuracies in row.subsets.values())
-    ]
-    return markdown_table(["loss", *names], rows)
-
-
-def _by_point(board: Board, metric: str) -> list[str]:
-    """Return the lines of the table of a metric along the run: a row for each loss that has points."""
-    rows = []
-    for row in board.rows:
-        known = {point.fraction: point.metrics.get(metric) for point in row.points}
-        if known:
-            rows.append([markdown_text(row.label), *(_estimate(known.get(fraction)) for fraction in board.fractions)])
-    return markdown_table(["loss", *(f"{fraction:.10g}" for fraction in board.fractions)], rows)
+def _rows_of(grid: Grid) -> list[str]:
+    """Return the lines of a table of numbers alone, without its title."""
+    rows = [[markdown_text(row[0]), *row[1:]] for row in grid.rows]
+    return markdown_table([*map(markdown_text, grid.head)], rows)
 
 
 def grid_lines(grid: Grid) -> list[str]:
-    """Return the lines of a table of text, under a heading of its own."""
+    """Return the lines of a table under a heading of its own, with what is said before and after it."""
     rows = [[markdown_text(cell) for cell in row] for row in grid.rows]
     lines = [f"### {markdown_text(grid.title)}", ""]
     for sentence in grid.before:
@@ -132,10 +118,6 @@ def grid_lines(grid: Grid) -> list[str]:
     for sentence in grid.after:
         lines += ["", markdown_text(sentence)]
     return lines
-
-
-def _estimate(estimate: Estimate | None) -> str:
-    return MISSING if estimate is None else number_with_interval(estimate) + FEW * estimate.few
 
 
 def _columns(board: Board, ranked_by: str) -> dict[str, Callable[[Row], str]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from html import escape
 
+from harness.leaderboard.board_grids import COMMON
 from harness.leaderboard.decide.estimates import Estimate
 from harness.leaderboard.formatting import (
     FEW,
@@ -16,8 +17,6 @@ from harness.leaderboard.formatting import (
     things_to_know,
 )
 from harness.leaderboard.table import BESIDE, Board, Row, Table
-
-COMMON = "pairwise_accuracy@mean"
 
 
 def render(table: Table) -> str:

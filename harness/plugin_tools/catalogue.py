@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import inspect
 import re
 from collections.abc import Mapping
 
 from harness.api import HarnessError, Loss
+from harness.api.paragraphs import paragraphs
 from harness.manager import loss_owner, losses, plugin_manager
 from harness.plugin_tools.listing import default_loss, family, needs
 
 SHIPPED = "preference-harness"
 """The distribution whose losses the page lists."""
-LABELS = ("Formula", "Reward", "Source", "Provenance", "Traps")
-"""Labels of the paragraphs in a loss's module docstring."""
 HEAD = ("Name", "Formula", "Reward", "Family", "Needs", "Mark", "Source", "Options and defaults")
 PAGE = """\
 # The shipped losses
@@ -51,23 +49,6 @@ def catalogue() -> str:
     rows = [row(loss, paragraphs(type(loss))) for loss in (default_loss(manager, name) for name in ours)]
     lines = [HEAD, ("---",) * len(HEAD), *rows]
     return PAGE.format(count=len(rows), table="\n".join(f"| {' | '.join(cells)} |" for cells in lines))
-
-
-def paragraphs(cls: type[Loss]) -> dict[str, str]:
-    """Return the labelled paragraphs of a loss, by label, one line each; those of its class replace its module's."""
-    by_label: dict[str, str] = {}
-    for docstring in (inspect.getdoc(inspect.getmodule(cls)), cls.__doc__):
-        label = ""
-        for line in inspect.cleandoc(docstring or "").splitlines():
-            head, colon, rest = line.partition(":")
-            if colon and head in LABELS:
-                label = head
-                by_label[label] = rest.strip()
-            elif not line.strip():
-                label = ""
-            elif label:
-                by_label[label] = f"{by_label[label]} {line.strip()}".strip()
-    return by_label
 
 
 def row(loss: Loss, by_label: Mapping[str, str]) -> tuple[str, ...]:

@@ -160,6 +160,11 @@ def kind_of(metric: str) -> Kind:
     return "proportion" if share else "distance" if metric == "ece" else "mean"
 
 
+def chance(metric: str) -> float:
+    """Return what a reward that knows nothing has."""
+    return 0.5 if metric.startswith("pairwise_accuracy") else 0.0
+
+
 def is_of_responses(metric: str) -> bool:
     """Return whether a metric is read from responses.parquet; all others are read from rows.parquet."""
     return metric.partition("@")[0] in (*LISTWISE, *POOLED)

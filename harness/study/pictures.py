@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import importlib
-import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from harness.leaderboard.pictures.files import plain_ids, why_no_pictures
+from harness.leaderboard.pictures.files import svg_of, why_no_pictures
 from harness.run_folder.store import write_atomically
 from harness.study.answer import Answer
 
@@ -21,14 +20,13 @@ def draw_answers(folder: Path, found: Sequence[Answer]) -> list[str]:
     """Write <name>.svg of every answer; return the names of those drawn: none where the extra is not installed."""
     if why_no_pictures():
         return []
-    vl: Any = importlib.import_module("vl_convert")
     for answer in found:
-        write_atomically(folder / f"{answer.name}.svg", plain_ids(vl.vegalite_to_svg(_spec(answer))))
+        write_atomically(folder / f"{answer.name}.svg", svg_of(_chart(answer).to_dict(validate=False)))
     return [answer.name for answer in found]
 
 
-def _spec(answer: Answer) -> str:
-    """Return a panel per column as Vega-Lite, a line per row: estimate, interval, and where nothing would be."""
+def _chart(answer: Answer) -> Any:
+    """Return a panel per column (Altair), a line per row: estimate, interval, and where nothing would be."""
     alt: Any = importlib.import_module("altair")
     values = [
         {"row": p.row, "column": p.column, "value": p.estimate.value, "low": p.estimate.low, "high": p.estimate.high}
@@ -50,9 +48,8 @@ def _spec(answer: Answer) -> str:
     )
     columns = list(dict.fromkeys(p.column for p in answer.points))
     if len(columns) == 1:
-        return json.dumps(panel.to_dict(validate=False))
-    faceted = panel.facet(
+        return panel
+    return panel.facet(
         alt.Facet("column:N", sort=columns, title=None, header=alt.Header(labelAnchor="start", labelFontSize=12)),
         columns=1,
     ).resolve_scale(y="independent")
-    return json.dumps(faceted.to_dict(validate=False))

@@ -26,6 +26,7 @@ for words in (
     ["leaderboard", first, "--no-pictures"],  # with the noise floor that now lies there
     ["verify", first],
     ["merge", first, second, "--into", folder + "/merged"],
+    ["report", first, second, "--output", folder + "/paper"],
     *(["export", first, "--format", form, "--output", folder + "/" + form] for form in ("csv", "lm-eval", "hf")),
 ):
     sys.argv = ["harness", *words]
@@ -47,6 +48,7 @@ def test_every_verb_of_a_finished_run_works_without_torch(whole_run: Path, tmp_p
     assert said == [
         *("ENDED view 0", "ENDED power 0", "ENDED compare 0", "ENDED gate 0", "ENDED gate --calibrate 0"),
         *("ENDED leaderboard 0", "ENDED verify 0", "ENDED merge 0"),
+        "ENDED report 0",
         *["ENDED export 0"] * 3,
         "LOADED []",
     ], done.stdout + done.stderr

@@ -12,8 +12,9 @@ from typing import Any, ClassVar
 import pytest
 
 from harness.api import HarnessError, Loss, PairLogps, ResponseLogps, Terms
+from harness.api.paragraphs import paragraphs
 from harness.manager import Manager, plugin_manager
-from harness.plugin_tools.catalogue import HEAD, escaped, paragraphs, row
+from harness.plugin_tools.catalogue import HEAD, escaped, row
 from harness.plugin_tools.listing import default_loss, family, needs
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 from html import escape
 
+from harness.leaderboard.board_grids import COMMON
 from harness.leaderboard.decide.estimates import Estimate
 from harness.leaderboard.decide.standings import Standing
 from harness.leaderboard.decide.wording import choice
@@ -17,18 +18,15 @@ from harness.leaderboard.formatting import (
     MISSING,
     heading,
     interval,
-    mebibytes,
     number,
-    prefixed,
     rank_range,
     short_name,
     smallest_difference,
+    spent,
     spoken_name,
 )
 from harness.leaderboard.table import BESIDE, BY, Board, Row
 
-COMMON = "pairwise_accuracy@mean"
-"""What the difference to the untrained base is measured in: the base has no reward of its own."""
 SPEND = (("flops", "FLOP"), ("tokens", "tokens"), ("peak_memory_bytes", "memory"))
 """What is shown of the spend, with its heading; seconds tell of the machine too and stand with the commands."""
 ACCURACIES = (*BESIDE, COMMON, "pairwise_accuracy@sum")
@@ -204,13 +202,7 @@ def _spent(name: str, row: Row) -> str:
     value = row.spend.get(name)
     if value is None or not math.isfinite(value):
         return NO_VALUE
-    text = {
-        "seconds": number(value, ".1f"),
-        "tokens": number(value, ",.0f"),
-        "flops": prefixed(value),
-        "peak_memory_bytes": mebibytes(value, ",.0f"),
-    }[name]
-    return f'<td data-v="{_sortable(value)}">{text}</td>'
+    return f'<td data-v="{_sortable(value)}">{spent(name, value)}</td>'
 
 
 def _also(metric: str, row: Row) -> str:

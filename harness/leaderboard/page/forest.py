@@ -14,7 +14,7 @@ from harness.leaderboard.decide.estimates import Estimate
 from harness.leaderboard.formatting import FEW, heading, interval, number, rank_range
 from harness.leaderboard.page.board_table import attributes
 from harness.leaderboard.table import Board, Row
-from harness.statistics.metrics import METRICS
+from harness.statistics.metrics import METRICS, chance
 
 MARGIN = 3.0
 """Per cent at either end of the axis, which keep marks and tick labels inside."""
@@ -74,8 +74,8 @@ def shared_axis(estimates: Sequence[Estimate], metric: str) -> Axis:
     )
     first = math.ceil(low / step - 1e-9)
     ticks = tuple(round(k * step, 10) + 0.0 for k in range(first, math.floor(high / step + 1e-9) + 1))
-    chance = 0.5 if metric.startswith("pairwise_accuracy") else 0.0
-    return Axis(low=low, high=high, ticks=ticks, chance=chance if low <= chance <= high else None)
+    nothing = chance(metric)
+    return Axis(low=low, high=high, ticks=ticks, chance=nothing if low <= nothing <= high else None)
 
 
 def _scale(axis: Axis, ranked_by: str) -> str:

@@ -16,10 +16,11 @@ from importlib.resources import files
 from harness.leaderboard.axis_grids import axis_grids
 from harness.leaderboard.decide.wording import data_in_words
 from harness.leaderboard.formatting import things_to_know
+from harness.leaderboard.hints import PROTOCOL
 from harness.leaderboard.page import answer_section, board_table, picture_section, point_section, subset_section
 from harness.leaderboard.page.forest import forest
 from harness.leaderboard.page.manifest_facts import ManifestFacts
-from harness.leaderboard.page.notes import PROTOCOL, facts, how_to_read, reproduce
+from harness.leaderboard.page.notes import facts, how_to_read, reproduce
 from harness.leaderboard.page.picture_section import PagePictures
 from harness.leaderboard.table import Board, Table
 from harness.run_folder.paths import BOARDS
@@ -42,7 +43,8 @@ def render(table: Table, *, manifest: ManifestFacts, pictures: PagePictures | No
         *(_board_section(table, k, manifest, pictures) for k in order),
         _axes(table),
         f'<section aria-labelledby="reading"><h2 id="reading">How to read this</h2>\n{how_to_read()}</section>',
-        f'<section aria-labelledby="protocol"><h2 id="protocol">Protocol {table.protocol}</h2>\n{PROTOCOL}</section>',
+        f'<section aria-labelledby="protocol"><h2 id="protocol">Protocol {table.protocol}</h2>\n<p>{PROTOCOL}</p>'
+        "</section>",
         f'<section aria-labelledby="manifest"><h2 id="manifest">Manifest</h2>\n{facts(manifest)}</section>',
         "</main>",
         *([picture_section.data(pictures, order)] if pictures else []),

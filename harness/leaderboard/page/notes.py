@@ -10,13 +10,6 @@ from harness.leaderboard.hints import HOW_TO_READ, ONLY_ON_THE_PAGE, Hint, marke
 from harness.leaderboard.page.manifest_facts import FactList, ManifestFacts
 from harness.leaderboard.table import Board, Row
 
-PROTOCOL = (
-    "<p>One trainer, one start checkpoint per model, one tokenisation, one seeded order of pairs, one optimiser and "
-    "schedule, one budget for every loss; what must not differ cannot be set per loss. Every result is scored by one "
-    "extraction of implicit rewards: by what the loss learned relative to the start checkpoint, by its own reward and, "
-    "for all alike, by four common readings. A run that diverged or failed is a row, ranked last, with its reason. A "
-    "table never holds records of two protocols.</p>"
-)
 SETTINGS = (
     *("dataset", "test", "preset", "budget", "adapter", "start", "learning_rate", "batch_pairs", "max_length"),
     *("max_prompt", "dtype", "scorer", "control", "limit", "data_seed", "trials", "evaluated_on", "columns", "splits"),
@@ -35,19 +28,18 @@ def how_to_read() -> str:
     return f"<ul>{''.join(f'<li>{_hint(hint)}</li>' for hint in hints)}</ul>"
 
 
-def command(board: Board, row: Row) -> str:
-    """Return the `harness run` that gives this row: its loss alone, everything else as on the board."""
-    name, _, options = row.label.partition("(")
-    plugin = f"{name}:{options.removesuffix(')')}" if options else name
+def command(board: Board, *rows: Row) -> str:
+    """Return the `harness run` that gives these rows: their losses alone, everything else as on the board."""
     words = [
         "harness",
         "run",
         "--plugins",
-        plugin,
+        ",".join(map(_plugin, rows)),
         "--models",
         ",".join(board.places.get(model, model) for model in board.models),
     ]
-    words += ["--seeds", ",".join(map(str, row.seeds or board.seeds or (0,)))]
+    seeds = sorted({seed for row in rows for seed in row.seeds}) or board.seeds or (0,)
+    words += ["--seeds", ",".join(map(str, seeds))]
     for setting in SETTINGS:
         value = getattr(board.settings, setting)
         if setting == "dataset" and board.settings.knows_content:
@@ -58,14 +50,21 @@ def command(board: Board, row: Row) -> str:
             value = board.places.get(value, value)
         if value is not None and not (setting == "control" and value == "none"):
             words += [_flag(setting), str(value)]
-    if row.points:
-        words += ["--evaluate-at", ",".join(f"{point.fraction:.10g}" for point in row.points)]
+    fractions = sorted({point.fraction for row in rows for point in row.points})
+    if fractions:
+        words += ["--evaluate-at", ",".join(f"{fraction:.10g}" for fraction in fractions)]
     if board.settings.chosen_from:
-        fractions = ",".join(f"{fraction:.10g}" for fraction in board.settings.chosen_from)
-        words += ["--evaluate-at", fractions, "--report", "best-on-dev"]
+        chosen_from = ",".join(f"{fraction:.10g}" for fraction in board.settings.chosen_from)
+        words += ["--evaluate-at", chosen_from, "--report", "best-on-dev"]
     words += _of_answers(board)
     words += [_flag(switch) for switch in SWITCHES if getattr(board.settings, switch)]
     return " ".join(map(shlex.quote, words))
+
+
+def _plugin(row: Row) -> str:
+    """Return what --plugins calls the loss of a row."""
+    name, _, options = row.label.partition("(")
+    return f"{name}:{options.removesuffix(')')}" if options else name
 
 
 def _of_answers(board: Board) -> list[str]:

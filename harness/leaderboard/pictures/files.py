@@ -9,7 +9,7 @@ import importlib
 import importlib.util
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -41,12 +41,18 @@ def write_files(folder: Path, names: Sequence[str], boards: Sequence[Sequence[Pi
     written = []
     for name, board in zip(names, boards, strict=True):
         for picture in board if name else ():
-            svg = plain_ids(vl.vegalite_to_svg(json.dumps(picture.spec)))
+            svg = svg_of(picture.spec)
             path = folder / f"{name}-{picture.name}.svg"
             write_atomically(path, svg)
             path.with_suffix(".png").write_bytes(vl.svg_to_png(svg, scale=1.5))
             written += [path, path.with_suffix(".png")]
     return written
+
+
+def svg_of(spec: Mapping[str, Any]) -> str:
+    """Return a picture as SVG, the same bytes for the same spec."""
+    vl: Any = importlib.import_module("vl_convert")
+    return _plain_ids(vl.vegalite_to_svg(json.dumps(spec)))
 
 
 def vega_script(cache: Path) -> str:
@@ -79,7 +85,7 @@ def file_names(table: Table) -> list[str]:
     return names
 
 
-def plain_ids(svg: str) -> str:
+def _plain_ids(svg: str) -> str:
     """Return the SVG with its generated ids counted from 0: vl-convert goes on counting from picture to picture."""
     plain: dict[str, str] = {}
     return re.sub(r"\b(clip|gradient_)(\d+)\b", lambda hit: plain.setdefault(hit[0], f"{hit[1]}{len(plain)}"), svg)
