@@ -171,10 +171,10 @@ def test_a_taken_name_and_an_entry_point_without_a_hook_are_told_and_every_verb_
     for name in ("one", "two"):
         brings(tmp_path, name, source)
     brings(tmp_path, "silent", "answer = 42\n")
-    site = {"PYTHONPATH": str(tmp_path), "HF_HUB_OFFLINE": "1"}
+    site = {"PYTHONPATH": str(tmp_path)}
     clash = "several plugins bring a loss called 'example-hinge': one-dist:one and two-dist:two"
     silent = "plugin 'silent' of silent-dist 1.2 failed: HarnessError: got 'outside_silent', which has no hook"
-    doctor, listed = harness("doctor", **site), harness("plugins", "list", **site)
+    doctor, listed = harness("doctor", **site, HF_HUB_OFFLINE="1"), harness("plugins", "list", **site)
     planned = harness("run", "--dry-run", "--plugins", "simpo", "--scorer", "transformers", **site)
     for done in (doctor, listed, planned):
         assert done.returncode == 0, done.stderr
@@ -182,7 +182,7 @@ def test_a_taken_name_and_an_entry_point_without_a_hook_are_told_and_every_verb_
         assert silent in done.stdout + done.stderr
     assert "simpo" in listed.stdout
     for asked in ("example-hinge", "simpo,example-hinge:beta=2.0"):
-        refused = harness("run", "--dry-run", "--plugins", asked, **site)
+        refused = harness("run", "--dry-run", "--plugins", asked, "--scorer", "transformers", **site)
         assert (refused.returncode, refused.stderr.startswith(f"Error: {clash}")) == (2, True), refused.stderr
 
 
