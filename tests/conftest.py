@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import subprocess
 import sys
@@ -9,8 +10,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, settings
 from forked_commands import ForkedCommands, can_be_forked
+from hypothesis import HealthCheck, settings
 from waiting import HANGS
 
 from harness.torchvision_guard import hide_broken_torchvision
@@ -20,6 +21,13 @@ settings.register_profile("any machine", deadline=None, suppress_health_check=[H
 settings.load_profile("any machine")
 
 Harness = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _quick_collection() -> None:
+    """Let no collection of garbage, of which a training makes several, pass over what is there before: the modules."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")
