@@ -16,6 +16,7 @@ from waiting import HANGS
 
 from harness.torchvision_guard import hide_broken_torchvision
 
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # threads that wait leave their cores to others; read by torch
 hide_broken_torchvision()  # before any test imports transformers
 settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("any machine")
