@@ -2,23 +2,33 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from forked_commands import ForkedCommands, can_be_forked
 from hypothesis import HealthCheck, settings
 from waiting import HANGS
 
 from harness.torchvision_guard import hide_broken_torchvision
 
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # threads that wait leave their cores to others; read by torch
 hide_broken_torchvision()  # before any test imports transformers
 settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("any machine")
 
 Harness = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _quick_collection() -> None:
+    """Let no collection of garbage, of which a training makes several, pass over what is there before: the modules."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")
@@ -46,13 +56,29 @@ def environment(cache: Path) -> dict[str, str]:
 
 
 @pytest.fixture(scope="session")
-def harness(environment: dict[str, str]) -> Harness:
-    """Run `harness ...` and return what it printed and its exit code; pictures, which take seconds, where asked for."""
+def forked(environment: dict[str, str]) -> Iterator[ForkedCommands]:
+    """The process that commands of a test session are forked from."""
+    commands = ForkedCommands(environment)
+    yield commands
+    commands.close()
 
-    def call(*arguments: str, pictures: bool = False, **variables: str) -> subprocess.CompletedProcess[str]:
-        plain = [] if pictures or arguments[:1] != ("run",) else ["--no-pictures"]
+
+@pytest.fixture(scope="session")
+def harness(environment: dict[str, str], forked: ForkedCommands) -> Harness:
+    """Run `harness ...` and return what it printed and its exit code; pictures, which take seconds, where asked for.
+
+    It is forked where that changes nothing, unless it is asked to start `afresh`.
+    """
+
+    def call(
+        *arguments: str, pictures: bool = False, afresh: bool = False, **variables: str
+    ) -> subprocess.CompletedProcess[str]:
+        if not pictures and arguments[:1] == ("run",):
+            arguments = (*arguments, "--no-pictures")
+        if not afresh and can_be_forked(arguments, variables):
+            return forked.run(arguments, variables)
         return subprocess.run(
-            [sys.executable, "-m", "harness", *arguments, *plain],
+            [sys.executable, "-m", "harness", *arguments],
             capture_output=True,
             text=True,
             timeout=HANGS,

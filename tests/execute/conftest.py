@@ -13,8 +13,9 @@ SMALL = ("--models", "qwen", "--limit", "48", "--budget", "pairs=32", "--scorer"
 
 @pytest.fixture(scope="session")
 def small_run(harness: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a finished small run of simpo, dpo and gappo."""
+    """The folder of a finished small run of simpo, dpo and gappo, started afresh: forked ones are compared with it."""
     folder = tmp_path_factory.mktemp("runs") / "small"
-    done = harness("run", "--plugins", "simpo,dpo,gappo", *SMALL, "--output-dir", str(folder), pictures=True)
+    words = ("run", "--plugins", "simpo,dpo,gappo", *SMALL, "--output-dir", str(folder))
+    done = harness(*words, pictures=True, afresh=True)
     assert done.returncode == 0, done.stdout + done.stderr
     return folder

@@ -15,6 +15,8 @@ import pytest
 
 from harness.__main__ import main
 
+QUICK = ("--scorer", "transformers")
+"""Without this, a run asks first whether vLLM can be imported."""
 MISTAKES = [
     (("--plugins", "smipo"), ("smipo", "simpo", "plugins list")),
     (("--plugins", ""), ("selects no loss",)),
@@ -70,20 +72,21 @@ def test_a_mistake_is_one_line_with_exit_code_2(
 
 def test_a_folder_that_cannot_be_written_is_said_before_anything_runs(harness: Any, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    done = harness("run", "--plugins", "simpo", "--output-dir", str(tmp_path / "file" / "run"))
+    done = harness("run", *QUICK, "--plugins", "simpo", "--output-dir", str(tmp_path / "file" / "run"))
     assert done.returncode == 2
     assert "not a folder" in done.stderr
 
 
 def test_a_folder_with_another_run_is_refused_and_the_difference_named(small_run: Path, harness: Any) -> None:
-    done = harness("run", "--plugins", "simpo", "--limit", "48", "--budget", "pairs=16", "--output-dir", str(small_run))
+    other = ("--plugins", "simpo", "--limit", "48", "--budget", "pairs=16")
+    done = harness("run", *QUICK, *other, "--output-dir", str(small_run))
     assert done.returncode == 2
     assert "budget was 'pairs=32', now 'pairs=16'" in done.stderr
 
 
 def test_a_run_of_the_fast_path_is_not_continued_on_the_plain_one(small_run: Path, harness: Any) -> None:
     file = str(small_run / "run.toml")
-    done = harness("run", file, "--plain-path", "--dry-run", "--output-dir", str(small_run))
+    done = harness("run", file, *QUICK, "--plain-path", "--dry-run", "--output-dir", str(small_run))
     assert done.returncode == 2
     assert "reference_path was False, now True" in done.stderr
 
@@ -171,18 +174,18 @@ def test_a_taken_name_and_an_entry_point_without_a_hook_are_told_and_every_verb_
     for name in ("one", "two"):
         brings(tmp_path, name, source)
     brings(tmp_path, "silent", "answer = 42\n")
-    site = {"PYTHONPATH": str(tmp_path), "HF_HUB_OFFLINE": "1"}
+    site = {"PYTHONPATH": str(tmp_path)}
     clash = "several plugins bring a loss called 'example-hinge': one-dist:one and two-dist:two"
     silent = "plugin 'silent' of silent-dist 1.2 failed: HarnessError: got 'outside_silent', which has no hook"
-    doctor, listed = harness("doctor", **site), harness("plugins", "list", **site)
-    planned = harness("run", "--dry-run", "--plugins", "simpo", "--scorer", "transformers", **site)
+    doctor, listed = harness("doctor", **site, HF_HUB_OFFLINE="1"), harness("plugins", "list", **site)
+    planned = harness("run", *QUICK, "--dry-run", "--plugins", "simpo", **site)
     for done in (doctor, listed, planned):
         assert done.returncode == 0, done.stderr
         assert clash in done.stdout + done.stderr
         assert silent in done.stdout + done.stderr
     assert "simpo" in listed.stdout
     for asked in ("example-hinge", "simpo,example-hinge:beta=2.0"):
-        refused = harness("run", "--dry-run", "--plugins", asked, **site)
+        refused = harness("run", *QUICK, "--dry-run", "--plugins", asked, **site)
         assert (refused.returncode, refused.stderr.startswith(f"Error: {clash}")) == (2, True), refused.stderr
 
 
@@ -197,7 +200,7 @@ def a_folder(folder: Path, parameters: int) -> Path:
 
 def test_the_plan_says_what_a_folder_is_and_which_settings_it_gets(harness: Any, tmp_path: Path) -> None:
     folder = a_folder(tmp_path / "mine", 31_300_000)
-    asked = ("run", "--dry-run", "--plugins", "dpo", "--limit", "48", "--models")
+    asked = ("run", *QUICK, "--dry-run", "--plugins", "dpo", "--limit", "48", "--models")
     planned = harness(*asked, str(folder), HARNESS_CACHE=str(tmp_path / "cache"))
     assert planned.returncode == 0, planned.stderr
     for said in (
@@ -227,7 +230,7 @@ def test_the_plan_says_the_disk_that_weights_at_points_take(
     more: tuple[str, ...], said: str, harness: Any, tmp_path: Path
 ) -> None:
     folder = a_folder(tmp_path / "mine", 31_300_000)
-    asked = ("run", "--dry-run", "--plugins", "dpo", "--limit", "48", "--models", str(folder))
+    asked = ("run", *QUICK, "--dry-run", "--plugins", "dpo", "--limit", "48", "--models", str(folder))
     planned = harness(*asked, "--evaluate-at", "0.25,0.5", *more, HARNESS_CACHE=str(tmp_path / "cache"))
     assert planned.returncode == 0, planned.stderr
     assert "Points    each cell is scored at 0.25, 0.5, 1 of its budget" in planned.stdout
@@ -236,7 +239,7 @@ def test_the_plan_says_the_disk_that_weights_at_points_take(
 
 def test_models_made_here_and_brought_ones_have_one_preset_only_where_it_is_named(harness: Any, tmp_path: Path) -> None:
     folder = a_folder(tmp_path / "mine", 31_300_000)
-    asked = ("run", "--dry-run", "--plugins", "dpo", "--limit", "48", "--models", f"qwen,{folder}")
+    asked = ("run", *QUICK, "--dry-run", "--plugins", "dpo", "--limit", "48", "--models", f"qwen,{folder}")
     refused = harness(*asked)
     assert refused.returncode == 2
     assert f"--models got qwen, made here by default, beside {folder}, which are not" in refused.stderr
@@ -299,7 +302,7 @@ def test_the_plan_s_time_is_by_models_of_like_size_and_a_range_where_the_rate_va
     (cache / "rates.json").write_text(
         json.dumps({"full float32, 4 pairs at once": {"30000000": rates, "1000000": [1.0]}})
     )
-    asked = ("run", "--dry-run", "--plugins", "dpo", "--limit", "48", "--models", str(folder))
+    asked = ("run", *QUICK, "--dry-run", "--plugins", "dpo", "--limit", "48", "--models", str(folder))
     planned = harness(*asked, HARNESS_CACHE=str(cache)).stdout
     (counted,) = (line for line in planned.splitlines() if line.startswith("Estimate"))
     (line,) = (line for line in planned.splitlines() if line.startswith("Time"))

@@ -64,22 +64,35 @@ for k, cell in enumerate(CELLS):
 Script = Callable[..., subprocess.CompletedProcess[str]]
 
 
+def run_script(text: str, folder: Path, name: str, environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    """Write `text` into a file of `folder` and run it there; returns what it printed."""
+    (folder / name).write_text(text)
+    done = subprocess.run(
+        [sys.executable, "-W", "error", name],
+        capture_output=True,
+        text=True,
+        timeout=HANGS,
+        cwd=folder,
+        env={**environment, "PYTHONPATH": os.pathsep.join(entry or os.getcwd() for entry in sys.path)},
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done
+
+
 @pytest.fixture
 def script(tmp_path: Path, environment: dict[str, str]) -> Script:
-    """Write `text` into a file and run it in the folder of the test; returns what it printed."""
+    """Run a script in the folder of the test."""
 
     def call(text: str, name: str = "mine.py") -> subprocess.CompletedProcess[str]:
-        (tmp_path / name).write_text(text)
-        done = subprocess.run(
-            [sys.executable, "-W", "error", name],
-            capture_output=True,
-            text=True,
-            timeout=HANGS,
-            cwd=tmp_path,
-            env={**environment, "PYTHONPATH": os.pathsep.join(entry or os.getcwd() for entry in sys.path)},
-            check=False,
-        )
-        assert done.returncode == 0, done.stdout + done.stderr
-        return done
+        return run_script(text, tmp_path, name, environment)
 
     return call
+
+
+@pytest.fixture(scope="module")
+def own_run(tmp_path_factory: pytest.TempPathFactory, environment: dict[str, str]) -> Path:
+    """The run folder that the script `LOSS + RUN` leaves."""
+    folder = tmp_path_factory.mktemp("script")
+    run_script(LOSS + RUN, folder, "mine.py", environment)
+    return folder / "run"

@@ -7,6 +7,7 @@ import importlib.util
 import inspect
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -40,9 +41,9 @@ def written_at(folder: Path) -> dict[str, int]:
 
 
 def test_a_script_run_twice_computes_nothing_and_edited_trains_the_edited_loss_alone(
-    script: Script, tmp_path: Path
+    own_run: Path, script: Script, tmp_path: Path
 ) -> None:
-    script(LOSS + RUN)
+    shutil.copytree(own_run, tmp_path / "run")
     first, before = records(tmp_path / "run"), written_at(tmp_path / "run")
     assert "every cell has its record: nothing to compute" in script(LOSS + RUN).stdout
     assert written_at(tmp_path / "run") == before
@@ -61,10 +62,9 @@ def test_a_script_run_twice_computes_nothing_and_edited_trains_the_edited_loss_a
 
 
 def test_the_record_says_where_the_loss_is_from_and_verify_takes_it_for_one_that_is_not_installed(
-    script: Script, tmp_path: Path, harness: Any
+    own_run: Path, tmp_path: Path, harness: Any
 ) -> None:
-    script(LOSS + RUN)
-    (record,) = [each for label, each in records(tmp_path / "run").items() if label.startswith("my-loss@")]
+    (record,) = [each for label, each in records(own_run).items() if label.startswith("my-loss@")]
     source = record["loss"]["source"]
     assert record["label"] == f"my-loss@{source[:8]}(beta=3)"
     assert record["loss"] == {
@@ -78,14 +78,14 @@ def test_the_record_says_where_the_loss_is_from_and_verify_takes_it_for_one_that
         "source": source,
     }
     assert len(source) == 64
-    assert "source" not in records(tmp_path / "run")["dpo"]["loss"]
-    verified = harness("verify", str(tmp_path / "run"))
+    assert "source" not in records(own_run)["dpo"]["loss"]
+    verified = harness("verify", str(own_run))
     assert verified.returncode == 0, verified.stdout
     assert f"not checked: rewards of {record['label']}: defined in Python" in verified.stdout
-    exported = harness("export", str(tmp_path / "run"), "--format", "csv", "--output", str(tmp_path / "out.csv"))
+    exported = harness("export", str(own_run), "--format", "csv", "--output", str(tmp_path / "out.csv"))
     assert exported.returncode == 0, exported.stderr
     assert record["label"] in (tmp_path / "out.csv").read_text()
-    again = harness("run", str(tmp_path / "run" / "run.toml"), "--dry-run")
+    again = harness("run", str(own_run / "run.toml"), "--dry-run")
     assert again.returncode == 2
     assert "was defined in Python and is not installed" in again.stderr
 

@@ -53,7 +53,7 @@ def test_logging_elsewhere_changes_no_result(harness: Any, tmp_path: Path) -> No
 def test_what_is_not_installed_or_not_known_is_refused_before_anything_is_written(
     harness: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    done = harness("run", "--plugins", "simpo", "--report-to", "mlflow", "--output-dir", str(tmp_path / "run"))
+    done = harness("run", "--plugins", "simpo", *SMALL, "--report-to", "mlflow", "--output-dir", str(tmp_path / "run"))
     assert done.returncode == 2
     assert "--report-to got 'mlflow', expected some of tensorboard, wandb, trackio" in done.stderr
     assert not (tmp_path / "run").exists()

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import gc
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
@@ -46,14 +45,6 @@ PAIRS = [
     )
     for i in range(16)
 ]  # fmt: skip
-
-
-@pytest.fixture(scope="module", autouse=True)
-def quick_collection() -> Iterator[None]:
-    """Trainer collects garbage after every run: let it pass over what the imports left."""
-    gc.freeze()
-    yield
-    gc.unfreeze()
 
 
 def model() -> Any:
