@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
+from harness.data.list_pairs import pairable
 from harness.execute import workers
 from harness.execute.campaign import Campaign
 from harness.execute.judge_choice import answered_prompts
@@ -82,7 +83,11 @@ def _selection(campaign: Campaign) -> list[str]:
     selector, count = campaign.resolved.selector, len(campaign.dataset.train)
     if selector is None:
         return []
-    line = f"Select    {selector} keeps {selector.count(count)} of {count} training pairs"
+    kept, pairs = selector.count(count), f"{count} training pairs"
+    line = f"Select    {selector} keeps {kept} of {pairs}"
+    if selector.needs_lists:
+        lists = f"the training lists of {pairable(campaign.dataset.listwise_train)} prompts"
+        line = f"Select    {selector} makes {kept} pairs out of {lists}, in the place of {pairs}"
     if selector.probe_pairs:
         line += f"; first a probe, DPO on {selector.probe_pairs} pairs, is trained, charged to every cell"
     elif selector.needs_logps:
