@@ -458,12 +458,12 @@ def export(run: Path, form: str, output: Path) -> int:
 
 @cli.group()
 def plugins() -> None:
-    """The losses that are installed."""
+    """The losses and selectors that are installed."""
 
 
 @plugins.command("list")
 def plugins_list() -> None:
-    """List every loss with its formula's source and who brings it; broken plugins too."""
+    """List every loss and selector with who brings it, data sets and scorers; broken plugins too."""
     from harness.plugin_tools.listing import plugin_list
 
     click.echo(plugin_list())
@@ -472,7 +472,7 @@ def plugins_list() -> None:
 @plugins.command("show")
 @click.argument("name")
 def plugins_show(name: str) -> None:
-    """Show one loss: formula, source, options with defaults, family, what it needs and promises."""
+    """Show one loss or selector: formula, source, options with defaults, what it needs and promises."""
     from harness.plugin_tools.listing import plugin_page
 
     click.echo(plugin_page(name))

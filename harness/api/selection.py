@@ -64,7 +64,7 @@ class Selector(ABC):
     """
 
     share: float = 0.5
-    """Of the training pairs, what is kept: the same for whoever is compared."""
+    """Of the training pairs, what is kept."""
 
     def __post_init__(self) -> None:
         if not 0 < self.share <= 1:

@@ -69,9 +69,13 @@ def plan_text(campaign: Campaign, tuning: Tuning | None, unfinished: Unfinished,
     return "\n".join([*lines, *_estimates(campaign, unfinished.all)])
 
 
-def noise_and_time(campaign: Campaign, unfinished: Unfinished) -> list[str]:
-    """Return what the plan says of another run on an axis: its noise, and how long it will take."""
-    return [*_noise(campaign), *(line for line in _estimates(campaign, unfinished.all) if line.startswith("Time"))]
+def data_and_time(campaign: Campaign, unfinished: Unfinished) -> list[str]:
+    """Return what the plan says of another run on an axis: its noise, its selection, and how long it will take."""
+    return [
+        *_noise(campaign),
+        *_selection(campaign),
+        *(line for line in _estimates(campaign, unfinished.all) if line.startswith("Time")),
+    ]
 
 
 def _noise(campaign: Campaign) -> list[str]:
@@ -130,8 +134,9 @@ def _estimates(campaign: Campaign, todo: Sequence[Cell]) -> list[str]:
         return []
     shapes = {run.called(model): shape for model in run.models if (shape := shape_in(run, model)) is not None}
     known = [cell for cell in todo if cell.model in shapes]
-    tokens = visits(campaign.dataset, run).of(campaign.resolved.selector)
-    costs = estimates(run, tokens, ((cell, shapes[cell.model].parameters) for cell in known))
+    selector, candidates = campaign.resolved.selector, visits(campaign.dataset, run)
+    tokens, choosing = candidates.of(selector), candidates.choosing(selector)
+    costs = estimates(run, tokens, ((cell, shapes[cell.model].parameters) for cell in known), choosing=choosing)
     if not costs:
         return ["Estimate  none: the size of these models is not known before they are loaded"]
     works = [
@@ -142,9 +147,10 @@ def _estimates(campaign: Campaign, todo: Sequence[Cell]) -> list[str]:
     lines = []
     if epochs is not None and epochs > 1:
         lines = [f"Epochs    {epochs:.2f}: the budget is larger than the data, so pairs are seen more than once"]
-    counted = (
-        f"about {sum(cost.tokens for cost in costs) / 1e6:.2f} M tokens, {sum(cost.flops for cost in costs):.2g} FLOPs"
-    )
+    of_choosing = sum(cost.choosing for cost in costs)
+    flops = sum(cost.flops for cost in costs) + of_choosing
+    counted = f"about {sum(cost.tokens for cost in costs) / 1e6:.2f} M tokens, {flops:.2g} FLOPs"
+    counted += f" ({of_choosing:.2g} of them for choosing pairs, charged to every cell)" if of_choosing else ""
     lines += [
         f"Estimate  {counted}, from {CHARACTERS_PER_TOKEN} characters per token; estimates, as are these:",
         f"Time      {time_in_words(run, works, tokens)}",
