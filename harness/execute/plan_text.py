@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
+from harness.api import Loss
 from harness.data.list_pairs import pairable
 from harness.execute import workers
 from harness.execute.campaign import Campaign
@@ -13,6 +14,7 @@ from harness.execute.model_facts import models_in_words, shape_in
 from harness.execute.plan_time import Work, answer_time_in_words, time_in_words
 from harness.execute.run_judges import AtMost
 from harness.execute.tuning import Tuning, Unfinished
+from harness.planning.budget import runs_reference
 from harness.planning.estimates import CHARACTERS_PER_TOKEN, Visits, estimates, visits
 from harness.planning.grid import Cell
 from harness.planning.memory import kept_bytes, needed_memory
@@ -155,7 +157,7 @@ def _estimates(campaign: Campaign, todo: Sequence[Cell]) -> list[str]:
         f"Estimate  {counted}, from {CHARACTERS_PER_TOKEN} characters per token; estimates, as are these:",
         f"Time      {time_in_words(run, works, tokens)}",
         *([f"          {_answer_time(campaign, todo, shapes)}"] if run.generate else []),
-        f"Memory    {_memory(run, works, tokens)}",
+        f"Memory    {_memory(run, works, tokens, [cell.system.loss for cell in known])}",
         f"Disk      {_disk(campaign, works)}"
         + (f"; and up to {_answer_bytes(campaign, todo) / 1e6:.2g} MB of answers" if run.generate else ""),
     ]
@@ -197,11 +199,15 @@ def _answer_bytes(campaign: Campaign, todo: Sequence[Cell]) -> float:
     return float(sum(_answers(campaign, todo).values()) * campaign.run.max_new_tokens * BYTES_PER_TOKEN)
 
 
-def _memory(run: Run, works: Sequence[Work], tokens: Visits) -> str:
+def _memory(run: Run, works: Sequence[Work], tokens: Visits, losses: Sequence[Loss]) -> str:
     """Return what is said of the memory: of all models that are computed side by side."""
     side_by_side, shapes = workers.count(run), {work.model: work.shape for work in works}.values()
-    each = max(needed_memory(run, shape, tokens.packed, tokens.longest) for shape in shapes)
+    beside = list(dict.fromkeys(loss.name for loss in losses if runs_reference(loss)))
+    each = max(
+        needed_memory(run, shape, tokens.packed, tokens.longest, reference_beside=bool(beside)) for shape in shapes
+    )
     how = f"{run.settings.micro_pairs} pairs at once, the longest of them; --micro-pairs changes it, and no result"
+    how += f"; a copy of the model is among it, for {', '.join(beside)}" if beside else ""
     return f"up to {side_by_side * each / 1e9:.1f} GB, with {how}"
 
 
