@@ -137,7 +137,8 @@ def _renamed(_context: Any, _option: Any, given: bool) -> None:
 @click.option(
     "--select",
     help="Train on a share of the pairs: random, largest-margin, smallest-margin, easiest, dcrm, alignment-potential, "
-    "dual-margin or a plugin's, with options: dcrm:share=0.4; several: none,random:share=0.4,dcrm:share=0.2|0.4",
+    "dual-margin, on new pairs out of lists: dcrm-pairing, or a plugin's, with options: dcrm:share=0.4; several: "
+    "none,random:share=0.4,dcrm:share=0.2|0.4",
 )
 @click.option("--ranked-by", help="The metric that losses are ranked by  [pairwise_accuracy@learned]")
 @click.option("--also", callback=_comma, help="Checkpoints trained elsewhere, scored beside the losses: DIR,...")

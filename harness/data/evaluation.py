@@ -51,7 +51,7 @@ def with_test_data(data: Dataset, test: Dataset) -> Dataset:
         )
     skipped = Counter(data.skipped)
     notes = [*data.notes, f"tested on {test.name}, not on a split of {data.name}"]
-    for split in ("train", "dev", "listwise_train", "listwise_dev", "sft"):
+    for split in ("train", "dev", "listwise_dev", "sft"):
         if dropped := len(getattr(data, split)) - len(getattr(kept, split)):
             skipped[f"{split} prompt also in the test data"] += dropped
             notes.append(f"{split}: {counted(dropped, 'row')} dropped, their prompt is also in the test data")
