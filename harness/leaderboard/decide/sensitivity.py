@@ -117,7 +117,7 @@ def _over(
         by_loss.setdefault(whole[name][0].loss.name, []).append(name)
     best = {loss: max(names, key=score.__getitem__) for loss, names in by_loss.items()}
     over = differences(drawn, best[RIVAL]) if RIVAL in best else {}
-    rates = {name: float(whole[name][0].board.learning_rate or 0.0) for name in at}
+    rates = {name: float(whole[name][0].board.learning_rate or 0.0) for name in at}  # a board of trials has none
     return Sensitivity(
         model=model,
         data=group[0].dataset.name,
@@ -130,7 +130,7 @@ def _over(
             loss: _spread(
                 {name: at[name] for name in names},
                 best[loss] if on_dev else None,
-                {} if trials else rates,
+                rates,
                 {} if loss == RIVAL else over,
             )
             for loss, names in by_loss.items()
@@ -151,14 +151,11 @@ def _on_dev(records: Sequence[Record], metric: str) -> float | None:
 def _spread(
     at: Mapping[str, Estimate], best: str | None, rates: Mapping[str, float], over: Mapping[str, Estimate]
 ) -> Spread:
-    """Return what is said of one loss. `over`: each setting's difference to the best one of `RIVAL`; empty without.
-
-    `rates`: the learning rate of each setting; empty where each has its own.
-    """
+    """Return what is said of one loss. `over`: each setting's difference to the best one of `RIVAL`; empty without."""
     worst = min(at, key=lambda name: at[name].value)
     by_rate: dict[float, list[float]] = {}
     for name, estimate in at.items():
-        by_rate.setdefault(rates.get(name, 0.0), []).append(estimate.value)
+        by_rate.setdefault(rates[name], []).append(estimate.value)
     means = [float(np.mean(values)) for values in by_rate.values()]
     return Spread(
         settings=len(at),
