@@ -137,7 +137,8 @@ def _renamed(_context: Any, _option: Any, given: bool) -> None:
 @click.option(
     "--select",
     help="Train on a share of the pairs: random, largest-margin, smallest-margin, easiest, dcrm, alignment-potential, "
-    "dual-margin or a plugin's, with options: dcrm:share=0.4; several: none,random:share=0.4,dcrm:share=0.2|0.4",
+    "dual-margin, on new pairs out of lists: dcrm-pairing, or a plugin's, with options: dcrm:share=0.4; several: "
+    "none,random:share=0.4,dcrm:share=0.2|0.4",
 )
 @click.option("--ranked-by", help="The metric that losses are ranked by  [pairwise_accuracy@learned]")
 @click.option("--also", callback=_comma, help="Checkpoints trained elsewhere, scored beside the losses: DIR,...")
@@ -505,12 +506,12 @@ def report(runs: tuple[Path, ...], output: Path) -> int:
 
 @cli.group()
 def plugins() -> None:
-    """The losses that are installed."""
+    """The losses and selectors that are installed."""
 
 
 @plugins.command("list")
 def plugins_list() -> None:
-    """List every loss with its formula's source and who brings it; broken plugins too."""
+    """List every loss and selector with who brings it, data sets and scorers; broken plugins too."""
     from harness.plugin_tools.listing import plugin_list
 
     click.echo(plugin_list())
@@ -519,7 +520,7 @@ def plugins_list() -> None:
 @plugins.command("show")
 @click.argument("name")
 def plugins_show(name: str) -> None:
-    """Show one loss: formula, source, options with defaults, family, what it needs and promises."""
+    """Show one loss or selector: formula, source, options with defaults, what it needs and promises."""
     from harness.plugin_tools.listing import plugin_page
 
     click.echo(plugin_page(name))

@@ -171,10 +171,10 @@ def of_one_plugin(manager: Manager, hook: str) -> dict[str, Any]:
     return {name: items[0][1] for name, items in sorted(_brought(manager, hook).items()) if name not in clashes}
 
 
-def loss_owner(manager: Manager, name: str) -> Owner:
-    """Return who brings the loss called `name`; the first of several."""
-    for plugin, classes in _answers(manager, "harness_losses"):
-        if any(cls.name == name for cls in classes):
+def owner_of(manager: Manager, name: str, hook: str = "harness_losses") -> Owner:
+    """Return who brings the loss called `name`, or what another hook brings; the first of several."""
+    for plugin, items in _answers(manager, hook):
+        if any(item.name == name for item in items):
             return manager.owners[plugin]
     raise KeyError(name)
 

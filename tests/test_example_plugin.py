@@ -15,13 +15,13 @@ SOURCE = Path(__file__).parent / "example_plugin"
 
 ASK = """
 import json, sys
-from harness.manager import loss_owner, losses, plugin_manager
+from harness.manager import owner_of, losses, plugin_manager
 manager = plugin_manager()
 found = losses(manager)
 print(json.dumps({
     "losses": list(found),
     "broken": dict(manager.broken),
-    "owner": vars(loss_owner(manager, "example-hinge")),
+    "owner": vars(owner_of(manager, "example-hinge")),
     "options": found["example-hinge"].from_options({"margin": "0.75"}).options(),
     "loaded": [name for name in ("vllm", "transformers", "datasets", "bert_score") if name in sys.modules],
 }))

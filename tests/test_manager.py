@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from harness.api import HarnessError, JudgeOptions, LoadOptions
-from harness.manager import Manager, datasets, judges, loss_owner, losses, plugin_manager, resolver, scorers
+from harness.manager import Manager, datasets, judges, losses, owner_of, plugin_manager, resolver, scorers
 
 LOSS = """
 from dataclasses import dataclass
@@ -53,13 +53,13 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Install:
 def test_the_seven_shipped_losses_are_found_with_their_owner() -> None:
     manager = plugin_manager()
     assert {"simpo", "cpo", "ipo", "alphapo", "gapo", "gappo", "dpo"} <= set(losses(manager))
-    assert loss_owner(manager, "gappo").distribution == "preference-harness"
+    assert owner_of(manager, "gappo").distribution == "preference-harness"
     assert list(losses(manager)) == sorted(losses(manager))
 
 
 def test_an_unknown_loss_has_no_owner() -> None:
     with pytest.raises(KeyError):
-        loss_owner(plugin_manager(), "nope")
+        owner_of(plugin_manager(), "nope")
 
 
 BROKEN = {

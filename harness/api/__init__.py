@@ -22,7 +22,7 @@ from harness.api.judging import JudgeCost, JudgeOptions, JudgeRequest, JudgeSour
 from harness.api.loss import Loss, State, Terms, require, wraps
 from harness.api.pairs import Logps, PairLogps, ResponseLogps
 from harness.api.scores import OpenScorer, ScoreRequest, ScorerOptions, ScorerSource
-from harness.api.selection import Candidate, Selector, StartLogps, mean_gaps, score_margins
+from harness.api.selection import Candidate, Selector, StartLogps, best_of_each_prompt, mean_gaps, score_margins
 from harness.api.wrapper import Wrapper
 
 __all__ = [
@@ -68,6 +68,7 @@ __all__ = [
     "Terms",
     "Verdict",
     "Wrapper",
+    "best_of_each_prompt",
     "hookimpl",
     "mean_gaps",
     "require",

@@ -151,6 +151,9 @@ class Dataset:
     test: tuple[Pair, ...]
     test_lenbalanced: tuple[Pair, ...] = ()
     """Test pairs whose two responses have about the same length; empty where the data bring none."""
+    listwise_train: tuple[Listwise, ...] = ()
+    """Of training prompts, for selectors that pair anew. No part of the fingerprint: pairs made of them are in that of
+    the tokens."""
     listwise_dev: tuple[Listwise, ...] = ()
     listwise_test: tuple[Listwise, ...] = ()
     sft: tuple[tuple[tuple[Message, ...], str], ...] = ()

@@ -1,4 +1,4 @@
-"""The strings under the fields of a loss, which say what its options mean. Imports no torch."""
+"""The strings under the fields of a loss or selector, which say what its options mean. Imports no torch."""
 
 from __future__ import annotations
 

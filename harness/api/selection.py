@@ -57,9 +57,14 @@ class Selector(ABC):
     """Whether every candidate must have two scores."""
     needs_logps: ClassVar[bool] = False
     """Whether the start checkpoint is run over all candidates, which is charged to the budget."""
+    needs_lists: ClassVar[bool] = False
+    """Whether it pairs anew: the candidates are all pairs of the training lists, in the place of the data's pairs.
+
+    Of two responses to a prompt with different scores, the one with the higher score is chosen.
+    """
 
     share: float = 0.5
-    """Of the training pairs, what is kept: the same for whoever is compared."""
+    """Of the training pairs, what is kept."""
 
     def __post_init__(self) -> None:
         if not 0 < self.share <= 1:
@@ -73,8 +78,13 @@ class Selector(ABC):
     @abstractmethod
     def select(
         self, pairs: Sequence[Candidate], logps: StartLogps | None, rng: np.random.Generator
-    ) -> NDArray[np.int64]:
-        """Return the indices of the pairs to train on: `self.count(len(pairs))` of them, each once, in any order.
+    ) -> NDArray[np.int64] | NDArray[np.float64]:
+        """Return what to train on: whole numbers are indices of pairs, floats weights, one per pair.
+
+        Indices: `self.count(len(pairs))` of them, each once, in any order. Weights: as many above 0, the others 0; a
+        pair is visited as often as its weight says, relative to the mean of those above 0. With `needs_lists`:
+        indices of at most one pair per prompt, the best first; as many of them are kept as if the candidates were the
+        data's pairs.
 
         `logps` is None unless the selector declares `needs_logps`. `rng` is seeded by --data-seed; a selector uses no
         other randomness.
@@ -112,6 +122,19 @@ class Selector(ABC):
         """The selector with all its options, as `--select` has it."""
         options = [f"{field.name}={_plain(getattr(self, field.name))}" for field in dataclasses.fields(self)]
         return f"{self.name}:{','.join(options)}"
+
+
+def best_of_each_prompt(pairs: Sequence[Candidate], values: Sequence[float] | NDArray[np.float64]) -> NDArray[np.int64]:
+    """Return the index of the pair with the highest value of each prompt, the highest first; of equal ones the first.
+
+    What a selector with `needs_lists` returns.
+    """
+    import numpy as np
+
+    best: dict[str, int] = {}
+    for index in np.argsort(-np.asarray(values, dtype=np.float64), kind="stable").tolist():
+        best.setdefault(pairs[index].prompt_id, index)
+    return np.array(list(best.values()), dtype=np.int64)
 
 
 def score_margins(pairs: Sequence[Candidate]) -> NDArray[np.float64]:

@@ -13,6 +13,7 @@ from harness.data.raw import Table, counted, printable
 from harness.data.rows import Kind, Loaded, listwise_of, pairs_of, sft_of
 from harness.data.splits import TEST_ROLES, no_test_data, no_training_data
 
+LISTWISE = ("listwise_train", "listwise_dev", "listwise_test")
 HELD_OUT_SHARE = 10
 """A split without a file of its own gets one training prompt in this many."""
 
@@ -107,7 +108,7 @@ def assemble(parts: Parts, options: LoadOptions) -> Dataset:
     tables, account = parts.tables, _Account(parts=parts, options=options, notes=list(parts.notes))
     train, dev = account.pairs("train"), account.pairs("dev")
     test, lenbalanced = account.pairs("test"), account.pairs("test_lenbalanced")
-    listwise_dev, listwise_test = account.listwise("listwise_dev"), account.listwise("listwise_test")
+    listwise_train, listwise_dev, listwise_test = map(account.listwise, LISTWISE)
     sft = account.take(sft_of(tables["sft"](), options)) if "sft" in tables else ()
     account.say_what_was_read()
 
@@ -126,6 +127,7 @@ def assemble(parts: Parts, options: LoadOptions) -> Dataset:
     listwise_dev = listwise_dev or account.lists_of(dev)
     selection = PromptSet.of([*dev, *listwise_dev])
     train = account.drop(train, "train", selection, "dev")
+    listwise_train = without(without(listwise_train, held_out), selection) or account.lists_of(train)
     sft = account.drop(account.drop(sft, "sft", held_out, "test"), "sft", selection, "dev")
     if not train:
         raise HarnessError(
@@ -138,6 +140,7 @@ def assemble(parts: Parts, options: LoadOptions) -> Dataset:
         dev=dev,
         test=test,
         test_lenbalanced=lenbalanced,
+        listwise_train=listwise_train,
         listwise_dev=listwise_dev,
         listwise_test=listwise_test,
         sft=tuple((row.context, row.response) for row in sft),

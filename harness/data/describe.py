@@ -73,7 +73,7 @@ def describe(dataset: Dataset) -> Description:
         "test": dataset.test,
         "test_lenbalanced": dataset.test_lenbalanced,
     }
-    listwise = {"listwise_dev": dataset.listwise_dev, "listwise_test": dataset.listwise_test}
+    listwise = {name: getattr(dataset, name) for name in ("listwise_train", "listwise_dev", "listwise_test")}
     return Description(
         name=dataset.name,
         source=dataset.source,

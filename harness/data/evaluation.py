@@ -14,7 +14,7 @@ def only_test_data(data: Dataset) -> Dataset:
     """Return the test data alone of a data set: an evaluation set."""
     unused = [name for name, rows in (("train", data.train), ("dev", data.dev), ("sft", data.sft)) if rows]
     notes = [not_taken(unused)] if unused else []
-    return replace(data, train=(), dev=(), listwise_dev=(), sft=(), notes=(*data.notes, *notes))
+    return replace(data, train=(), dev=(), listwise_train=(), listwise_dev=(), sft=(), notes=(*data.notes, *notes))
 
 
 def not_taken(unused: list[str]) -> str:
@@ -40,6 +40,7 @@ def with_test_data(data: Dataset, test: Dataset) -> Dataset:
         data,
         train=tuple(pair for pair in data.train if is_new(pair)),
         dev=tuple(pair for pair in data.dev if is_new(pair)),
+        listwise_train=tuple(prompt for prompt in data.listwise_train if is_new(prompt)),
         listwise_dev=tuple(prompt for prompt in data.listwise_dev if is_new(prompt)),
         sft=tuple(example for example in data.sft if example[0] not in contexts),
     )

@@ -45,7 +45,7 @@ def with_noise(data: Dataset, noise: str | None, seed: int) -> Noisy:
     if setting is None:
         return Noisy(data=data)
     of_train, of_dev = (np.random.default_rng([seed, STREAM, number]) for number in range(2))
-    train = _changed(data.train, (), setting, "train", of_train)
+    train = _changed(data.train, data.listwise_train, setting, "train", of_train)
     dev = _changed(data.dev, data.listwise_dev, setting, "dev", of_dev)
     facts = NoiseFacts(
         setting=str(setting),
@@ -54,7 +54,8 @@ def with_noise(data: Dataset, noise: str | None, seed: int) -> Noisy:
         dev_pairs=len(data.dev),
         dev_changed=dev.labels,
     )
-    return Noisy(data=replace(data, train=train.pairs, dev=dev.pairs, listwise_dev=dev.lists), facts=facts)
+    noisy = replace(data, train=train.pairs, listwise_train=train.lists, dev=dev.pairs, listwise_dev=dev.lists)
+    return Noisy(data=noisy, facts=facts)
 
 
 class _Changed(NamedTuple):

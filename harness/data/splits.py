@@ -22,6 +22,7 @@ SPLITS: Mapping[str, tuple[str, ...]] = {
     ),
     "test": ("test_prefs", "test"),
     "test_lenbalanced": ("test_prefs_lenbalanced",),
+    "listwise_train": ("listwise_train",),
     "listwise_dev": ("listwise_dev",),
     "listwise_test": ("listwise_test",),
     "sft": ("train_sft",),

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from harness.api.errors import HarnessError
 from harness.api.loss import Loss, Resolve
-from harness.manager import Manager, loss_owner, plugin_manager, resolver
+from harness.manager import Manager, owner_of, plugin_manager, resolver
 from harness.planning.elsewhere import READINGS
 from harness.run_folder.record import Record
 
@@ -42,7 +42,7 @@ class InstalledLosses:
     def other_version(self, record: Record) -> str:
         """Return which other version than here brought the loss of a record; empty where it is the same."""
         try:
-            owner = loss_owner(self.manager, record.loss.name)
+            owner = owner_of(self.manager, record.loss.name)
         except (KeyError, HarnessError):
             return ""
         made, here = (record.loss.plugin, record.loss.version), (owner.distribution, owner.version)

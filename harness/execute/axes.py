@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.api import HarnessError
-from harness.execute.plan_text import noise_and_time
+from harness.execute.plan_text import data_and_time
 from harness.execute.resolve import Resolved, resolve
 from harness.execute.whole_run import WholeRun
 from harness.planning.axes import AXES
@@ -111,5 +111,5 @@ def _in_short(run: WholeRun) -> list[str]:
     return [
         f"Axis      {run.campaign.folder.name.removeprefix(AXIS)}: {len(run.campaign.cells)} cells, "
         f"{len(run.unfinished.all)} to compute{trials}",
-        *noise_and_time(run.campaign, run.unfinished),
+        *data_and_time(run.campaign, run.unfinished),
     ]

@@ -23,7 +23,7 @@ from harness.execute.resolve import Resolved
 from harness.execute.scorer_choice import ChosenScorer
 from harness.execute.selector_choice import probe_loss
 from harness.execute.status import read_unfinished
-from harness.manager import Manager, loss_owner, scorers
+from harness.manager import Manager, owner_of, scorers
 from harness.models.families import FAMILIES
 from harness.planning.elsewhere import Brought
 from harness.planning.events import ModelBegins, ModelFailed, NothingToCompute, Report, RunEvent
@@ -88,7 +88,7 @@ def assemble(resolved: Resolved, scorer: ChosenScorer) -> Campaign:
             model=run.called(model),
             source=model,
             cells=tuple(cell for cell in grid if cell.model == run.called(model)),
-            owners={name: loss_owner(manager, name) for name in dict.fromkeys(cell.system.loss.name for cell in grid)},
+            owners={name: owner_of(manager, name) for name in dict.fromkeys(cell.system.loss.name for cell in grid)},
             dataset=data,
             scorer=scorer.source,
             canary=canary_of(scorer, manager),

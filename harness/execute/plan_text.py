@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
+from harness.api import Loss
+from harness.data.list_pairs import pairable
 from harness.execute import workers
 from harness.execute.campaign import Campaign
 from harness.execute.judge_choice import answered_prompts
@@ -12,6 +14,7 @@ from harness.execute.model_facts import models_in_words, shape_in
 from harness.execute.plan_time import Work, answer_time_in_words, time_in_words
 from harness.execute.run_judges import AtMost
 from harness.execute.tuning import Tuning, Unfinished
+from harness.planning.budget import runs_reference
 from harness.planning.estimates import CHARACTERS_PER_TOKEN, Visits, estimates, visits
 from harness.planning.grid import Cell
 from harness.planning.memory import kept_bytes, needed_memory
@@ -68,9 +71,13 @@ def plan_text(campaign: Campaign, tuning: Tuning | None, unfinished: Unfinished,
     return "\n".join([*lines, *_estimates(campaign, unfinished.all)])
 
 
-def noise_and_time(campaign: Campaign, unfinished: Unfinished) -> list[str]:
-    """Return what the plan says of another run on an axis: its noise, and how long it will take."""
-    return [*_noise(campaign), *(line for line in _estimates(campaign, unfinished.all) if line.startswith("Time"))]
+def data_and_time(campaign: Campaign, unfinished: Unfinished) -> list[str]:
+    """Return what the plan says of another run on an axis: its noise, its selection, and how long it will take."""
+    return [
+        *_noise(campaign),
+        *_selection(campaign),
+        *(line for line in _estimates(campaign, unfinished.all) if line.startswith("Time")),
+    ]
 
 
 def _noise(campaign: Campaign) -> list[str]:
@@ -82,7 +89,11 @@ def _selection(campaign: Campaign) -> list[str]:
     selector, count = campaign.resolved.selector, len(campaign.dataset.train)
     if selector is None:
         return []
-    line = f"Select    {selector} keeps {selector.count(count)} of {count} training pairs"
+    kept, pairs = selector.count(count), f"{count} training pairs"
+    line = f"Select    {selector} keeps {kept} of {pairs}"
+    if selector.needs_lists:
+        lists = f"the training lists of {pairable(campaign.dataset.listwise_train)} prompts"
+        line = f"Select    {selector} makes {kept} pairs out of {lists}, in the place of {pairs}"
     if selector.probe_pairs:
         line += f"; first a probe, DPO on {selector.probe_pairs} pairs, is trained, charged to every cell"
     elif selector.needs_logps:
@@ -125,8 +136,9 @@ def _estimates(campaign: Campaign, todo: Sequence[Cell]) -> list[str]:
         return []
     shapes = {run.called(model): shape for model in run.models if (shape := shape_in(run, model)) is not None}
     known = [cell for cell in todo if cell.model in shapes]
-    tokens = visits(campaign.dataset, run).of(campaign.resolved.selector)
-    costs = estimates(run, tokens, ((cell, shapes[cell.model].parameters) for cell in known))
+    selector, candidates = campaign.resolved.selector, visits(campaign.dataset, run)
+    tokens, choosing = candidates.of(selector), candidates.choosing(selector)
+    costs = estimates(run, tokens, ((cell, shapes[cell.model].parameters) for cell in known), choosing=choosing)
     if not costs:
         return ["Estimate  none: the size of these models is not known before they are loaded"]
     works = [
@@ -137,14 +149,15 @@ def _estimates(campaign: Campaign, todo: Sequence[Cell]) -> list[str]:
     lines = []
     if epochs is not None and epochs > 1:
         lines = [f"Epochs    {epochs:.2f}: the budget is larger than the data, so pairs are seen more than once"]
-    counted = (
-        f"about {sum(cost.tokens for cost in costs) / 1e6:.2f} M tokens, {sum(cost.flops for cost in costs):.2g} FLOPs"
-    )
+    of_choosing = sum(cost.choosing for cost in costs)
+    flops = sum(cost.flops for cost in costs) + of_choosing
+    counted = f"about {sum(cost.tokens for cost in costs) / 1e6:.2f} M tokens, {flops:.2g} FLOPs"
+    counted += f" ({of_choosing:.2g} of them for choosing pairs, charged to every cell)" if of_choosing else ""
     lines += [
         f"Estimate  {counted}, from {CHARACTERS_PER_TOKEN} characters per token; estimates, as are these:",
         f"Time      {time_in_words(run, works, tokens)}",
         *([f"          {_answer_time(campaign, todo, shapes)}"] if run.generate else []),
-        f"Memory    {_memory(run, works, tokens)}",
+        f"Memory    {_memory(run, works, tokens, [cell.system.loss for cell in known])}",
         f"Disk      {_disk(campaign, works)}"
         + (f"; and up to {_answer_bytes(campaign, todo) / 1e6:.2g} MB of answers" if run.generate else ""),
     ]
@@ -186,11 +199,15 @@ def _answer_bytes(campaign: Campaign, todo: Sequence[Cell]) -> float:
     return float(sum(_answers(campaign, todo).values()) * campaign.run.max_new_tokens * BYTES_PER_TOKEN)
 
 
-def _memory(run: Run, works: Sequence[Work], tokens: Visits) -> str:
+def _memory(run: Run, works: Sequence[Work], tokens: Visits, losses: Sequence[Loss]) -> str:
     """Return what is said of the memory: of all models that are computed side by side."""
     side_by_side, shapes = workers.count(run), {work.model: work.shape for work in works}.values()
-    each = max(needed_memory(run, shape, tokens.packed, tokens.longest) for shape in shapes)
+    beside = list(dict.fromkeys(loss.name for loss in losses if runs_reference(loss)))
+    each = max(
+        needed_memory(run, shape, tokens.packed, tokens.longest, reference_beside=bool(beside)) for shape in shapes
+    )
     how = f"{run.settings.micro_pairs} pairs at once, the longest of them; --micro-pairs changes it, and no result"
+    how += f"; a copy of the model is among it, for {', '.join(beside)}" if beside else ""
     return f"up to {side_by_side * each / 1e9:.1f} GB, with {how}"
 
 

@@ -49,6 +49,7 @@ def time_in_words(run: Run, works: Sequence[Work], tokens: Visits) -> str:
     bounds = []
     for fastest in (True, False):
         training = sum(_training_seconds(run, work, rate, tokens, fastest=fastest) for work, rate in known) / at_once
+        training += sum(_choosing_seconds(work, rate, fastest=fastest) for work, rate in _once(known)) / at_once
         bounds.append((training, _scoring_seconds(known, tokens, fastest=fastest) / at_once))
     least, most = (sum(parts) + beside for parts in bounds)
     source = "; ".join(dict.fromkeys(rate.source for _, rate in known)) + _busy()
@@ -93,10 +94,19 @@ def _training_seconds(run: Run, work: Work, rate: Rate, tokens: Visits, *, faste
     return flops / (rate.fastest if fastest else rate.slowest)
 
 
+def _choosing_seconds(work: Work, rate: Rate, *, fastest: bool) -> float:
+    """Return the time of choosing a model's training pairs, which all its cells share."""
+    return work.cost.choosing / (rate.fastest if fastest else rate.slowest)
+
+
+def _once(known: Sequence[tuple[Work, Rate]]) -> list[tuple[Work, Rate]]:
+    """Return one of the cells of each model."""
+    return list({work.model: (work, rate) for work, rate in known}.values())
+
+
 def _scoring_seconds(known: Sequence[tuple[Work, Rate]], tokens: Visits, *, fastest: bool) -> float:
     """Return the time of a forward pass over the held-out responses for each cell, and for the start of each model."""
-    per_model = {work.model: (replace(work, points=1), rate) for work, rate in known}.values()
-    passes = [*known, *per_model]
+    passes = [*known, *((replace(work, points=1), rate) for work, rate in _once(known))]
     return sum(
         work.points * 2 * work.shape.parameters * tokens.held_out / (rate.fastest if fastest else rate.slowest)
         for work, rate in passes

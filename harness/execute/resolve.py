@@ -206,13 +206,15 @@ def limited(data: Dataset, limit: int | None) -> Dataset:
     if limit is None:
         return data
     dev, test = _first(data.dev, limit), _first(data.test, limit)
-    prompts = {pair.prompt_id for pair in (*dev, *test)}
+    train, prompts = _first(data.train, limit), {pair.prompt_id for pair in (*dev, *test)}
+    trained = {pair.prompt_id for pair in train}
     return replace(
         data,
-        train=_first(data.train, limit),
+        train=train,
         dev=dev,
         test=test,
         test_lenbalanced=_first(data.test_lenbalanced, limit),
+        listwise_train=tuple(listwise for listwise in data.listwise_train if listwise.prompt_id in trained),
         listwise_dev=tuple(listwise for listwise in data.listwise_dev if listwise.prompt_id in prompts),
         listwise_test=tuple(listwise for listwise in data.listwise_test if listwise.prompt_id in prompts),
         sft=data.sft[: 4 * limit],

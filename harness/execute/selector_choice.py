@@ -6,9 +6,11 @@ import difflib
 import math
 
 from harness.api import Dataset, HarnessError, Loss, Selector
+from harness.data.list_pairs import pairable
 from harness.manager import Manager, of_one_plugin, resolver
 from harness.planning.grid import with_options
 from harness.planning.run_file import Run
+from harness.run_folder.label_noise import GAUSSIAN, NoiseSetting
 
 
 def choose_selector(run: Run, data: Dataset, manager: Manager) -> Selector | None:
@@ -34,6 +36,8 @@ def choose_selector(run: Run, data: Dataset, manager: Manager) -> Selector | Non
             f"--select got '{name}' with a probe of {selector.probe_pairs} pairs, expected at least "
             f"{run.settings.batch_pairs}, those of one step; raise it, or lower --batch-pairs"
         )
+    if selector.needs_lists:
+        _require_lists(selector, data, run.noise)
     unscored = sum(math.isnan(pair.score_chosen - pair.score_rejected) for pair in data.train)
     if selector.needs_scores and unscored:
         raise HarnessError(
@@ -41,6 +45,29 @@ def choose_selector(run: Run, data: Dataset, manager: Manager) -> Selector | Non
             "on both sides; give data with scores, or --select random"
         )
     return selector
+
+
+def _require_lists(selector: Selector, data: Dataset, noise: str | None) -> None:
+    """Raise `HarnessError` where training lists cannot give as many pairs as a selector is to make, one per prompt."""
+    wanted, prompts = selector.count(len(data.train)), pairable(data.listwise_train)
+    asked = f"--select got '{selector.name}'"
+    if not data.listwise_train:
+        raise HarnessError(
+            f"{asked}, which pairs the responses of training lists, and the data have none; give data with several "
+            "scored responses to a prompt, or another selector"
+        )
+    if prompts < wanted:
+        most = math.floor(1000 * prompts / len(data.train)) / 1000
+        raise HarnessError(
+            f"{asked}, which makes {wanted} pairs, one per prompt, and {prompts} training prompt"
+            f"{' has' if prompts == 1 else 's have'} responses with different scores; give share={most:g} or less"
+        )
+    setting = NoiseSetting.parse(noise) if noise else None
+    if setting and setting.dial != GAUSSIAN:
+        raise HarnessError(
+            f"{asked} with --noise {noise}, which changes the labels of given pairs; expected gaussian, since "
+            "scores label new pairs"
+        )
 
 
 def probe_loss(selector: Selector | None, manager: Manager) -> Loss | None:

@@ -10,13 +10,13 @@ from harness.leaderboard import csv, json, markdown
 from harness.leaderboard.decide.best_on_dev import at_best_on_dev
 from harness.leaderboard.decide.estimates import Resampling
 from harness.leaderboard.decide.robustness import TRUTH, robustness
-from harness.leaderboard.decide.sensitivity import sensitivity
+from harness.leaderboard.decide.sensitivity import of_trials, sensitivity
 from harness.leaderboard.page.write import write_page
 from harness.leaderboard.table import Table, build
 from harness.leaderboard.told_apart import told_apart
 from harness.run_folder.manifest import Manifest, known_manifest, read_manifest
 from harness.run_folder.noise_floor import read_noise
-from harness.run_folder.paths import BOARD_CSV, BOARD_JSON, BOARD_MARKDOWN, ranked_inside
+from harness.run_folder.paths import BOARD_CSV, BOARD_JSON, BOARD_MARKDOWN, TUNING, ranked_inside, runs_inside
 from harness.run_folder.record import Record, only
 from harness.run_folder.store import read_records, write_atomically
 
@@ -72,7 +72,9 @@ def table_of(run: Path, ranked_by: str | None = None) -> tuple[Table, list[Recor
     along = robustness(records, wanted, Resampling())
     along += tuple(each for each in robustness(records, TRUTH, Resampling()) if each.values and wanted != TRUTH)
     of_grid = sensitivity(records, wanted, Resampling()) if _has_grid(table, manifest) else ()
-    return replace(table, boards=told_apart(table.boards), robustness=along, sensitivity=of_grid), records
+    trials = [record for folder in runs_inside(run) if folder.name == TUNING for record in read_records(folder)]
+    over = (*of_grid, *of_trials(trials, wanted, Resampling()))
+    return replace(table, boards=told_apart(table.boards), robustness=along, sensitivity=over), records
 
 
 def _has_grid(table: Table, manifest: Manifest) -> bool:

@@ -63,10 +63,10 @@ def _along_axes(table: Table) -> Iterator[list[str | float | None]]:
             numbers = [*rounded([slope.value, slope.low, slope.high]), slope.n, along.settings.trials or 0]
             yield [*where, *system, *numbers, *settings]
     for over in table.sensitivity:
-        where = [over.model, over.shared.preset, over.data]
+        where, over_what = [over.model, over.shared.preset, over.data], "trials, on dev" if over.trials else "settings"
         for loss, spread in over.losses.items():
             for name, found in (("best", spread.best_value), ("worst", spread.worst_value)):
-                system = [*[""] * 5, loss, "ok", "", f"{name} of {over.metric} over settings"]
+                system = [*[""] * 5, loss, "ok", "", f"{name} of {over.metric} over {over_what}"]
                 numbers = [*rounded([found.value, found.low, found.high]), found.n, 0]
                 yield [*where, *system, *numbers, "", "", over.shared.budget, ""]
 

@@ -160,7 +160,7 @@ def _robustness(of: Robustness) -> dict[str, Any]:
 
 
 def _sensitivity(of: Sensitivity) -> dict[str, Any]:
-    """Return the losses over their settings."""
+    """Return the losses over their settings, or over their trials on dev."""
     return {
         "model": of.model,
         "dataset": of.data,
@@ -168,6 +168,7 @@ def _sensitivity(of: Sensitivity) -> dict[str, Any]:
         "metric": of.metric,
         "seeds": of.seeds,
         "chosen_on_dev": of.on_dev,
+        **({"trials": True} if of.trials else {}),
         "losses": {
             loss: asdict(spread)
             | {"best_value": _estimate(spread.best_value), "worst_value": _estimate(spread.worst_value)}

@@ -180,10 +180,12 @@ class Plan:
     """The limit of a budget in seconds."""
     points: tuple[Point, ...] = ()
     """Where the weights are kept on the way; the end is none of them."""
+    often: tuple[float, ...] = ()
+    """How often each pair is visited in an epoch, on average; empty where each is once."""
 
     def batches(self) -> Iterator[np.ndarray]:
         """Yield the indices of the pairs of each step, (batch_pairs,); without end where `steps` is None."""
-        stream = visit_order(self.n_pairs, self.seed)
+        stream = visit_order(self.n_pairs, self.seed, often=self.often)
         step = 0
         while self.steps is None or step < self.steps:
             yield np.fromiter((next(stream) for _ in range(self.batch_pairs)), dtype=np.int64, count=self.batch_pairs)
@@ -201,18 +203,37 @@ class Plan:
         return None if self.steps is None else self.steps * self.batch_pairs / self.n_pairs
 
 
-def visit_order(n_pairs: int, seed: int, first_epoch: int = 0) -> Iterator[int]:
-    """Yield pair indices without end: a fresh seeded permutation per epoch, the same for every loss."""
+def visit_order(n_pairs: int, seed: int, first_epoch: int = 0, often: Sequence[float] = ()) -> Iterator[int]:
+    """Yield pair indices without end: a fresh seeded permutation per epoch, the same for every loss.
+
+    With `often`, (pairs,) of mean 1, a pair is visited so often in an epoch on average: its number is rounded down or
+    up at random, by systematic sampling. Where all are 1 the order is that without it.
+    """
     epoch = first_epoch
+    edges = np.cumsum(often)
     while True:
-        yield from np.random.default_rng([seed, epoch]).permutation(n_pairs).tolist()
+        rng = np.random.default_rng([seed, epoch])
+        order = rng.permutation(n_pairs)
+        if len(edges):
+            drawn = np.searchsorted(edges, (rng.random() + order) * (edges[-1] / n_pairs), side="right")
+            order = np.minimum(drawn, n_pairs - 1)  # the last edge may be rounded down
+        yield from order.tolist()
         epoch += 1
 
 
-def plan(budget: Budget, *, batch_pairs: int, seed: int, cost: Cost, evaluate_at: Sequence[float] = ()) -> Plan:
+def plan(
+    budget: Budget,
+    *,
+    batch_pairs: int,
+    seed: int,
+    cost: Cost,
+    evaluate_at: Sequence[float] = (),
+    often: tuple[float, ...] = (),
+) -> Plan:
     """Return how a budget is spent. No step is begun that the budget cannot pay for.
 
-    `evaluate_at`: the fractions of the budget at which weights are kept, each where a budget of so much would end.
+    `evaluate_at`: the fractions of the budget at which weights are kept, each where a budget of so much would end;
+    `often` as in `visit_order`.
     Raises `HarnessError` where the data cannot fill one optimiser step, or the budget or a fraction cannot pay for one.
     """
     n_pairs = len(cost.tokens)
@@ -226,14 +247,16 @@ def plan(budget: Budget, *, batch_pairs: int, seed: int, cost: Cost, evaluate_at
     if budget.currency == "seconds":
         points = [Point(fraction=fraction, steps=None, seconds=part.amount) for fraction, part in early]
         spending = Plan(batch_pairs=batch_pairs, n_pairs=n_pairs, seed=seed, steps=None, seconds=budget.amount)
-        return replace(spending, points=tuple(points))
-    steps = _paid_steps(budget, cost, batch_pairs, seed)
+        return replace(spending, points=tuple(points), often=often)
+    steps = _paid_steps(budget, cost, batch_pairs, seed, often)
     if steps < 1:
         raise HarnessError(
             f"got --budget {whole}, expected enough for one optimiser step of {batch_pairs} pairs; "
             "raise the budget or lower --batch-pairs"
         )
-    points = [Point(fraction=fraction, steps=_paid_steps(part, cost, batch_pairs, seed)) for fraction, part in early]
+    points = [
+        Point(fraction=fraction, steps=_paid_steps(part, cost, batch_pairs, seed, often)) for fraction, part in early
+    ]
     for point in points:
         if not point.steps:
             raise HarnessError(
@@ -241,25 +264,25 @@ def plan(budget: Budget, *, batch_pairs: int, seed: int, cost: Cost, evaluate_at
                 f"step of {batch_pairs} pairs; expected enough for one; raise the fraction or the budget, or lower "
                 "--batch-pairs"
             )
-    return Plan(batch_pairs=batch_pairs, n_pairs=n_pairs, seed=seed, steps=steps, points=tuple(points))
+    return Plan(batch_pairs=batch_pairs, n_pairs=n_pairs, seed=seed, steps=steps, points=tuple(points), often=often)
 
 
-def _paid_steps(budget: Budget, cost: Cost, batch_pairs: int, seed: int) -> int:
+def _paid_steps(budget: Budget, cost: Cost, batch_pairs: int, seed: int, often: Sequence[float]) -> int:
     """Return how many optimiser steps a budget pays for that is not in seconds."""
     if budget.currency == "steps":
         return int(budget.amount)
     if budget.currency == "pairs":
         return int(budget.amount) // batch_pairs
     price = np.asarray(cost.tokens if budget.currency == "tokens" else cost.flops, dtype=np.float64)
-    return _steps_for(budget.amount, price, batch_pairs, seed)
+    return _steps_for(budget.amount, price, batch_pairs, seed, often)
 
 
-def _steps_for(amount: float, price: np.ndarray, batch_pairs: int, seed: int) -> int:
+def _steps_for(amount: float, price: np.ndarray, batch_pairs: int, seed: int, often: Sequence[float]) -> int:
     epoch_price = float(price.sum())
-    epochs = int(amount // epoch_price)
+    epochs = 0 if often else int(amount // epoch_price)  # an epoch that is drawn has a price of its own
     visits = epochs * len(price)
     spent = epochs * epoch_price
-    for index in visit_order(len(price), seed, first_epoch=epochs):
+    for index in visit_order(len(price), seed, first_epoch=epochs, often=often):
         spent += float(price[index])
         if spent > amount:
             return visits // batch_pairs

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from harness.api import Dataset, Message, Pair, Selector
-from harness.planning.budget import Budget, Cost, Plan, loss_flops, plan
+from harness.planning.budget import FLOPS_PER_TOKEN, Before, Budget, Cost, Plan, loss_flops, plan
 from harness.planning.grid import Cell
 from harness.planning.run_file import Run
 
@@ -27,6 +27,8 @@ class Visits:
     """Of the longest prompt + response."""
     held_out: int
     """Every prompt and every response that is scored, once."""
+    listed: int = 0
+    """Every response of the training lists, with its prompt."""
 
     def of(self, selector: Selector | None) -> Visits:
         """Return the visits of as many training pairs as a selector keeps: of the first ones, in the place of its."""
@@ -36,6 +38,17 @@ class Visits:
         kept = {name: getattr(self, name)[:count] for name in ("pairs", "mismatched", "packed")}
         return replace(self, **kept)
 
+    def choosing(self, selector: Selector | None) -> float:
+        """Return the FLOPs per parameter that a selector takes, charged to every cell; of all pairs, before `of`.
+
+        The start checkpoint reads all candidates, and so does a probe after its training.
+        """
+        if selector is None or not selector.needs_logps:
+            return 0.0
+        read = 2.0 * (self.listed if selector.needs_lists else sum(self.pairs))
+        probe = FLOPS_PER_TOKEN * selector.probe_pairs * sum(self.pairs) / len(self.pairs) + read
+        return read + probe if selector.probe_pairs else read
+
 
 @dataclass(frozen=True, kw_only=True)
 class Estimate:
@@ -44,6 +57,8 @@ class Estimate:
     plan: Plan
     tokens: int
     flops: float
+    choosing: float = 0.0
+    """FLOPs that choosing the training pairs took, charged to the cell beside those of its training."""
 
 
 def visits(data: Dataset, run: Run) -> Visits:
@@ -65,6 +80,7 @@ def visits(data: Dataset, run: Run) -> Visits:
     held = {pair.context: set[str]() for pair in _held_out(data, run)}
     for pair in _held_out(data, run):
         held[pair.context] |= {pair.chosen, pair.rejected}
+    lists = [(prompt_of(each.context), each.responses) for each in data.listwise_train]
     asked = [(prompt_of(context), responses) for context, responses in held.items()]
     return Visits(
         pairs=[int(2 * prompt + sum(both)) + 8 for prompt, both in zip(prompts, sides, strict=True)],
@@ -72,6 +88,7 @@ def visits(data: Dataset, run: Run) -> Visits:
         packed=[int(prompt + sum(both)) + 8 for prompt, both in zip(prompts, sides, strict=True)],
         longest=int(max((prompt + max(both) for prompt, both in zip(prompts, sides, strict=True)), default=0)) + 4,
         held_out=int(sum(prompt + sum(answer(prompt, len(text)) for text in texts) for prompt, texts in asked)),
+        listed=int(sum(prompt + answer(prompt, len(each.text)) for prompt, several in lists for each in several)),
     )
 
 
@@ -80,8 +97,10 @@ def _held_out(data: Dataset, run: Run) -> Sequence[Pair]:
     return (*data.test, *data.test_lenbalanced, *chosen_on) if run.evaluate_on == "test" else data.dev
 
 
-def estimates(run: Run, tokens: Visits, cells: Iterable[tuple[Cell, int]]) -> list[Estimate]:
+def estimates(run: Run, tokens: Visits, cells: Iterable[tuple[Cell, int]], *, choosing: float = 0.0) -> list[Estimate]:
     """Return the estimate of each cell; cells are given with the number of parameters of their model.
+
+    `choosing`: FLOPs per parameter that are spent before the first step.
 
     Raises `HarnessError` where the budget or a fraction cannot pay one optimiser step, or the data cannot fill it.
     """
@@ -98,7 +117,8 @@ def estimates(run: Run, tokens: Visits, cells: Iterable[tuple[Cell, int]]) -> li
                 in_parts=settings.micro_pairs < settings.batch_pairs,
                 mismatched=tokens.mismatched,
             )
-            cost = Cost(tokens=tokens.pairs, flops=flops)
+            before = Before(flops=choosing * parameters)
+            cost = Cost(tokens=tokens.pairs, flops=flops, before=before)
             spending = plan(
                 budget,
                 batch_pairs=settings.batch_pairs,
@@ -111,6 +131,7 @@ def estimates(run: Run, tokens: Visits, cells: Iterable[tuple[Cell, int]]) -> li
                 plan=spending,
                 tokens=int(visited * sum(cost.tokens) / len(cost.tokens)),
                 flops=visited * sum(flops) / len(flops),
+                choosing=before.flops,
             )
         costs.append(known[key])
     return costs

@@ -24,12 +24,16 @@ ANSWERS_BYTES = 2**31
 BYTES = {"float32": 4, "bfloat16": 2}
 
 
-def needed_memory(run: Run, shape: ModelShape, packed: Sequence[int], longest: int) -> float:
+def needed_memory(
+    run: Run, shape: ModelShape, packed: Sequence[int], longest: int, *, reference_beside: bool = False
+) -> float:
     """Return the most bytes that a worker takes: while it trains, or while it scores.
 
-    `packed`: tokens of each training pair; `longest`: of the longest prompt + response.
+    `packed`: tokens of each training pair; `longest`: of the longest prompt + response; `reference_beside`: whether a
+    loss has the reference model run beside the policy, as a copy of its weights.
     """
-    return RUNTIME_BYTES + max(training_bytes(run, shape, packed, longest), scoring_bytes(run, shape))
+    training = training_bytes(run, shape, packed, longest) + reference_beside * kept_bytes(run, shape)
+    return RUNTIME_BYTES + max(training, scoring_bytes(run, shape))
 
 
 def training_bytes(run: Run, shape: ModelShape, packed: Sequence[int], longest: int) -> float:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from harness.api import HarnessError, Loss
 from harness.api.paragraphs import paragraphs
-from harness.manager import loss_owner, losses, plugin_manager
+from harness.manager import losses, owner_of, plugin_manager
 from harness.plugin_tools.listing import default_loss, family, needs
 
 SHIPPED = "preference-harness"
@@ -45,7 +45,7 @@ def catalogue() -> str:
     lost = [reason for reason in manager.broken.values() if f" of {SHIPPED} " in reason or f" {SHIPPED}:" in reason]
     if lost:
         raise HarnessError("; ".join(lost))
-    ours = [name for name in losses(manager) if loss_owner(manager, name).distribution == SHIPPED]
+    ours = [name for name in losses(manager) if owner_of(manager, name).distribution == SHIPPED]
     rows = [row(loss, paragraphs(type(loss))) for loss in (default_loss(manager, name) for name in ours)]
     lines = [HEAD, ("---",) * len(HEAD), *rows]
     return PAGE.format(count=len(rows), table="\n".join(f"| {' | '.join(cells)} |" for cells in lines))

@@ -10,12 +10,13 @@ import os
 import platform
 from collections.abc import Mapping
 
-from harness.api import HarnessError, Loss
+from harness.api import HarnessError, Loss, Selector
 from harness.api.option_notes import option_notes
 from harness.execute.scorer_choice import choose_scorer
-from harness.manager import Manager, datasets, loss_owner, losses, plugin_manager, resolver, scorers
+from harness.manager import Manager, datasets, losses, of_one_plugin, owner_of, plugin_manager, resolver, scorers
 from harness.run_folder.paths import cache_folder
 
+SELECTORS = "harness_selectors"
 NEEDS: Mapping[str, str] = {
     "needs_reference": "reference",
     "needs_reference_tokens": "reference tokens",
@@ -30,14 +31,14 @@ NEEDS: Mapping[str, str] = {
 
 
 def plugin_list() -> str:
-    """Return one line per loss under its family, then the data sets, the scorers and the broken plugins."""
+    """Return one line per loss under its family, then selectors, data sets, scorers and the broken plugins."""
     manager = plugin_manager()
     known = losses(manager)
     width = max(map(len, known), default=4)
     families: dict[str, list[str]] = {}
     broken = list(manager.broken.values())
     for name, cls in known.items():
-        owner = loss_owner(manager, name)
+        owner = owner_of(manager, name)
         try:
             kind = family(default_loss(manager, name))
         except HarnessError as error:  # its constructor raises: the other losses are still listed
@@ -48,15 +49,67 @@ def plugin_list() -> str:
     lines: list[str] = []
     for kind in sorted(families):
         lines += [f"{kind.capitalize()}:", *families[kind], ""]
+    lines += ["Selectors:", *_selector_lines(manager, broken), ""]
     lines += ["Data sets  " + ", ".join(datasets(manager)), "Scorers    " + ", ".join(scorers(manager))]
     return "\n".join(lines + [f"BROKEN  {reason}" for reason in broken])
 
 
+def _selector_lines(manager: Manager, broken: list[str]) -> list[str]:
+    """Return a line per selector: its options with their defaults, what it does, and who brings it."""
+    cells: list[tuple[str, str]] = []
+    for name, cls in of_one_plugin(manager, SELECTORS).items():
+        owner = owner_of(manager, name, SELECTORS)
+        try:
+            cells.append(
+                (str(_default_selector(manager, cls)), f"{_about(cls)}  [{owner.distribution} {owner.version}]")
+            )
+        except HarnessError as error:
+            broken.append(str(error))
+    width = max((len(setting) for setting, _ in cells), default=0)
+    return [f"{setting:<{width}}  {about}" for setting, about in cells]
+
+
+def _default_selector(manager: Manager, cls: type[Selector]) -> Selector:
+    """Return the selector with its default options; whatever it raises becomes a `HarnessError` naming its owner."""
+    try:
+        return cls.from_options({})
+    except Exception as error:
+        owner = owner_of(manager, cls.name, SELECTORS)
+        raise HarnessError(
+            f"selector '{cls.name}' of {owner.distribution} {owner.version} cannot be built with its defaults: "
+            f"{type(error).__name__}: {error}; correct the plugin or uninstall it"
+        ) from error
+
+
 def plugin_page(name: str) -> str:
-    """Return all that is known about one loss: its docstrings, options, family, needs and promises."""
+    """Return all that is known about one loss or, where no loss is called so, one selector."""
     manager = plugin_manager()
+    chosen = of_one_plugin(manager, SELECTORS).get(name)
+    return _loss_page(manager, name) if chosen is None or name in losses(manager) else _selector_page(manager, chosen)
+
+
+def _selector_page(manager: Manager, cls: type[Selector]) -> str:
+    """Return the docstrings of a selector, its options, and what it needs."""
+    owner, notes, selector = owner_of(manager, cls.name, SELECTORS), option_notes(cls), _default_selector(manager, cls)
+    lines = [f"{cls.name}  [{owner.distribution} {owner.version}]", "", inspect.getdoc(cls) or "", ""]
+    lines.append("Options (default):")
+    for field in dataclasses.fields(selector):
+        value = getattr(selector, field.name)
+        lines.append(f"  {field.name} = {value!r}  {notes.get(field.name, '')}".rstrip())
+    needed = [
+        *(["scores of both responses"] if cls.needs_scores else []),
+        *(["training lists, whose responses it pairs anew"] if cls.needs_lists else []),
+        *(["the start checkpoint's log-probs of all candidates"] if cls.needs_logps else []),
+        *([f"a probe, trained on {selector.probe_pairs} pairs"] if selector.probe_pairs else []),
+    ]
+    lines += ["", "Needs: " + (", ".join(needed) or "the training pairs only")]
+    return "\n".join([*lines, f"Use: harness run --select {selector}"])
+
+
+def _loss_page(manager: Manager, name: str) -> str:
+    """Return all that is known about one loss: its docstrings, options, family, needs and promises."""
     loss = default_loss(manager, name)
-    owner, cls = loss_owner(manager, name), type(loss)
+    owner, cls = owner_of(manager, name), type(loss)
     defaults, notes = loss.options(), option_notes(cls)
     about = inspect.getdoc(inspect.getmodule(cls)) or ""
     lines = [f"{name}  [{owner.distribution} {owner.version}]", "", about, "", inspect.getdoc(cls) or "", ""]
@@ -98,7 +151,7 @@ def default_loss(manager: Manager, name: str) -> Loss:
     except HarnessError:
         raise
     except Exception as error:
-        owner = loss_owner(manager, name)
+        owner = owner_of(manager, name)
         raise HarnessError(
             f"loss '{name}' of {owner.distribution} {owner.version} cannot be built with its defaults: "
             f"{type(error).__name__}: {error}; correct the plugin or uninstall it"
@@ -152,6 +205,12 @@ def doctor_page() -> str:
 def _first_line(cls: type[Loss]) -> str:
     module = inspect.getmodule(cls)
     text = inspect.getdoc(module) or inspect.getdoc(cls) or ""
+    return text.strip().splitlines()[0] if text.strip() else ""
+
+
+def _about(cls: type) -> str:
+    """Return the first line of the docstring of a class."""
+    text = inspect.getdoc(cls) or ""
     return text.strip().splitlines()[0] if text.strip() else ""
 
 

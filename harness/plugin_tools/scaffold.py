@@ -11,7 +11,7 @@ from pathlib import Path
 from string import Template
 
 from harness.api import HarnessError
-from harness.manager import RESERVED, loss_owner, losses, plugin_manager
+from harness.manager import RESERVED, losses, owner_of, plugin_manager
 
 FILES = {
     "pyproject.toml": "pyproject.toml",
@@ -83,7 +83,7 @@ def _check_name(name: str) -> None:
     if f"loss {name}" in manager.broken:
         raise HarnessError(f"got the name '{name}', expected a new one: {manager.broken[f'loss {name}']}")
     if name in losses(manager):
-        owner = loss_owner(manager, name)
+        owner = owner_of(manager, name)
         raise HarnessError(
             f"got the name '{name}', which {owner.distribution} {owner.version} already uses, expected a new one; "
             "choose another"

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from harness.api.paragraphs import paragraphs
 from harness.api.wrapper import with_inner
-from harness.manager import Manager, loss_owner, losses, plugin_manager, resolver
+from harness.manager import Manager, losses, owner_of, plugin_manager, resolver
 from harness.report.names import plain_name
 from harness.report.pieces import Reference
 from harness.run_folder.record import Record
@@ -47,7 +47,7 @@ def _source(manager: Manager, record: Record) -> Source:
 def _with_inner(manager: Manager, record: Record) -> list[str]:
     """Return the names of the loss and those that it wraps; none where another distribution has the name here."""
     name = record.loss.name
-    if name not in losses(manager) or loss_owner(manager, name).distribution != record.loss.plugin:
+    if name not in losses(manager) or owner_of(manager, name).distribution != record.loss.plugin:
         return []
     try:
         return [loss.name for loss in with_inner(resolver(manager)(name, record.loss.options))]

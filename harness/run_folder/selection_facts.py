@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from harness.run_folder.json_types import Facts, Number
+from harness.run_folder.json_types import Count, Facts, Number
 
 
 class Kept(Facts):
-    """A set of training pairs, as means over it."""
+    """A set of training pairs, as means over it, by weight where pairs have weights."""
 
     pairs: int
     """How many pairs."""
+    alike: Number = None
+    """So many pairs of equal weight would be as spread out, (sum w)^2 / sum w^2; absent where all weigh the same."""
     score_gap: Number = None
     """Score of the chosen response minus that of the rejected one; absent where a pair has no scores."""
     chosen_tokens: Number = None
@@ -25,8 +27,10 @@ class SelectionFacts(Facts):
 
     setting: str
     """As `--select` has it, with all options."""
+    candidates: Count = None
+    """Pairs of the training lists that there were to choose from; absent where those of the data were."""
     before: Kept
-    """The pairs that there were to choose from."""
+    """The training pairs of the data, those to choose from unless `candidates` are."""
     after: Kept
     """Those that were trained on."""
 
@@ -44,6 +48,10 @@ class SelectionFacts(Facts):
         ]
         if self.before.wrong_labels is not None and self.after.wrong_labels is not None:
             changes.append(f"wrong labels {self.before.wrong_labels:.1%} to {self.after.wrong_labels:.1%}")
-        return (
-            f"{self.setting} keeps {self.after.pairs:,} of {self.before.pairs:,} training pairs: {', '.join(changes)}"
-        )
+        after, before = f"{self.after.pairs:,}", f"{self.before.pairs:,} training pairs"
+        done = f"keeps {after} of {before}"
+        if self.candidates is not None:
+            done = f"makes {after} pairs out of {self.candidates:,} of the training lists, in the place of {before}"
+        if self.after.alike is not None:
+            done += f", visited by weight (as spread out as {self.after.alike:,.1f} that weigh the same)"
+        return f"{self.setting} {done}: {', '.join(changes)}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -58,11 +59,16 @@ class Prepared:
     """What choosing among the training pairs did; None where all are kept."""
     before: Before = NOTHING_BEFORE
     """What choosing cost, charged to every cell."""
+    often: tuple[float, ...] = ()
+    """How often each training pair is visited in an epoch, on average; empty where each is once."""
 
     @property
     def tokens_fingerprint(self) -> str:
-        """Hash of the training pairs and of the held-out responses as token ids."""
-        return f"{self.tokens.fingerprint}-{self.held_out.fingerprint}"
+        """Hash of the training pairs, with their weights if they have any, and of the held-out responses, as ids."""
+        trained = self.tokens.fingerprint
+        if self.often:
+            trained = hashlib.sha256(f"{trained}{self.often}".encode()).hexdigest()[: len(trained)]
+        return f"{trained}-{self.held_out.fingerprint}"
 
     @property
     def template_facts(self) -> dict[str, int | str]:
@@ -78,9 +84,8 @@ class Prepared:
     def mismatched(self) -> tuple[tuple[int, ...], ...]:
         """A mismatched response of each training pair, as ids; drawn when the first loss needs it, the same for all."""
         run = self.job.run
-        names = [pair.prompt_id for pair in self.pairs]
         most = min(run.settings.max_length, window_of(self.start.folder) or run.settings.max_length)
-        return mismatched(self.tokens.pairs, names, most, run.data_seed)
+        return mismatched(self.tokens.pairs, [pair.prompt_id for pair in self.pairs], most, run.data_seed)
 
 
 def prepare(job: Job, tell: Tell) -> Prepared:
@@ -291,4 +296,5 @@ def cell_plan(prepared: Prepared, cell: Cell) -> Plan:
         seed=cell.seed,
         cost=Cost(tokens=tokens, flops=flops, before=prepared.before),
         evaluate_at=prepared.job.run.evaluate_at,
+        often=prepared.often,
     )

@@ -14,7 +14,7 @@ import pytest
 from harness.api import Candidate, HarnessError, Message, Pair, Selector, StartLogps
 from harness.data.selectors.alignment_potential import AlignmentPotential, potential
 from harness.data.selectors.baselines import Easiest, LargestMargin, Random, SmallestMargin
-from harness.data.selectors.dcrm import DCRM, dcrm, levenshtein
+from harness.data.selectors.dcrm import DCRM, DCRMPairing, dcrm, levenshtein
 from harness.data.selectors.dual_margin import DualMargin, certainty, joint, log_ratio_margins
 from harness.manager import of_one_plugin, plugin_manager
 
@@ -83,6 +83,33 @@ def test_dcrm_is_reward_over_edits_and_log_prob_gap() -> None:
     np.testing.assert_allclose(dcrm(PAIRS, LOGPS), expected, rtol=1e-12, atol=1e-15)
     np.testing.assert_allclose(expected, [0.113144, 0, 0.034618, -0.231059, 0.057765], atol=1e-6)
     assert DCRM(share=0.6).select(PAIRS, LOGPS, RNG).tolist() == [0, 4, 2]
+
+
+def test_best_of_n2_takes_the_highest_dcrm_of_each_prompt_and_these_in_order() -> None:
+    """Prompt p has three responses x, y, z and so three pairs, prompt q two of two responses each."""
+    x, y, z, u, v = (1, 2, 3), (1, 2, 4), (9, 8, 7), (5,), (5, 6)
+    logp = {x: -4.0, y: -5.0, z: -4.0, u: -2.0, v: -2.5}
+    score = {x: 5.0, y: 4.0, z: 1.0, u: 4.0, v: 2.0}
+    listed = [("p", x, y), ("p", x, z), ("p", y, z), ("q", u, v), ("q", u, x)]
+    pairs = [
+        replace(pair(name, (score[chosen], score[rejected]), chosen, rejected), prompt_id=name)
+        for name, chosen, rejected in listed[:4]
+    ]
+    pairs.append(replace(pair("q", (4.0, 3.0), u, x), prompt_id="q"))
+    logps = StartLogps(
+        chosen=np.array([logp[chosen] for _, chosen, _ in listed]),
+        rejected=np.array([logp[rejected] for _, _, rejected in listed]),
+    )
+    expected = [
+        (1 / (1 + math.exp(-1)) - 0.5) / (1 + 1 + 1),  # 0.0770: one token replaced, a gap of 1
+        (1 / (1 + math.exp(-4)) - 0.5) / (3 + 0 + 1),  # 0.1205: all three, the largest margin
+        (1 / (1 + math.exp(-3)) - 0.5) / (3 + 1 + 1),  # 0.0905
+        (1 / (1 + math.exp(-2)) - 0.5) / (1 + 0.5 + 1),  # 0.1523: one inserted
+        (1 / (1 + math.exp(-1)) - 0.5) / (3 + 2 + 1),  # 0.0385
+    ]
+    np.testing.assert_allclose(dcrm(pairs, logps), expected, rtol=1e-12)
+    np.testing.assert_allclose(expected, [0.0770, 0.1205, 0.0905, 0.1523, 0.0385], atol=1e-4)
+    assert DCRMPairing().select(pairs, logps, RNG).tolist() == [3, 1]  # q's best before p's
 
 
 def test_dcrm_of_scores_far_apart_is_half_over_the_difference() -> None:
@@ -176,13 +203,17 @@ def test_a_selector_has_no_way_to_true_quality_or_to_another_split() -> None:
     assert {field.name for field in fields(StartLogps)} == {"chosen", "rejected", "probe"}
 
 
-def test_the_selector_in_the_docs_is_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (source,) = re.findall(r"```python\n(.*?)```", GUIDE, re.DOTALL)
-    (tmp_path / "hardest.py").write_text(source)
+def test_the_selectors_in_the_docs_are_such(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first, second = re.findall(r"```python\n(.*?)```", GUIDE, re.DOTALL)
+    (tmp_path / "hardest.py").write_text(first)
+    (tmp_path / "by_margin.py").write_text(second)
     monkeypatch.syspath_prepend(tmp_path)
-    entry = EntryPoint(name="hardest", value="hardest", group="harness")
-    found = of_one_plugin(plugin_manager([entry]), "harness_selectors")["hardest"]
-    assert found.from_options({"share": "0.2"}).select(PAIRS, LOGPS, RNG).tolist() == [2]  # the only gap below 0
+    entries = [EntryPoint(name=name, value=name, group="harness") for name in ("hardest", "by_margin")]
+    found = of_one_plugin(plugin_manager(entries), "harness_selectors")
+    hardest, by_margin = found["hardest"].from_options({"share": "0.2"}), found["by-margin"].from_options({})
+    assert hardest.select(PAIRS, LOGPS, RNG).tolist() == [2]  # the only gap below 0
+    # margins 3 0 2 -1 1, of which half, rounded to two, have a weight
+    np.testing.assert_allclose(by_margin.select(PAIRS, None, RNG), [math.e**3, 0, math.e**2, 0, 0])
 
 
 def test_every_shipped_selector_has_a_row_in_the_docs_with_its_share() -> None:
@@ -198,13 +229,14 @@ def test_every_shipped_selector_keeps_its_share_of_any_number_of_pairs() -> None
     assert list(found) == [
         "alignment-potential",
         "dcrm",
+        "dcrm-pairing",
         "dual-margin",
         "easiest",
         "largest-margin",
         "random",
         "smallest-margin",
     ]
-    for selector in found.values():
+    for selector in (each for each in found.values() if not each.needs_lists):
         for share in (0.2, 0.5, 1.0):
             chosen = selector.from_options({"share": share}).select(PAIRS, PROBED, RNG)
             assert len(set(chosen.tolist())) == len(chosen) == round(5 * share)

@@ -51,6 +51,21 @@ def test_a_time_is_that_of_starting_training_and_scoring(
     assert said(run).startswith(words)
 
 
+def test_choosing_pairs_takes_its_time_once_for_all_cells_of_a_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HARNESS_CACHE", str(tmp_path))
+    monkeypatch.setattr(workers, "may_have_gpu", lambda: False)
+    rate = Rate(slowest=1e10, fastest=1e10, source="by hand", computed=True)
+    monkeypatch.setattr(plan_time, "measured_rate", lambda width, inner: rate)
+    run = make_run({"models": ["./mine"], "preset": "medium", "budget": "steps=1", "batch_pairs": 2})
+    cell = Cell(key="k", model="./mine", system=System(loss=resolver(plugin_manager())("simpo", {}), label="s"), seed=0)
+    (cost,) = estimates(run, TOKENS, [(cell, SHAPE.parameters)], choosing=600.0)
+    works = 2 * [Work(model="./mine", shape=SHAPE, cost=cost)]
+    # training 2 x 138 s as above; choosing 600 x 1e9 FLOPs at 1e10 FLOP/s once: 60 s
+    assert ": 5 min 36 s of training, " in time_in_words(run, works, TOKENS)
+
+
 def test_products_of_a_processor_say_nothing_of_a_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HARNESS_CACHE", str(tmp_path))
     monkeypatch.setattr(workers, "may_have_gpu", lambda: True)

@@ -82,6 +82,25 @@ def test_a_budget_in_flops_that_the_choice_is_charged_to_verifies(harness: Any, 
     assert checked.returncode == 0, checked.stdout
 
 
+def test_trials_with_lora_train_on_the_same_new_pairs_and_choosing_is_charged(harness: Any, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    asked = ("--trials", "2", "--adapter", "lora", "--select", "dcrm-pairing:share=0.5")
+    done = harness("run", "--plugins", "dpo", *SMALL, *asked, "--output-dir", str(folder))
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "Select    dcrm-pairing:share=0.5 makes 24 pairs out of the training lists of 24 prompts" in done.stdout
+    records = [json.loads(path.read_text()) for path in folder.rglob("cells/*dpo*/record.json")]
+    assert sorted(record["label"] for record in records) == ["dpo", "dpo", "dpo trial 0", "dpo trial 1"]
+    assert {record["board"]["select"] for record in records} == {"dcrm-pairing:share=0.5"}
+    assert len({record["tokens_fingerprint"].split("-")[0] for record in records}) == 1
+    assert len({record["spend"]["selection_flops"] for record in records}) == 1
+    chosen = {json.dumps(record["dataset"]["selection"]) for record in records}
+    assert len(chosen) == 1
+    assert json.loads(chosen.pop())["candidates"] > 100  # six pairs of each of 24 prompts, but for ties
+    assert "learned over trials, on the development split" in (folder / "leaderboard.md").read_text()
+    checked = harness("verify", str(folder / "tuning"))
+    assert checked.returncode == 0, checked.stdout
+
+
 def test_a_run_on_all_pairs_has_no_key_for_it_and_the_hash_that_it_had() -> None:
     assert "select" not in make_run({}).decisive().as_json()
     assert make_run({}).short_hash() == make_run({"select": "none"}).short_hash()

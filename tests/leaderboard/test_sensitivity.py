@@ -91,3 +91,41 @@ def test_every_rendering_has_it_and_a_run_of_single_settings_has_nothing_of_it(
     alone = made(tmp_path / "alone", add_cell, dev=False, plugins="dpo,simpo:beta=1,simpo:beta=2")
     (alone / "at-learning_rate=0.002").rename(tmp_path / "elsewhere")
     assert table_of(alone)[0].sensitivity == ()  # as a folder of an earlier version has it
+
+
+def with_trials(folder: Path, add_cell: Callable[..., None]) -> Path:
+    """Three trials each of dpo and simpo, of which one has no result, beside the run that they are of."""
+    made(folder, add_cell, dev=False, plugins="dpo,simpo:beta=1,simpo:beta=2")
+    (folder / "at-learning_rate=0.002").rename(folder.parent / f"{folder.name}-elsewhere")
+    board = {name: value for name, value in SETTINGS.items() if name != "learning_rate"}
+    board |= {"evaluated_on": "dev", "trial_learning_rates": [0.00025, 0.004], "tuning_seed": 0}
+    for loss, counts in {"dpo": (60, 72, 54), "simpo": (96, 60, None)}.items():
+        for number, right in enumerate(counts):
+            rate = 0.001 * (number + 1)
+            tuning = {"system": loss, "number": number, "options": {}}
+            changed = {"board": board, "learning_rate": rate, "tuning": tuning}
+            changed |= {"loss": {"name": loss, "options": {}, "tags": ["pairwise", "summed"], "plugin": "test"}}
+            margins = None if right is None else np.where(np.arange(120) < right, 1.0, -1.0)
+            failed = {"status": "diverged", "reason": "the loss is nan"} if right is None else {}
+            add_cell(folder / "tuning", f"{loss} trial {number}", margins, **changed, **failed)
+    return folder
+
+
+def test_trials_are_told_on_dev_with_the_share_that_beats_the_best_dpo(
+    tmp_path: Path, add_cell: Callable[..., None]
+) -> None:
+    run = with_trials(tmp_path / "run", add_cell)
+    found = over(run)
+    assert (found.trials, found.on_dev, found.shared.evaluated_on) == (True, True, "dev")
+    dpo, simpo = found.losses["dpo"], found.losses["simpo"]
+    assert (dpo.settings, dpo.best, dpo.best_value.value) == (3, "dpo trial 1, learning rate 0.002", 72 / 120)
+    assert (dpo.median, dpo.worst, dpo.over_rates) == (60 / 120, "dpo trial 2, learning rate 0.003", None)
+    assert (simpo.settings, simpo.better, simpo.shown_better) == (2, 1, 1)  # than 72 right: 96, and 60 is not
+    assert found.left_out == ("simpo trial 2, learning rate 0.003",)
+    write(run)
+    texts = renders(table_of(run)[0])
+    (told,) = json.loads(texts["leaderboard.json"])["sensitivity"]
+    assert told["trials"] is True
+    assert "qwen: own reward over trials, on the development split" in texts["leaderboard.md"]
+    assert "1 of 2, 1 shown" in texts["leaderboard.md"]
+    assert "best of pairwise_accuracy over trials, on dev" in texts["leaderboard.csv"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 
 import numpy as np
 import pytest
@@ -128,3 +129,25 @@ def test_a_fraction_of_less_than_one_step_is_refused() -> None:
     )
     with pytest.raises(HarnessError, match=words):
         plan(Budget.parse("pairs=384"), batch_pairs=16, seed=0, cost=cost, evaluate_at=(0.02, 1.0))
+
+
+def test_weighted_pairs_are_visited_as_often_as_they_weigh_within_one_visit() -> None:
+    often, epochs = [2.5, 0.5, 1.0, 0.25, 0.75], 2000
+    stream = visit_order(5, seed=1, often=often)
+    counts = np.array([np.bincount(list(itertools.islice(stream, 5)), minlength=5) for _ in range(epochs)])
+    assert counts.sum(1).tolist() == [5] * epochs
+    for pair, weight in enumerate(often):
+        assert set(counts[:, pair]) <= {math.floor(weight), math.ceil(weight)}
+        assert abs(counts[:, pair].mean() - weight) < 4 * 0.5 / math.sqrt(epochs)  # a coin has sd 0.5
+
+
+def test_pairs_that_weigh_the_same_are_visited_as_without_weights() -> None:
+    plain, weighted = (list(itertools.islice(visit_order(50, 3, often=often), 200)) for often in ((), (1.0,) * 50))
+    assert plain == weighted
+
+
+def test_a_budget_in_tokens_pays_for_what_weights_have_visited() -> None:
+    cost, often = Cost(tokens=[100, 1, 1, 1], flops=[1.0] * 4), (2.5, 0.5, 0.5, 0.5)
+    spending = plan(Budget.parse("tokens=5000"), batch_pairs=4, seed=0, cost=cost, often=often)
+    spent = sum(cost.tokens[i] for batch in spending.batches() for i in batch)
+    assert 5000 - 4 * 100 < spent <= 5000  # about 251.5 an epoch, where one visit each would be 103

@@ -5,18 +5,30 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar
 
 import pytest
 
-from harness.api import Dataset, Loss, Message, Pair, PairLogps, ResponseLogps, ScorerSource, Terms
+from harness.api import (
+    Dataset,
+    Listwise,
+    Loss,
+    Message,
+    Pair,
+    PairLogps,
+    Response,
+    ResponseLogps,
+    ScorerSource,
+    Selector,
+    Terms,
+)
 from harness.execute import workers
 from harness.execute.campaign import assemble, manifest
 from harness.execute.resolve import resolve
 from harness.execute.scorer_choice import choose_scorer, start_and_choose_scorer
-from harness.manager import plugin_manager, resolver, scorers
+from harness.manager import of_one_plugin, plugin_manager, resolver, scorers
 from harness.planning.estimates import Visits, estimates, visits
 from harness.planning.grid import Cell, System
 from harness.planning.run_file import make_run
@@ -57,6 +69,34 @@ def test_the_tokens_of_a_pair_are_its_characters_over_three_and_a_half_and_the_t
     assert found.pairs == [2 * 20 + 10 + 30 + 8, 8]
     # mean response: (35 + 105 + 0 + 0) / 4 = 35 characters, 10 tokens
     assert found.mismatched == [20 + 10 + 4, 10 + 4]
+
+
+def test_choosing_costs_a_pass_over_all_candidates_and_a_probe_its_training() -> None:
+    known: dict[str, type[Selector]] = of_one_plugin(plugin_manager(), "harness_selectors")
+
+    def chosen_by(name: str, **options: object) -> float:
+        return replace(TOKENS, listed=700).choosing(known[name].from_options(options))
+
+    assert TOKENS.choosing(None) == chosen_by("random") == chosen_by("largest-margin") == 0
+    assert chosen_by("easiest") == chosen_by("dcrm", share=0.1) == 2 * 300
+    assert chosen_by("dcrm-pairing") == 2 * 700
+    # DPO on 4 pairs of 150 tokens on average, forward and backward, and a pass more
+    assert chosen_by("dual-margin", probe=4) == 2 * 300 + 6 * 4 * 150 + 2 * 300
+
+
+def test_responses_of_training_lists_are_read_with_their_prompt() -> None:
+    texts = [Response(response_id=str(count), text="r" * count) for count in (35, 70, 105)]
+    prompt = Listwise(prompt_id="p", context=pair("a", 70, 1, 2).context, responses=tuple(texts))
+    data = Dataset(name="d", train=(pair("a", 70, 1, 2),), dev=(), test=(), listwise_train=(prompt,))
+    assert visits(data, make_run({})).listed == 3 * 20 + 10 + 20 + 30
+
+
+def test_a_budget_in_flops_pays_for_the_choice_before_the_steps() -> None:
+    run = make_run({"budget": "flops=100000", "batch_pairs": 2})
+    cell = Cell(key="k", model="m", system=System(loss=resolver(plugin_manager())("simpo", {}), label="s"), seed=0)
+    (plain,), (choosing,) = (estimates(run, TOKENS, [(cell, 10)], choosing=share) for share in (0.0, 5000.0))
+    assert plain.plan.steps == 5  # 100,000 over 6 x 10 x 300
+    assert (choosing.plan.steps, choosing.choosing) == (2, 50_000)  # half of it
 
 
 def test_a_loss_without_a_reference_costs_six_flops_a_parameter_and_token() -> None:

@@ -86,6 +86,18 @@ def test_a_model_with_more_weights_needs_more_memory_and_disk() -> None:
     assert kept_bytes(make_run({"preset": "paper", "adapter": "lora"}), larger) == 2 * 7e9
 
 
+@pytest.mark.parametrize(
+    ("asked", "bytes_each"),
+    [({}, 4), ({"dtype": "bfloat16"}, 4), ({"adapter": "lora"}, 4), ({"adapter": "lora", "dtype": "bfloat16"}, 2)],
+)
+def test_a_reference_that_runs_beside_the_policy_is_a_copy_of_the_weights_that_it_is_loaded_with(
+    asked: dict[str, str], bytes_each: int
+) -> None:
+    run, large = make_run(asked), ModelShape.of_parameters(1_000_000_000)
+    alone, beside = (needed_memory(run, large, [99_999], 50, reference_beside=copy) for copy in (False, True))
+    assert beside - alone == pytest.approx(bytes_each * 1e9)
+
+
 def test_answers_need_the_keys_and_values_of_64_of_the_longest_of_them_and_two_gigabytes_at_most() -> None:
     plain = make_run({"max_length": 100, "max_prompt": 60})
     asked = make_run({"max_length": 100, "max_prompt": 60, "generate": 5, "max_new_tokens": 140})

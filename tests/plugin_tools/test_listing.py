@@ -13,9 +13,9 @@ import pytest
 
 from harness.api import HarnessError, Loss, PairLogps, ResponseLogps, Terms
 from harness.api.paragraphs import paragraphs
-from harness.manager import Manager, plugin_manager
+from harness.manager import Manager, of_one_plugin, plugin_manager
 from harness.plugin_tools.catalogue import HEAD, escaped, row
-from harness.plugin_tools.listing import default_loss, family, needs
+from harness.plugin_tools.listing import default_loss, family, needs, plugin_list, plugin_page
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,6 +118,19 @@ def test_the_page_of_a_loss_has_family_promises_and_options(harness: Any) -> Non
     assert "Needs: reference" in shown
     assert "a misranked pair always has a gradient" in shown
     assert "beta = 0.1" in shown
+
+
+def test_selectors_are_listed_with_their_options_and_have_a_page() -> None:
+    listed = plugin_list().partition("Selectors:\n")[2].partition("\n\n")[0].splitlines()
+    assert [line.split(":")[0] for line in listed] == list(of_one_plugin(plugin_manager(), "harness_selectors"))
+    assert any(line.startswith("alignment-potential:share=0.4,weight=1 ") for line in listed)
+    page = plugin_page("dual-margin")
+    assert "probe = 256  Random pairs on which the probe is trained by DPO." in page
+    assert "share = 0.1  Of the training pairs, what is kept." in page
+    assert "Needs: scores of both responses, the start checkpoint's log-probs of all candidates, a probe, " in page
+    assert "Needs: the training pairs only" in plugin_page("random")
+    with pytest.raises(HarnessError, match="got loss 'dcmr'"):
+        plugin_page("dcmr")
 
 
 def test_the_list_stands_by_family(harness: Any) -> None:

@@ -14,18 +14,30 @@ import pandas as pd
 import pytest
 import torch
 
-from harness.api import Candidate, Dataset, HarnessError, LoadOptions, Pair, Selector, StartLogps
-from harness.cell import run_model
+from harness.api import (
+    Candidate,
+    Dataset,
+    HarnessError,
+    LoadOptions,
+    Pair,
+    Selector,
+    StartLogps,
+    best_of_each_prompt,
+    score_margins,
+)
+from harness.cell import run_model, selected
 from harness.data.heldout import HeldOut
 from harness.data.selectors.baselines import Random
 from harness.data.simulator.synthetic import harness_datasets
+from harness.data.tokens import Limits, TokenPair, encode_many
 from harness.manager import Owner, plugin_manager, resolver
+from harness.models.load import load_tokenizer
 from harness.planning.grid import System, cells
 from harness.planning.job import Job
 from harness.planning.run_file import make_run
 from harness.score.transformers import harness_scorers
-from harness.training.prepared import Prepared
-from harness.training.selecting import checked
+from harness.training.prepared import Prepared, cell_plan
+from harness.training.selecting import Choice, checked, described
 
 PAIRS = 16
 OWNER = Owner(entry_point="tests", distribution="tests", version="1")
@@ -213,13 +225,133 @@ def test_a_probe_is_the_dpo_cell_of_so_many_pairs_and_is_charged(
     assert record["spend"]["selection_flops"] == pytest.approx(2 * before + 8 * per_pair, rel=0.1)
 
 
-@pytest.mark.parametrize(
-    "answer", [[0, 0], [0], [0, 1, 2], [0, 4], [-1, 0], [0.0, 1.0], [True, False], [[0], [1]], ["a", "b"]]
+SEEN = tuple(
+    Candidate(
+        pair_id=str(number), prompt_id=prompt, context=(), chosen="a", rejected="b", chosen_ids=(1,), rejected_ids=(2,)
+    )
+    for number, prompt in enumerate("ppqqr")
 )
+
+
+@pytest.mark.parametrize("answer", [[0, 0], [0], [0, 1, 2], [0, 5], [-1, 0], [True, False], [[0], [1]], ["a", "b"], []])
 def test_a_choice_that_is_none_is_refused_with_what_was_expected(answer: list[Any]) -> None:
-    with pytest.raises(HarnessError, match=r"selector 'random' returned .*, expected the indices of 2 of 4 pairs"):
-        checked(Random(share=0.5), np.array(answer), 4)
+    with pytest.raises(HarnessError, match=r"selector 'random' returned .*, expected .* 2 of "):
+        checked(Random(share=0.4), np.array(answer), SEEN, 2)
+
+
+@pytest.mark.parametrize(
+    "weights", [[1.0, 2.0], [1.0, 2.0, 0, 0, 3.0], [0, 0, 0, 0, 1.0], [1.0, -1.0, 0, 0, 0], [1.0, np.nan, 0, 0, 0],
+                [1.0, np.inf, 0, 0, 0]]
+)  # fmt: skip
+def test_weights_that_are_none_are_refused_with_what_was_expected(weights: list[float]) -> None:
+    expected = r"selector 'random' returned \[.*\], expected weights of all 5 pairs, 2 of them above 0, the others 0"
+    with pytest.raises(HarnessError, match=expected):
+        checked(Random(share=0.4), np.array(weights), SEEN, 2)
 
 
 def test_a_choice_stands_in_the_order_of_the_data() -> None:
-    assert checked(Random(share=0.5), np.array([3, 1]), 4) == [1, 3]
+    assert checked(Random(share=0.4), np.array([3, 1]), SEEN, 2) == Choice(indices=(1, 3))
+
+
+def test_weights_are_told_as_visits_per_epoch_and_equal_ones_are_none() -> None:
+    found = checked(Random(share=0.6), np.array([0.0, 2.0, 0.0, 6.0, 4.0]), SEEN, 3)
+    assert found == Choice(indices=(1, 3, 4), often=(2 / 4, 6 / 4, 4 / 4))  # over their mean, 12 / 3
+    assert checked(Random(share=0.4), np.array([0.0, 0.3, 0.0, 0.3, 0.0]), SEEN, 2) == Choice(indices=(1, 3))
+
+
+class Anew(Listens):
+    """Pairs anew, by the largest score gap of each prompt."""
+
+    name: ClassVar[str] = "anew"
+    needs_lists: ClassVar[bool] = True
+
+    def select(self, pairs: tuple[Candidate, ...], logps: StartLogps | None, rng: np.random.Generator) -> np.ndarray:
+        self.heard.append((pairs, logps, rng))
+        return best_of_each_prompt(pairs, score_margins(pairs))
+
+
+def test_of_new_pairs_the_first_are_kept_and_a_prompt_has_one() -> None:
+    assert checked(Anew(share=0.4), np.array([4, 1, 2]), SEEN, 2) == Choice(indices=(1, 4))
+    for answer in ([4], [4, 4], [0, 1, 4], [4.0, 1.0], [4, 5]):
+        with pytest.raises(HarnessError, match="expected indices of 2 or more of 5 pairs, one per prompt"):
+            checked(Anew(share=0.4), np.array(answer), SEEN, 2)
+
+
+def test_the_card_of_weighted_pairs_has_means_by_weight() -> None:
+    pairs = [
+        Pair(
+            pair_id=str(number), prompt_id=str(number), context=(), chosen="a", rejected="b",
+            score_chosen=float(gap), score_rejected=0.0, true_chosen=true, true_rejected=0.0,
+        )
+        for number, (gap, true) in enumerate([(1, 1.0), (2, -1.0), (3, 1.0), (4, 1.0), (5, -1.0)])
+    ]  # fmt: skip
+    tokens = [
+        TokenPair(pair_id="", prompt_ids=(1,), chosen_ids=(1,) * length, rejected_ids=(1,) * 2, truncated=False)
+        for length in (1, 2, 3, 4, 5)
+    ]
+    facts = described(pairs, tokens, (3.0, 1.0, 0.5, 0.25, 0.25))
+    mean = (3 * 1 + 1 * 2 + 0.5 * 3 + 0.25 * 4 + 0.25 * 5) / 5  # 8.75 / 5
+    assert (facts.score_gap, facts.chosen_tokens, facts.rejected_tokens) == (mean, mean, 2.0)
+    assert facts.wrong_labels == (1 + 0.25) / 5
+    assert facts.alike == pytest.approx(25 / (9 + 1 + 0.25 + 0.0625 + 0.0625))  # 2.41 of 5 pairs
+    assert described(pairs, tokens).as_json() == {
+        "pairs": 5, "score_gap": 3.0, "chosen_tokens": 3.0, "rejected_tokens": 2.0, "wrong_labels": 0.4
+    }  # fmt: skip
+
+
+class Weighs(Listens):
+    """Half of the pairs, the first of these three times as often as the others."""
+
+    name: ClassVar[str] = "weighs"
+
+    def select(self, pairs: tuple[Candidate, ...], logps: StartLogps | None, rng: np.random.Generator) -> np.ndarray:
+        return np.array([3.0] + [1.0] * (self.count(len(pairs)) - 1) + [0.0] * (len(pairs) - self.count(len(pairs))))
+
+
+def test_weighted_pairs_are_visited_by_weight_within_the_same_budget(tmp_path: Path, cache: Path) -> None:
+    asked = job(tmp_path, cache, Weighs(share=0.5))
+    prepared = selected(asked, lambda event: None)
+    visits = np.concatenate(list(cell_plan(prepared, asked.cells[0]).batches()))
+    assert len(visits) == 16
+    assert prepared.often == pytest.approx([3 * 0.8, *[0.8] * 7])  # over their mean, 10 / 8
+    assert np.bincount(visits, minlength=8)[0] in (4, 5, 6)  # 4.8 in two epochs
+    alike = replace(prepared, often=())
+    assert prepared.tokens_fingerprint.split("-")[1] == alike.tokens_fingerprint.split("-")[1]
+    assert prepared.tokens_fingerprint != alike.tokens_fingerprint
+    assert prepared.selection is not None
+    assert prepared.selection.after.alike == pytest.approx(100 / 16)  # (3 + 7)^2 / (9 + 7)
+
+
+def test_new_pairs_are_made_of_training_lists_read_once_per_response(tmp_path: Path, cache: Path) -> None:
+    selector = Anew(share=0.5)
+    asked = job(tmp_path, cache, selector)
+    lists = harness_datasets()[0].load(LoadOptions()).listwise_train[:12]
+    data = replace(asked.dataset, listwise_train=lists)
+    prepared = selected(replace(asked, dataset=data), lambda event: None)
+    best = sorted(
+        (
+            max(each.score for each in prompt.responses) - min(each.score for each in prompt.responses)
+            for prompt in lists
+        ),
+        reverse=True,
+    )[:8]  # of 16 training pairs a half, of 12 prompts those with the largest gaps
+    gaps = [pair.score_chosen - pair.score_rejected for pair in prepared.pairs]
+    assert sorted(gaps, reverse=True) == pytest.approx(best)
+    texts = [(pair.pair_id, pair.chosen_ids) for pair in prepared.tokens.pairs]
+    assert [name for name, _ in texts] == [pair.pair_id for pair in prepared.pairs]
+    facts, ((seen, logps, _),) = prepared.selection, selector.heard
+    assert facts is not None
+    assert (facts.before.pairs, facts.after.pairs, facts.candidates) == (16, 8, len(seen))
+    assert len(seen) == sum(
+        len({one.text, other.text}) == 2 and one.score != other.score
+        for prompt in lists
+        for number, one in enumerate(prompt.responses)
+        for other in prompt.responses[:number]
+    )
+    responses = [(prompt.context, response.text) for prompt in lists for response in prompt.responses]
+    encoded = encode_many(load_tokenizer(prepared.start.folder), responses, Limits(max_length=512, max_prompt=256))
+    tokens = sum(len(each.prompt_ids) + len(each.response_ids) for each in encoded)
+    assert prepared.before.flops == 2 * prepared.start.parameters * tokens
+    by_text = {(pair.prompt_id, pair.chosen): logp for pair, logp in zip(seen, logps.chosen, strict=True)}
+    for pair, logp in zip(seen, logps.rejected, strict=True):
+        assert by_text.get((pair.prompt_id, pair.rejected), logp) == logp  # one reading of a response in many pairs

@@ -27,6 +27,7 @@ class AlignmentPotential(Selector):
 
     share: float = 0.4
     weight: float = 1.0
+    """Of the gap that the start checkpoint has already."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -9,7 +9,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.api import Candidate, Selector, StartLogps, hookimpl, score_margins
+from harness.api import Candidate, Selector, StartLogps, best_of_each_prompt, hookimpl, score_margins
 
 EPSILON = 1.0
 
@@ -20,7 +20,7 @@ class DCRM(Selector):
 
     `edit` is the Levenshtein distance in tokens, the gap that of summed log-probs under the start checkpoint, in nats.
     Both grow with length, so that short pairs are preferred. The formula is as a third party states it; the authors'
-    code was not to be had. The paper also pairs anew, best of N^2, which is not done here.
+    code was not to be had. `DCRMPairing` pairs anew by it.
     """
 
     name: ClassVar[str] = "dcrm"
@@ -32,6 +32,21 @@ class DCRM(Selector):
     ) -> NDArray[np.int64]:
         assert logps is not None
         return self.top(dcrm(pairs, logps))
+
+
+@dataclass(frozen=True, kw_only=True)
+class DCRMPairing(Selector):
+    """Best of N^2: of each prompt with N scored responses the pair with the highest DCRM, of these the best."""
+
+    name: ClassVar[str] = "dcrm-pairing"
+    needs_lists: ClassVar[bool] = True
+    needs_logps: ClassVar[bool] = True
+
+    def select(
+        self, pairs: Sequence[Candidate], logps: StartLogps | None, rng: np.random.Generator
+    ) -> NDArray[np.int64]:
+        assert logps is not None
+        return best_of_each_prompt(pairs, dcrm(pairs, logps))
 
 
 def dcrm(pairs: Sequence[Candidate], logps: StartLogps) -> NDArray[np.float64]:
@@ -55,5 +70,5 @@ def levenshtein(left: Sequence[int], right: Sequence[int]) -> int:
 
 @hookimpl
 def harness_selectors() -> list[type[Selector]]:
-    """Return DCRM."""
-    return [DCRM]
+    """Return DCRM, among the pairs of the data and as pairing anew."""
+    return [DCRM, DCRMPairing]

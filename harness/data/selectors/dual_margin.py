@@ -31,8 +31,11 @@ class DualMargin(Selector):
 
     share: float = 0.1
     probe: int = 256
+    """Random pairs on which the probe is trained by DPO."""
     low: float = 0.05
+    """Quantile of the margins that becomes 0."""
     high: float = 0.95
+    """Quantile that becomes 1."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -90,6 +90,7 @@ def make(settings: Settings, seed: int) -> Dataset:
         dev=dev_pairs,
         test=test_pairs,
         test_lenbalanced=tuple(pair for pair in test_pairs if _alike(pair, settings.lenbalanced_within)),
+        listwise_train=train,
         listwise_dev=dev,
         listwise_test=test,
         sft=tuple((prompt.context, response.text) for prompt in train for response in prompt.responses),

@@ -1,4 +1,4 @@
-"""How much the place of a loss depends on its settings: best, median and worst of its grid of options and rates."""
+"""How much the place of a loss depends on its settings: best, median and worst of its grid, or of its trials."""
 
 from __future__ import annotations
 
@@ -49,6 +49,8 @@ class Sensitivity:
     seeds: tuple[int, ...]
     on_dev: bool
     """Whether the best settings were chosen on the development split; else the rival's is the best one on test."""
+    trials: bool = False
+    """Whether the settings are trials, all values on the development split, where the best ones were chosen too."""
     losses: Mapping[str, Spread]
     left_out: tuple[str, ...]
     """Settings without a result on some seed."""
@@ -65,15 +67,36 @@ def sensitivity(records: Sequence[Record], metric: str, resampling: Resampling) 
     return tuple(each for each in found if any(spread.settings > 1 for spread in each.losses.values()))
 
 
+def of_trials(records: Sequence[Record], metric: str, resampling: Resampling) -> tuple[Sensitivity, ...]:
+    """Return what is known of the trials of each model. `records`: of folders of trials."""
+    groups: dict[tuple[BoardKey, str], list[Record]] = {}
+    for record in records:
+        if record.kind == "loss" and record.tuning is not None:
+            groups.setdefault((record.board, record.model.name), []).append(record)
+    return tuple(
+        _over(board, model, group, metric, resampling, trials=True)
+        for (board, model), group in groups.items()
+        if len(group) > 1
+    )
+
+
 def _without_rate(board: BoardKey) -> BoardKey:
     return BoardKey.of({name: value for name, value in board.as_json().items() if name != "learning_rate"})
 
 
 def _name(record: Record) -> str:
-    return f"{record.label}, learning rate {record.board.learning_rate:g}"
+    return f"{record.label}, learning rate {record.learning_rate or record.board.learning_rate:g}"
 
 
-def _over(shared: BoardKey, model: str, group: Sequence[Record], metric: str, resampling: Resampling) -> Sensitivity:
+def _over(
+    shared: BoardKey,
+    model: str,
+    group: Sequence[Record],
+    metric: str,
+    resampling: Resampling,
+    *,
+    trials: bool = False,
+) -> Sensitivity:
     cells: dict[str, dict[int, Record]] = {}
     for record in group:
         of = cells.setdefault(_name(record), {})
@@ -85,15 +108,16 @@ def _over(shared: BoardKey, model: str, group: Sequence[Record], metric: str, re
     values = gather(units).values.get(metric) or Values(prompt=np.empty(0, np.int64), n_prompts=0, units={})
     drawn = samples({metric: values}, list(whole), [model], seeds, resampling)[metric]
     at = estimates(drawn) if drawn.labels else {}
-    dev = {name: value for name in at if (value := _on_dev(whole[name], metric)) is not None}
+    score = {name: estimate.value for name, estimate in at.items()}
+    dev = score if trials else {name: value for name in at if (value := _on_dev(whole[name], metric)) is not None}
     on_dev = bool(dev) and len(dev) == len(at)
-    score = dev if on_dev else {name: estimate.value for name, estimate in at.items()}
+    score = dev if on_dev else score
     by_loss: dict[str, list[str]] = {}
     for name in at:
         by_loss.setdefault(whole[name][0].loss.name, []).append(name)
     best = {loss: max(names, key=score.__getitem__) for loss, names in by_loss.items()}
     over = differences(drawn, best[RIVAL]) if RIVAL in best else {}
-    rates = {name: float(whole[name][0].board.learning_rate or 0.0) for name in at}
+    rates = {name: float(whole[name][0].board.learning_rate or 0.0) for name in at}  # a board of trials has none
     return Sensitivity(
         model=model,
         data=group[0].dataset.name,
@@ -101,6 +125,7 @@ def _over(shared: BoardKey, model: str, group: Sequence[Record], metric: str, re
         metric=metric,
         seeds=seeds,
         on_dev=on_dev,
+        trials=trials,
         losses={
             loss: _spread(
                 {name: at[name] for name in names},
