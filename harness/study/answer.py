@@ -14,7 +14,7 @@ from harness.statistics.factorial import contrasts
 from harness.statistics.intervals import Floats
 from harness.study.cells import Cells
 
-FORM = "+.3f"
+FORM = "+z.3f"
 Key = tuple[str, str]
 """What a contrast is of: a row and a setting, a factor and a level."""
 
