@@ -17,7 +17,7 @@ from pathlib import Path
 
 from harness.leaderboard import formatting
 from harness.leaderboard.decide import findings, wording
-from harness.leaderboard.pictures import answers, drawing, files, places, styles, vega
+from harness.leaderboard.pictures import answers, drawing, files, options, places, styles, vega
 from harness.leaderboard.pictures.drawing import Picture
 from harness.leaderboard.pictures.points import PictureData
 from harness.leaderboard.table import Table
@@ -27,7 +27,7 @@ from harness.run_folder.store import file_hash, write_atomically
 
 def hash_of_sources(table: Table, data: Sequence[PictureData]) -> str:
     """Return the hash of all that pictures are drawn from: table, data, the drawing code and its libraries."""
-    modules = (vega, answers, places, drawing, styles, files, formatting, findings, wording)
+    modules = (vega, answers, options, places, drawing, styles, files, formatting, findings, wording)
     code = [inspect.getsource(module) for module in modules]
     versions = [importlib.metadata.version(package) for package in files.PACKAGES.values()]
     return hashlib.sha256("\0".join([*code, *versions, repr(table), repr(list(data))]).encode()).hexdigest()

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from harness.leaderboard.decide.estimates import Estimate, read_by
 from harness.leaderboard.formatting import Measured
 from harness.leaderboard.pictures.answers import frontier_dots, judged_points
+from harness.leaderboard.pictures.options import option_points
 from harness.leaderboard.pictures.points import (
     CurvePoint,
     Interval,
@@ -133,6 +134,7 @@ def _of_board(board: Board, on_models: Sequence[Board], ranked_by: str, cells: S
         frontier=frontier_dots(board, ranked),
         judged=judged_points(board, ranked),
         places=_places(ranked, ranked_by),
+        options=option_points(ranked, ranked_by),
         by_model=_by_model(ranked, on_models, ranked_by) if len(board.models) > 1 else (),
     )
 

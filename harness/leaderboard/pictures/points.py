@@ -148,6 +148,19 @@ class ModelPoint(Interval):
     model: str
 
 
+class OptionPoint(Interval):
+    """The ranked metric of a loss at one value of an option that has several on the board."""
+
+    loss: str
+    """The row's label."""
+    option: str
+    """The loss and the option: `simpo: beta`."""
+    at: float
+    """The option's value."""
+    others: str
+    """The other options, in words."""
+
+
 class PairDifference(TypedDict):
     """The difference of two losses in the ranked metric; each pair of losses stands in both directions."""
 
@@ -175,3 +188,4 @@ class PictureData:
     judged: Sequence[JudgedPoint] = ()
     places: Sequence[PlacePoint] = ()
     by_model: Sequence[ModelPoint] = ()
+    options: Sequence[OptionPoint] = ()

@@ -11,6 +11,7 @@ from harness.leaderboard.decide.wording import EARLY
 from harness.leaderboard.formatting import heading
 from harness.leaderboard.pictures import answers
 from harness.leaderboard.pictures.drawing import WIDTH, Drawing, Picture, line_at, tooltip, y_axis
+from harness.leaderboard.pictures.options import options
 from harness.leaderboard.pictures.places import by_model, places
 from harness.leaderboard.pictures.points import PictureData
 from harness.leaderboard.pictures.styles import Style
@@ -27,6 +28,7 @@ def pictures(board: Board, data: PictureData, styles: Mapping[str, Style], ranke
     makers: tuple[tuple[Callable[[Drawing], Picture], Sequence[object]], ...] = (
         (places, data.places),
         (by_model, data.by_model),
+        (options, data.options),
         (_quartiles, data.quartiles),
         (_scores, data.scores),
         (_reliability, data.reliability),
