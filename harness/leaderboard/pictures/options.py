@@ -75,6 +75,6 @@ def options(draw: Drawing) -> Picture:
         "By option",
         f"Each loss of which the board has several values of an option, by {named(draw.ranked_by)}, with 95 % "
         "intervals. A line joins the rows whose other options are the same.",
-        alt.vconcat(*panels, spacing=14),
+        alt.vconcat(*panels, spacing=14).resolve_scale(y="shared"),
         points,
     )
