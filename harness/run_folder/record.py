@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import re
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar
@@ -23,6 +23,7 @@ from harness.run_folder.facts import (
 )
 from harness.run_folder.generation_facts import GenerationFacts
 from harness.run_folder.json_types import Facts, Number
+from harness.run_folder.limits import json_of
 from harness.run_folder.paths import DEV, RECORD, RESPONSES, ROWS, point_folder
 from harness.run_folder.point_facts import PointFacts
 from harness.run_folder.tables import RESPONSE_COLUMNS, ROW_COLUMNS, Columns, read_columns, read_frame
@@ -89,6 +90,8 @@ class Record(Facts):
 
     @model_validator(mode="after")
     def _complete(self) -> Record:
+        if self.key in ("", ".", "..") or re.search(r"[/\\\x00]", self.key):
+            raise ValueError(f"got key = {self.key!r:.60}, expected the name of a folder")
         if self.kind == "loss" and self.seed is None:
             raise ValueError("got seed = None, expected a whole number")
         if (self.kind == "elsewhere") != (self.elsewhere is not None):
@@ -149,7 +152,7 @@ def parse_record(folder: Path, text: str) -> Record:
     """Return the record that record.json of `folder` holds. Raises `RecordError` for what is no record."""
     path = folder / RECORD
     try:
-        content = json.loads(text)
+        content = json_of(text)
     except ValueError as error:
         raise RecordError(path, [f"got {error}, expected JSON; delete the file and run again"]) from None
     if not isinstance(content, dict):
