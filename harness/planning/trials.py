@@ -187,7 +187,7 @@ def trials_csv(tried: Sequence[Outcome], best: Mapping[tuple[str, str], Outcome]
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     heading = [*(f"{OPTION}{name}" for name in options), RATE, f"dev_{metric}", "status", "reason", "chosen"]
-    writer.writerow(["model", "loss", "trial", *heading])
+    writer.writerow(csv_cells(["model", "loss", "trial", *heading]))
     for outcome in tried:
         picked = best.get((outcome.model, outcome.system)) == outcome
         line = [outcome.model, outcome.system, outcome.number]

@@ -90,8 +90,6 @@ class Record(Facts):
 
     @model_validator(mode="after")
     def _complete(self) -> Record:
-        if self.key in ("", ".", "..") or re.search(r"[/\\\x00]", self.key):
-            raise ValueError(f"got key = {self.key!r:.60}, expected the name of a folder")
         if self.kind == "loss" and self.seed is None:
             raise ValueError("got seed = None, expected a whole number")
         if (self.kind == "elsewhere") != (self.elsewhere is not None):
@@ -162,6 +160,8 @@ def parse_record(folder: Path, text: str) -> Record:
         record = Record.of(content)
     except ValidationError as error:
         raise RecordError(path, [_problem(detail) for detail in error.errors()]) from None
+    if record.key in ("", ".", "..") or re.search(r"[/\\\x00]", record.key):
+        raise RecordError(path, [f"got key = {record.key!r:.60}, expected the name of a folder; run the cell again"])
     return record.model_copy(update={"folder": folder})
 
 

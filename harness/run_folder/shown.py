@@ -20,7 +20,7 @@ FORMS = (
     (re.compile(r"([?&][^=&\s]*(?:key|token|secret|password|signature)=)[^&\s]+", re.IGNORECASE), r"\1..."),
     (re.compile(r"\b(hf_|sk-)[A-Za-z0-9_-]{16,}"), r"\1..."),
 )
-FORMULA = ("=", "+", "-", "@", "\t", "\r")
+FORMULA = ("=", "+", "-", "@", "\t", "\n")
 """What a spreadsheet takes for the beginning of a formula."""
 
 
@@ -56,5 +56,9 @@ def environment(beginnings: tuple[str, ...]) -> dict[str, str]:
 
 
 def csv_cells(cells: Sequence[object]) -> list[object]:
-    """Return the cells of a line of a CSV file; text that a spreadsheet would compute begins with a `'`."""
-    return [f"'{cell}" if isinstance(cell, str) and cell.startswith(FORMULA) else cell for cell in cells]
+    """Return the cells of a line of a CSV file; text that a spreadsheet would compute begins with a `'`.
+
+    A bare \\r, which Python's writer does not quote though readers take it for the end of a line, becomes \\n.
+    """
+    texts = [re.sub(r"\r\n?", "\n", cell) if isinstance(cell, str) else cell for cell in cells]
+    return [f"'{cell}" if isinstance(cell, str) and cell.startswith(FORMULA) else cell for cell in texts]
