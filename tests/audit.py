@@ -32,9 +32,10 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         listed = Path(folder) / "installed.txt"
         listed.write_text("\n".join(installed()) + "\n", encoding="utf-8")
-        command = [sys.executable, "-m", "pip_audit", "--strict", "--no-deps", "--disable-pip", "--progress-spinner=off"]
+        options = ["--strict", "--no-deps", "--disable-pip", "--progress-spinner=off"]
         ignored = [part for advisory in ACCEPTED for part in ("--ignore-vuln", advisory)]
-        return subprocess.run([*command, *ignored, "-r", str(listed)], check=False).returncode
+        command = [sys.executable, "-m", "pip_audit", *options, *ignored, "-r", str(listed)]
+        return subprocess.run(command, check=False).returncode
 
 
 if __name__ == "__main__":

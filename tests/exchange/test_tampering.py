@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -57,9 +58,8 @@ def of_record(run: Path, cell: str, **change: Any) -> None:
 
 def a_swapped_label(run: Path) -> None:
     def swap(rows: pd.DataFrame, responses: pd.DataFrame) -> Tables:
-        other = {
-            name: name.replace("chosen", "*").replace("rejected", "chosen").replace("*", "rejected") for name in rows
-        }
+        sides = {"chosen": "rejected", "rejected": "chosen"}
+        other = {name: re.sub("chosen|rejected", lambda side: sides[side[0]], name) for name in rows}
         swapped = rows.rename(columns=other)[list(rows)]
         swapped["gap"] = swapped["score_chosen"] - swapped["score_rejected"]
         return pd.concat([swapped[:1], rows[1:]], ignore_index=True), responses
@@ -103,7 +103,7 @@ def a_removed_failed_cell(run: Path) -> None:
 
 
 def the_fingerprint_of_other_data(run: Path) -> None:
-    of_record(run, SIMPO, dataset__fingerprint="another")
+    edit(run / "cells" / SIMPO / "record.json", dataset__fingerprint="another")  # no board is made of two data sets
 
 
 def a_changed_option(run: Path) -> None:
@@ -123,7 +123,7 @@ def edited_judgements(run: Path) -> None:
 
 
 TAMPERINGS: dict[Callable[[Path], None], tuple[str, ...]] = {
-    a_swapped_label: (f"cells/{SIMPO}/rows.parquet", "pair00"),
+    a_swapped_label: (f"cells/{SIMPO}/rows.parquet", "got another score_chosen in 1 rows than in"),
     a_changed_log_prob: (f"cells/{SIMPO}/responses.parquet", "another reward than simpo gives", "for 1 responses"),
     another_seed: (f"cells/{SIMPO}/record.json", "got key", "seed 1"),
     a_copied_cell: (f"cells/{SIMPO.replace('seed0', 'seed1')}/rows.parquet", f"got a table of {SIMPO}"),
