@@ -20,7 +20,7 @@ from harness.api import HarnessError
 from harness.exchange.export import run_export
 from harness.exchange.merged_manifest import trials
 from harness.execute.axes import folder_name
-from harness.leaderboard import write
+from harness.leaderboard import notebook, table_of, write
 from harness.planning.grid import cell_key
 from harness.planning.trials import Outcome, trials_csv
 from harness.run_folder.paths import AXIS, judgements_file
@@ -123,3 +123,11 @@ def test_a_hostile_run_is_printed_by_every_verb_without_steering_the_terminal(ha
         said = done.stdout + done.stderr
         assert "evil" in said or verb == "export", said
         assert not {"\x1b", "\x9b"} & set(said), verb
+
+
+def test_a_hostile_name_runs_nothing_in_a_notebook(tmp_path: Path) -> None:
+    hostile = "<script>alert(1)</script><img src=x onerror=alert(1)>"
+    outside(tmp_path, label=hostile, model=hostile, dataset=hostile, reason=hostile)
+    shown = notebook.render(table_of(tmp_path)[0])
+    assert "&lt;script&gt;" in shown
+    assert not re.search("<(script|img)", shown)
