@@ -26,7 +26,7 @@ def main() -> None:
         error.show()
         sys.exit(2)
     except HarnessError as error:
-        print(f"Error: {error}", file=sys.stderr)
+        print_error(str(error))
         sys.exit(2)
     except OSError as error:
         from harness.run_folder.full_disk import full, is_full
@@ -34,11 +34,18 @@ def main() -> None:
         if not is_full(error):
             raise
         place = Path(str(error.filename or ".")).absolute()
-        print(f"Error: {full(place if place.is_dir() else place.parent, place.name)}", file=sys.stderr)
+        print_error(str(full(place if place.is_dir() else place.parent, place.name)))
         sys.exit(2)
     except (KeyboardInterrupt, click.Abort):
         print("Stopped. What was finished is kept; the same command goes on from there.", file=sys.stderr)
         sys.exit(130)
+
+
+def print_error(text: str) -> None:
+    """Print an error, of which nothing steers the terminal, without a secret in it."""
+    from harness.run_folder.shown import for_the_terminal
+
+    print(f"Error: {for_the_terminal(text)}", file=sys.stderr)
 
 
 def print_any_name() -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import shutil
+import sys
 import time
 from collections.abc import Callable
 from functools import partial
@@ -35,6 +36,7 @@ from harness.planning.job import Job, cell_folder, learning_rate, record_failure
 from harness.planning.rates import remember_rate
 from harness.run_folder.full_disk import require_room, told
 from harness.run_folder.paths import SCRATCH, TRAIN_LOG, WEIGHTS, point_folder
+from harness.run_folder.shown import reason_of, without_secrets
 from harness.run_folder.trained import (
     TrainedCell,
     remove_points,
@@ -241,10 +243,10 @@ def attempt(job: Job, cell: Cell, tell: Tell, work: Callable[[], None]) -> None:
     try:
         work()
     except Exception as error:
-        reason = str(error) if isinstance(error, HarnessError) else f"{type(error).__name__}: {error}"
+        reason = reason_of(error)
         tell(CellFailed(key=cell.key, reason=reason))
         record_failure(job, cell, reason)
         if not isinstance(error, HarnessError):
             import traceback
 
-            traceback.print_exc()
+            print(without_secrets(traceback.format_exc()), file=sys.stderr)

@@ -182,7 +182,6 @@ def run(
     only what is missing.
     """
     from harness.execute.axes import RunWithAxes, resolve_all
-    from harness.execute.progress import printable
     from harness.execute.resolve import runs_of
     from harness.leaderboard import write
     from harness.leaderboard.terminal import render
@@ -192,19 +191,19 @@ def run(
     resolved = resolve_all(runs_of(run_file, flags), output_dir, keep_checkpoints, report_to=report_to or ())
     whole = RunWithAxes.of(resolved, dry=dry_run)
     for line in whole.warnings():
-        click.echo(printable(line), err=True)
+        _say(line, err=True)
     if dry_run or not quiet:
-        click.echo(printable(whole.plan()))
+        _say(whole.plan())
     if dry_run:
         return 0
     folder = whole.folder
-    trouble, complete = whole.carry_out(console, lambda text: click.echo(printable(text)), quiet=quiet)
-    table = write(folder, draw=not no_pictures, say=partial(click.echo, err=True))
-    click.echo(printable(render(table, width=console.width)))
+    trouble, complete = whole.carry_out(console, _say, quiet=quiet)
+    table = write(folder, draw=not no_pictures, say=partial(_say, err=True))
+    _say(render(table, width=console.width))
     if not quiet:
-        click.echo(f"Written: {folder / PAGE}, .md, .json, .csv; records and rows in {folder / CELLS}")
+        _say(f"Written: {folder / PAGE}, .md, .json, .csv; records and rows in {folder / CELLS}")
     for line in trouble:
-        click.echo(f"Error: {printable(line)}", err=True)
+        _say(f"Error: {line}", err=True)
     return 0 if complete and not trouble else 6
 
 
@@ -219,7 +218,6 @@ def study(study_file: Path, rebuild: bool, dry_run: bool, no_pictures: bool, qui
 
     Its files go beside STUDY_FILE. The same command again computes only what is missing.
     """
-    from harness.execute.progress import printable
     from harness.study.study_file import read_study
     from harness.study.write import REPORT, write_study
 
@@ -230,18 +228,18 @@ def study(study_file: Path, rebuild: bool, dry_run: bool, no_pictures: bool, qui
 
         run = planned(folder, asked, dry=dry_run)
         if dry_run or not quiet:
-            click.echo(printable(run.plan()))
+            _say(run.plan())
         if dry_run:
             return 0
-        trouble = carry_out(run, _console(), lambda text: click.echo(printable(text)), quiet=quiet)
+        trouble = carry_out(run, _console(), _say, quiet=quiet)
     found = write_study(folder, asked, draw=not no_pictures)
-    click.echo(printable(asked.question))
+    _say(asked.question)
     for sentence in (sentence for answer in found for sentence in answer.findings):
-        click.echo(printable(f"  {sentence}"))
+        _say(f"  {sentence}")
     if not quiet:
-        click.echo(f"Written: {folder / REPORT}, the boards and pictures beside it")
+        _say(f"Written: {folder / REPORT}, the boards and pictures beside it")
     for line in trouble:
-        click.echo(f"Error: {printable(line)}", err=True)
+        _say(f"Error: {line}", err=True)
     return 6 if trouble else 0
 
 
@@ -288,7 +286,6 @@ def score(
     """
     from harness.api import HarnessError
     from harness.execute.elsewhere import alone, beside, carry_out_scoring, request, scored_run
-    from harness.execute.progress import printable
     from harness.leaderboard import write
     from harness.leaderboard.terminal import render
     from harness.run_folder.paths import PAGE
@@ -305,13 +302,13 @@ def score(
         raise HarnessError("got no RUN and no --dataset, expected one: on which held-out pairs is it to be scored?")
     else:
         scoring = alone(scored_run(given | code | {"dataset": dataset}), checkpoint, output_dir)
-    trouble = carry_out_scoring(scoring, lambda text: None if quiet else click.echo(printable(text)))
+    trouble = carry_out_scoring(scoring, lambda text: None if quiet else _say(text))
     if trouble:
         raise HarnessError(trouble[0])
-    table = write(scoring.folder, draw=not no_pictures, say=partial(click.echo, err=True))
-    click.echo(printable(render(table, width=_console().width)))
+    table = write(scoring.folder, draw=not no_pictures, say=partial(_say, err=True))
+    _say(render(table, width=_console().width))
     if not quiet:
-        click.echo(f"Written: {scoring.folder / PAGE}, .md, .json, .csv")
+        _say(f"Written: {scoring.folder / PAGE}, .md, .json, .csv")
     return 0
 
 
@@ -355,19 +352,18 @@ def judge(
     asks only what has no answer yet.
     """
     from harness.execute.judging import against_of, carry_out_judging, data_to_judge, judging, options_of
-    from harness.execute.progress import printable
     from harness.leaderboard import write
 
     options = options_of(max_requests, parallel=parallel, timeout=timeout, trust_remote_code=trust_remote_code)
     data = data_to_judge(run, dataset)
     plans = [judging(run, name, repeats, data, options, against_of(against)) for name in names]
     for plan in plans:
-        click.echo(printable(plan.plan))
+        _say(plan.plan)
     if dry_run:
         return
     for plan in plans:
-        carry_out_judging(plan, lambda text: click.echo(printable(text)))
-    write(run, draw=not no_pictures, say=partial(click.echo, err=True))
+        carry_out_judging(plan, _say)
+    write(run, draw=not no_pictures, say=partial(_say, err=True))
 
 
 @cli.command()
@@ -378,12 +374,11 @@ def leaderboard(run: Path, ranked_by: str | None, no_pictures: bool) -> None:
     """Rebuild leaderboard.json, .md, .csv and .html of a RUN folder from its records. Needs no torch."""
     # Set before NumPy is loaded: its products are small here, and on a busy machine threads would mostly wait.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-    from harness.execute.progress import printable
     from harness.leaderboard import write
     from harness.leaderboard.terminal import render
 
-    table = write(run, ranked_by, draw=not no_pictures, say=partial(click.echo, err=True))
-    click.echo(printable(render(table, width=_console().width)))
+    table = write(run, ranked_by, draw=not no_pictures, say=partial(_say, err=True))
+    _say(render(table, width=_console().width))
 
 
 @cli.command()
@@ -393,7 +388,7 @@ def view(folder: Path, port: int) -> None:
     """Serve the pages of a run, or of a FOLDER of runs, to this machine alone. Needs no torch."""
     from harness.leaderboard.serve import view as serve
 
-    serve(folder, port, click.echo)
+    serve(folder, port, _say)
 
 
 @cli.command()
@@ -404,7 +399,7 @@ def power(run: Path, difference: float, ranked_by: str | None) -> None:
     """Say how many pairs and seeds it takes to detect a difference, judging by the variances of a finished RUN."""
     from harness.leaderboard.power import power_page
 
-    click.echo(power_page(run, difference, ranked_by))
+    _say(power_page(run, difference, ranked_by))
 
 
 @cli.command("compare")
@@ -514,7 +509,7 @@ def plugins_list() -> None:
     """List every loss and selector with who brings it, data sets and scorers; broken plugins too."""
     from harness.plugin_tools.listing import plugin_list
 
-    click.echo(plugin_list())
+    _say(plugin_list())
 
 
 @plugins.command("show")
@@ -523,7 +518,7 @@ def plugins_show(name: str) -> None:
     """Show one loss or selector: formula, source, options with defaults, what it needs and promises."""
     from harness.plugin_tools.listing import plugin_page
 
-    click.echo(plugin_page(name))
+    _say(plugin_page(name))
 
 
 @plugins.command("catalogue")
@@ -531,7 +526,7 @@ def plugins_catalogue() -> None:
     """Print the shipped losses as one Markdown page; docs/losses.md is what it prints."""
     from harness.plugin_tools.catalogue import catalogue
 
-    click.echo(catalogue())
+    _say(catalogue())
 
 
 @plugins.command("new")
@@ -541,7 +536,7 @@ def plugins_new(name: str, folder: Path) -> None:
     """Start a loss of your own: write NAME/, a complete distribution with its tests, for you to change."""
     from harness.plugin_tools.scaffold import new_plugin, next_steps
 
-    click.echo(next_steps(new_plugin(name, folder)))
+    _say(next_steps(new_plugin(name, folder)))
 
 
 @plugins.command("check")
@@ -552,7 +547,7 @@ def plugins_check(name: str, golden: Path | None) -> int:
     from harness.plugin_tools.report_card import report_card
 
     card, passed = report_card(name, golden)
-    click.echo(card)
+    _say(card)
     return 0 if passed else 1
 
 
@@ -577,7 +572,7 @@ def describe(dataset: str, data_seed: int, **options: Any) -> None:
     from harness.manager import datasets, plugin_manager
 
     loaded = load_any(dataset, LoadOptions(seed=data_seed, **options), datasets(plugin_manager()))
-    click.echo(as_text(describe_data(loaded)))
+    _say(as_text(describe_data(loaded)))
 
 
 @cli.command()
@@ -585,12 +580,19 @@ def doctor() -> None:
     """Say what is installed, which scorer a run uses, whether a GPU and the hub are there, and where caches are."""
     from harness.plugin_tools.listing import doctor_page
 
-    click.echo(doctor_page())
+    _say(doctor_page())
+
+
+def _say(text: str, err: bool = False) -> None:
+    """Print text that may hold anything: nothing in it steers the terminal, and no secret is in it."""
+    from harness.run_folder.shown import for_the_terminal
+
+    click.echo(for_the_terminal(text), err=err)
 
 
 def _printed(text: str, code: int) -> int:
     """Print the text of a verb and return its exit code."""
-    click.echo(text)
+    _say(text)
     return code
 
 

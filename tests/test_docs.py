@@ -225,3 +225,11 @@ def test_the_worked_example_of_an_implicit_reward_is_what_the_losses_give() -> N
         reward = [gain / length if averaged else gain for gain, length in zip(gained, tokens, strict=True)]
         assert [float(chosen), float(rejected), float(margin)] == pytest.approx([*reward, reward[0] - reward[1]])
         assert prefers == ("chosen" if reward[0] > reward[1] else "rejected")
+
+
+def test_every_promise_of_the_security_page_names_a_test_that_exists() -> None:
+    page = (ROOT / "docs" / "security.md").read_text(encoding="utf-8")
+    named = re.findall(r"^\| .* \| `(tests/[\w/]+\.py)::(\w+)` \|$", page, re.MULTILINE)
+    assert len(named) == len([line for line in page.splitlines() if line.startswith("| ")]) - 2
+    for file, name in named:
+        assert f"def {name}(" in (ROOT / file).read_text(encoding="utf-8"), name

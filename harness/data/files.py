@@ -13,10 +13,13 @@ from harness.data.arrow_files import read_arrow, read_parquet
 from harness.data.csv_files import csv_rows
 from harness.data.json_files import BOM, json_rows, line_rows
 from harness.data.raw import Choose, RawRow, RowError, Table, printable
+from harness.run_folder.limits import unpacked
 
 FORMATS = (".parquet", ".jsonl", ".json", ".csv", ".tsv", ".ndjson", ".arrow")
 COMPRESSED = (".gz", ".zst", ".bz2", ".xz")
 """Each may follow a format: `train.jsonl.gz`."""
+
+OPENERS = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
 
 
 def format_of(path: Path) -> tuple[str, str]:
@@ -99,23 +102,18 @@ def _check_head(path: Path, where: str) -> bool:
 def _bytes(path: Path, where: str) -> bytes:
     """Return the content, decompressed."""
     packed = format_of(path)[1]
-    raw = path.read_bytes()
     try:
-        if packed == ".gz":
-            return gzip.decompress(raw)
-        if packed == ".bz2":
-            return bz2.decompress(raw)
-        if packed == ".xz":
-            return lzma.decompress(raw)
+        if packed in OPENERS:
+            with OPENERS[packed](path) as opened:
+                return unpacked(opened, path.stat().st_size)
         if packed == ".zst":
             import pyarrow as pa
 
-            with pa.input_stream(pa.BufferReader(raw), compression="zstd") as stream:
-                content: bytes = stream.read()
-            return content
+            with pa.input_stream(str(path), compression="zstd") as stream:
+                return unpacked(stream, path.stat().st_size)
     except (OSError, EOFError, ValueError, lzma.LZMAError) as error:
         reason = printable(str(error).splitlines()[0] if str(error) else type(error).__name__)[:160]
         raise HarnessError(
             f"{where}: not a readable {packed} file, is it truncated? ({reason}); fetch or write it again"
         ) from error
-    return raw
+    return path.read_bytes()

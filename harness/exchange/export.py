@@ -17,6 +17,7 @@ from harness.leaderboard.formatting import rounded
 from harness.leaderboard.table import Board, Row, Table
 from harness.run_folder.paths import check_new, new_folder
 from harness.run_folder.record import Record
+from harness.run_folder.shown import csv_cells
 from harness.run_folder.store import write_atomically
 from harness.statistics.answer_metrics import answer_metric
 from harness.statistics.metrics import METRICS
@@ -88,7 +89,7 @@ def as_csv(table: Table) -> str:
                     numbers = [*rounded([estimate.value, estimate.low, estimate.high]), estimate.n]
                     metric = METRICS[name] if name in METRICS else answer_metric(name)
                     what = [name, metric.unit, metric.direction, *numbers, row.metric_reasons.get(name, ""), fraction]
-                    writer.writerow([*where, *settings, table.protocol, *who, *what])
+                    writer.writerow(csv_cells([*where, *settings, table.protocol, *who, *what]))
     return text.getvalue()
 
 

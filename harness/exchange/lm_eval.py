@@ -33,7 +33,7 @@ STDERR = "clustered by prompt: sqrt(P / (P - 1) * sum over prompts (sum over its
 def file_name(record: Record) -> str:
     """Return the path of a cell's results in the exported folder."""
     seed = record.seed
-    folder = re.sub(r"--seed-?\d+$", "", record.key) + _tuned(record, "--")
+    folder = (re.sub(r"--seed-?\d+$", "", record.key) or record.key) + _tuned(record, "--")
     place = f"{axis}/" if (axis := axis_of(record.folder)) else ""
     return f"{place}{folder}/results_{'noseed' if seed is None else f'seed{seed}'}.json"
 

@@ -8,7 +8,10 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from harness.api.errors import HarnessError
 from harness.run_folder.manifest import Manifest
+from harness.run_folder.paths import TRIALS
+from harness.run_folder.shown import csv_cells
 
 MACHINE_FACTS = ("harness", "versions", "python", "platform", "cpus", "environment", "broken_plugins")
 TRIAL = re.compile(r" trial \d+$")
@@ -101,14 +104,26 @@ def trials(texts: Sequence[str]) -> str:
     """Return several runs' trials.csv as one, in the order that a single run has.
 
     One line per trial, from the first run that has it. Options that a run does not have are empty in its lines.
+    Raises `HarnessError` for what is no list of trials.
     """
-    tables = [list(csv.DictReader(io.StringIO(text))) for text in texts]
-    lines = {(line["model"], line["loss"], int(line["trial"])): line for table in reversed(tables) for line in table}
+    try:
+        tables = [list(csv.DictReader(io.StringIO(text), strict=True)) for text in texts]
+        lines = {
+            (line["model"], line["loss"], int(line["trial"])): line for table in reversed(tables) for line in table
+        }
+        if any(None in (*line, *line.values()) for line in lines.values()):
+            raise ValueError("lines that are not as long as the heading")
+    except (csv.Error, KeyError, ValueError, TypeError) as error:
+        raise HarnessError(
+            f"{TRIALS}: got {type(error).__name__} {error}, expected a trial per line as a run writes them; copy the "
+            "run anew"
+        ) from None
     names = list(dict.fromkeys(name for line in lines.values() for name in line))
     options = sorted(name for name in names if name.startswith("option."))
     rest = [name for name in names if name not in options and name not in ("model", "loss", "trial")]
     text = io.StringIO()
-    writer = csv.DictWriter(text, ["model", "loss", "trial", *options, *rest], restval="", lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(lines[place] for place in sorted(lines))
+    columns = ["model", "loss", "trial", *options, *rest]
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(csv_cells(columns))
+    writer.writerows(csv_cells([lines[place].get(name, "") for name in columns]) for place in sorted(lines))
     return text.getvalue()

@@ -20,6 +20,7 @@ from harness.leaderboard.pictures.drawing import Picture
 from harness.leaderboard.pictures.styles import styles
 from harness.leaderboard.pictures.vega import pictures
 from harness.leaderboard.table import Table
+from harness.run_folder.limits import read_json
 from harness.run_folder.manifest import known_manifest
 from harness.run_folder.paths import PAGE, PICTURE_SPECS, PLOTS, cache_folder
 from harness.run_folder.record import Record
@@ -123,7 +124,7 @@ def _drawn(table: Table, records: Sequence[Record]) -> list[list[Picture]] | Non
 def _shown(run: Path) -> list[list[Picture]] | None:
     """Return the pictures as they lie in the folder; None where they do not."""
     try:
-        boards = json.loads((run / PLOTS / PICTURE_SPECS).read_text(encoding="utf-8"))
+        boards = read_json(run / PLOTS / PICTURE_SPECS)
         return [[Picture(**picture) for picture in board] for board in boards]
     except (OSError, ValueError, TypeError):
         return None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,6 +11,7 @@ from harness.exchange.cell_checks import Check, differing, first_difference
 from harness.exchange.page_check import check_page
 from harness.exchange.untrusted import UntrustedCell, WholeCell
 from harness.leaderboard import renders, table_of
+from harness.run_folder.limits import read_json
 from harness.run_folder.manifest import Manifest
 from harness.run_folder.paths import BOARD_JSON, BOARDS, MANIFEST, RECORD, RESPONSES, ROWS, TUNING, is_run
 from harness.run_folder.record import shared_facts
@@ -100,7 +100,7 @@ def check_boards(run: Path) -> list[Check]:
         return [Check(summary="trials have no leaderboard: one is chosen for each loss, and ranked elsewhere")]
     try:
         main = run / BOARD_JSON
-        ranked_by = json.loads(main.read_text("utf-8")).get("ranked_by") if main.is_file() else None
+        ranked_by = read_json(main).get("ranked_by") if main.is_file() else None
         table, records = table_of(run, ranked_by)
         return [_check_files(run, there, renders(table)), check_page(run, table, records)]
     except HarnessError as error:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from harness.api.errors import HarnessError
 from harness.planning.run_file import PROTOCOL
+from harness.run_folder.limits import read_json
 from harness.run_folder.paths import CELLS, DEV, POINTS, RECORD, RESPONSES, ROWS, check_run
 from harness.run_folder.record import Record, RecordError
 from harness.run_folder.store import read_record
@@ -148,7 +148,7 @@ def _read(folder: Path) -> tuple[Record | None, Sequence[str]]:
 def _protocol(folder: Path) -> object:
     """Return the protocol that record.json names; None where the file is no record."""
     try:
-        content = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+        content = read_json(folder / RECORD)
     except (OSError, ValueError):  # reading it as a record says what is wrong
         return None
     return content.get("protocol") if isinstance(content, dict) else None

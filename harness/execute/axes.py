@@ -97,7 +97,13 @@ def resolve_all(
 def _apart(first: Resolved, other: Resolved) -> str:
     """Return what sets a run apart from the first one, as the name of a folder."""
     apart = other.run.decisive().differing(first.run.decisive())
-    text = ",".join(f"{name}={'none' if value is None else value}" for name, (value, _) in sorted(apart.items()))
+    return folder_name(
+        ",".join(f"{name}={'none' if value is None else value}" for name, (value, _) in sorted(apart.items()))
+    )
+
+
+def folder_name(text: str) -> str:
+    """Return settings as a part of a folder's name, which leads nowhere else whatever they hold."""
     name = re.sub(r"[^A-Za-z0-9.,=@+_-]+", "-", text)
     return name if name == text and len(name) <= LONGEST else f"{name[:LONGEST]}-{_hash(text)}"
 

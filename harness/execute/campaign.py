@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import fcntl
 import importlib.metadata
-import os
 import platform
 import threading
 from collections.abc import Iterator, Mapping
@@ -36,6 +35,7 @@ from harness.run_folder.full_disk import is_full, told
 from harness.run_folder.manifest import Manifest, known_manifest, with_start_checkpoints, write_manifest
 from harness.run_folder.paths import LOCK, RUN_FILE, cache_folder, is_run
 from harness.run_folder.record import Record
+from harness.run_folder.shown import environment, reason_of
 from harness.run_folder.store import read_records, write_atomically
 
 
@@ -157,7 +157,7 @@ def carry_out(campaign: Campaign, report: Report) -> list[str]:
             try:
                 execute(job, tell, stop)
             except Exception as error:  # whatever goes wrong with a model does not end the others
-                reason = str(error) if isinstance(error, HarnessError) else f"{type(error).__name__}: {error}"
+                reason = reason_of(error)
                 trouble.append(reason)
                 tell(job.model, ModelFailed(reason=reason))
 
@@ -214,7 +214,7 @@ def made_here() -> Manifest:
         python=platform.python_version(),
         platform=platform.platform(),
         cpus=processors(),
-        environment={name: value for name, value in sorted(os.environ.items()) if name.startswith(switches)},
+        environment=environment(switches),
     )
 
 

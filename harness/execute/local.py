@@ -41,6 +41,7 @@ from harness.planning.events import (
 from harness.planning.job import Job, cell_folder, record_failure
 from harness.run_folder.full_disk import full, is_full, told
 from harness.run_folder.paths import LOGS, RECORD
+from harness.run_folder.shown import reason_of, without_secrets
 from harness.run_folder.trained import remove_scored
 
 
@@ -223,14 +224,13 @@ def _work(packed: bytes, environment: dict[str, str], connection: Connection, lo
     except BrokenPipeError:
         pass
     except HarnessError as error:
-        connection.send(WorkerFailed(reason=str(error)))
+        connection.send(WorkerFailed(reason=reason_of(error)))
     except Exception as error:
         import traceback
 
         with contextlib.suppress(OSError):  # the disk of the log may be full
-            traceback.print_exc()
-        reason = f"{type(error).__name__}: {error}; the traceback is in {log}"
-        connection.send(WorkerFailed(reason=reason))
+            print(without_secrets(traceback.format_exc()), file=sys.stderr)
+        connection.send(WorkerFailed(reason=f"{reason_of(error)}; the traceback is in {log}"))
 
 
 def _compute(job: Job, tell: Tell) -> None:

@@ -28,6 +28,7 @@ from harness.planning.events import (
     StepTaken,
     TrainingBegins,
 )
+from harness.run_folder.shown import for_the_terminal
 
 if TYPE_CHECKING:
     from harness.execute.campaign import Campaign
@@ -177,12 +178,12 @@ class RunProgress:
     def _describe(self, model: str, text: str) -> None:
         self.heartbeat.begins(model, text)
         if self.bar and self.task is not None:
-            self.bar.update(self.task, description=printable(f"[{model}] {text}"))
+            self.bar.update(self.task, description=for_the_terminal(f"[{model}] {text}"))
 
     def _line(self, text: str, always: bool = False) -> None:
         if always or not self.quiet:
             self.heartbeat.heard()
-            self.console.print(Text(printable(text.rstrip("; "))), soft_wrap=True)
+            self.console.print(Text(for_the_terminal(text.rstrip("; "))), soft_wrap=True)
 
 
 class _Bar(Progress):
@@ -209,8 +210,3 @@ def shared_text(shared: SharedWork) -> str:
 def _units(cells: Sequence[Cell]) -> float:
     """Return the units of work of unfinished cells."""
     return (START + ENGINE) * len({cell.model for cell in cells}) + (TRAIN + SCORE) * len(cells)
-
-
-def printable(text: str) -> str:
-    """Return text that cannot steer a terminal: control characters are shown as escapes."""
-    return "".join(c if c.isprintable() or c in "\n\t" else c.encode("unicode_escape").decode() for c in text)

@@ -10,6 +10,11 @@ from typing import Any
 
 from openai import APITimeoutError, DefaultHttpxClient
 
+MOST, CHUNK = 2**24, 2**16
+"""Bytes of a reply that are read, and at a time: an answer with its log-probs takes some kilobytes."""
+OF_THE_WIRE = ("content-encoding", "content-length", "transfer-encoding")
+"""Headers that say how a body travelled; here it is unpacked."""
+
 
 class LimitedClient(DefaultHttpxClient):
     """A client whose replies have to be whole `seconds` after they were asked for."""
@@ -24,10 +29,13 @@ class LimitedClient(DefaultHttpxClient):
         response = super().send(request, **(options | {"stream": True}))
         body = bytearray()
         try:
-            for part in response.iter_raw():
+            for part in response.iter_bytes(CHUNK):  # unpacked a chunk at a time, whatever it swells to
                 body += part
                 if time.monotonic() > end:
                     raise APITimeoutError(request=request)
+                if len(body) > MOST:
+                    break  # what is there is no whole answer, and is told so
         finally:
             response.close()
-        return type(response)(response.status_code, headers=response.headers, content=bytes(body), request=request)
+        headers = [each for each in response.headers.multi_items() if each[0] not in OF_THE_WIRE]
+        return type(response)(response.status_code, headers=headers, content=bytes(body[:MOST]), request=request)

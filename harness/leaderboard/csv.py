@@ -10,6 +10,7 @@ from harness.leaderboard.decide.estimates import Estimate
 from harness.leaderboard.formatting import rounded
 from harness.leaderboard.row_settings import learning_rate, options_in_words, seeds_in_words
 from harness.leaderboard.table import Board, Row, Table
+from harness.run_folder.shown import csv_cells
 
 COLUMNS = (
     *("model", "preset", "dataset", "rank", "rank_low", "rank_high", "tier", "label", "loss", "status", "reason"),
@@ -23,8 +24,8 @@ def render(table: Table) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(COLUMNS)
-    writer.writerows(line for _, _, line in lines(table))
-    writer.writerows(_along_axes(table))
+    writer.writerows(csv_cells(line) for _, _, line in lines(table))
+    writer.writerows(map(csv_cells, _along_axes(table)))
     return text.getvalue()
 
 

@@ -5,7 +5,6 @@ Nothing is computed and nothing is written: a run is shown as `harness run` or `
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from html import escape
@@ -16,6 +15,7 @@ from typing import Any
 from urllib.parse import quote, unquote, urlsplit
 
 from harness.api.errors import HarnessError
+from harness.run_folder.limits import read_json
 from harness.run_folder.paths import BOARD_JSON, BOARDS, CELLS, PAGE, PLOTS, is_run
 
 HOST = "127.0.0.1"
@@ -31,6 +31,11 @@ TYPES = {
 }
 """What is served of a run: the renders in its folder and in plots/, never its records, logs or weights."""
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'"
+PAGE_POLICY = (
+    "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'; sandbox allow-scripts allow-downloads"
+)
+"""A page that somebody else wrote may run its scripts and ask nobody for anything, this server neither."""
 STYLE = (
     ":root{color-scheme:light dark}body{font:16px/1.5 system-ui,sans-serif;max-width:70rem;margin:1.5rem auto;"
     "padding:0 1rem;overflow-wrap:anywhere}li{margin:1rem 0}small{display:block;opacity:.8}"
@@ -140,7 +145,7 @@ class _Handler(BaseHTTPRequestHandler):
         if not _may_be_served(self.folder, file):
             self._send(HTTPStatus.NOT_FOUND, "text/plain; charset=utf-8", b"Not here.\n", body)
             return
-        policy = "" if file.name == PAGE else POLICY  # the page brings its own, with the hashes of its scripts
+        policy = PAGE_POLICY if file.name == PAGE else POLICY
         self._send(HTTPStatus.OK, TYPES[file.suffix], file.read_bytes(), body, policy=policy)
 
     def _send(self, status: HTTPStatus, kind: str, content: bytes, body: bool, policy: str = POLICY) -> None:
@@ -148,7 +153,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_response(status)
         headers = {"Content-Type": kind, "Content-Length": str(len(content)), "Cache-Control": "no-store"}
         headers |= {"X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer"}
-        headers |= {"Content-Security-Policy": policy} if policy else {}
+        headers |= {"Content-Security-Policy": policy, "Cross-Origin-Resource-Policy": "same-origin"}
         for name, value in headers.items():
             self.send_header(name, value)
         self.end_headers()
@@ -180,7 +185,7 @@ def _entry(folder: Path, run: Path) -> IndexEntry:
     if not (run / PAGE).is_file():
         return IndexEntry(path=path, titles=(), note=f"no {PAGE} yet: harness leaderboard {run} makes it")
     try:
-        boards = json.loads((run / BOARD_JSON).read_text(encoding="utf-8"))["boards"]
+        boards = read_json(run / BOARD_JSON)["boards"]
         titles = tuple(str(board["title"]) for board in boards)
     except (OSError, ValueError, KeyError, TypeError):
         titles = ()  # its page can be opened all the same

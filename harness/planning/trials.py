@@ -20,6 +20,7 @@ from harness.api import HarnessError, Loss, Range
 from harness.planning.grid import System, Trial
 from harness.planning.run_file import Run
 from harness.run_folder.record import Record
+from harness.run_folder.shown import csv_cells
 
 RATE = "learning_rate"
 OPTION = "option."
@@ -186,12 +187,11 @@ def trials_csv(tried: Sequence[Outcome], best: Mapping[tuple[str, str], Outcome]
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     heading = [*(f"{OPTION}{name}" for name in options), RATE, f"dev_{metric}", "status", "reason", "chosen"]
-    writer.writerow(["model", "loss", "trial", *heading])
+    writer.writerow(csv_cells(["model", "loss", "trial", *heading]))
     for outcome in tried:
         picked = best.get((outcome.model, outcome.system)) == outcome
-        writer.writerow(
-            [outcome.model, outcome.system, outcome.number]
-            + ["none" if (value := outcome.options.get(name, "")) is None else value for name in options]
-            + [outcome.learning_rate, outcome.value, outcome.status, outcome.reason, "yes" if picked else "no"]
-        )
+        line = [outcome.model, outcome.system, outcome.number]
+        line += ["none" if (value := outcome.options.get(name, "")) is None else value for name in options]
+        line += [outcome.learning_rate, outcome.value, outcome.status, outcome.reason, "yes" if picked else "no"]
+        writer.writerow(csv_cells(line))
     return text.getvalue()

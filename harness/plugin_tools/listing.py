@@ -234,6 +234,8 @@ def _hub() -> str:
     import urllib.request
 
     endpoint = os.environ.get("HF_ENDPOINT", "https://huggingface.co")
+    if not endpoint.startswith(("https://", "http://")):
+        return f"HF_ENDPOINT is {endpoint}, expected an address that begins with https://; local models and data work"
     try:
         with urllib.request.urlopen(endpoint, timeout=3):
             return f"{endpoint} answers"

@@ -64,16 +64,16 @@ def _carried_out(whole: WholeRun, *, pictures: bool, quiet: bool) -> Results:
     """Compute what is missing of a run and write its boards; what a person must know is printed on the way."""
     from rich.console import Console
 
-    from harness.execute.progress import printable
     from harness.leaderboard import write
+    from harness.run_folder.shown import for_the_terminal
 
     def say(text: str) -> None:
-        print(printable(text), file=sys.stderr)
+        print(for_the_terminal(text), file=sys.stderr)
 
     for line in whole.warnings():
         say(line)
     if not quiet:
-        print(printable(whole.plan()))
+        print(for_the_terminal(whole.plan()))
     trouble, _ = whole.carry_out(Console(), quiet=quiet)
     for line in trouble:
         say(f"Error: {line}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from harness.api.errors import HarnessError
 from harness.run_folder.board_key import BoardKey
 from harness.run_folder.facts import DataFacts
 from harness.run_folder.json_types import Facts
+from harness.run_folder.limits import read_json
 from harness.run_folder.paths import MANIFEST
 from harness.run_folder.record import Record
 from harness.run_folder.store import as_text, write_atomically
@@ -101,7 +101,7 @@ def read_manifest(run: Path) -> Manifest:
     if not path.is_file():
         raise HarnessError(f"got {run}, expected a run folder (one with {MANIFEST}); name the output folder of a run")
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = read_json(path)
         if not isinstance(content, dict):
             raise ValueError(f"a {type(content).__name__}")
         return Manifest.of(content)

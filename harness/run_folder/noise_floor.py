@@ -8,7 +8,6 @@ without model and label}.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Any, NamedTuple
 
 from harness.api.errors import HarnessError
 from harness.run_folder.board_key import BoardKey
+from harness.run_folder.limits import read_json
 from harness.run_folder.paths import NOISE_FLOOR
 from harness.run_folder.store import as_text
 
@@ -111,7 +111,7 @@ def read_noise(folder: Path) -> NoiseFloor | None:
     if not path.is_file():
         return None
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = read_json(path)
         if content["schema"] != SCHEMA:
             raise ValueError(f"schema {content['schema']}")
         cells = {LossOnModel(str(cell["model"]), str(cell["label"])): _spread(cell) for cell in content["cells"]}

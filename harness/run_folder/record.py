@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import re
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar
@@ -23,6 +23,7 @@ from harness.run_folder.facts import (
 )
 from harness.run_folder.generation_facts import GenerationFacts
 from harness.run_folder.json_types import Facts, Number
+from harness.run_folder.limits import json_of
 from harness.run_folder.paths import DEV, RECORD, RESPONSES, ROWS, point_folder
 from harness.run_folder.point_facts import PointFacts
 from harness.run_folder.tables import RESPONSE_COLUMNS, ROW_COLUMNS, Columns, read_columns, read_frame
@@ -149,7 +150,7 @@ def parse_record(folder: Path, text: str) -> Record:
     """Return the record that record.json of `folder` holds. Raises `RecordError` for what is no record."""
     path = folder / RECORD
     try:
-        content = json.loads(text)
+        content = json_of(text)
     except ValueError as error:
         raise RecordError(path, [f"got {error}, expected JSON; delete the file and run again"]) from None
     if not isinstance(content, dict):
@@ -159,6 +160,8 @@ def parse_record(folder: Path, text: str) -> Record:
         record = Record.of(content)
     except ValidationError as error:
         raise RecordError(path, [_problem(detail) for detail in error.errors()]) from None
+    if record.key in ("", ".", "..") or re.search(r"[/\\\x00]", record.key):
+        raise RecordError(path, [f"got key = {record.key!r:.60}, expected the name of a folder; run the cell again"])
     return record.model_copy(update={"folder": folder})
 
 

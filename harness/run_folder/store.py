@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.run_folder.full_disk import told
 from harness.run_folder.json_types import plain
+from harness.run_folder.limits import check_size
 from harness.run_folder.paths import RECORD, RESPONSES, ROWS, check_run, record_files
 from harness.run_folder.record import Record, RecordError, parse_record
 from harness.run_folder.tables import OWNER, RESPONSE_COLUMNS, ROW_COLUMNS, check_columns
@@ -97,8 +98,9 @@ def read_record(folder: Path) -> Record:
     """Return the record of one finished cell. Raises `HarnessError` where record.json is no record."""
     path = folder / RECORD
     try:
+        check_size(path)
         text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, ValueError) as error:
         raise RecordError(path, [f"got {error}, expected JSON; delete the file and run again"]) from None
     return parse_record(folder, text)
 

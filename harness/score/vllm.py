@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +21,7 @@ from harness.api import (
     ScorerSource,
     hookimpl,
 )
+from harness.run_folder.shown import environment
 from harness.score.checkpoint import (
     Checkpoint,
     read_checkpoint,
@@ -183,9 +183,7 @@ def open_vllm(checkpoint: Path, options: ScorerOptions) -> OpenScorer:
 
     max_length = min(options.max_length, opened.weights.config.get("max_position_embeddings", options.max_length))
 
-    settings = {"dtype": options.dtype, "vllm": __version__} | {
-        name: os.environ[name] for name in sorted(os.environ) if name.startswith("VLLM_")
-    }
+    settings = {"dtype": options.dtype, "vllm": __version__} | environment(("VLLM_",))
     set_num_threads = torch.set_num_threads
     try:
         register_in_process(opened)

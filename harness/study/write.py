@@ -17,6 +17,7 @@ from harness.leaderboard.formatting import markdown_text
 from harness.leaderboard.markdown import grid_lines
 from harness.leaderboard.page.write import write_page
 from harness.leaderboard.table import Table
+from harness.run_folder.limits import unpacked
 from harness.run_folder.manifest import known_manifest
 from harness.run_folder.paths import BOARD_MARKDOWN, BOARDS, LOCK, LOGS, PAGE, PLOTS, TENSORBOARD, is_run
 from harness.run_folder.store import write_atomically
@@ -126,13 +127,24 @@ def unpack(archive: Path, run: Path) -> None:
     filling = run.with_name(f".{run.name}.unfinished")
     shutil.rmtree(filling, ignore_errors=True)
     try:
-        content = lzma.decompress(archive.read_bytes())  # to its end, where its checksum is
+        with lzma.open(archive) as packed:
+            content = unpacked(packed, archive.stat().st_size)  # to its end, where its checksum is
         with tarfile.open(fileobj=io.BytesIO(content)) as tar:
+            _check_entries(tar.getmembers(), len(content))
             tar.extractall(filling, filter="data")
-    except (OSError, EOFError, lzma.LZMAError, tarfile.TarError) as error:
+    except (OSError, EOFError, ValueError, lzma.LZMAError, tarfile.TarError) as error:
         shutil.rmtree(filling, ignore_errors=True)
         raise HarnessError(f"{archive}: cannot be unpacked ({error}); fetch it again or delete it") from None
     filling.rename(run)
+
+
+def _check_entries(entries: Sequence[tarfile.TarInfo], size: int) -> None:
+    """Raise `ValueError` for an entry that `pack` would not have written: a link, a device, a file with holes."""
+    for entry in entries:
+        if not (entry.isreg() and entry.sparse is None) and not entry.isdir():
+            raise ValueError(f"got {entry.name!r:.60} in it, expected plain files")
+    if sum(entry.size for entry in entries) > size:
+        raise ValueError("got files that are larger than the archive")
 
 
 def _picture(folder: Path, answer: Answer) -> bool:

@@ -21,7 +21,7 @@ from harness.data.files import read_table
 from harness.data.hub import from_dataset_dict
 from harness.data.layouts.table import columns_read
 from harness.data.rows import pairs_of
-from harness.data.sources import load
+from harness.data.sources import load, load_any
 
 STRICT = LoadOptions()
 LENIENT = LoadOptions(lenient=True)
@@ -562,3 +562,11 @@ def test_loading_leaves_the_rows_it_was_given_alone() -> None:
     before = copy.deepcopy(data["train_prefs"].to_list())
     assembled(data)
     assert data["train_prefs"].to_list() == before
+
+
+@pytest.mark.parametrize(("name", "text"), [("pairs.json", "{}"), ("pairs.json", "[{}]"), ("pairs.jsonl", "{}\n{}\n")])
+def test_rows_without_a_column_are_refused_in_words(name: str, text: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_text(text)
+    for lenient in (False, True):
+        with pytest.raises(HarnessError, match=name):
+            load_any(str(tmp_path / name), LoadOptions(lenient=lenient), {})

@@ -102,6 +102,13 @@ def test_only_this_machine_is_served_and_only_under_its_own_name(serving: Thread
     assert ask(serving, "/", method="POST")[0] == 501
 
 
+def test_a_page_that_somebody_wrote_is_confined(serving: ThreadingHTTPServer) -> None:
+    policy = ask(serving, "/one%20%26%20%3Ctwo%3E/leaderboard.html")[2]["Content-Security-Policy"]
+    assert "default-src 'none'" in policy  # no request to anybody
+    assert "sandbox allow-scripts allow-downloads" in policy  # and no look at the other runs
+    assert not {"connect-src", "allow-same-origin"} & set(policy.replace(";", " ").split())
+
+
 def test_a_single_run_is_opened_at_its_page_and_several_at_the_index(serving: ThreadingHTTPServer, runs: Path) -> None:
     port = serving.server_address[1]
     assert address(serving, runs) == f"http://127.0.0.1:{port}/"

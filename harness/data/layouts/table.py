@@ -123,7 +123,7 @@ def taken_for(table: Table, options: LoadOptions) -> Taken:
     sides = (roles.chosen, roles.rejected) if roles.chosen and roles.rejected else (roles.first, roles.second)
     side = most(row.get(name) for row in _sample(table) for name in sides if name)
     prompt = most(row.get(roles.prompt) for row in _sample(table)) if roles.prompt else None
-    if not any(_sample(table)) and table.rows:  # no row is readable
+    if table.rows and all(isinstance(row.values, RowError) for row in table.rows):
         return Taken(layout=HOUSE, reading=Reading(roles=roles, side="turns", prompt="text"), keys=Keys(), words="")
     layout = _fitting(roles, side)
     if layout is None:
