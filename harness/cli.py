@@ -157,6 +157,7 @@ def _renamed(_context: Any, _option: Any, given: bool) -> None:
 @click.option("--test-columns", help="As --columns, of the data in --test.")
 @click.option("--pairs-from-labels", is_flag=True, default=None, help=PAIRS_FROM_LABELS)
 @click.option("--trust-remote-code", is_flag=True, default=None, help="Let a model repository run its own code.")
+@click.option("--cells", help="K/N: compute the K-th of N shares of the cells; `harness merge` makes one run of all.")
 @click.option("--output-dir", type=click.Path(path_type=Path), help="Where the run goes  [runs/<hash of the run>]")
 @click.option("--keep-checkpoints", is_flag=True, help="Keep the trained weights after they are scored.")
 @click.option(
@@ -167,6 +168,7 @@ def _renamed(_context: Any, _option: Any, given: bool) -> None:
 @click.option("--quiet", is_flag=True, help="Print the leaderboards only.")
 def run(
     run_file: Path | None,
+    cells: str | None,
     output_dir: Path | None,
     keep_checkpoints: bool,
     report_to: tuple[str, ...] | None,
@@ -185,10 +187,12 @@ def run(
     from harness.execute.resolve import runs_of
     from harness.leaderboard import write
     from harness.leaderboard.terminal import render
+    from harness.planning.share import WHOLE, Share
     from harness.run_folder.paths import CELLS, PAGE
 
-    console = _console()
-    resolved = resolve_all(runs_of(run_file, flags), output_dir, keep_checkpoints, report_to=report_to or ())
+    console, share = _console(), Share.parse(cells) if cells else WHOLE
+    asked = runs_of(run_file, flags)
+    resolved = resolve_all(asked, output_dir, keep_checkpoints, report_to=report_to or (), share=share)
     whole = RunWithAxes.of(resolved, dry=dry_run)
     for line in whole.warnings():
         click.echo(printable(line), err=True)
