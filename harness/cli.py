@@ -469,11 +469,25 @@ def gate(
 
 @cli.command()
 @click.argument("run", type=click.Path(path_type=Path))
-def verify(run: Path) -> int:
+@click.option(
+    "--rerun", type=click.IntRange(min=1), help="Then compute so many cells anew, drawn at random, and compare."
+)
+@click.option("--tolerance", type=float, help="With --rerun: nats that a log-prob may lie off  [by the processor]")
+@click.option("--dataset", help="With --rerun: where the run's data lie now.")
+def verify(run: Path, rerun: int | None, tolerance: float | None, dataset: str | None) -> int:
     """Check a RUN folder: file hashes, metrics recomputed from the rows, boards rebuilt. Exit code 3 for problems."""
+    from harness.api import HarnessError
     from harness.exchange.verify import run_verify
 
-    return _printed(*run_verify(run))
+    if rerun is None and (tolerance is not None or dataset is not None):
+        raise HarnessError("got --tolerance or --dataset without --rerun, expected both; say how many cells to compute")
+    code = _printed(*run_verify(run))
+    if code or rerun is None:
+        return code
+    from harness.execute.progress import printable
+    from harness.execute.rerun import rerun as compute_anew
+
+    return compute_anew(run, rerun, tolerance, dataset, lambda text: click.echo(printable(text)))
 
 
 @cli.command()
