@@ -12,6 +12,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -32,6 +33,9 @@ from harness.run_folder.paths import RECORD
 from harness.run_folder.record import Record
 from harness.run_folder.store import file_hash, read_records
 from harness.run_folder.tables import RESPONSE_KEYS
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 AS_COMPUTED, OTHERWISE = 0, 3
 """Exit codes, as those of `harness verify`."""
@@ -202,10 +206,15 @@ def _compared(record: Record, anew: Record, tolerance: float | None) -> Compared
 
 def _changed_sides(record: Record, anew: Record) -> tuple[int, int]:
     """Return how many pairs have their rewards in another order, and how many there are."""
-    split = record.board.evaluated_on
-    kept, made = (each.rows().query("split == @split").set_index("pair_id").sort_index() for each in (record, anew))
-    orders = [np.sign((rows["reward_chosen"] - rows["reward_rejected"]).to_numpy(np.float64)) for rows in (kept, made)]
-    return int((np.nan_to_num(orders[0]) != np.nan_to_num(orders[1])).sum()), len(kept)
+    kept, made = (_sides(each) for each in (record, anew))
+    return int((kept != made.reindex(kept.index)).sum()), len(kept)
+
+
+def _sides(record: Record) -> pd.Series[float]:
+    """Return by pair 1 where the chosen response has the higher reward, -1 where the lower, 0 without one."""
+    rows = record.rows()
+    rows = rows[rows["split"] == record.board.evaluated_on].set_index("pair_id")
+    return np.sign(rows["reward_chosen"] - rows["reward_rejected"]).fillna(0.0)
 
 
 def same_kind(record: Record, anew: Record) -> bool:
