@@ -158,6 +158,7 @@ def _renamed(_context: Any, _option: Any, given: bool) -> None:
 @click.option("--test-columns", help="As --columns, of the data in --test.")
 @click.option("--pairs-from-labels", is_flag=True, default=None, help=PAIRS_FROM_LABELS)
 @click.option("--trust-remote-code", is_flag=True, default=None, help="Let a model repository run its own code.")
+@click.option("--cells", help="K/N: compute the K-th of N shares of the cells; `harness merge` makes one run of all.")
 @click.option("--output-dir", type=click.Path(path_type=Path), help="Where the run goes  [runs/<hash of the run>]")
 @click.option("--keep-checkpoints", is_flag=True, help="Keep the trained weights after they are scored.")
 @click.option(
@@ -168,6 +169,7 @@ def _renamed(_context: Any, _option: Any, given: bool) -> None:
 @click.option("--quiet", is_flag=True, help="Print the leaderboards only.")
 def run(
     run_file: Path | None,
+    cells: str | None,
     output_dir: Path | None,
     keep_checkpoints: bool,
     report_to: tuple[str, ...] | None,
@@ -185,10 +187,12 @@ def run(
     from harness.execute.resolve import runs_of
     from harness.leaderboard import write
     from harness.leaderboard.terminal import render
+    from harness.planning.share import WHOLE, Share
     from harness.run_folder.paths import CELLS, PAGE
 
-    console = _console()
-    resolved = resolve_all(runs_of(run_file, flags), output_dir, keep_checkpoints, report_to=report_to or ())
+    console, share = _console(), Share.parse(cells) if cells else WHOLE
+    asked = runs_of(run_file, flags)
+    resolved = resolve_all(asked, output_dir, keep_checkpoints, report_to=report_to or (), share=share)
     whole = RunWithAxes.of(resolved, dry=dry_run)
     for line in whole.warnings():
         _say(line, err=True)
@@ -461,11 +465,24 @@ def gate(
 
 @cli.command()
 @click.argument("run", type=click.Path(path_type=Path))
-def verify(run: Path) -> int:
+@click.option(
+    "--rerun", type=click.IntRange(min=1), help="Then compute so many cells anew, drawn at random, and compare."
+)
+@click.option("--tolerance", type=float, help="With --rerun: nats that a log-prob may lie off  [by the processor]")
+@click.option("--dataset", help="With --rerun: where the run's data lie now.")
+def verify(run: Path, rerun: int | None, tolerance: float | None, dataset: str | None) -> int:
     """Check a RUN folder: file hashes, metrics recomputed from the rows, boards rebuilt. Exit code 3 for problems."""
+    from harness.api import HarnessError
     from harness.exchange.verify import run_verify
 
-    return _printed(*run_verify(run))
+    if rerun is None and (tolerance is not None or dataset is not None):
+        raise HarnessError("got --tolerance or --dataset without --rerun, expected both; say how many cells to compute")
+    code = _printed(*run_verify(run))
+    if code or rerun is None:
+        return code
+    from harness.execute.rerun import rerun as compute_anew
+
+    return compute_anew(run, rerun, tolerance, dataset, _say)
 
 
 @cli.command()

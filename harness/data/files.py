@@ -5,8 +5,9 @@ from __future__ import annotations
 import bz2
 import gzip
 import lzma
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from harness.api import HarnessError
 from harness.data.arrow_files import read_arrow, read_parquet
@@ -19,7 +20,7 @@ FORMATS = (".parquet", ".jsonl", ".json", ".csv", ".tsv", ".ndjson", ".arrow")
 COMPRESSED = (".gz", ".zst", ".bz2", ".xz")
 """Each may follow a format: `train.jsonl.gz`."""
 
-OPENERS = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
+OPENERS: Mapping[str, Callable[[Path], Any]] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
 
 
 def format_of(path: Path) -> tuple[str, str]:

@@ -56,6 +56,8 @@ class Merged:
     """Largest difference in nats between two runs' scores of the same start checkpoint."""
     left_out: int = 0
     """Tables of judges about answers of a doubled cell that are not the kept ones."""
+    missing: int = 0
+    """Cells that were asked for and that no run has."""
     inner: tuple[Merged, ...] = ()
     """The runs inside the run: its trials, and what was chosen from them."""
 
@@ -70,6 +72,11 @@ class Merged:
         apart = max(self.apart, *(part.apart for part in self.inner), 0.0)
         if apart:
             lines.append(f"  the runs' scores of the start checkpoint lie up to {apart:.2g} nats apart")
+        missing = self.missing + sum(part.missing for part in self.inner)
+        if missing:
+            lines.append(
+                f"  missing: {missing} cells that were asked for; compute them, or merge the runs that have them"
+            )
         left_out = self.left_out + sum(part.left_out for part in self.inner)
         if left_out:
             lines.append(f"  left out: {left_out} tables of judges about other answers than those that are kept")
@@ -160,6 +167,10 @@ def _joined(folders: Mapping[str, Path], into: Path) -> _Part:
                 taken[name].append(key)
     judged = {key: judged_of(folders_of_cell) for key, folders_of_cell in copies.items()}
     lists = [path for folder in folders.values() if (path := folder / TRIALS).is_file()]
+    manifest = merged_manifest.manifest(
+        {name: read_manifest(folder) for name, folder in folders.items()}, taken, doubled
+    )
+    there = {(record.label, record.model.name, record.seed) for record in kept.values()}
     return _Part(
         merged=Merged(
             into=into,
@@ -167,12 +178,11 @@ def _joined(folders: Mapping[str, Path], into: Path) -> _Part:
             doubled={name: tuple(keys) for name, keys in doubled.items()},
             apart=apart,
             left_out=sum(each.left_out for each in judged.values()),
+            missing=sum(cell not in there for cell in manifest.cells),
         ),
         kept=kept,
         judged=judged,
-        manifest=merged_manifest.manifest(
-            {name: read_manifest(folder) for name, folder in folders.items()}, taken, doubled
-        ),
+        manifest=manifest,
         trials=merged_manifest.trials([path.read_text("utf-8") for path in lists]) if lists else "",
     )
 

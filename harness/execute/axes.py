@@ -23,6 +23,7 @@ from harness.execute.resolve import Resolved, resolve
 from harness.execute.whole_run import WholeRun
 from harness.planning.axes import AXES
 from harness.planning.run_file import Run
+from harness.planning.share import WHOLE, Share
 from harness.run_folder.paths import AXIS
 
 if TYPE_CHECKING:
@@ -72,13 +73,23 @@ class RunWithAxes:
 
 
 def resolve_all(
-    runs: Sequence[Run], output: Path | None, keep_checkpoints: bool, *, report_to: tuple[str, ...] = ()
+    runs: Sequence[Run],
+    output: Path | None,
+    keep_checkpoints: bool,
+    *,
+    report_to: tuple[str, ...] = (),
+    share: Share = WHOLE,
 ) -> list[Resolved]:
     """Return every run, checked, in their order; those behind the first lie inside it. See `resolve`.
 
-    Raises `HarnessError` also where two have the same settings.
+    `share`: of the cells of each run. Raises `HarnessError` also where two have the same settings.
     """
     first, *others = runs
+    if share.of > 1 and first.trials:
+        raise HarnessError(
+            f"--cells got {share} with --trials {first.trials}, expected one of them: what is chosen from trials is "
+            "known only when all are there; divide a tuned run by its losses (--plugins) and merge"
+        )
     found = [resolve(first, output, keep_checkpoints, report_to=report_to)]
     for run in others:
         read = next((each.dataset for each in found if each.run.dataset == run.dataset), None)
@@ -91,7 +102,8 @@ def resolve_all(
                 f"got the same settings twice ({given}), expected every value of an axis once; leave one out"
             )
         found.append(resolved)
-    return found
+    share.cut(found[0].grid)  # raises where there are too many shares; the others have as many cells
+    return [replace(each, share=share) for each in found]
 
 
 def _apart(first: Resolved, other: Resolved) -> str:
@@ -115,7 +127,7 @@ def _hash(text: str) -> str:
 def _in_short(run: WholeRun) -> list[str]:
     trials = ", trials and what is chosen from them among these" if run.tuning else ""
     return [
-        f"Axis      {run.campaign.folder.name.removeprefix(AXIS)}: {len(run.campaign.cells)} cells, "
+        f"Axis      {run.campaign.folder.name.removeprefix(AXIS)}: {len(run.campaign.own)} cells, "
         f"{len(run.unfinished.all)} to compute{trials}",
         *data_and_time(run.campaign, run.unfinished),
     ]

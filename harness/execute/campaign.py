@@ -70,6 +70,11 @@ class Campaign:
         """Every cell of the grid, model by model."""
         return self.resolved.grid
 
+    @property
+    def own(self) -> tuple[Cell, ...]:
+        """Those that are computed here: all, or a share."""
+        return self.resolved.share.cut(self.cells)
+
 
 def assemble(resolved: Resolved, scorer: ChosenScorer) -> Campaign:
     """Return the run with the jobs of its models. Raises `HarnessError` where data or folder cannot serve it."""
@@ -81,13 +86,14 @@ def assemble(resolved: Resolved, scorer: ChosenScorer) -> Campaign:
             f"--generate got {run.generate}, and scorer '{scorer.source.name}' cannot sample answers; pass "
             "--scorer vllm or transformers"
         )
+    own = resolved.share.cut(grid)
     side_by_side = workers.count(run)
     jobs = tuple(
         Job(
             run=run,
             model=run.called(model),
             source=model,
-            cells=tuple(cell for cell in grid if cell.model == run.called(model)),
+            cells=tuple(cell for cell in own if cell.model == run.called(model)),
             owners={name: owner_of(manager, name) for name in dict.fromkeys(cell.system.loss.name for cell in grid)},
             dataset=data,
             scorer=scorer.source,
@@ -105,6 +111,7 @@ def assemble(resolved: Resolved, scorer: ChosenScorer) -> Campaign:
             report_to=resolved.report_to,
         )
         for model in run.models
+        if any(cell.model == run.called(model) for cell in own)
     )
     return Campaign(resolved=resolved, scorer=scorer, jobs=jobs)
 

@@ -78,11 +78,11 @@ def beside(run: Path, checkpoint: Brought, dataset: str | None, trust_remote_cod
         scorer=_scorer(str(manifest.scorer), manager),
         manager=manager,
         brought=(checkpoint,),
-        chat_template=_template_of(run, settings),
+        chat_template=template_of(run, settings),
     )
 
 
-def _template_of(run: Path, settings: Run) -> str:
+def template_of(run: Path, settings: Run) -> str:
     """Return the text of the chat template that a run was given, read again; empty where it was given none."""
     if settings.chat_template is None:
         return ""

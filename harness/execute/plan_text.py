@@ -43,7 +43,8 @@ def plan_text(campaign: Campaign, tuning: Tuning | None, unfinished: Unfinished,
         f"Scorer    {campaign.scorer.source.name}"
         + (" (installed; tried when the run starts)" if campaign.scorer.source.untried() else ""),
         f"Cells     {len(campaign.cells)} = {len(labels)} losses x {len(run.models)} models x {len(run.seeds)} seeds; "
-        f"{len(campaign.cells) - len(unfinished.run)} have their result, {len(unfinished.run)} to compute",
+        f"{len(campaign.own) - len(unfinished.run)} have their result, {len(unfinished.run)} to compute",
+        *_share(campaign),
     ]
     if run.evaluate_at:
         points = ", ".join(f"{fraction:.10g}" for fraction in run.evaluate_at)
@@ -69,6 +70,15 @@ def plan_text(campaign: Campaign, tuning: Tuning | None, unfinished: Unfinished,
     if tuning is not None:
         lines += _tuning(tuning, unfinished)
     return "\n".join([*lines, *_estimates(campaign, unfinished.all)])
+
+
+def _share(campaign: Campaign) -> list[str]:
+    """Return which cells are computed here, where that is not all of them."""
+    share, own = campaign.resolved.share, campaign.own
+    if share.of == 1:
+        return []
+    models = ", ".join(dict.fromkeys(cell.model for cell in own))
+    return [f"Share     {share}: {len(own)} of the cells, of {models}; harness merge makes one board of all shares"]
 
 
 def data_and_time(campaign: Campaign, unfinished: Unfinished) -> list[str]:

@@ -28,6 +28,7 @@ from harness.planning.estimates import estimates, visits
 from harness.planning.grid import Cell, cells, select
 from harness.planning.run_file import Run, make_run
 from harness.planning.run_toml import read_run
+from harness.planning.share import WHOLE, Share
 from harness.run_folder.board_key import BoardKey, content_key
 from harness.run_folder.facts import NoiseFacts
 from harness.run_folder.manifest import known_manifest
@@ -57,6 +58,8 @@ class Resolved:
     """What noise will change in the labels; None where there is none."""
     report_to: tuple[str, ...] = ()
     """Where else steps and metrics are logged; see `execute/trackers.py`."""
+    share: Share = WHOLE
+    """Which of the cells are computed here; all of them without `--cells`."""
 
 
 def run_values(path: Path | None, flags: Mapping[str, Any]) -> Run:

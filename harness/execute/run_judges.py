@@ -48,7 +48,7 @@ def judged_at_most(campaign: Campaign, tuning: Tuning | None, unfinished: Unfini
     counts when they are judged, without what was answered before.
     """
     run, stages = campaign.run, 2 if tuning else 1  # the run, and what is chosen from its trials
-    cells = (len(campaign.cells) + (len(tuning.run.cells) if tuning else 0)) * max(1, len(run.evaluate_at))
+    cells = (len(campaign.own) + (len(tuning.run.cells) if tuning else 0)) * max(1, len(run.evaluate_at))
     found = [_at_most(judge, campaign, cells, stages * len(run.models)) for judge in run.judge]
     for each in found if unfinished.all else ():
         if run.max_requests is not None and each.cost.requests > run.max_requests:

@@ -89,7 +89,7 @@ class Unfinished:
 
 def read_all_unfinished(campaign: Campaign, tuning: Tuning | None) -> Unfinished:
     """Return what is left to compute now, read once for the plan and the progress bar."""
-    run = tuple(read_unfinished(campaign.folder, campaign.cells))
+    run = tuple(read_unfinished(campaign.folder, campaign.own))
     if tuning is None:
         return Unfinished(run=run)
     trials = tuple(read_unfinished(tuning.trials.folder, tuning.trials.cells))
@@ -158,7 +158,7 @@ def carry_out_all(
         drop_superseded(tuned)
         trouble += carry_out(tuned, report)
         stages += [tuning.trials, tuned]
-    complete = not any(read_unfinished(stage.folder, stage.cells) for stage in stages)
+    complete = not any(read_unfinished(stage.folder, stage.own) for stage in stages)
     return list(dict.fromkeys(trouble)), complete
 
 

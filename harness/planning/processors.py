@@ -1,8 +1,10 @@
-"""How many processors and threads a run may use."""
+"""How many processors and threads a run may use, and what kind of processor it has."""
 
 from __future__ import annotations
 
 import os
+import platform
+from pathlib import Path
 
 
 def processors() -> int:
@@ -16,3 +18,15 @@ def threads_each(side_by_side: int = 1) -> int:
     """Return the threads of each of so many processes: OMP_NUM_THREADS where it is set, else an equal share."""
     asked = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
     return int(asked) if asked.isdecimal() and int(asked) else max(1, processors() // side_by_side)
+
+
+def processor_name() -> str:
+    """Return the kind of CPU: what Linux calls it, with family and model where it has them; elsewhere what Python says.
+
+    Names alone do not tell kinds apart: in virtual machines several generations have one.
+    """
+    path = Path("/proc/cpuinfo")
+    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    facts = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
+    numbers = [f"{key} {facts[name]}" for key, name in (("family", "cpu family"), ("model", "model")) if name in facts]
+    return ", ".join([facts.get("model name") or platform.processor() or platform.machine(), *numbers])

@@ -233,6 +233,8 @@ class EnvironmentFacts(Facts):
     """Operating system and processor architecture."""
     device: str | None = None
     """`cpu`, or the name of the accelerator."""
+    processor: str | None = None
+    """The kind of CPU, which decides the last digits: its name, family, model and what torch uses of it."""
     threads: Count = None
     """Threads of the worker process."""
     gemm: str | None = None

@@ -20,6 +20,7 @@ from harness.planning.budget import Plan
 from harness.planning.events import SharedWork
 from harness.planning.grid import Cell, cell_key
 from harness.planning.job import Job, board_key, cell_folder, facts_of_test, learning_rate, loss_facts
+from harness.planning.processors import processor_name
 from harness.planning.run_file import PROTOCOL
 from harness.run_folder.board_key import differing
 from harness.run_folder.facts import DataFacts, EnvironmentFacts, LossFacts, ModelFacts, ScorerFacts, Spend, TuningFacts
@@ -269,6 +270,7 @@ def environment(job: Job) -> EnvironmentFacts:
         transformers=transformers.__version__,
         platform=platform.platform(),
         device=torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
+        processor=f"{processor_name()}, {torch.backends.cpu.get_cpu_capability()}",
         threads=torch.get_num_threads(),
         gemm=cpu_matmul.library(),
         models_side_by_side=job.side_by_side,
