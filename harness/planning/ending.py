@@ -1,4 +1,4 @@
-"""How a worker is asked to end: at once, or, where a training would be lost, as soon as it is kept. Imports no torch."""
+"""How a worker is asked to end: at once or, where a training would be lost, when that is kept. Imports no torch."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 
 class EndedError(BaseException):
-    """The worker was asked to end, and what it was at is kept. No `Exception`: a cell that is stopped has not failed."""
+    """The worker was asked to end, and what it was at is kept. No `Exception`: a stopped cell has not failed."""
 
 
 class Ending:

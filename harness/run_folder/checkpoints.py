@@ -12,7 +12,7 @@ import shutil
 from pathlib import Path
 
 from harness.run_folder.json_types import Facts
-from harness.run_folder.paths import CHECKPOINT, SCRATCH, WEIGHTS, point_folder
+from harness.run_folder.paths import CHECKPOINT, POINTS, SCRATCH, TRAINED, WEIGHTS, point_folder
 from harness.run_folder.store import file_hash
 
 VOUCHER = "checkpoint.json"
@@ -93,6 +93,18 @@ def keep_checkpoint(cell: Path, made: Path, origin: Origin, points: tuple[float,
     _to_disk(cell)
     if earlier is not None:
         shutil.rmtree(earlier)
+
+
+def remove_behind(checkpoint: Path) -> None:
+    """Remove what its cell has done since this checkpoint, and any earlier one."""
+    cell, voucher = checkpoint.parent, read_voucher(checkpoint)
+    assert voucher is not None, "it is usable"
+    (cell / TRAINED).unlink(missing_ok=True)
+    reached = {point_folder(cell, fraction) for fraction in voucher.points}
+    others = [path for path in cell.glob(f"{CHECKPOINT}*") if path != checkpoint]
+    later = [path for path in cell.glob(f"{POINTS}/*") if path not in reached]
+    for path in (*others, *later, cell / WEIGHTS, cell / SCRATCH):
+        shutil.rmtree(path, ignore_errors=True)
 
 
 def remove_checkpoints(cell: Path) -> None:

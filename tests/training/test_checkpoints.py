@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import gc
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from harness.api import HarnessError, Loss, Message, Pair
+from harness.api import Loss, Message, Pair
 from harness.data.tokens import TokenPair
 from harness.logps.packed_attention import use_packed_attention
 from harness.manager import plugin_manager, resolver
@@ -20,7 +21,7 @@ from harness.models.families import FAMILIES
 from harness.models.load import load_model
 from harness.planning.budget import Plan, Point
 from harness.planning.ending import EndedError, Ending
-from harness.run_folder.checkpoints import Origin, find_checkpoint, remove_checkpoints, step_of, why_unusable
+from harness.run_folder.checkpoints import Origin, find_checkpoint, remove_checkpoints, why_unusable
 from harness.run_folder.paths import WEIGHTS, point_folder
 from harness.training.checkpoints import Checkpoints
 from harness.training.loss_columns import prepare_columns
@@ -68,6 +69,14 @@ ORIGIN = Origin(
 
 class StoppedError(Exception):
     """Stands for SIGKILL: nothing is written once it is there."""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def quick_collection() -> Iterator[None]:
+    """Trainer collects garbage after every run: let it pass over what the imports left."""
+    gc.freeze()
+    yield
+    gc.unfreeze()
 
 
 @pytest.fixture(scope="module")
@@ -369,7 +378,9 @@ def test_a_checkpoint_behind_a_point_whose_weights_are_gone_is_not_gone_on_from(
     folder.mkdir()
 
 
-@pytest.mark.parametrize("where", ["harness.training.checkpoints.save_file", "harness.run_folder.checkpoints.file_hash"])
+@pytest.mark.parametrize(
+    "where", ["harness.training.checkpoints.save_file", "harness.run_folder.checkpoints.file_hash"]
+)
 def test_a_checkpoint_that_cannot_be_written_costs_no_training_and_leaves_the_earlier_one(
     where: str, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
