@@ -18,6 +18,7 @@ from harness.planning.events import (
     CellFailed,
     CellScored,
     CellTrained,
+    CheckpointWritten,
     ModelBegins,
     ModelFailed,
     NothingToCompute,
@@ -26,7 +27,9 @@ from harness.planning.events import (
     ScoringBegins,
     SharedWork,
     StepTaken,
+    Stopping,
     TrainingBegins,
+    TrainingGoesOn,
 )
 
 if TYPE_CHECKING:
@@ -113,6 +116,17 @@ class RunProgress:
                 if not self.trained[model]:
                     self._advance(model, START)
                 self._describe(model, f"training {self._name(key)}")
+            case TrainingGoesOn(key=key, step=step, reason=reason):
+                where = f"begins anew ({reason})" if reason else f"goes on from step {step}"
+                self._line(f"[{model}] {self._name(key)} {where}")
+            case CheckpointWritten(key=key, trouble=trouble) if trouble:
+                self._line(f"[{model}] {self._name(key)} goes on without a checkpoint: {trouble}", always=True)
+            case Stopping(key=key, seconds=seconds):
+                self._line(
+                    f"[{model}] stopping: {self._name(key)} is kept at the end of its step, within {seconds:g} s; "
+                    "interrupt again to end at once",
+                    always=True,
+                )
             case StepTaken(step=step, steps=steps):
                 self.heartbeat.steps(model, event)
                 if steps:
