@@ -10,7 +10,7 @@ from pathlib import Path
 
 
 def main() -> None:
-    """Run the command line. Exit codes: 0 done, 1 internal error, 2 usage, 6 failed cells, 130 interrupted, 143 terminated."""
+    """Run the command line. Exit codes: 0 done, 1 internal error, 2 usage, 6 failed cells, 130 or 143 stopped."""
     import click
 
     from harness.api.errors import HarnessError
@@ -37,9 +37,11 @@ def main() -> None:
         print(f"Error: {full(place if place.is_dir() else place.parent, place.name)}", file=sys.stderr)
         sys.exit(2)
     except (KeyboardInterrupt, click.Abort) as error:
-        said = str(error) or "Stopped. What was finished is kept; the same command goes on from there."
-        print(said, file=sys.stderr)
-        sys.exit(getattr(error, "exit_code", 130))
+        stopped = error.__cause__ or error  # click has its own error for an interrupt
+        print(
+            str(stopped) or "Stopped. What was finished is kept; the same command goes on from there.", file=sys.stderr
+        )
+        sys.exit(getattr(stopped, "exit_code", 130))
 
 
 def print_any_name() -> None:

@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass
+from multiprocessing.process import BaseProcess
 from types import FrameType
-from typing import Any
 
 from harness.planning.events import CellTrained, CheckpointWritten, WorkerEvent
 from harness.planning.job import Job
@@ -71,31 +71,31 @@ class Stop:
         )
 
     def end(
-        self, job: Job, worker: Any, receive: Callable[[], WorkerEvent | Died | None], training: str | None
+        self, job: Job, worker: BaseProcess, receive: Callable[[], WorkerEvent | Died | None], training: str | None
     ) -> None:
         """Ask a worker to end, and wait for that as long as `GRACE`. `receive()` returns its next word, or None.
 
         `training`: the cell that it trains.
         """
-        until, kept, why = time.monotonic() + GRACE, "", f"no step ended within {GRACE:g} s"
-        while not self.at_once.is_set() and time.monotonic() < until:
+        until, kept, trouble = time.monotonic() + GRACE, "", f"its step did not end within {GRACE:g} s"
+        while time.monotonic() < until:
+            if self.at_once.is_set():
+                trouble = "interrupted twice"
+                break
             worker.terminate()
             match receive():
                 case CellTrained(key=key):
                     kept = f"{_named(job, key)}, trained"
                 case CheckpointWritten(key=key, step=step, trouble=""):
                     kept = f"{_named(job, key)} at step {step}"
-                case CheckpointWritten(trouble=trouble):
-                    why = trouble
-                    break
+                case CheckpointWritten(trouble=reason):
+                    kept, trouble = "", reason
                 case Died():
-                    training = None  # all that there was is kept
                     break
         if kept:
             self._kept.append(kept)
         elif training is not None:
-            why = "interrupted twice" if self.at_once.is_set() else why
-            self._lost.append(f"the last steps of {_named(job, training)} ({why})")
+            self._lost.append(f"the last steps of {_named(job, training)} ({trouble})")
 
 
 @contextmanager
@@ -118,4 +118,4 @@ def _raise(_number: int, _frame: FrameType | None) -> None:
 def _named(job: Job, key: str) -> str:
     """Return what a person calls a cell."""
     cell = next(cell for cell in job.cells if cell.key == key)
-    return f"{cell.system.label} on {cell.model}, seed {cell.seed}"
+    return f"{cell.system.label} on {cell.model} (seed {cell.seed})"
