@@ -23,7 +23,7 @@ from harness.execute.resolve import Resolved
 from harness.execute.scorer_choice import ChosenScorer
 from harness.execute.selector_choice import probe_loss
 from harness.execute.status import read_unfinished
-from harness.execute.stop import Stop, terminations_as_interrupts
+from harness.execute.stop import Stop
 from harness.manager import Manager, loss_owner, scorers
 from harness.models.families import FAMILIES
 from harness.planning.elsewhere import Brought
@@ -163,7 +163,7 @@ def carry_out(campaign: Campaign, report: Report) -> list[str]:
                 tell(job.model, ModelFailed(reason=reason))
 
         # each thread waits for a process of its own
-        with terminations_as_interrupts(), ThreadPoolExecutor(workers.count(campaign.run)) as pool:
+        with stop.interruptible(), ThreadPoolExecutor(workers.count(campaign.run)) as pool:
             computing = [pool.submit(compute, job) for job in campaign.jobs]
             try:
                 for finished in computing:

@@ -25,13 +25,14 @@ import cloudpickle
 from harness.api import HarnessError
 from harness.execute import workers
 from harness.execute.status import read_cell_status, read_unfinished
-from harness.execute.stop import GRACE, Died, Stop
+from harness.execute.stop import GRACE, Died, Stop, Training
 from harness.planning.ending import EndedError, Ending, end_now
 from harness.planning.events import (
     AnsweringBegins,
     CellFailed,
     CellScored,
     CellTrained,
+    CheckpointWritten,
     Phase,
     Report,
     ScoringBegins,
@@ -148,7 +149,7 @@ def _watch(job: Job, report: Report, stop: Stop) -> _Trouble | None:
 def _follow(job: Job, worker: Any, ours: Connection, report: Report, stop: Stop) -> _Trouble | None:
     """Report what a worker tells until it is done, in trouble, or `stop` is set; return its trouble."""
     active: str | None = None  # the cell it is at; None: something that all cells need
-    training: str | None = None  # the cell whose training would be lost
+    training: Training | None = None
     since, limit = time.monotonic(), job.run.settings.cell_timeout
     while not stop.is_set():
         event = _receive(ours, worker)
@@ -159,8 +160,10 @@ def _follow(job: Job, worker: Any, ours: Connection, report: Report, stop: Stop)
                 active, since = None, time.monotonic()
             case CellTrained() | CellScored() | CellFailed():
                 training, since = None, time.monotonic()
-            case TrainingGoesOn(key=key) | StepTaken(key=key):
-                training = key
+            case TrainingGoesOn(key=key, step=step) | CheckpointWritten(key=key, step=step, trouble=""):
+                training = Training(key=key, step=step)
+            case StepTaken(key=key) if training is None:
+                training = Training(key=key, step=0)
             case WorkerFailed(reason=reason):
                 return _Trouble(key=None, reason=reason)
             case WorkerDone():
@@ -175,7 +178,7 @@ def _follow(job: Job, worker: Any, ours: Connection, report: Report, stop: Stop)
         if event is not None:
             report(job.model, event)
     if training is not None:
-        report(job.model, Stopping(key=training, seconds=GRACE))
+        report(job.model, Stopping(key=training.key, seconds=GRACE))
     stop.end(job, worker, partial(_receive, ours, worker), training)
     return None
 

@@ -18,6 +18,8 @@ from harness.planning.job import Job
 
 GRACE = 300.0
 """Seconds that a training has to end its step and be kept; a second interrupt does not wait for it."""
+SAME = 1.0
+"""Seconds within which two signals are one."""
 INTERRUPTED, TERMINATED = 130, 143
 """Exit codes of a command that was stopped, by SIGINT or SIGTERM: 128 and the number of the signal."""
 
@@ -25,6 +27,16 @@ INTERRUPTED, TERMINATED = 130, 143
 @dataclass(frozen=True, kw_only=True)
 class Died:
     """The worker process is gone without a last word."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Training:
+    """The training that a worker is at."""
+
+    key: str
+    """Of its cell."""
+    step: int
+    """Of its last checkpoint; 0: there is none."""
 
 
 class TerminatedError(KeyboardInterrupt):
@@ -44,6 +56,7 @@ class Stop:
 
     def __init__(self) -> None:
         self.asked, self.at_once = threading.Event(), threading.Event()
+        self._first: float | None = None  # when the first signal came
         self._kept: list[str] = []
         self._lost: list[str] = []
 
@@ -51,15 +64,36 @@ class Stop:
         """Return whether the workers are to end."""
         return self.asked.is_set()
 
-    def wait_for(self, working: Sequence[Future[None]]) -> None:
-        """Have the workers end and wait for them; at an interrupt meanwhile, end them at once."""
-        self.asked.set()
-        left = [future for future in working if not future.cancel()]
+    @contextmanager
+    def interruptible(self) -> Iterator[None]:
+        """Have SIGTERM interrupt what is done inside, as Ctrl-C does; only where they would end it, and once.
+
+        A later signal has `at_once` set. One that follows within a second is the same: some senders, such as
+        `timeout`, send two.
+        """
+        before = {}
+        if threading.current_thread() is threading.main_thread():  # no other can
+            before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+        ours = [number for number, answer in before.items() if answer in (signal.SIG_DFL, signal.default_int_handler)]
+        for number in ours:
+            signal.signal(number, self._interrupt)
         try:
-            concurrent.futures.wait(left)
-        except KeyboardInterrupt:
+            yield
+        finally:
+            for number in ours:
+                signal.signal(number, before[number])
+
+    def _interrupt(self, number: int, _frame: FrameType | None) -> None:
+        if self._first is None:
+            self._first = time.monotonic()
+            raise TerminatedError if number == signal.SIGTERM else KeyboardInterrupt
+        if time.monotonic() - self._first >= SAME:
             self.at_once.set()
-            concurrent.futures.wait(left)
+
+    def wait_for(self, working: Sequence[Future[None]]) -> None:
+        """Have the workers end, and wait for them."""
+        self.asked.set()
+        concurrent.futures.wait([future for future in working if not future.cancel()])
 
     def error(self, cause: BaseException) -> StoppedError:
         """Return the error that says what was kept."""
@@ -71,48 +105,26 @@ class Stop:
         )
 
     def end(
-        self, job: Job, worker: BaseProcess, receive: Callable[[], WorkerEvent | Died | None], training: str | None
+        self, job: Job, worker: BaseProcess, receive: Callable[[], WorkerEvent | Died | None], training: Training | None
     ) -> None:
-        """Ask a worker to end, and wait for that as long as `GRACE`. `receive()` returns its next word, or None.
-
-        `training`: the cell that it trains.
-        """
-        until, kept, trouble = time.monotonic() + GRACE, "", f"its step did not end within {GRACE:g} s"
-        while time.monotonic() < until:
-            if self.at_once.is_set():
-                trouble = "interrupted twice"
-                break
+        """Ask a worker to end, and wait for that as long as `GRACE`. `receive()` returns its next word, or None."""
+        until, step, trouble = time.monotonic() + GRACE, training.step if training else 0, ""
+        while not (self.at_once.is_set() or time.monotonic() >= until):
             worker.terminate()
             match receive():
                 case CellTrained(key=key):
-                    kept = f"{_named(job, key)}, trained"
-                case CheckpointWritten(key=key, step=step, trouble=""):
-                    kept = f"{_named(job, key)} at step {step}"
-                case CheckpointWritten(trouble=reason):
-                    kept, trouble = "", reason
+                    self._kept.append(f"{_named(job, key)}, trained")
+                    return
+                case CheckpointWritten(step=now, trouble=why):
+                    step, trouble = step if why else now, why
                 case Died():
                     break
-        if kept:
-            self._kept.append(kept)
-        elif training is not None:
-            self._lost.append(f"the last steps of {_named(job, training)} ({trouble})")
-
-
-@contextmanager
-def terminations_as_interrupts() -> Iterator[None]:
-    """Have SIGTERM raise `TerminatedError` inside, as Ctrl-C raises `KeyboardInterrupt`; only the main thread can."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGTERM, _raise)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
-def _raise(_number: int, _frame: FrameType | None) -> None:
-    raise TerminatedError
+        else:
+            trouble = "interrupted twice" if self.at_once.is_set() else f"its step did not end within {GRACE:g} s"
+        if training and step:
+            self._kept.append(f"{_named(job, training.key)} at step {step}")
+        if training and trouble:
+            self._lost.append(f"the last steps of {_named(job, training.key)} ({trouble})")
 
 
 def _named(job: Job, key: str) -> str:
