@@ -7,17 +7,16 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from waiting import HANGS
+from waiting import HANGS, until
 
 from harness.execute import local, stop
-from harness.execute.stop import Died, Stop, TerminatedError
+from harness.execute.stop import Died, Stop, TerminatedError, Training
 from harness.planning.events import CellTrained, CheckpointWritten, Phase, StepTaken, Stopping, TrainingBegins
 from harness.planning.job import record_failure
 from harness.planning.run_file import make_run
@@ -25,6 +24,7 @@ from harness.run_folder.paths import CELLS
 
 CELL = SimpleNamespace(key="one", model="qwen", seed=2, system=SimpleNamespace(label="simpo"))
 JOB: Any = SimpleNamespace(run=make_run({}), model="qwen", folder=Path("run"), cells=(CELL,))
+KEPT, GOES_ON = "Stopped. What was finished is kept", "; the same command goes on from there."
 STEP = StepTaken(key="one", step=3, steps=9, loss=0.5)
 
 
@@ -41,13 +41,6 @@ def begun(folder: Path, environment: dict[str, str]) -> subprocess.Popen[str]:
     return subprocess.Popen([*command, *kept], stdout=pipe, stderr=pipe, text=True, env=environment)
 
 
-def wait_until(condition: Any) -> None:
-    last = time.monotonic() + HANGS
-    while not condition():
-        assert time.monotonic() < last
-        time.sleep(0.02)
-
-
 def test_a_run_that_is_killed_and_then_terminated_goes_on_to_the_tables_of_one_that_was_not(
     harness: Any, environment: dict[str, str], tmp_path: Path
 ) -> None:
@@ -56,29 +49,31 @@ def test_a_run_that_is_killed_and_then_terminated_goes_on_to_the_tables_of_one_t
     assert done.returncode == 0, done.stderr
     (cell,) = whole.glob(f"{CELLS}/*gamma-po*")
 
-    def kept() -> list[Path]:
-        return list((folder / CELLS / cell.name).glob("checkpoint-*/checkpoint.json"))
+    of_cell = folder / CELLS / cell.name
+
+    def kept() -> int:
+        """Return the step of the checkpoint that is there, 0 without one."""
+        vouched = of_cell.glob("checkpoint-*/checkpoint.json")
+        return max((int(path.parent.name.removeprefix("checkpoint-")) for path in vouched), default=0)
 
     with begun(folder, environment) as killed:
-        wait_until(kept)
+        until(kept, "a checkpoint")
         killed.kill()
     with begun(folder, environment) as terminated:
-        assert terminated.stdout is not None
-        assert any("gamma-po goes on from step " in line for line in terminated.stdout)
+        step = kept()
+        until(lambda: kept() > step, "a later checkpoint")
         terminated.terminate()
         terminated.terminate()  # as `timeout` does
-        _, errors = terminated.communicate(timeout=HANGS)
-    assert terminated.returncode == 143
-    (step,) = [path.parent.name.removeprefix("checkpoint-") for path in kept()]
-    assert errors.strip().splitlines()[-1] == (
-        f"Stopped. What was finished is kept, and gamma-po on qwen (seed 0) at step {step}; the same command goes on "
-        "from there."
-    )
+        out, errors = terminated.communicate(timeout=HANGS)
+    assert (terminated.returncode, f"gamma-po goes on from step {step}" in out) == (143, True)
+    step = kept()
+    said = f"{KEPT}, and gamma-po on qwen (seed 0) at step {step}{GOES_ON}"
+    assert errors.strip().splitlines()[-1] == said
     with begun(folder, environment) as last:
         out, errors = last.communicate(timeout=HANGS)
     assert (last.returncode, f"gamma-po goes on from step {step}" in out) == (0, True), errors
     for name in TABLES:
-        assert (folder / CELLS / cell.name / name).read_bytes() == (cell / name).read_bytes()
+        assert (of_cell / name).read_bytes() == (cell / name).read_bytes()
     assert not kept()
 
 
@@ -106,10 +101,7 @@ def said(stopped: Stop, worker: Any, training: Training | None = BEGUN) -> str:
 
 def test_what_is_kept_of_a_training_is_said_from_the_last_that_it_wrote() -> None:
     worker = Worker(CheckpointWritten(key="one", step=2), STEP, CheckpointWritten(key="one", step=3))
-    text = (
-        "Stopped. What was finished is kept, and simpo on qwen (seed 2) at step 3; the same command goes on from there."
-    )
-    assert said(Stop(), worker) == text
+    assert said(Stop(), worker) == f"{KEPT}, and simpo on qwen (seed 2) at step 3{GOES_ON}"
     assert worker.asked
 
 
@@ -119,15 +111,19 @@ def test_a_training_that_came_to_its_end_meanwhile_is_said_to_be_trained() -> No
 
 
 def test_where_nothing_was_trained_nothing_is_said_of_it() -> None:
-    plain = "Stopped. What was finished is kept; the same command goes on from there."
-    assert said(Stop(), Worker(Phase(text="start checkpoint")), None) == plain
+    assert said(Stop(), Worker(Phase(text="start checkpoint")), None) == KEPT + GOES_ON
+    assert said(Stop(), Worker()) == KEPT + GOES_ON  # it had begun, and taken no step
+
+
+def test_a_training_that_went_on_and_took_no_step_is_where_it_was() -> None:
+    training = Training(key="one", step=7)
+    assert said(Stop(), Worker(), training) == f"{KEPT}, and simpo on qwen (seed 2) at step 7{GOES_ON}"
 
 
 def test_a_checkpoint_that_could_not_be_written_is_said_not_to_be_kept() -> None:
     worker = Worker(CheckpointWritten(key="one", step=3, trouble="the disk is full"))
-    assert said(Stop(), worker).endswith(
-        "from there. Not kept: the last steps of simpo on qwen (seed 2) (the disk is full)."
-    )
+    lost = "Not kept: the last steps of simpo on qwen (seed 2) (the disk is full)."
+    assert said(Stop(), worker) == f"{KEPT}{GOES_ON} {lost}"
 
 
 def test_a_step_that_does_not_end_is_waited_for_as_long_as_was_said(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Callable
 
 import pytest
 
@@ -16,19 +17,32 @@ def test_where_nothing_would_be_lost_a_process_ends_as_by_the_signal() -> None:
     assert (done.returncode, done.stdout) == (-15, "")
 
 
-def test_what_would_be_lost_is_done_first() -> None:
-    ending, done = Ending(), list[str]()
-    with pytest.raises(EndedError), ending.held():
+def asked_while(work: Callable[[], object]) -> None:
+    """Do something that must not be lost, and be asked to end before it."""
+    ending = Ending()
+    with ending.held():
         ending.ask()
-        done.append("kept")
+        work()
+
+
+def test_what_would_be_lost_is_done_first() -> None:
+    done: list[str] = []
+    with pytest.raises(EndedError):
+        asked_while(lambda: done.append("kept"))
     assert done == ["kept"]
+
+
+def test_nothing_more_is_begun_once_the_end_was_asked_for() -> None:
+    ending, done = Ending(), list[str]()
+    ending.asked = True
     with pytest.raises(EndedError), ending.held():
         done.append("begun")
-    assert done == ["kept"]
+    assert done == []
 
 
 def test_an_error_meanwhile_is_not_covered_up() -> None:
-    ending = Ending()
-    with pytest.raises(ValueError, match="on purpose"), ending.held():
-        ending.ask()
+    def fails() -> None:
         raise ValueError("on purpose")
+
+    with pytest.raises(ValueError, match="on purpose"):
+        asked_while(fails)
