@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from transformers import AutoModelForCausalLM
+from transformers.trainer_pt_utils import safe_globals
 
 from harness.api import Loss, Message, Pair
 from harness.data.tokens import TokenPair
@@ -23,7 +24,7 @@ from harness.planning.budget import Plan, Point
 from harness.planning.ending import EndedError, Ending
 from harness.run_folder.checkpoints import Origin, find_checkpoint, remove_checkpoints, why_unusable
 from harness.run_folder.paths import WEIGHTS, point_folder
-from harness.training.checkpoints import Checkpoints
+from harness.training.checkpoints import Checkpointing, Checkpoints
 from harness.training.loss_columns import prepare_columns
 from harness.training.loss_inputs import TrainingData
 from harness.training.recipe import Recipe
@@ -264,16 +265,13 @@ def test_a_budget_in_seconds_counts_those_of_the_earlier_process_and_none_for_th
 ) -> None:
     watch, ending = Watch(), Ending()
     monkeypatch.setattr("harness.training.step_end.time", watch)
-    save = PreferenceTrainer._save_checkpoint
+    written = Checkpointing._write_beside
 
-    def slowly(self: PreferenceTrainer, model: Any, trial: Any) -> None:
-        save(self, model, trial)
-
-    def hour_long(*arguments: Any) -> None:
+    def slowly(self: Checkpointing, made: Path) -> None:
+        written(self, made)
         watch.now += 3600
 
-    monkeypatch.setattr(PreferenceTrainer, "_save_checkpoint", slowly)
-    monkeypatch.setattr("harness.training.checkpoints.Checkpointing._write_beside", _after(hour_long))
+    monkeypatch.setattr(Checkpointing, "_write_beside", slowly)
 
     def tick(step: int) -> None:
         watch.now += 10
@@ -288,35 +286,20 @@ def test_a_budget_in_seconds_counts_those_of_the_earlier_process_and_none_for_th
     assert len(done.log) == 7
 
 
-def _after(work: Callable[..., None]) -> Callable[..., None]:
-    """Return the writing of a checkpoint, followed by some work."""
-    from harness.training.checkpoints import Checkpointing
-
-    written = Checkpointing._write_beside
-
-    def both(self: Any, made: Path) -> None:
-        written(self, made)
-        work()
-
-    return both
-
-
 def test_a_training_shorter_than_the_interval_writes_nothing(run: Run, tmp_path: Path) -> None:
     run(LOSSES["simpo"], kept(tmp_path, every=60))
     assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == []
 
 
-def test_one_checkpoint_is_kept_and_holds_no_pickle_that_can_run_code(run: Run, tmp_path: Path) -> None:
+def test_one_checkpoint_is_kept_and_what_it_holds_runs_no_code_when_it_is_read(run: Run, tmp_path: Path) -> None:
     killed(run, tmp_path, LOSSES["gamma-po"], 6)
-    assert [path.name for path in tmp_path.glob("checkpoint-*")] == ["checkpoint-5"]
-    assert not list((tmp_path / "scratch").glob("*"))
-    names = {path.name for path in (tmp_path / "checkpoint-5").rglob("*")}
-    assert "training_args.bin" not in names
-    assert {path.suffix for path in (tmp_path / "checkpoint-5").iterdir()} <= {
-        ".json", ".safetensors", ".parquet", ".pt", ".pth",
-    }  # fmt: skip
-    for path in (tmp_path / "checkpoint-5").glob("*.pt*"):
-        torch.load(path, weights_only=True) if path.name != "rng_state.pth" else None
+    checkpoint = tmp_path / "checkpoint-5"
+    assert [path for path in tmp_path.rglob("*checkpoint-*") if path.is_dir()] == [checkpoint]
+    others = {path.name for path in checkpoint.iterdir() if path.suffix not in (".json", ".safetensors", ".parquet")}
+    assert others == {"optimizer.pt", "scheduler.pt", "rng_state.pth"}
+    with safe_globals():  # numpy's arrays, as `Trainer` reads them
+        for name in others:
+            torch.load(checkpoint / name, weights_only=True)
     remove_checkpoints(tmp_path)
     assert not list(tmp_path.iterdir())
 
