@@ -85,8 +85,8 @@ def execute(job: Job, report: Report, stop: Stop) -> None:
             todo = left  # the worker died after it had written the record of its cell
             continue
         if active is None:
-            for cell in left:
-                record_failure(job, cell, reason)
+            for cell in left:  # none of them is at fault
+                record_failure(job, cell, reason, resumable=True)
             raise HarnessError(f"model '{job.model}': {reason}")
         failed = next(cell for cell in left if cell.key == active)
         report(job.model, CellFailed(key=active, reason=reason))

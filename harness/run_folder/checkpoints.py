@@ -19,7 +19,10 @@ VOUCHER = "checkpoint.json"
 
 
 class Origin(Facts):
-    """What a training and a checkpoint must have in common for it to go on from there."""
+    """What a training and a checkpoint must have in common for it to go on from there.
+
+    Not how many pairs go through the model at once: that changes rounding only, and may be what a stop was for.
+    """
 
     cell: str
     """Its key: model, loss, all options, learning rate and seed."""
@@ -92,7 +95,7 @@ def keep_checkpoint(cell: Path, made: Path, origin: Origin, points: tuple[float,
     made.rename(cell / made.name)
     _to_disk(cell)
     if earlier is not None:
-        shutil.rmtree(earlier)
+        shutil.rmtree(earlier, ignore_errors=True)
 
 
 def remove_behind(checkpoint: Path) -> None:

@@ -125,7 +125,8 @@ class Checkpointing(TrainerCallback):
         trainer = self.trainer
         (made / TRAINING_ARGS_NAME).unlink(missing_ok=True)
         pd.DataFrame(trainer.step_log).to_parquet(made / TRAIN_LOG, index=False)
-        save_file({name: value.contiguous() for name, value in trainer.loss_of_step.state.items()}, made / LOSS_STATE)
+        state = {name: value.contiguous().clone() for name, value in trainer.loss_of_step.state.items()}
+        save_file(state, made / LOSS_STATE)  # it refuses tensors that share memory, as a loss's may
         if trainer.loss.moving_reference is not None:
             save_file(_moving(trainer), made / REFERENCE)
         progress = Progress(

@@ -29,8 +29,8 @@ STEP = StepTaken(key="one", step=3, steps=9, loss=0.5)
 
 
 # -- the whole command -------------------------------------------------------------------------------------------------
-LONG = ("--plugins", "gamma-po", "--models", "qwen", "--limit", "48", "--budget", "pairs=384", "--batch-pairs", "8")
-"""48 steps, on a clock of its own: each run is begun, stopped and gone on with."""
+LONG = ("--plugins", "gamma-po", "--models", "qwen", "--limit", "48", "--budget", "pairs=256", "--batch-pairs", "8")
+"""32 steps, on a clock of its own: each run is begun, stopped and gone on with."""
 TABLES = ("train.parquet", "rows.parquet", "responses.parquet")
 
 
