@@ -145,7 +145,8 @@ class Checkpointing(TrainerCallback):
         progress = Progress.model_validate_json((found / PROGRESS).read_bytes())
         trainer.visited_pairs, trainer.visited_tokens = progress.pairs, progress.tokens
         trainer.inputs.mismatched_tokens = progress.mismatched_tokens
-        trainer.step_log = pd.read_parquet(found / TRAIN_LOG).to_dict("records")
+        rows = pd.read_parquet(found / TRAIN_LOG).to_dict("records")
+        trainer.step_log = [{str(name): value for name, value in row.items()} for row in rows]
         trainer.loss_of_step.state = load_file(found / LOSS_STATE)
         trainer.loss_of_step.rng.bit_generator.state = json.loads(progress.loss_rng)
         if trainer.loss.moving_reference is not None:

@@ -29,14 +29,14 @@ STEP = StepTaken(key="one", step=3, steps=9, loss=0.5)
 
 
 # -- the whole command -------------------------------------------------------------------------------------------------
-LONG = ("--plugins", "gamma-po", "--models", "qwen", "--limit", "48", "--budget", "pairs=256", "--batch-pairs", "8")
-"""32 steps, on a clock of its own: each run is begun, stopped and gone on with."""
+LONG = ("--plugins", "gamma-po", "--models", "qwen", "--limit", "48", "--budget", "pairs=128", "--batch-pairs", "8")
+"""16 steps, on a clock of its own: each run is begun, stopped and gone on with."""
 TABLES = ("train.parquet", "rows.parquet", "responses.parquet")
 
 
 def begun(folder: Path, environment: dict[str, str]) -> subprocess.Popen[str]:
     command = (sys.executable, "-m", "harness", "run", *LONG, "--scorer", "transformers", "--no-pictures")
-    kept = ("--checkpoint-every", "0.0001", "--output-dir", str(folder))
+    kept = ("--checkpoint-every", "0.001", "--output-dir", str(folder))
     pipe = subprocess.PIPE
     return subprocess.Popen([*command, *kept], stdout=pipe, stderr=pipe, text=True, env=environment)
 
