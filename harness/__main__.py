@@ -10,7 +10,7 @@ from pathlib import Path
 
 
 def main() -> None:
-    """Run the command line. Exit codes: 0 done, 1 internal error, 2 usage, 6 failed cells, 130 interrupted."""
+    """Run the command line. Exit codes: 0 done, 1 internal error, 2 usage, 6 failed cells, 130 or 143 stopped."""
     import click
 
     from harness.api.errors import HarnessError
@@ -36,9 +36,12 @@ def main() -> None:
         place = Path(str(error.filename or ".")).absolute()
         print_error(str(full(place if place.is_dir() else place.parent, place.name)))
         sys.exit(2)
-    except (KeyboardInterrupt, click.Abort):
-        print("Stopped. What was finished is kept; the same command goes on from there.", file=sys.stderr)
-        sys.exit(130)
+    except (KeyboardInterrupt, click.Abort) as error:
+        stopped = error.__cause__ or error  # click has its own error for an interrupt
+        print(
+            str(stopped) or "Stopped. What was finished is kept; the same command goes on from there.", file=sys.stderr
+        )
+        sys.exit(getattr(stopped, "exit_code", 130))
 
 
 def print_error(text: str) -> None:

@@ -146,6 +146,9 @@ def _renamed(_context: Any, _option: Any, given: bool) -> None:
 @click.option("--data-seed", type=int, help="Seed of the simulator and of the splits we draw  [0]")
 @click.option("--cell-timeout", type=float, help="Seconds after which a cell counts as hung.")
 @click.option(
+    "--checkpoint-every", type=float, help="Minutes of a training that are lost at most when it is stopped  [10]"
+)
+@click.option(
     "--plain-path", is_flag=True, default=None, help="Train on padded rows and full logits, to check the fast path."
 )
 @click.option(

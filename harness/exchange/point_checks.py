@@ -9,6 +9,7 @@ from harness.api.errors import HarnessError
 from harness.exchange.cell_checks import TOLERANCE, Check, near
 from harness.exchange.untrusted import UntrustedCell
 from harness.planning.budget import Budget
+from harness.run_folder.checkpoints import find_checkpoint
 from harness.run_folder.generation_facts import GenerationFacts
 from harness.run_folder.manifest import Manifest
 from harness.run_folder.paths import (
@@ -123,6 +124,8 @@ def _beyond_its_part(record: Record, point: PointFacts) -> Iterator[str]:
 def _other_files(record: Record) -> Iterator[str]:
     """Yield which files lie with the points that the record does not have."""
     folder = record.folder / POINTS
+    if find_checkpoint(record.folder) is not None:  # its training is to go on, from these points too
+        return
     wanted = {
         point_folder(record.folder, point.fraction) / name
         for point in record.points

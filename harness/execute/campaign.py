@@ -22,6 +22,7 @@ from harness.execute.resolve import Resolved
 from harness.execute.scorer_choice import ChosenScorer
 from harness.execute.selector_choice import probe_loss
 from harness.execute.status import read_unfinished
+from harness.execute.stop import Stop
 from harness.manager import Manager, owner_of, scorers
 from harness.models.families import FAMILIES
 from harness.planning.elsewhere import Brought
@@ -133,7 +134,7 @@ def try_models(campaign: Campaign, report: Report) -> None:
         brought = campaign.run.start is not None or job.source not in FAMILIES
         if brought and read_unfinished(job.folder, job.cells):
             try:
-                execute_trial(job, report, threading.Event())
+                execute_trial(job, report, Stop())
             except HarnessError as error:
                 refused.append(str(error))
     if refused:
@@ -149,7 +150,7 @@ def carry_out(campaign: Campaign, report: Report) -> list[str]:
     with locked(campaign.folder):
         write_manifest(campaign.folder, manifest(campaign))
         write_atomically(campaign.folder / RUN_FILE, campaign.run.as_toml())
-        one_at_a_time, stop = threading.Lock(), threading.Event()
+        one_at_a_time, stop = threading.Lock(), Stop()
 
         def tell(model: str, event: RunEvent) -> None:
             with one_at_a_time:
@@ -168,15 +169,16 @@ def carry_out(campaign: Campaign, report: Report) -> list[str]:
                 trouble.append(reason)
                 tell(job.model, ModelFailed(reason=reason))
 
-        with ThreadPoolExecutor(workers.count(campaign.run)) as pool:  # each thread waits for a process of its own
+        # each thread waits for a process of its own
+        with stop.interruptible(), ThreadPoolExecutor(workers.count(campaign.run)) as pool:
             computing = [pool.submit(compute, job) for job in campaign.jobs]
             try:
                 for finished in computing:
                     finished.result()
-            except BaseException:  # above all an interrupt: end the workers before leaving
-                stop.set()
-                for waiting in computing:
-                    waiting.cancel()
+            except BaseException as error:  # above all an interrupt: end the workers before leaving
+                stop.wait_for(computing)
+                if isinstance(error, KeyboardInterrupt):
+                    raise stop.error(error) from None
                 raise
         done = with_start_checkpoints(known_manifest(campaign.folder), _records(campaign.folder))
         write_manifest(campaign.folder, done)

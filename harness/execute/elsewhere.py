@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from harness.execute.local import execute_scoring
 from harness.execute.preflight import check_data, check_folder, check_model
 from harness.execute.resolve import limited, load_data, load_options, located
 from harness.execute.scorer_choice import ChosenScorer, choose_scorer
+from harness.execute.stop import Stop
 from harness.manager import Manager, datasets, plugin_manager, resolver, scorers
 from harness.planning.elsewhere import Brought, ScoreRun, brought
 from harness.planning.events import Phase, RunEvent
@@ -175,7 +175,7 @@ def carry_out_scoring(scoring: Scoring, say: Say) -> list[str]:
     with locked(scoring.folder):
         for checkpoint in scoring.brought:
             try:
-                execute_scoring(_job(scoring, checkpoint), report, threading.Event())
+                execute_scoring(_job(scoring, checkpoint), report, Stop())
             except HarnessError as error:
                 trouble.append(f"{checkpoint.model}: {error}")
         _write_manifests(scoring)

@@ -15,6 +15,7 @@ import sys
 import threading
 import time
 from dataclasses import dataclass, replace
+from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -24,16 +25,22 @@ import cloudpickle
 from harness.api import HarnessError
 from harness.execute import workers
 from harness.execute.status import read_cell_status, read_unfinished
+from harness.execute.stop import GRACE, Died, Stop, Training
+from harness.planning.ending import EndedError, Ending, end_now
 from harness.planning.events import (
     AnsweringBegins,
     CellFailed,
     CellScored,
     CellTrained,
+    CheckpointWritten,
     Phase,
     Report,
     ScoringBegins,
+    StepTaken,
+    Stopping,
     Tell,
     TrainingBegins,
+    TrainingGoesOn,
     WorkerDone,
     WorkerEvent,
     WorkerFailed,
@@ -52,14 +59,11 @@ class _Trouble:
     key: str | None
     """The cell that it was at; None: something that all cells need."""
     reason: str
+    resumable: bool = False
+    """Whether somebody else ended it: its training, as far as it is kept, is sound."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Died:
-    """The worker process is gone without a last word."""
-
-
-def execute(job: Job, report: Report, stop: threading.Event) -> None:
+def execute(job: Job, report: Report, stop: Stop) -> None:
     """Compute the unfinished cells of one model. Each ends with a record, whatever happens, unless `stop` is set.
 
     Raises `HarnessError` where the model, the data or the scorer cannot be prepared at all.
@@ -68,7 +72,7 @@ def execute(job: Job, report: Report, stop: threading.Event) -> None:
     for cell in job.cells:
         if cell not in todo:  # left by a run that was killed after it wrote the record
             remove_scored(cell_folder(job, cell.key), keep_end=job.keep_checkpoints)
-    for cell in todo:  # a failed cell is tried again from the start
+    for cell in todo:  # a failed cell is tried again: from the start, unless its worker was ended from outside
         (cell_folder(job, cell.key) / RECORD).unlink(missing_ok=True)
     while todo:
         trouble = _watch(replace(job, cells=tuple(todo)), report, stop)
@@ -82,23 +86,23 @@ def execute(job: Job, report: Report, stop: threading.Event) -> None:
             todo = left  # the worker died after it had written the record of its cell
             continue
         if active is None:
-            for cell in left:
-                record_failure(job, cell, reason)
+            for cell in left:  # none of them is at fault
+                record_failure(job, cell, reason, resumable=True)
             raise HarnessError(f"model '{job.model}': {reason}")
         failed = next(cell for cell in left if cell.key == active)
         report(job.model, CellFailed(key=active, reason=reason))
-        record_failure(job, failed, reason)
+        record_failure(job, failed, reason, resumable=trouble is not None and trouble.resumable)
         todo = [cell for cell in left if cell.key != active]
 
 
-def execute_scoring(job: Job, report: Report, stop: threading.Event) -> None:
+def execute_scoring(job: Job, report: Report, stop: Stop) -> None:
     """Score the checkpoints from elsewhere of a job without cells. Raises `HarnessError` where that fails."""
     trouble = _watch(job, report, stop)
     if trouble is not None:
         raise HarnessError(trouble.reason)
 
 
-def execute_trial(job: Job, report: Report, stop: threading.Event) -> None:
+def execute_trial(job: Job, report: Report, stop: Stop) -> None:
     """Prepare a model and open its scorer, in a worker that trains nothing. Raises `HarnessError` where that fails."""
     trouble = _watch(replace(job, only_tried=True), report, stop)
     if trouble is not None:
@@ -110,7 +114,7 @@ def log_path(job: Job) -> Path:
     return job.folder / LOGS / f"{job.model.strip('/').replace('/', '--')}.log"
 
 
-def _watch(job: Job, report: Report, stop: threading.Event) -> _Trouble | None:
+def _watch(job: Job, report: Report, stop: Stop) -> _Trouble | None:
     """Run one worker to its end; return what went wrong."""
     vllm = job.scorer.name == "vllm"
     starting = workers.context(vllm=vllm)
@@ -143,9 +147,10 @@ def _watch(job: Job, report: Report, stop: threading.Event) -> _Trouble | None:
         worker.join()
 
 
-def _follow(job: Job, worker: Any, ours: Connection, report: Report, stop: threading.Event) -> _Trouble | None:
+def _follow(job: Job, worker: Any, ours: Connection, report: Report, stop: Stop) -> _Trouble | None:
     """Report what a worker tells until it is done, in trouble, or `stop` is set; return its trouble."""
     active: str | None = None  # the cell it is at; None: something that all cells need
+    training: Training | None = None
     since, limit = time.monotonic(), job.run.settings.cell_timeout
     while not stop.is_set():
         event = _receive(ours, worker)
@@ -155,23 +160,31 @@ def _follow(job: Job, worker: Any, ours: Connection, report: Report, stop: threa
             case Phase():
                 active, since = None, time.monotonic()
             case CellTrained() | CellScored() | CellFailed():
-                since = time.monotonic()
+                training, since = None, time.monotonic()
+            case TrainingGoesOn(key=key, step=step) | CheckpointWritten(key=key, step=step, trouble=""):
+                training = Training(key=key, step=step)
+            case StepTaken(key=key) if training is None:
+                training = Training(key=key, step=0)
             case WorkerFailed(reason=reason):
                 return _Trouble(key=None, reason=reason)
             case WorkerDone():
                 return None
-            case _Died():
+            case Died():
                 reason = f"the worker process {_exit(worker.exitcode)}; its output is in {log_path(job)}"
-                return _Trouble(key=active, reason=reason)
+                from_outside = worker.exitcode in (-signal.SIGKILL, -signal.SIGTERM)
+                return _Trouble(key=active, reason=reason, resumable=from_outside)
         if time.monotonic() - since > limit:
             reason = f"no result within {limit:g} s; raise --cell-timeout if the cell was only slow"
             return _Trouble(key=active, reason=reason)
         if event is not None:
             report(job.model, event)
+    if training is not None:
+        report(job.model, Stopping(key=training.key, seconds=GRACE))
+    stop.end(job, worker, partial(_receive, ours, worker), training)
     return None
 
 
-def _receive(connection: Connection, worker: Any) -> WorkerEvent | _Died | None:
+def _receive(connection: Connection, worker: Any) -> WorkerEvent | Died | None:
     """Return the next event, None where none comes within half a second."""
     try:
         if connection.poll(0.5):
@@ -179,7 +192,7 @@ def _receive(connection: Connection, worker: Any) -> WorkerEvent | _Died | None:
             return event
     except (EOFError, OSError):
         worker.join(timeout=10)
-        return _Died()
+        return Died()
     return None
 
 
@@ -202,7 +215,9 @@ def _work(packed: bytes, environment: dict[str, str], connection: Connection, lo
         reason = full(Path(log).parent, "its log") if is_full(error) else f"{log} cannot be written: {error}"
         connection.send(WorkerFailed(reason=str(reason)))
         return
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent answers an interrupt, by ending the worker
+    ending = Ending()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent answers an interrupt, by asking the worker to end
+    signal.signal(signal.SIGTERM, lambda _number, _frame: ending.ask())
     threading.Thread(target=_leave_with_parent, daemon=True).start()
 
     try:
@@ -219,8 +234,10 @@ def _work(packed: bytes, environment: dict[str, str], connection: Connection, lo
         from transformers.utils.logging import disable_progress_bar
 
         disable_progress_bar()
-        _compute(job, connection.send)
+        _compute(job, connection.send, ending)
         connection.send(WorkerDone())
+    except EndedError:
+        end_now()
     except BrokenPipeError:
         pass
     except HarnessError as error:
@@ -233,7 +250,7 @@ def _work(packed: bytes, environment: dict[str, str], connection: Connection, lo
         connection.send(WorkerFailed(reason=f"{reason_of(error)}; the traceback is in {log}"))
 
 
-def _compute(job: Job, tell: Tell) -> None:
+def _compute(job: Job, tell: Tell, ending: Ending) -> None:
     """Compute the cells of a job; of one without cells, the rows of checkpoints from elsewhere."""
     if job.only_tried:
         from harness.cell import try_model
@@ -243,7 +260,7 @@ def _compute(job: Job, tell: Tell) -> None:
     if job.cells:
         from harness.cell import run_model
 
-        run_model(job, tell)
+        run_model(job, tell, ending)
         return
     from harness.training.elsewhere import score_brought
 

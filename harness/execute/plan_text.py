@@ -11,13 +11,13 @@ from harness.execute import workers
 from harness.execute.campaign import Campaign
 from harness.execute.judge_choice import answered_prompts
 from harness.execute.model_facts import models_in_words, shape_in
-from harness.execute.plan_time import Work, answer_time_in_words, time_in_words
+from harness.execute.plan_time import Work, answer_time_in_words, may_take, time_in_words
 from harness.execute.run_judges import AtMost
 from harness.execute.tuning import Tuning, Unfinished
 from harness.planning.budget import runs_reference
 from harness.planning.estimates import CHARACTERS_PER_TOKEN, Visits, estimates, visits
 from harness.planning.grid import Cell
-from harness.planning.memory import kept_bytes, needed_memory
+from harness.planning.memory import checkpoint_bytes, kept_bytes, needed_memory
 from harness.planning.model_shape import ModelShape
 from harness.planning.run_file import Run
 
@@ -152,7 +152,13 @@ def _estimates(campaign: Campaign, todo: Sequence[Cell]) -> list[str]:
     if not costs:
         return ["Estimate  none: the size of these models is not known before they are loaded"]
     works = [
-        Work(model=cell.model, shape=shapes[cell.model], cost=cost, points=_points(run, cell))
+        Work(
+            model=cell.model,
+            shape=shapes[cell.model],
+            cost=cost,
+            points=_points(run, cell),
+            moving=cell.system.loss.moving_reference is not None,
+        )
         for cell, cost in zip(known, costs, strict=True)
     ]
     epochs = costs[0].plan.epochs
@@ -170,6 +176,7 @@ def _estimates(campaign: Campaign, todo: Sequence[Cell]) -> list[str]:
         f"Memory    {_memory(run, works, tokens, [cell.system.loss for cell in known])}",
         f"Disk      {_disk(campaign, works)}"
         + (f"; and up to {_answer_bytes(campaign, todo) / 1e6:.2g} MB of answers" if run.generate else ""),
+        *_checkpoints(run, works, tokens),
     ]
     if len(known) < len(todo):
         lines.append(f"          without {len(todo) - len(known)} cells of models whose size is not known")
@@ -235,6 +242,26 @@ def _disk(campaign: Campaign, works: Sequence[Work]) -> str:
         return f"{for_good:.2g} GB for good, the trained weights of {len(works)} cells{more}"
     at = f" at {len(campaign.run.evaluate_at)} points" if campaign.run.evaluate_at else ""
     return f"up to {at_once:.2g} GB, of trained weights{at} that are deleted when scored; what stays is some MB"
+
+
+def _checkpoints(run: Run, works: Sequence[Work], tokens: Visits) -> list[str]:
+    """Return what checkpoints inside cells take of the disk; nothing where each cell is trained before the first one.
+
+    As many models as are computed side by side have one, and a second one while it takes the place of the first.
+    """
+    longest = [may_take(run, work, tokens) for work in {(work.shape, work.cost): work for work in works}.values()]
+    if run.adapter == "lora" or all(seconds is not None and seconds < run.checkpoint_seconds for seconds in longest):
+        return []
+    sizes = {work.model: checkpoint_bytes(work.shape, moving=work.moving) for work in sorted(works, key=_moves)}
+    at_once = 2 * sum(sorted(sizes.values())[-workers.count(run) :]) / 1e9
+    every = f"{run.checkpoint_seconds / 60:.10g} min"
+    return [
+        f"          and up to {at_once:.2g} GB to go on with a training that is stopped, written every {every} of it"
+    ]
+
+
+def _moves(work: Work) -> bool:
+    return work.moving
 
 
 def _headed(title: str, lines: Sequence[str]) -> list[str]:

@@ -35,6 +35,8 @@ class Work:
     cost: Estimate
     points: int = 1
     """How often it is scored: at the end, and at earlier points along the run."""
+    moving: bool = False
+    """Whether its reference moves."""
 
 
 def time_in_words(run: Run, works: Sequence[Work], tokens: Visits) -> str:
@@ -57,6 +59,12 @@ def time_in_words(run: Run, works: Sequence[Work], tokens: Visits) -> str:
         return f"{clock(least)} to {clock(most)}, {source}, which varied"
     training, scoring = (math.sqrt(low * high) for low, high in zip(*bounds, strict=True))
     return f"{clock(training + scoring + beside)}: {clock(training)} of training, {clock(scoring)} of scoring, {source}"
+
+
+def may_take(run: Run, work: Work, tokens: Visits) -> float | None:
+    """Return the most seconds that the training of a cell is estimated to take; None where that is not known."""
+    rate = _rate(run, work.shape)
+    return None if rate is None else _training_seconds(run, work, rate, tokens, fastest=False)
 
 
 def answer_time_in_words(run: Run, scorer: str, answers: Sequence[tuple[ModelShape, int]]) -> str:

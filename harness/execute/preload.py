@@ -11,6 +11,7 @@ import signal
 import traceback
 
 signal.signal(signal.SIGINT, signal.SIG_IGN)  # an interrupt is the command's to answer
+signal.signal(signal.SIGTERM, signal.SIG_IGN)  # so is this: workers are lost to the command once this process is gone
 _nowhere = os.open(os.devnull, os.O_RDWR)
 os.dup2(_nowhere, 1)
 os.dup2(_nowhere, 2)

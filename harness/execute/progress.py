@@ -18,6 +18,7 @@ from harness.planning.events import (
     CellFailed,
     CellScored,
     CellTrained,
+    CheckpointWritten,
     ModelBegins,
     ModelFailed,
     NothingToCompute,
@@ -26,7 +27,9 @@ from harness.planning.events import (
     ScoringBegins,
     SharedWork,
     StepTaken,
+    Stopping,
     TrainingBegins,
+    TrainingGoesOn,
 )
 from harness.run_folder.shown import for_the_terminal
 
@@ -114,6 +117,8 @@ class RunProgress:
                 if not self.trained[model]:
                     self._advance(model, START)
                 self._describe(model, f"training {self._name(key)}")
+            case TrainingGoesOn() | CheckpointWritten() | Stopping():
+                self._tell_kept(model, event)
             case StepTaken(step=step, steps=steps):
                 self.heartbeat.steps(model, event)
                 if steps:
@@ -146,6 +151,24 @@ class RunProgress:
             case ModelFailed(reason=reason):
                 self.heartbeat.ends(model)
                 self._line(f"[{model}] FAILED: {reason}", always=True)
+        self._move_bar()
+
+    def _tell_kept(self, model: str, event: TrainingGoesOn | CheckpointWritten | Stopping) -> None:
+        """Say what is kept of a training, or cannot be; of a checkpoint that is written nothing."""
+        match event:
+            case TrainingGoesOn(key=key, step=step, reason=reason):
+                where = f"begins anew ({reason})" if reason else f"goes on from step {step}"
+                self._line(f"[{model}] {self._name(key)} {where}")
+            case CheckpointWritten(key=key, trouble=trouble) if trouble:
+                self._line(f"[{model}] {self._name(key)} goes on without a checkpoint: {trouble}", always=True)
+            case Stopping(key=key, seconds=seconds):
+                self._line(
+                    f"[{model}] stopping: {self._name(key)} is kept at the end of its step, within {seconds:g} s; "
+                    "interrupt again to end at once",
+                    always=True,
+                )
+
+    def _move_bar(self) -> None:
         if self.bar and self.task is not None:
             completed = min(self.total, self.done + sum(self.partial.values()))
             self.bar.update(self.task, completed=completed, eta=self.eta())

@@ -25,6 +25,17 @@ class TrainingBegins:
 
 
 @dataclass(frozen=True, kw_only=True)
+class TrainingGoesOn:
+    """The training of a cell goes on from where it was stopped, or cannot."""
+
+    key: str
+    step: int
+    """Steps that were done; 0: it begins anew."""
+    reason: str = ""
+    """Why it begins anew although it was kept."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class StepTaken:
     """One optimiser step of a cell is done."""
 
@@ -35,6 +46,16 @@ class StepTaken:
     """Steps of the whole budget; None where only the clock can tell."""
     loss: float
     """Of this step."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckpointWritten:
+    """The training of a cell is kept as it is, or cannot be."""
+
+    key: str
+    step: int
+    trouble: str = ""
+    """Why it could not be written; it goes on as it was."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,6 +138,15 @@ class WorkerFailed:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Stopping:
+    """A training is to end, and is being kept as it is."""
+
+    key: str
+    seconds: float
+    """The time it has for that."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class ModelBegins:
     """Computing the cells of a model begins."""
 
@@ -139,7 +169,9 @@ class ModelFailed:
 CellEvent = (
     Phase
     | TrainingBegins
+    | TrainingGoesOn
     | StepTaken
+    | CheckpointWritten
     | CellTrained
     | SharedWork
     | ScoringBegins
@@ -150,7 +182,7 @@ CellEvent = (
 """What the pipeline tells."""
 WorkerEvent = CellEvent | WorkerDone | WorkerFailed
 """What comes through a worker's pipe."""
-RunEvent = CellEvent | ModelBegins | NothingToCompute | ModelFailed
+RunEvent = CellEvent | Stopping | ModelBegins | NothingToCompute | ModelFailed
 """What is reported of a run, each with the name of its model."""
 
 Tell = Callable[[CellEvent], None]

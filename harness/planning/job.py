@@ -13,6 +13,7 @@ from harness.planning.grid import Cell, System
 from harness.planning.presets import start_preset
 from harness.planning.run_file import PROTOCOL, Run
 from harness.run_folder.board_key import BoardKey
+from harness.run_folder.checkpoints import find_checkpoint, remove_checkpoints
 from harness.run_folder.facts import DataFacts, LossFacts, ModelFacts, ScorerFacts, Spend, TuningFacts
 from harness.run_folder.paths import CELLS, TRAINED
 from harness.run_folder.record import Record
@@ -121,9 +122,14 @@ def failed_record(job: Job, cell: Cell, reason: str) -> Record:
     return record if trial is None else record.model_copy(update={"tuning": TuningFacts(**asdict(trial))})
 
 
-def record_failure(job: Job, cell: Cell, reason: str) -> None:
-    """Write the record of a cell that failed. Needs nothing but the job, so that the parent can write it too."""
+def record_failure(job: Job, cell: Cell, reason: str, *, resumable: bool = False) -> None:
+    """Write the record of a cell that failed. Needs nothing but the job, so that the parent can write it too.
+
+    `resumable`: its training may go on from its checkpoint, where it has one.
+    """
     folder = cell_folder(job, cell.key)
-    if not (folder / TRAINED).exists():  # it ended in training, whose points nobody can use
+    goes_on = resumable and find_checkpoint(folder) is not None
+    if not ((folder / TRAINED).exists() or goes_on):  # it ended in training, of which nobody can use anything
         remove_points(folder)
+        remove_checkpoints(folder)
     write_record(folder, failed_record(job, cell, reason))

@@ -75,6 +75,14 @@ def scoring_bytes(run: Run, shape: ModelShape) -> float:
     return 2.0 * shape.parameters * BYTES[settings.dtype] + 2 * LOGIT_ROWS * shape.vocabulary * 4 + answers
 
 
+def checkpoint_bytes(shape: ModelShape, *, moving: bool) -> float:
+    """Return the bytes of a checkpoint inside full training: weights, AdamW's two moments, `moving` references; fp32.
+
+    With LoRA it is some percent of the weights.
+    """
+    return float(shape.parameters * BYTES["float32"] * (3 + moving))
+
+
 def kept_bytes(run: Run, shape: ModelShape) -> float:
     """Return the bytes of the weights that a cell leaves until it is scored."""
     return float(shape.parameters * BYTES["float32" if run.adapter == "full" else run.settings.dtype])

@@ -97,6 +97,11 @@ class RunFields(BaseModel):
     """Seed of the simulator and of the splits we draw."""
     trust_remote_code: bool = False
     cell_timeout: float | None = Field(default=None, gt=0)
+    checkpoint_every: float | None = Field(default=None, gt=0)
+    """Minutes of a training after which it is kept, to go on from there when it is stopped; None: `CHECKPOINT_EVERY`.
+
+    It changes no result.
+    """
     ranked_by: str = "pairwise_accuracy@learned"
 
     @field_validator("judge")

@@ -19,6 +19,8 @@ from harness.run_folder.board_key import BoardKey
 
 PROTOCOL = 1
 """Version of the rules of measuring: a table takes records of one only. Raise it when what is measured changes."""
+CHECKPOINT_EVERY = 10.0
+"""Minutes between checkpoints inside a cell, where none are given."""
 RATE_FACTOR = 4.0
 """Trials draw the learning rate from 1 / 4 to 4 times the shared one, log-uniform: the same range for every loss."""
 
@@ -63,6 +65,11 @@ class Run(RunFields):
             dtype=self.dtype or preset.dtype,
             cell_timeout=self.cell_timeout or preset.cell_timeout,
         )
+
+    @property
+    def checkpoint_seconds(self) -> float:
+        """Seconds between checkpoints inside a cell."""
+        return 60 * (self.checkpoint_every or CHECKPOINT_EVERY)
 
     @property
     def trial_learning_rates(self) -> tuple[float, float]:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Literal
 
 from harness.api.errors import HarnessError
+from harness.run_folder.checkpoints import remove_checkpoints
 from harness.run_folder.facts import Spend
 from harness.run_folder.json_types import Facts, Number
 from harness.run_folder.paths import POINTS, TRAINED, WEIGHTS, point_folder
@@ -92,6 +93,7 @@ def remove_points(folder: Path) -> None:
 
 def remove_scored(folder: Path, *, keep_end: bool) -> None:
     """Remove the weights of a cell that is scored; `keep_end`: but for those at the end of the training."""
+    remove_checkpoints(folder)  # left where it was killed between its training and its scoring
     for weights in folder.glob(f"{POINTS}/*/{WEIGHTS}"):
         shutil.rmtree(weights, ignore_errors=True)
     if not keep_end:

@@ -1,12 +1,13 @@
 """What happens at the end of a step: it is reported, a spent budget ends the training, weights are kept at points.
 
-Keeping weights changes no bit of the training: it draws no random number, and the clock stands still meanwhile.
+Keeping weights changes no bit of the training: it draws no random number, and the meter stands still meanwhile.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -45,16 +46,35 @@ class Reached:
     """Training alone, as in `Trained`."""
 
 
-class Clock:
-    """Seconds since it was made; `stood` of them do not count."""
+class Meter:
+    """Seconds and highest memory of a training alone: what is done `apart` counts in neither."""
 
     def __init__(self) -> None:
+        self.go_on(0.0, 0)
+
+    def go_on(self, seconds: float, peak: int) -> None:
+        """Begin anew behind what was measured earlier."""
         self._began = time.perf_counter()
-        self.stood = 0.0
+        self._before, self._stood, self._peak = seconds, 0.0, peak
+        reset_peak_memory()
 
     def seconds(self) -> float:
         """Return the seconds that count."""
-        return time.perf_counter() - self._began - self.stood
+        return self._before + time.perf_counter() - self._began - self._stood
+
+    def peak(self) -> int:
+        """Return the highest memory that counts, in bytes."""
+        return max(self._peak, peak_memory())
+
+    @contextmanager
+    def apart(self) -> Iterator[None]:
+        """Do something that is none of the training, such as writing its weights."""
+        began, self._peak = time.perf_counter(), self.peak()
+        try:
+            yield
+        finally:
+            reset_peak_memory()
+            self._stood += time.perf_counter() - began
 
 
 class Budget(TrainerCallback):
@@ -93,23 +113,24 @@ class Points(TrainerCallback):
         self.trainer, self.keep = trainer, keep
         self.waiting = list(trainer.plan.points)
         self.reached: list[Reached] = []
-        self.peak = 0
-        """Highest memory before the last point, bytes: what writing the weights takes is none of the training's."""
+
+    def go_on(self, reached: Sequence[Reached]) -> None:
+        """Take these points for reached."""
+        self.reached = list(reached)
+        known = {point.fraction for point in reached}
+        self.waiting = [point for point in self.waiting if point.fraction not in known]
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Keep the weights where this step reaches a point."""
         due = [point for point in self.waiting if self._is_due(point, state.global_step)]
         if not due:
             return
-        clock = self.trainer.clock
-        at, began = clock.seconds(), time.perf_counter()
-        self.peak = max(self.peak, peak_memory())
-        for point in due:
-            self.reached.append(self.now(point.fraction, at))
-            self.keep(point.fraction)
+        at = self.trainer.meter.seconds()
+        with self.trainer.meter.apart():
+            for point in due:
+                self.reached.append(self.now(point.fraction, at))
+                self.keep(point.fraction)
         self.waiting = [point for point in self.waiting if point not in due]
-        reset_peak_memory()
-        clock.stood += time.perf_counter() - began
 
     def _is_due(self, point: Point, step: int) -> bool:
         if point.seconds is None:

@@ -53,8 +53,8 @@ class StepLoss:
                 "optimiser step; declare batch_coupled"
             )
         self.loss = loss
-        self._state = loss.initial_state()
-        self._rng = np.random.default_rng([seed, 29])
+        self.state = loss.initial_state()
+        self.rng = np.random.default_rng([seed, 29])
 
     def values(self, pairs: PairLogps) -> Tensor:
         """Return the loss of each pair, (B,). If the loss is batch-coupled, `pairs` is the whole step.
@@ -75,14 +75,14 @@ class StepLoss:
         if not self.loss.batch_coupled:
             return self.loss(pairs)
         device = pairs.chosen.token.device
-        state = {name: value.to(device) for name, value in self._state.items()}
-        outcome = self.loss.step(pairs, state, self._rng)
+        state = {name: value.to(device) for name, value in self.state.items()}
+        outcome = self.loss.step(pairs, state, self.rng)
         if not (isinstance(outcome, tuple) and len(outcome) == 2):
             raise HarnessError(
                 f"loss '{self.loss.name}': step gave a {type(outcome).__name__}, expected (values, state); return both"
             )
         # attached, the state would keep the graph of this step alive
-        self._state = {name: value.detach() for name, value in outcome[1].items()}
+        self.state = {name: value.detach() for name, value in outcome[1].items()}
         return outcome[0]
 
     def shares(self, parts: Sequence[PairLogps]) -> list[Share]:

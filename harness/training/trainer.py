@@ -12,27 +12,29 @@ import math
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, IterableDataset
+from torch.utils.data import DataLoader
 
 from harness.api import Loss, PairLogps
 from harness.planning.budget import Plan
+from harness.run_folder.checkpoints import step_of
 from harness.torchvision_guard import hide_broken_torchvision
 from harness.training.loss_inputs import LossInputs, TrainingData, as_response
-from harness.training.peak_memory import peak_memory, reset_peak_memory
 from harness.training.recipe import Recipe
 from harness.training.step_loss import Share, StepLoss
+from harness.training.visits import Visits
 
 hide_broken_torchvision()  # Trainer does not import beside a torchvision that does not load
 from transformers import PrinterCallback, Trainer, TrainingArguments  # noqa: E402  # see above
 
-from harness.training.step_end import Budget, Clock, Follow, Keep, Points, Reached, keep_nothing  # noqa: E402  # as above
+from harness.training.checkpoints import Checkpointing, Checkpoints  # noqa: E402  # as above
+from harness.training.step_end import Budget, Follow, Keep, Meter, Points, Reached, keep_nothing  # noqa: E402  # as above
 
 WARMUP = 0.1
 """Share of the budget over which the learning rate rises; then it falls along a cosine (SimPO's recipe)."""
@@ -73,25 +75,27 @@ def train(
     scratch: Path,
     on_step: Callable[[int, float], None],
     keep: Keep = keep_nothing,
+    checkpoints: Checkpoints | None = None,
 ) -> Trained:
     """Train `model` in place with `loss` until the plan is spent; `on_step(step, loss)` is called after every step.
 
-    `keep(fraction)` is called at each point of the plan.
+    `keep(fraction)` is called at each point of the plan. Raises `EndedError` where the training was asked to end and is
+    kept as it is.
     """
-    reset_peak_memory()
-    clock = Clock()
+    meter = Meter()
     trainer = PreferenceTrainer(
-        model=model, loss=loss, data=data, plan=plan, recipe=recipe, scratch=scratch, on_step=on_step, clock=clock
+        model=model, loss=loss, data=data, plan=plan, recipe=recipe, scratch=scratch, on_step=on_step, meter=meter
     )
     points = Points(trainer, keep)
     trainer.add_callback(points)
+    found = trainer.keep_checkpoints(points, checkpoints) if checkpoints else None
     status: Literal["ok", "diverged"] = "ok"
     reason = ""
     try:
-        trainer.train()
+        trainer.train(resume_from_checkpoint=found)
     except DivergedError as error:
         status, reason = "diverged", str(error)
-    end = points.now(1.0, clock.seconds())
+    end = points.now(1.0, meter.seconds())
     return Trained(
         status=status,
         reason=reason,
@@ -100,7 +104,7 @@ def train(
         tokens=end.tokens,
         mismatched_tokens=end.mismatched_tokens,
         seconds=end.seconds,
-        peak_memory_bytes=max(points.peak, peak_memory()),
+        peak_memory_bytes=meter.peak(),
         log=pd.DataFrame(trainer.step_log),
         points=(*points.reached, end),
     )
@@ -121,24 +125,37 @@ class PreferenceTrainer(Trainer):
         recipe: Recipe,
         scratch: Path,
         on_step: Callable[[int, float], None],
-        clock: Clock,
+        meter: Meter,
     ) -> None:
-        self.loss, self.data, self.plan, self.recipe, self.clock = loss, data, plan, recipe, clock
+        self.loss, self.data, self.plan, self.recipe, self.meter = loss, data, plan, recipe, meter
         self.visited_pairs = self.visited_tokens = 0
         self.step_log: list[dict[str, float]] = []
         self._sums: dict[str, float] = {}
         self.inputs = LossInputs(loss, data, recipe.dtype, plain=recipe.plain)
-        self._step_loss = StepLoss(loss, recipe.seed)
+        self.loss_of_step = StepLoss(loss, recipe.seed)
         self._shares: deque[Share] = deque()
         super().__init__(
             model=model,
             args=_arguments(plan, recipe, scratch),
-            train_dataset=_Visits(plan, recipe.micro_pairs),
+            train_dataset=Visits(plan, recipe.micro_pairs),
             callbacks=[Budget(self, on_step)],
         )
         self.remove_callback(PrinterCallback)
         if loss.moving_reference is not None:
             self.add_callback(Follow(self, loss.moving_reference))
+
+    # -- checkpoints -------------------------------------------------------------------------------------------
+    def keep_checkpoints(self, points: Points, asked: Checkpoints) -> str | None:
+        """Keep the training as it is asked; return the checkpoint to go on from, where there is one."""
+        self._checkpointing = Checkpointing(self, points, asked)
+        self.add_callback(self._checkpointing)
+        if asked.found is None:
+            return None
+        self.train_dataset.done = step_of(asked.found)
+        return str(asked.found)
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        self._checkpointing.write(partial(super()._save_checkpoint, model, trial))
 
     # -- the order of pairs ------------------------------------------------------------------------------------
     def get_train_dataloader(self) -> DataLoader[Any]:
@@ -162,7 +179,7 @@ class PreferenceTrainer(Trainer):
         assert num_items_in_batch is not None
         share = self._shares.popleft() if self._shares else None
         pairs = self.inputs.pair_logps(model, inputs, for_loss=share is None)
-        per_pair = self._step_loss.values(pairs) if share is None else share.values
+        per_pair = self.loss_of_step.values(pairs) if share is None else share.values
         loss = per_pair.sum() / num_items_in_batch
         if not torch.isfinite(loss):
             raise DivergedError(f"the loss is {loss.item()} at step {self.state.global_step + 1}")
@@ -176,7 +193,7 @@ class PreferenceTrainer(Trainer):
         """Find the gradient of a batch-coupled loss with respect to every token log-prob of the step."""
         with torch.no_grad(), self.compute_loss_context_manager():
             parts = [self.inputs.pair_logps(self.model, batch, for_loss=True) for batch in batches]
-        self._shares.extend(self._step_loss.shares(parts))
+        self._shares.extend(self.loss_of_step.shares(parts))
 
     # -- optimiser, schedule, budget ---------------------------------------------------------------------------
     def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
@@ -192,7 +209,7 @@ class PreferenceTrainer(Trainer):
 
     def spent_seconds(self) -> float:
         """Return the seconds of training and of the reference pass so far."""
-        return self.clock.seconds() + (self.data.reference.seconds if self.data.reference else 0.0)
+        return self.meter.seconds() + (self.data.reference.seconds if self.data.reference else 0.0)
 
     def spent(self) -> bool:
         """Return whether a budget in seconds is used up."""
@@ -241,17 +258,6 @@ class PreferenceTrainer(Trainer):
         self.callback_handler.on_log(self.args, self.state, self.control, row)
 
 
-class _Visits(IterableDataset[np.ndarray]):
-    """The indices of each micro-batch, in the plan's order."""
-
-    def __init__(self, plan: Plan, micro_pairs: int) -> None:
-        self.plan, self.micro_pairs = plan, micro_pairs
-
-    def __iter__(self) -> Iterator[np.ndarray]:
-        for step in self.plan.batches():
-            yield from np.split(step, len(step) // self.micro_pairs)
-
-
 def schedule(fraction: float) -> float:
     """Return the factor on the learning rate at this fraction of the budget: linear warm-up, then a cosine to 0."""
     if fraction < WARMUP:
@@ -274,6 +280,7 @@ def _arguments(plan: Plan, recipe: Recipe, scratch: Path) -> TrainingArguments:
         logging_steps=1,
         logging_nan_inf_filter=False,
         save_strategy="no",
+        ignore_data_skip=True,  # `Visits` goes on where it was
         report_to=list(recipe.tracked.trackers),
         run_name=recipe.tracked.name or None,
         disable_tqdm=True,

@@ -237,6 +237,26 @@ def test_the_plan_says_the_disk_that_weights_at_points_take(
     assert said in planned.stdout
 
 
+@pytest.mark.parametrize(
+    ("loss", "minutes", "said"),
+    [
+        # 2 x 3 x 125.2 MB, and with the reference 2 x 4 x 125.2
+        ("dpo", "0.001", "and up to 0.75 GB to go on with a training that is stopped, written every 0.001 min of it"),
+        ("simpo,tr-dpo", "0.001", "and up to 1 GB to go on with a training that is stopped"),
+        ("dpo", "1e6", None),  # no training is so long
+    ],
+)
+def test_the_plan_says_the_disk_of_checkpoints_where_a_training_is_longer_than_their_interval(
+    loss: str, minutes: str, said: str | None, harness: Any, tmp_path: Path
+) -> None:
+    folder = a_folder(tmp_path / "mine", 31_300_000)
+    asked = ("run", "--dry-run", "--plugins", loss, "--limit", "48", "--models", str(folder))
+    planned = harness(*asked, "--checkpoint-every", minutes, HARNESS_CACHE=str(tmp_path / "cache"))
+    assert planned.returncode == 0, planned.stderr
+    assert (said or "Disk") in planned.stdout
+    assert ("to go on with" in planned.stdout) == (said is not None)
+
+
 def test_models_made_here_and_brought_ones_have_one_preset_only_where_it_is_named(harness: Any, tmp_path: Path) -> None:
     folder = a_folder(tmp_path / "mine", 31_300_000)
     asked = ("run", *QUICK, "--dry-run", "--plugins", "dpo", "--limit", "48", "--models", f"qwen,{folder}")

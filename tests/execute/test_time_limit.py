@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator, Sequence
 from types import SimpleNamespace
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import pytest
 
 from harness.execute import local
+from harness.execute.stop import Stop
 from harness.planning.events import AnsweringBegins, ScoringBegins, TrainingBegins, WorkerDone
 from harness.planning.run_file import make_run
 
@@ -23,7 +23,7 @@ def trouble(events: Sequence[object], monkeypatch: pytest.MonkeyPatch) -> tuple[
     monkeypatch.setattr(local, "_receive", lambda connection, worker: next(told))
     monkeypatch.setattr(local, "time", SimpleNamespace(monotonic=lambda: 30.0 * next(minutes)))  # asked twice an event
     connection: Any = None
-    found = local._follow(JOB, None, connection, lambda model, event: None, threading.Event())
+    found = local._follow(JOB, None, connection, lambda model, event: None, Stop())
     return None if found is None else (found.key, found.reason)
 
 

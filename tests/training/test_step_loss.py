@@ -146,7 +146,7 @@ def test_the_state_moves_from_step_to_step_and_holds_no_graph() -> None:
         kept = torch.from_numpy(rng.permutation(6) < 3)
         values = torch.cat([share.values for share in step.shares(parts())])
         torch.testing.assert_close(values, 2 * margins * kept - calls * margins.mean())
-    assert not step._state["total"].requires_grad
+    assert not step.state["total"].requires_grad
 
 
 def test_a_state_without_coupling_is_refused() -> None:

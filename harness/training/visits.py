@@ -1,0 +1,24 @@
+"""Which pairs the micro-batches of a training hold, in the plan's order."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+
+import numpy as np
+from torch.utils.data import IterableDataset
+
+from harness.planning.budget import Plan
+
+
+class Visits(IterableDataset[np.ndarray]):
+    """The indices of each micro-batch, in the plan's order."""
+
+    def __init__(self, plan: Plan, micro_pairs: int) -> None:
+        self.plan, self.micro_pairs = plan, micro_pairs
+        self.done = 0
+        """Steps that an earlier process took."""
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        for step in itertools.islice(self.plan.batches(), self.done, None):
+            yield from np.split(step, len(step) // self.micro_pairs)
