@@ -20,7 +20,7 @@ def read_run(path: Path) -> dict[str, Any]:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         raise HarnessError(f"run file {path}: cannot be read ({error}); give the path of a TOML file") from None
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise HarnessError(f"run file {path}: not valid TOML ({error})") from None
     fields = {name.replace("-", "_"): value for name, value in values.items()}
     if PLAIN_PATH_KEY in fields:

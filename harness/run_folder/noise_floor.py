@@ -129,7 +129,7 @@ def read_noise(folder: Path) -> NoiseFloor | None:
             overall=_spread(content["overall"]),
             smallest_margin=float(content["smallest_margin"]),
         )
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
         raise HarnessError(
             f"{path}: got {type(error).__name__} {error}, expected what `harness gate --calibrate` writes (schema "
             f"{SCHEMA}); measure it again, or delete it"

@@ -84,7 +84,7 @@ def read_study(path: Path) -> Study:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         raise HarnessError(f"study {path}: cannot be read ({error}); give the path of a TOML file") from None
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise HarnessError(f"study {path}: not valid TOML ({error})") from None
     try:
         return Study.model_validate(content)

@@ -14,6 +14,7 @@ from made_records import made_manifest, made_record
 from harness.api import HarnessError
 from harness.run_folder.facts import LossFacts
 from harness.run_folder.manifest import read_manifest, write_manifest
+from harness.run_folder.noise_floor import read_noise
 from harness.run_folder.store import read_records, write_atomically, write_record
 from harness.run_folder.tables import RESPONSE_COLUMNS, ROW_COLUMNS, read_columns
 
@@ -178,3 +179,26 @@ def test_a_column_of_yes_and_no_is_read_as_numbers(tmp_path: Path) -> None:
     pd.DataFrame({"step": [1, 2], "clipped": [True, False]}).to_parquet(tmp_path / "train.parquet")
     found = read_columns(tmp_path / "train.parquet", ["clipped", "step"])
     assert {name: values.tolist() for name, values in found.items()} == {"clipped": [1.0, 0.0], "step": [1.0, 2.0]}
+
+
+SPREAD = '"sd": 0.1, "freedom": 3, "largest_difference": 0.2'
+NOISE = (
+    '{"schema": 1, "protocol": 1, "metric": "m", "dataset_fingerprint": "f", "settings": null, "runs": 2, "seeds": 1, '
+    f'"smallest_margin": 0.1, "overall": {{{SPREAD}}}, "cells": [{{"model": "a", "label": "b", {SPREAD}}}]}}'
+)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"schema": 1, "cells": [], "settings": null}',
+        "[]",
+        "null",
+        NOISE,
+        NOISE.replace("null", "{}").replace(": 2", ": 1e999"),
+    ],
+)
+def test_a_noise_floor_that_cannot_be_is_named(text: str, tmp_path: Path) -> None:
+    (tmp_path / "gate.json").write_text(text)
+    with pytest.raises(HarnessError, match=r"gate\.json: got .*, expected what `harness gate --calibrate` writes"):
+        read_noise(tmp_path)

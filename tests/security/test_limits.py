@@ -18,11 +18,13 @@ from stub_endpoint import stub
 from harness.api import HarnessError, LoadOptions
 from harness.data.sources import load_any
 from harness.judge import limited_client
+from harness.planning.run_toml import read_run
 from harness.run_folder import limits
 from harness.run_folder.limits import DEEPEST, json_of
 from harness.run_folder.manifest import read_manifest
 from harness.run_folder.noise_floor import read_noise
 from harness.run_folder.store import read_record
+from harness.study.study_file import read_study
 from harness.study.write import unpack
 
 DEEP = {"a list": "[" * 100_000 + "]" * 100_000, "objects": '{"a":' * 5_000 + "1" + "}" * 5_000}
@@ -40,6 +42,15 @@ def test_a_file_of_a_run_that_is_nested_too_deeply_is_refused_in_one_line(name: 
     with pytest.raises(HarnessError, match=f"{name}: got .*more than {DEEPEST} levels deep") as caught:
         READERS[name](tmp_path)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("read", [read_run, read_study])
+def test_a_run_file_or_study_that_is_nested_too_deeply_is_refused(
+    read: Callable[[Path], object], tmp_path: Path
+) -> None:
+    (tmp_path / "deep.toml").write_text("a = " + "[" * 100_000)
+    with pytest.raises(HarnessError, match="not valid TOML"):
+        read(tmp_path / "deep.toml")
 
 
 def test_json_may_be_as_deep_as_the_limit_and_no_deeper() -> None:
