@@ -238,4 +238,5 @@ def _machines(record: Record, anew: Record) -> str:
     ]
     scorers_apart = f"scorer {record.scorer.version} / {anew.scorer.version}"
     apart += [scorers_apart] if record.scorer.version != anew.scorer.version else []
-    return f"another machine ({', '.join(apart) or f'an accelerator, {mine.device}'})"
+    unknown = "its processor is not recorded" if mine.device == "cpu" else f"an accelerator, {mine.device}"
+    return f"another machine ({', '.join(apart) or unknown})"
