@@ -41,9 +41,9 @@ AS_COMPUTED, OTHERWISE = 0, 3
 """Exit codes, as those of `harness verify`."""
 SAME_KIND = 1e-6
 """Nats that a response's summed log-prob may lie off on a processor of the same kind, where runs agree to the bit."""
-OTHER_KIND = 1.0
+OTHER_KIND = 0.25
 """The same on any other machine; measured, see docs/submit.md."""
-SIDES = 0.02
+SIDES = 0.01
 """The share of pairs that may change sides on any other machine; measured too."""
 BITS = ("processor", "device", "torch", "transformers", "threads", "gemm", "path", "models_side_by_side")
 """What decides the bits of a log-prob, besides the scorer and its version."""
@@ -214,8 +214,8 @@ def _sides(record: Record) -> pd.Series[float]:
     """Return by pair 1 where the chosen response has the higher reward, -1 where the lower, 0 without one."""
     rows = record.rows()
     rows = rows[rows["split"] == record.board.evaluated_on].set_index("pair_id")
-    apart = rows["reward_chosen"] - rows["reward_rejected"]
-    return apart.gt(0).astype(float) - apart.lt(0).astype(float)
+    gap = rows["reward_chosen"] - rows["reward_rejected"]
+    return (gap > 0).astype(float) - (gap < 0).astype(float)
 
 
 def same_kind(record: Record, anew: Record) -> bool:
@@ -238,4 +238,5 @@ def _machines(record: Record, anew: Record) -> str:
     ]
     scorers_apart = f"scorer {record.scorer.version} / {anew.scorer.version}"
     apart += [scorers_apart] if record.scorer.version != anew.scorer.version else []
-    return f"another machine ({', '.join(apart) or f'an accelerator, {mine.device}'})"
+    unknown = "its processor is not recorded" if mine.device == "cpu" else f"an accelerator, {mine.device}"
+    return f"another machine ({', '.join(apart) or unknown})"
