@@ -11,7 +11,7 @@ from harness.api import HarnessError
 from harness.leaderboard.decide.estimates import Estimate
 from harness.leaderboard.formatting import listed, number, number_with_interval
 from harness.leaderboard.grid import Grid
-from harness.statistics.factorial import variance_shares
+from harness.statistics.factorial import SEEDS, variance_shares
 from harness.study.answer import FORM, Answer, Key, Point, estimated, intervals, metric, of_what, rounded, shown
 from harness.study.cells import LOSS, Cells, weights_of
 from harness.study.study_file import Effects
@@ -113,6 +113,8 @@ def _table_of_levels(asked: Effects, cells: Cells, levels: Levels, value: Mappin
 
 
 def _table_of_shares(shares: Mapping[str, Estimate]) -> Grid:
+    seeds = "" if SEEDS in shares else " With one seed, what another would change stands among the others."
+    chance = "prompts and seeds add" if SEEDS in shares else "prompts add"
     return Grid(
         title="Shares of the variance between trainings",
         before=(),
@@ -120,7 +122,7 @@ def _table_of_shares(shares: Mapping[str, Estimate]) -> Grid:
         rows=tuple((source, number_with_interval(of, ".2f")) for source, of in shares.items()),
         after=(
             "Of the variance of the metric between trainings of this grid: main effects, interactions of factors, and "
-            "training seeds. What test prompts and seeds add to the former by chance is taken off (bootstrap, 95 % "
+            f"training seeds.{seeds} What test {chance} to the former by chance is taken off (bootstrap, 95 % "
             "percentile intervals).",
         ),
     )

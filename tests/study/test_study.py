@@ -15,7 +15,7 @@ from made_cells import BOARD, add_cell
 from harness.api import HarnessError
 from harness.cli import cli
 from harness.leaderboard import table_of
-from harness.study.answers import answers
+from harness.study.answers import ONE_SEED, answers
 from harness.study.cells import cells_of
 from harness.study.study_file import STUDY_FILE, read_study
 from harness.study.write import RECORDS, REPORT, RUN, unpack, write_study
@@ -146,6 +146,19 @@ def test_names_and_texts_from_outside_stay_text_in_the_report(tmp_path: Path) ->
     assert "\\<img" in report
     assert "<script" not in report.replace("\\<script", "")
     assert "<img" not in report.replace("\\<img", "")
+
+
+def test_with_one_seed_the_findings_begin_with_what_they_cannot_say(tmp_path: Path) -> None:
+    folder = made(tmp_path)
+    for record in folder.rglob("*--seed1"):
+        shutil.rmtree(record)
+    table, records = table_of(folder / RUN)
+    first, effects, _ = answers(read_study(folder / STUDY_FILE), cells_of(records, table.ranked_by))
+    assert first.findings[0] == ONE_SEED
+    assert [row[0] for row in effects.grids[1].rows] == ["loss", "beta", "noise", "interactions"]
+    assert "With one seed, what another would change stands among the others." in effects.grids[1].after[0]
+    both = answers(read_study(made(tmp_path / "b") / STUDY_FILE), cells_of(table_of(tmp_path / "b" / RUN)[1], "margin"))
+    assert all(ONE_SEED not in answer.findings for answer in both)
 
 
 @pytest.mark.parametrize(
