@@ -123,7 +123,7 @@ def fresh(page: Open) -> Iterator[None]:
     events = [json.loads(entry["message"])["message"] for entry in page.driver.get_log("performance")]
     asked = {event["params"]["request"]["url"] for event in events if event["method"] == "Network.requestWillBeSent"}
     assert complaints == []
-    assert {url for url in asked if not url.startswith(("data:", "blob:"))} <= {page.address}
+    assert {url for url in asked if not url.startswith(("data:", "blob:", "file:"))} <= {page.address}
 
 
 def _text(cache: Path) -> str:
@@ -199,8 +199,10 @@ def test_one_board_is_shown_at_a_time_and_the_address_remembers_it(page: Open) -
     page.driver.get("about:blank")
 
 
-def test_dark_is_followed_toggled_and_remembered(page: Open) -> None:
+def test_dark_is_followed_toggled_and_remembered_where_a_page_has_storage(page: Open, tmp_path: Path) -> None:
     back = "return getComputedStyle(document.body).backgroundColor"
+    (tmp_path / "leaderboard.html").write_text(_text(tmp_path), encoding="utf-8")
+    page.driver.get((tmp_path / "leaderboard.html").as_uri())  # what `harness view` serves is confined and has none
     assert page.run(back) == "rgb(255, 255, 255)"
     media = "Emulation.setEmulatedMedia"
     page.driver.execute_cdp_cmd(media, {"features": [{"name": "prefers-color-scheme", "value": "dark"}]})
