@@ -143,13 +143,13 @@ def test_a_second_interrupt_ends_a_worker_at_once() -> None:
 def test_two_signals_within_a_second_are_one_and_a_later_one_hurries(monkeypatch: pytest.MonkeyPatch) -> None:
     before, stopped = signal.getsignal(signal.SIGTERM), Stop()
     with pytest.raises(TerminatedError), stopped.interruptible():
-        os.kill(os.getpid(), signal.SIGTERM)
+        signal.raise_signal(signal.SIGTERM)
     assert signal.getsignal(signal.SIGTERM) is before
     with stopped.interruptible():
-        os.kill(os.getpid(), signal.SIGTERM)
+        signal.raise_signal(signal.SIGTERM)
         assert not stopped.at_once.is_set()
         monkeypatch.setattr(stop, "SAME", 0.0)
-        os.kill(os.getpid(), signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
         assert stopped.at_once.is_set()
 
 
