@@ -122,7 +122,7 @@ def _cell(record: Record, varying: Sequence[str]) -> StudyCell:
     boards = {name: _of_board(record, name) for name in OF_BOARDS}
     return StudyCell(
         label=record.label,
-        setting=", ".join(_in_words(name, boards[name]) for name in varying),
+        setting=", ".join(in_words(name, boards[name]) for name in varying),
         factors={**options, **boards, LOSS: record.loss.name},
     )
 
@@ -132,7 +132,7 @@ def _of_board(record: Record, name: str) -> str:
     return NONE if value is None else f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def _in_words(name: str, value: str) -> str:
+def in_words(name: str, value: str) -> str:
     """Return a setting of a board as a heading: `noise flip=0.2`, `learning rate 0.001`, `8 trials`."""
     if name == "trials":
         return "untuned" if value == NONE else f"best of {value} trials"

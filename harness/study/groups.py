@@ -13,7 +13,7 @@ from harness.leaderboard.grid import Grid
 from harness.statistics.factorial import MOST_GROUPINGS, grouping_test
 from harness.statistics.intervals import Floats
 from harness.study.answer import FORM, Answer, Key, Point, estimated, intervals, metric, of_what
-from harness.study.cells import LOSS, Cells
+from harness.study.cells import LOSS, Cells, in_words
 from harness.study.study_file import Groups
 
 ALL = ""
@@ -39,13 +39,15 @@ def of_groups(asked: Groups, cells: Cells, which: int) -> Answer:
     except ValueError as error:
         raise HarnessError(f"[[groups]] got {error}, expected at most {MOST_GROUPINGS:,}; name fewer losses") from None
     both, ways = f"{asked.first} less {asked.second}", tests[first][1]
+    named = {level: in_words(asked.by, level) if level else "" for level in levels}
     findings = [
-        f"{f'At {level}: ' * bool(level)}{both} {number_with_interval(value['at', level], FORM)}; of {ways:,} ways to "
-        f"part the losses so, a share of {number(tests[level][0], '.2f')} differs as much."
+        f"{f'At {named[level]}: ' * bool(level)}{both} {number_with_interval(value['at', level], FORM)}; of {ways:,} "
+        f"ways to part the losses so, a share of {number(tests[level][0], '.2f')} differs as much."
         for level in levels
     ]
     findings += [
-        f"From {first} to {level} that difference changes by {number_with_interval(value['change', level], FORM)}."
+        f"From {named[first]} to {named[level]} that difference changes by "
+        f"{number_with_interval(value['change', level], FORM)}."
         for level in others
     ]
     return Answer(
@@ -92,7 +94,7 @@ def _table(
     return Grid(
         title=f"{metric(cells)}: {asked.first} and {asked.second} losses",
         before=(f"{of_what(cells)} Per loss the mean over all of its settings.",),
-        head=("loss", "group", *(level or "all" for level in levels)),
+        head=("loss", "group", *(in_words(asked.by, level) if level else "all" for level in levels)),
         rows=(
             *rows,
             (f"{asked.first} less {asked.second}", "", *apart),

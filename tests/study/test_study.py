@@ -126,6 +126,14 @@ def test_a_cell_without_a_result_leaves_out_its_level_and_says_so(tmp_path: Path
     assert effects.findings[-1].startswith("Left out, so that every combination has a result: ")
 
 
+def test_the_study_of_the_guide_is_one_and_asks_for_what_its_run_has(tmp_path: Path) -> None:
+    guide = (Path(__file__).parents[2] / "docs" / "studies.md").read_text(encoding="utf-8")
+    (tmp_path / STUDY_FILE).write_text(guide.partition("```toml\n")[2].partition("```")[0])
+    answer = CliRunner().invoke(cli, ["study", str(tmp_path / STUDY_FILE), "--dry-run"], catch_exceptions=False)
+    assert answer.exit_code == 0
+    assert "Losses    4: dpo, simpo(beta=1), simpo(beta=2), simpo(beta=4)" in answer.output
+
+
 def test_a_study_rebuilds_byte_for_byte_from_its_packed_records(written: Path, tmp_path: Path) -> None:
     before = {path.name: path.read_bytes() for path in written.iterdir() if path.is_file()}
     assert {REPORT, RECORDS, "leaderboard.md", "leaderboard.json", "leaderboard.csv", "leaderboard.html"} < {*before}
