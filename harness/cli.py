@@ -225,6 +225,7 @@ def study(study_file: Path, rebuild: bool, dry_run: bool, no_pictures: bool, qui
 
     Its files go beside STUDY_FILE. The same command again computes only what is missing.
     """
+    from harness.leaderboard.pictures.files import why_no_pictures
     from harness.study.study_file import read_study
     from harness.study.write import REPORT, write_study
 
@@ -240,6 +241,8 @@ def study(study_file: Path, rebuild: bool, dry_run: bool, no_pictures: bool, qui
             return 0
         trouble = carry_out(run, _console(), _say, quiet=quiet)
     found = write_study(folder, asked, draw=not no_pictures)
+    if not no_pictures and (note := why_no_pictures()):
+        _say(note, err=True)
     _say(asked.question)
     for sentence in (sentence for answer in found for sentence in answer.findings):
         _say(f"  {sentence}")

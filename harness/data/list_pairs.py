@@ -16,7 +16,11 @@ def list_pairs(data: Dataset) -> tuple[Pair, ...]:
     A prompt that is held out gives none, whoever brings the data.
     """
     held_out = PromptSet.of((*data.dev, *data.test, *data.test_lenbalanced, *data.listwise_dev, *data.listwise_test))
-    return tuple(_pair(prompt, *both) for prompt in without(data.listwise_train, held_out) for both in _apart(prompt))
+    return tuple(
+        pair_of(prompt, *both, pair_id_of(prompt.prompt_id, prompt.context, *(each.text for each in both)))
+        for prompt in without(data.listwise_train, held_out)
+        for both in _apart(prompt)
+    )
 
 
 def pairable(lists: Iterable[Listwise]) -> int:
@@ -31,9 +35,10 @@ def _apart(prompt: Listwise) -> Iterator[tuple[Response, Response]]:
             yield (first, second) if first.score > second.score else (second, first)
 
 
-def _pair(prompt: Listwise, chosen: Response, rejected: Response) -> Pair:
+def pair_of(prompt: Listwise, chosen: Response, rejected: Response, pair_id: str) -> Pair:
+    """Return the pair of two responses of a list."""
     return Pair(
-        pair_id=pair_id_of(prompt.prompt_id, prompt.context, chosen.text, rejected.text),
+        pair_id=pair_id,
         prompt_id=prompt.prompt_id,
         context=prompt.context,
         chosen=chosen.text,

@@ -16,17 +16,27 @@ PLAIN_PATH_KEY = "reference_path"
 
 def read_run(path: Path) -> dict[str, Any]:
     """Return the values of a TOML run file, ready for `make_run`."""
+    where = f"run file {path}"
+    return run_values(read_toml(path, where), where)
+
+
+def read_toml(path: Path, where: str) -> dict[str, Any]:
+    """Return what a TOML file holds. Raises `HarnessError`, one line that begins with `where`, for what is none."""
     try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
-        raise HarnessError(f"run file {path}: cannot be read ({error}); give the path of a TOML file") from None
+        raise HarnessError(f"{where}: cannot be read ({error}); give the path of a TOML file") from None
     except (tomllib.TOMLDecodeError, RecursionError) as error:
-        raise HarnessError(f"run file {path}: not valid TOML ({error})") from None
+        raise HarnessError(f"{where}: not valid TOML ({error})") from None
+
+
+def run_values(values: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """Return the values of a run by their keys in files, ready for `make_run`."""
     fields = {name.replace("-", "_"): value for name, value in values.items()}
     if PLAIN_PATH_KEY in fields:
         if "plain_path" in fields:
             raise HarnessError(
-                f"run file {path}: got plain-path and reference-path, which are the same setting; expected one of them"
+                f"{where}: got plain-path and reference-path, which are the same setting; expected one of them"
             )
         fields["plain_path"] = fields.pop(PLAIN_PATH_KEY)  # so that a flag can win over it
     return fields

@@ -10,6 +10,7 @@ it well, where two cells alone would not.
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -142,8 +143,6 @@ def grouping_test(values: Floats, first: NDArray[np.bool_]) -> tuple[float, int]
     `values` (L,), one per loss; `first` (L,): which are in the first group. The smallest p possible is 1 over the
     number of ways, or 2 over it where both groups are of a size. Raises `ValueError` for more than `MOST_GROUPINGS`.
     """
-    import math
-
     size, count = int(first.sum()), len(values)
     ways = math.comb(count, size)
     if ways > MOST_GROUPINGS:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from harness.api import HarnessError
 from harness.execute.axes import RunWithAxes, resolve_all
 from harness.execute.resolve import Resolved, runs_of
+from harness.planning.run_toml import run_values
 from harness.run_folder.paths import is_run
 from harness.study.cells import LOSS, OF_BOARDS
 from harness.study.study_file import Study
@@ -23,9 +24,7 @@ def planned(folder: Path, study: Study, *, dry: bool) -> RunWithAxes:
 
     Raises `HarnessError` for a run that cannot start, and for rows, losses and factors that it will not have.
     """
-    resolved = resolve_all(
-        runs_of(None, {name.replace("-", "_"): value for name, value in study.run.items()}), folder / RUN, False
-    )
+    resolved = resolve_all(runs_of(None, run_values(study.run, "[run]")), folder / RUN, False)
     require_asked(study, resolved)
     if not dry and (folder / RECORDS).is_file() and not is_run(folder / RUN):
         unpack(folder / RECORDS, folder / RUN)
@@ -35,7 +34,7 @@ def planned(folder: Path, study: Study, *, dry: bool) -> RunWithAxes:
 def carry_out(run: RunWithAxes, console: Console, say: Callable[[str], object], *, quiet: bool) -> list[str]:
     """Compute what is missing of the run; return what went wrong, a line each."""
     trouble, complete = run.carry_out(console, say, quiet=quiet)
-    return trouble if complete or trouble else ["some cells came to nothing; the board names them"]
+    return trouble if complete or trouble else ["some cells have no result; the board names them"]
 
 
 def require_asked(study: Study, runs: Sequence[Resolved]) -> None:

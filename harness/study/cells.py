@@ -88,12 +88,13 @@ def cells_of(records: Sequence[Record], metric: str) -> Cells:
     whole = [key for key, of in found.items() if set(of) == wanted]
     if not whole:
         raise HarnessError("got a run without a cell that has a result for every seed and model; finish the run first")
-    units = {Unit(f"{key}", model, seed): found[key][model, seed] for key in whole for model, seed in sorted(wanted)}
+    named = {key: shown[key].name for key in whole}
+    units = {Unit(named[key], *each): found[key][each] for key in whole for each in sorted(wanted)}
     evidence = gather(units)
     values = evidence.values[metric]
-    whole = [key for key in whole if all(Unit(f"{key}", *each) in values.units for each in wanted)]
+    whole = [key for key in whole if all(Unit(named[key], *each) in values.units for each in wanted)]
     by_seed = np.array(
-        [[np.mean([values.units[Unit(f"{key}", m, s)] for m in models], axis=0) for key in whole] for s in seeds]
+        [[np.mean([values.units[Unit(named[key], m, s)] for m in models], axis=0) for key in whole] for s in seeds]
     )  # (S, C, n)
     sums, sizes = cluster_sums(values.prompt, by_seed.mean(0), values.n_prompts)
     return Cells(

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import tomllib
 from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from harness.api import HarnessError
+from harness.planning.run_toml import read_toml
 
 STUDY_FILE = "study.toml"
 Text = Annotated[str, Field(min_length=1)]
@@ -80,12 +80,7 @@ class Study(_Part):
 
 def read_study(path: Path) -> Study:
     """Return the study of a file. Raises `HarnessError`, one line, for what is no study."""
-    try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise HarnessError(f"study {path}: cannot be read ({error}); give the path of a TOML file") from None
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
-        raise HarnessError(f"study {path}: not valid TOML ({error})") from None
+    content = read_toml(path, f"study {path}")
     try:
         return Study.model_validate(content)
     except ValidationError as error:

@@ -43,10 +43,8 @@ def write_study(folder: Path, study: Study, *, draw: bool) -> tuple[Answer, ...]
         found = answers(study, cells)
         for name, text in renders(table).items():
             write_atomically(folder / name, text)
-        write_page(run, table, records, known_manifest(run), draw=False)
-        if run != folder:
-            (run / PAGE).replace(folder / PAGE)
-        drawn = draw_answers(folder, found) if draw else [answer.name for answer in found if _picture(folder, answer)]
+        write_page(folder, table, records, known_manifest(run), draw=False)
+        drawn = draw_answers(folder, found) if draw else []
         write_atomically(folder / REPORT, report(study, cells, found, table, drawn))
         if run == folder / RUN:
             pack(run, folder / RECORDS)
@@ -145,7 +143,3 @@ def _check_entries(entries: Sequence[tarfile.TarInfo], size: int) -> None:
             raise ValueError(f"got {entry.name!r:.60} in it, expected plain files")
     if sum(entry.size for entry in entries) > size:
         raise ValueError("got files that are larger than the archive")
-
-
-def _picture(folder: Path, answer: Answer) -> bool:
-    return (folder / f"{answer.name}.svg").is_file()

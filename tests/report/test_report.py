@@ -165,7 +165,7 @@ def test_the_protocol_says_what_the_records_say(paper: Path) -> None:
         f"Budget of every loss: pairs=384; a cell had 384 pairs, 0.16 epochs, 24 optimiser steps, {min(tokens):,} to "
         f"{max(tokens):,} tokens of prompts and responses, {min(flops):.3g} G to {max(flops):.3g} G FLOP.",
         "Learning rate 0.001, the same for all losses.",
-        "full fine-tuning; precision float32; 16 pairs a step; "
+        "full fine-tuning; precision float32; 16 pairs per step; "
         "texts of at most 384 tokens, their prompts of at most 128.",
         "Seeds of the order of the pairs: 0, 1 and 2.",
         "simpo*: beta = 2.0, gamma = 0.5; from preference-harness 0.1.0 [@arxiv-2405.14734].",

@@ -6,8 +6,10 @@ import shutil
 from pathlib import Path
 
 import pytest
+from page_examples import needed
 
 from harness.leaderboard.formatting import markdown_text
+from harness.leaderboard.pictures.files import why_no_pictures
 from harness.study.study_file import STUDY_FILE, read_study
 from harness.study.write import RECORDS, REPORT, write_study
 
@@ -35,11 +37,12 @@ def test_a_study_is_small_and_whole(folder: Path) -> None:
 
 @pytest.mark.parametrize("folder", **OF_A_NAME)
 def test_a_study_is_made_again_from_its_records_byte_for_byte(folder: Path, tmp_path: Path) -> None:
+    needed(why_no_pictures())
     before = {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
-    for name in before:
-        if name in (STUDY_FILE, RECORDS) or name.endswith(".svg"):
-            shutil.copy(folder / name, tmp_path)
-    write_study(tmp_path, read_study(tmp_path / STUDY_FILE), draw=False)
+    for name in (STUDY_FILE, RECORDS):
+        shutil.copy(folder / name, tmp_path)
+    write_study(tmp_path, read_study(tmp_path / STUDY_FILE), draw=True)
     after = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     assert after.keys() == before.keys()
-    assert [name for name in before if before[name] != after[name]] == []
+    # pictures are as another release of what draws them makes them
+    assert [name for name in before if before[name] != after[name] and not name.endswith(".svg")] == []

@@ -11,10 +11,13 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 from made_cells import BOARD, add_cell
+from page_examples import needed
 
 from harness.api import HarnessError
 from harness.cli import cli
 from harness.leaderboard import table_of
+from harness.leaderboard.pictures import files
+from harness.leaderboard.pictures.files import why_no_pictures
 from harness.study.answers import ONE_SEED, answers
 from harness.study.cells import cells_of
 from harness.study.study_file import STUDY_FILE, read_study
@@ -72,8 +75,27 @@ def made(folder: Path, asked: str = ASKED, without: tuple[str, int, str] | None 
 def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a study with all its files; not to be changed."""
     folder = made(tmp_path_factory.mktemp("written"))
+    needed(why_no_pictures())
     write_study(folder, read_study(folder / STUDY_FILE), draw=True)
     return folder
+
+
+def test_without_pictures_the_report_names_none(tmp_path: Path) -> None:
+    folder = made(tmp_path)
+    write_study(folder, read_study(folder / STUDY_FILE), draw=False)
+    assert ".svg" not in (folder / REPORT).read_text(encoding="utf-8")
+    assert not list(folder.glob("*.svg"))
+
+
+def test_without_what_draws_the_command_says_so_and_writes_the_rest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(files.PACKAGES, "absent_module", "absent-package")
+    folder = made(tmp_path)
+    answer = CliRunner().invoke(cli, ["study", str(folder / STUDY_FILE), "--rebuild"])
+    assert answer.exit_code == 0, answer.output
+    assert "No pictures: absent-package is not installed" in answer.stderr
+    assert (folder / REPORT).is_file()
 
 
 def rows_of(folder: Path, answer: int, grid: int = 0) -> dict[str, tuple[str, ...]]:
@@ -137,9 +159,9 @@ def test_the_study_of_the_guide_is_one_and_asks_for_what_its_run_has(tmp_path: P
 def test_a_study_rebuilds_byte_for_byte_from_its_packed_records(written: Path, tmp_path: Path) -> None:
     before = {path.name: path.read_bytes() for path in written.iterdir() if path.is_file()}
     assert {REPORT, RECORDS, "leaderboard.md", "leaderboard.json", "leaderboard.csv", "leaderboard.html"} < {*before}
-    for name in (STUDY_FILE, RECORDS, *(name for name in before if name.endswith(".svg"))):
+    for name in (STUDY_FILE, RECORDS):
         shutil.copy(written / name, tmp_path)
-    answer = CliRunner().invoke(cli, ["study", str(tmp_path / STUDY_FILE), "--rebuild", "--no-pictures"])
+    answer = CliRunner().invoke(cli, ["study", str(tmp_path / STUDY_FILE), "--rebuild"])
     assert answer.exit_code == 0, answer.output
     assert answer.output.startswith("Does it matter?\n  At noise none: simpo over dpo +0.200 [")
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
@@ -194,6 +216,10 @@ def test_a_file_that_is_no_study_is_refused_in_one_line(tmp_path: Path, text: st
         (('factors = ["loss", "beta"', 'factors = ["loss", "betas"'), "[[effects]] got 'betas', expected one of"),
         (('first_losses = ["simpo"]', 'first_losses = ["cpo"]'), "[[groups]] got 'cpo', expected one of dpo, simpo"),
         (('plugins = "simpo', 'plugin = "simpo'), "got key 'plugin', expected one of"),
+        (
+            ('plugins = "simpo', 'plain-path = true\nreference-path = true\nplugins = "simpo'),
+            "[run]: got plain-path and",
+        ),
     ],
 )
 def test_what_the_run_will_not_have_is_refused_before_it_starts(

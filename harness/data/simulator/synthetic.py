@@ -29,6 +29,7 @@ from harness.api import (
     hookimpl,
     require,
 )
+from harness.data.list_pairs import pair_of
 from harness.data.simulator import responses, tasks
 
 NAME = "embedded"
@@ -166,19 +167,7 @@ def _pairs(prompts: Iterable[Listwise], per_prompt: int) -> tuple[Pair, ...]:
             chosen, rejected = prompt.responses[first], prompt.responses[second]
             if rejected.score > chosen.score:
                 chosen, rejected = rejected, chosen
-            pairs.append(
-                Pair(
-                    pair_id=f"{prompt.prompt_id[:16]}-{first}{second}",
-                    prompt_id=prompt.prompt_id,
-                    context=prompt.context,
-                    chosen=chosen.text,
-                    rejected=rejected.text,
-                    score_chosen=chosen.score,
-                    score_rejected=rejected.score,
-                    true_chosen=chosen.true_quality,
-                    true_rejected=rejected.true_quality,
-                )
-            )
+            pairs.append(pair_of(prompt, chosen, rejected, f"{prompt.prompt_id[:16]}-{first}{second}"))
     return tuple(pairs)
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from made_cells import add_cell
+from page_examples import needed
 
 from harness.leaderboard import table_of
 from harness.leaderboard.pictures import files
@@ -48,8 +49,7 @@ def test_a_point_per_row_and_number_that_varies_within_its_loss(run: Path) -> No
 
 
 def test_every_point_is_drawn_in_the_panel_of_its_option(run: Path) -> None:
-    if note := files.why_no_pictures():
-        pytest.skip(note)
+    needed(files.why_no_pictures())
     table, records = table_of(run)
     (data,) = picture_data(records, table)
     drawn = {picture.name: picture for picture in pictures(table.boards[0], data, styles(table), table.ranked_by)}
