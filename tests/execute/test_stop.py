@@ -139,6 +139,15 @@ def test_a_second_interrupt_ends_a_worker_at_once() -> None:
     assert "(interrupted twice)" in said(stopped, Worker(*[None] * 50))
 
 
+@pytest.fixture
+def heeded() -> Iterator[None]:
+    """SIGINT ends this process, as that of a person's shell; a job in the background of a script ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("heeded")
 def test_two_signals_within_a_second_are_one_and_a_later_one_hurries(monkeypatch: pytest.MonkeyPatch) -> None:
     before, stopped = signal.getsignal(signal.SIGTERM), Stop()
     with pytest.raises(TerminatedError), stopped.interruptible():
