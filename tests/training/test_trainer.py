@@ -20,11 +20,12 @@ from harness.logps.packed_attention import use_packed_attention
 from harness.manager import plugin_manager, resolver
 from harness.models.families import FAMILIES
 from harness.planning.budget import Plan
+from harness.training.arguments import schedule
 from harness.training.loss_columns import prepare_columns
 from harness.training.loss_inputs import LossInputs, TrainingData
 from harness.training.recipe import Recipe
 from harness.training.reference_cache import Reference
-from harness.training.trainer import Trained, schedule, train
+from harness.training.trainer import Trained, train
 
 RESOLVE = resolver(plugin_manager())
 rng = np.random.default_rng(0)
