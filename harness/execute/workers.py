@@ -21,7 +21,7 @@ from pathlib import Path
 from types import ModuleType
 
 from harness.planning.presets import trains_pretrained
-from harness.planning.processors import processors
+from harness.planning.processors import processors, thread_variables
 from harness.planning.run_file import Run
 
 GPU_FILES = ("nvidia*", "nvhost*", "nvgpu*", "dxg", "kfd")
@@ -104,11 +104,14 @@ def _answer(question: Callable[[], str | None], environment: dict[str, str], con
 def _same_imports() -> Iterator[None]:
     """Let a Python started inside import from where this one does, instead of from the current folder first.
 
+    It loads OpenMP, which reads but once how its threads are to wait.
+
     The variables set here are for that process alone: workers get the environment of their run (see `local`).
     """
     path = os.pathsep.join(entry or os.getcwd() for entry in sys.path)
-    kept = {name: os.environ.get(name) for name in ("PYTHONSAFEPATH", "PYTHONPATH")}
-    os.environ |= {"PYTHONSAFEPATH": "1", "PYTHONPATH": path}
+    variables = {"PYTHONSAFEPATH": "1", "PYTHONPATH": path, **thread_variables()}
+    kept = {name: os.environ.get(name) for name in variables}
+    os.environ |= variables
     try:
         yield
     finally:

@@ -20,6 +20,16 @@ def threads_each(side_by_side: int = 1) -> int:
     return int(asked) if asked.isdecimal() and int(asked) else max(1, processors() // side_by_side)
 
 
+def thread_variables() -> dict[str, str]:
+    """Return the environment variables of a worker that say how its threads wait; none where the user has set one.
+
+    GNU's OpenMP, which torch uses, lets threads that wait for each other spin for milliseconds. With two processes of
+    two threads on two cores each training step took 4.4 times as long as alone; with so short a spin 1.95 times, and
+    alone no longer than before (`python -m tests.benchmarks.waiting`).
+    """
+    return {} if {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT"} & set(os.environ) else {"GOMP_SPINCOUNT": "1000"}
+
+
 def processor_name() -> str:
     """Return the kind of CPU: what Linux calls it, with family and model where it has them; elsewhere what Python says.
 

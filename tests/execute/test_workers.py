@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import signal
@@ -13,7 +14,9 @@ import pytest
 from waiting import HANGS, until
 
 from harness.execute import workers
+from harness.execute.campaign import made_here
 
+TORCH_LIBRARIES = Path(next(iter(importlib.util.find_spec("torch").submodule_search_locations))) / "lib"
 LINUX = pytest.mark.skipif(sys.platform != "linux", reason="workers are forked on Linux alone")
 SCRIPT = """
 import os, sys
@@ -117,6 +120,42 @@ def test_a_worker_imports_what_its_run_imports_and_nothing_of_the_current_folder
     kind, where, *_ = printed(SCRIPT, here, CUDA_VISIBLE_DEVICES="").split()
     assert kind == "ForkServerContext"
     assert Path(where) == Path(workers.__file__).parents[1] / "__init__.py"
+
+
+WAITING = """
+import subprocess, sys
+from pathlib import Path
+from harness.execute import workers
+
+[openmp] = Path(sys.argv[1]).glob("libgomp*")
+with workers._same_imports():
+    loading = [sys.executable, "-c", f"import ctypes; ctypes.CDLL({str(openmp)!r})"]
+    print(subprocess.run(loading, stderr=subprocess.PIPE, text=True).stderr)
+"""
+"""Has the copy of GNU's OpenMP that torch brings say what it was told, in a process such as workers are forked from."""
+
+
+@pytest.mark.skipif(not any(TORCH_LIBRARIES.glob("libgomp*")), reason="torch has another OpenMP here")
+@pytest.mark.parametrize(
+    ("users", "expected"),
+    [({}, "'1000'"), ({"OMP_WAIT_POLICY": "ACTIVE"}, "'30000000000'"), ({"GOMP_SPINCOUNT": "77"}, "'77'")],
+    ids=["nothing", "waits actively", "another spin"],
+)
+def test_threads_of_workers_give_up_their_core_soon_where_the_user_has_said_nothing(
+    users: dict[str, str], expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in users.items():
+        monkeypatch.setenv(name, value)
+    environment = os.environ | {"OMP_DISPLAY_ENV": "VERBOSE", "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-c", WAITING, str(TORCH_LIBRARIES)]
+    said = subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
+    [line] = [line for line in said.splitlines() if "GOMP_SPINCOUNT =" in line]
+    assert line.endswith(expected)
+    said_in_manifest = made_here().environment
+    assert users.items() <= said_in_manifest.items()
+    assert ("GOMP_SPINCOUNT" in said_in_manifest) == (users.keys() != {"OMP_WAIT_POLICY"})
 
 
 @LINUX
