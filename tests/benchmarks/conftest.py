@@ -37,14 +37,15 @@ def peer_python(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 @pytest.fixture(scope="session")
-def folder_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], str]:
-    """Vocabulary -> folder with the checkpoint, its tokenizer and the pairs."""
-    made: dict[int, str] = {}
+def folder_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int | str], str]:
+    """Vocabulary of the small model, or `smollm2` -> folder with the checkpoint, its tokenizer and the pairs."""
+    made: dict[int | str, str] = {}
 
-    def folder(vocabulary: int) -> str:
-        if vocabulary not in made:
-            made[vocabulary] = str(corpus.write(tmp_path_factory.mktemp("corpus"), vocabulary))
-        return made[vocabulary]
+    def folder(model: int | str) -> str:
+        if model not in made:
+            config = corpus.smollm2() if model == "smollm2" else corpus.small(int(model))
+            made[model] = str(corpus.write(tmp_path_factory.mktemp("corpus"), config))
+        return made[model]
 
     return folder
 

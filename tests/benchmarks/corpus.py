@@ -79,24 +79,42 @@ def _cut(text: str) -> str:
     return " ".join(text[:MOST_CHARACTERS].split(" ")[: RESPONSE_WORDS[1]]).strip()
 
 
-def write(folder: Path, vocabulary: int, *, some: Sequence[Pair] | None = None, config: Any = None) -> Path:
-    """Write the checkpoint, its tokenizer and `pairs.json`; return the folder. `config` goes before the tiny Qwen2.
+def small(vocabulary: int) -> Any:
+    """Return the configuration of a small Qwen2."""
+    hide_broken_torchvision()
+    from transformers import Qwen2Config
+
+    return Qwen2Config(
+        vocab_size=vocabulary, hidden_size=256, intermediate_size=1024, num_hidden_layers=4, num_attention_heads=4,
+        num_key_value_heads=2, tie_word_embeddings=True, max_position_embeddings=4096,
+    )  # fmt: skip  # one option a line would hide the shape
+
+
+def smollm2() -> Any:
+    """Return a configuration of the shape of SmolLM2-135M."""
+    hide_broken_torchvision()
+    from transformers import LlamaConfig
+
+    return LlamaConfig(
+        vocab_size=49152, hidden_size=576, intermediate_size=1536, num_hidden_layers=30, num_attention_heads=9,
+        num_key_value_heads=3, tie_word_embeddings=True, max_position_embeddings=4096,
+    )  # fmt: skip  # as above
+
+
+def write(folder: Path, config: Any, *, some: Sequence[Pair] | None = None) -> Path:
+    """Write a checkpoint of random weights, its tokenizer and `pairs.json`; return the folder.
 
     A pair has its prompt rendered by the chat template beside its turns: what a trainer that takes plain text is given.
     """
     hide_broken_torchvision()
     import torch
-    from transformers import AutoModelForCausalLM, Qwen2Config
+    from transformers import AutoModelForCausalLM
 
     some = pairs() if some is None else some
     texts = [text for pair in some for text in (pair.prompt, pair.chosen, pair.rejected)]
     # the turn's own end is what ends a text: a trainer that appends EOS then appends what the template does
     tokenizer = train_tokenizer(replace(QWEN, eos="<|im_end|>"), texts, ENTRIES)
     torch.manual_seed(0)
-    config = config or Qwen2Config(
-        vocab_size=vocabulary, hidden_size=256, intermediate_size=1024, num_hidden_layers=4, num_attention_heads=4,
-        num_key_value_heads=2, tie_word_embeddings=True, max_position_embeddings=4096,
-    )  # fmt: skip  # one option a line would hide the shape
     config.pad_token_id, config.eos_token_id = tokenizer.pad_token_id, tokenizer.eos_token_id
     config.bos_token_id = None
     AutoModelForCausalLM.from_config(config, dtype=torch.float32).save_pretrained(folder)

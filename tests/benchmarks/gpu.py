@@ -64,7 +64,7 @@ def main() -> int:
     print("| model | loss | trainer | tokens/s | MFU | peak memory |\n| --- | --- | --- | ---: | ---: | ---: |")
     for name, config in shapes().items():
         with tempfile.TemporaryDirectory() as folder:
-            corpus.write(Path(folder), config.vocab_size, config=config)
+            corpus.write(Path(folder), config)
             for loss in ("simpo", "dpo"):
                 common = {"folder": folder, "dtype": "bfloat16", "batch_pairs": batch, "learning_rate": 1e-6}
                 common["micro_pairs"] = batch

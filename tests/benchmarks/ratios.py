@@ -31,6 +31,8 @@ PROMISED = {
     "training/simpo/float32/V=65536/time": 2.2,
     "training/dpo/float32/V=65536/time": 5.0,
     "training/simpo/float32/V=65536/whole batch/memory": 4.0,
+    **{f"training/{loss}/float32/smollm2/whole batch/memory": 1.0 for loss in ("simpo", "dpo")},
+    **{f"training/{loss}/bfloat16/smollm2/whole batch/memory": 1.0 for loss in ("simpo", "dpo")},
     "floor/float32/share": 0.45,
     "floor/bfloat16/share": 0.33,
     "sweep/seven losses/time": 3.5,

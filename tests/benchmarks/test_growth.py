@@ -35,7 +35,7 @@ def show(what: str, values: Mapping[int, float]) -> float:
 
 @pytest.mark.bench
 def test_time_is_linear_in_pairs_and_memory_does_not_grow(
-    workers: Callable[[str], Worker], folder_of: Callable[[int], str]
+    workers: Callable[[str], Worker], folder_of: Callable[[int | str], str]
 ) -> None:
     """Steps of the same four pairs' worth of tokens, 2 to 16 of them."""
     ours, folder = workers("ours"), folder_of(4096)
@@ -54,7 +54,7 @@ def test_time_is_linear_in_pairs_and_memory_does_not_grow(
 
 @pytest.mark.bench
 def test_time_is_linear_in_losses_and_memory_does_not_grow(
-    workers: Callable[[str], Worker], folder_of: Callable[[int], str]
+    workers: Callable[[str], Worker], folder_of: Callable[[int | str], str]
 ) -> None:
     """The first 1, 2, 4, 7 losses of a sweep, reference passes included."""
     ours = workers("ours")
@@ -80,7 +80,7 @@ def test_time_grows_with_the_length_of_responses_no_faster_than_attention(
     seconds, memory = {}, {}
     for words in (32 * times for times in TIMES):
         folder = tmp_path / str(words)
-        corpus.write(folder, 4096, some=_of_length(words))
+        corpus.write(folder, corpus.small(4096), some=_of_length(words))
         prepared = ours("prepare", folder=str(folder), n_pairs=8, **SETTING)
         runs = [ours("train", loss="simpo") for _ in range(REPETITIONS)]
         seconds[prepared["tokens"]] = min(run["step_seconds"] for run in runs)
@@ -91,7 +91,7 @@ def test_time_grows_with_the_length_of_responses_no_faster_than_attention(
 
 @pytest.mark.bench
 def test_no_memory_grows_with_tokens_times_vocabulary(
-    workers: Callable[[str], Worker], folder_of: Callable[[int], str]
+    workers: Callable[[str], Worker], folder_of: Callable[[int | str], str]
 ) -> None:
     """The mixed difference of peak memory over tokens and vocabulary, in units of a full fp32 tensor of logits."""
     few, many = 4, 16

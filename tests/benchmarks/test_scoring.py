@@ -17,7 +17,7 @@ PAIRS = 24
 
 @pytest.mark.bench
 def test_scoring_costs_a_fraction_of_a_padded_forward(
-    benchmark: Any, workers: Callable[[str], Worker], folder_of: Callable[[int], str]
+    benchmark: Any, workers: Callable[[str], Worker], folder_of: Callable[[int | str], str]
 ) -> None:
     """fp32, V=4096, rows of 8; the start of the engine is shown and not counted."""
     folder = folder_of(4096)

@@ -28,7 +28,7 @@ Costs = dict[str, float]
 
 @pytest.mark.bench
 def test_a_sweep_of_seven_losses_costs_a_fraction_of_seven_runs(
-    benchmark: Any, workers: Callable[[str], Worker], folder_of: Callable[[int], str], tmp_path: Path
+    benchmark: Any, workers: Callable[[str], Worker], folder_of: Callable[[int | str], str], tmp_path: Path
 ) -> None:
     """The table of parts goes to standard output."""
     common = {"folder": folder_of(4096), "dtype": "float32", "batch_pairs": BATCH}

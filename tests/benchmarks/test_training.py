@@ -30,7 +30,8 @@ class Case:
 
     loss: str
     dtype: str
-    vocabulary: int
+    model: int | str
+    """The vocabulary of the small model, or `smollm2`."""
     pairs: int
     """Of one repetition; each is visited once. The first step is not timed."""
     batch_pairs: int
@@ -38,7 +39,11 @@ class Case:
     """Ours, of one forward and backward pass."""
 
     def __str__(self) -> str:
-        return f"{self.loss}-{self.dtype}-V{self.vocabulary}"
+        return f"{self.loss}-{self.dtype}-{self.shape().replace('=', '')}"
+
+    def shape(self) -> str:
+        """Return the part of a ratio's name that tells of the model."""
+        return self.model if isinstance(self.model, str) else f"V={self.model}"
 
     def rivals(self) -> dict[str, Settings]:
         """Return TRL's settings by name; "" is its fastest exact one, a pair at a time, which pads least.
@@ -47,7 +52,7 @@ class Case:
         """
         whole = {"micro_pairs": self.batch_pairs}
         named: dict[str, Settings] = {"": {"micro_pairs": 1}, "whole batch": whole}
-        if self.vocabulary == SMALL:
+        if self.model == SMALL:
             named["default"] = {**whole, "checkpointing": True}
             if self.loss == "dpo":
                 named["precomputed"] = {"micro_pairs": 1, "precompute": True}
@@ -56,25 +61,27 @@ class Case:
 
 SMALL, LARGE = 4096, 65536
 CASES = [
-    Case(loss=loss, dtype=dtype, vocabulary=SMALL, pairs=16, batch_pairs=4, micro_pairs=4)
+    Case(loss=loss, dtype=dtype, model=SMALL, pairs=16, batch_pairs=4, micro_pairs=4)
     for loss in ("simpo", "dpo")
     for dtype in ("float32", "bfloat16")
 ] + [
-    Case(loss=loss, dtype="float32", vocabulary=LARGE, pairs=6, batch_pairs=2, micro_pairs=2)
+    Case(loss=loss, dtype=dtype, model=model, pairs=6, batch_pairs=2, micro_pairs=2)
+    for model, dtypes in ((LARGE, ("float32",)), ("smollm2", ("float32", "bfloat16")))
     for loss in ("simpo", "dpo")
+    for dtype in dtypes
 ]
 
 
 @pytest.mark.bench
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_training_costs_a_fraction_of_trl_and_gives_the_same_numbers(
-    case: Case, benchmark: Any, workers: Callable[[str], Worker], folder_of: Callable[[int], str]
+    case: Case, benchmark: Any, workers: Callable[[str], Worker], folder_of: Callable[[int | str], str]
 ) -> None:
     """With DPO our seconds hold the timed pairs' reference pass; against TRL's precomputed one, neither's do."""
     if case.dtype == "bfloat16" and not multiplies_bfloat16():
         pytest.skip("this processor has no bf16 products: their emulation would be measured")
     common = {
-        "folder": folder_of(case.vocabulary),
+        "folder": folder_of(case.model),
         "dtype": case.dtype,
         "batch_pairs": case.batch_pairs,
         "learning_rate": LEARNING_RATE,
@@ -125,4 +132,4 @@ def test_training_costs_a_fraction_of_trl_and_gives_the_same_numbers(
 
 
 def _name(case: Case, rival: str, what: str) -> str:
-    return "/".join(["training", case.loss, case.dtype, f"V={case.vocabulary}", *([rival] if rival else []), what])
+    return "/".join(["training", case.loss, case.dtype, case.shape(), *([rival] if rival else []), what])
