@@ -3,7 +3,8 @@
 Everything but attention runs on the packed row, which holds each prompt once and no padding. For attention on an
 accelerator, and for long rows, queries, keys and values are laid out as one row per response, with those of its prompt
 in front and padding on the right: ordinary causal attention, which needs no mask. On a CPU each response attends where
-it lies in the packed row (`harness.logps.cpu_attention`). transformers calls this through its registry of attention
+it lies in the packed row (`harness.logps.cpu_attention`); so it can on a GPU (`harness.logps.flex_attention`, see
+`FLEX_ON`). transformers calls this through its registry of attention
 functions: no model is patched, and a model with this attention builds no mask of its own.
 
 Legend of shapes: L packed tokens, N responses, S tokens of the longest prompt + response, H heads, d head width.
@@ -21,9 +22,13 @@ from torch import Tensor
 from torch.nn.functional import embedding, scaled_dot_product_attention
 
 from harness.data.collate import Batch
+from harness.logps import flex_attention
 from harness.logps.cpu_attention import KEPT, LONGEST, Segment, Shape, attend
 
 NAME = "preference_harness_packed"
+FLEX_ON: frozenset[str] = frozenset()
+"""Kinds of device, as `cuda`, on which FlexAttention runs on the packed row. None yet: it equals the oracle, but has
+not been timed on a GPU; `tests/benchmarks/gpu.py` times both."""
 FAMILIES = ("qwen2", "gemma2", "mistral", "llama", "qwen3")
 """Model types whose attention goes through the registry and needs nothing beyond this file; others run padded rows."""
 
@@ -38,6 +43,8 @@ class Layout:
     """int64 place of each packed token in the flattened (N, S) rows."""
     segments: list[Segment] | None
     """The queries of each response with the keys they see, if attention can run in place; None: it runs on the rows."""
+    visibility: flex_attention.Visibility | None = None
+    """Who sees whom, where FlexAttention runs."""
     masks: dict[tuple[int | None, torch.dtype], Tensor] = field(default_factory=dict)
     """Additive masks made so far, by window and dtype; all layers and rows share them."""
 
@@ -54,10 +61,15 @@ class Layout:
 
 def layout_of(batch: Batch) -> Layout:
     """Return the layout of a batch, in place on a CPU unless its rows are too long."""
-    width = batch.row_NS.shape[1]
-    in_place = batch.row_NS.device.type == "cpu" and width <= LONGEST
-    segments = _segments(batch) if in_place else None
-    return Layout(row_NS=batch.row_NS.clamp(min=0), home_L=batch.home_L, segments=segments)
+    width, device = batch.row_NS.shape[1], batch.row_NS.device.type
+    flex = device in FLEX_ON
+    in_place = device == "cpu" and width <= LONGEST and not flex
+    return Layout(
+        row_NS=batch.row_NS.clamp(min=0),
+        home_L=batch.home_L,
+        segments=_segments(batch) if in_place else None,
+        visibility=flex_attention.Visibility.of(batch) if flex else None,
+    )
 
 
 def _segments(batch: Batch) -> list[Segment]:
@@ -123,6 +135,10 @@ def packed_attention(
 ) -> tuple[Tensor, None]:
     """Return the attention output of a packed row, (1, L, H, d); called by transformers with (1, H, L, d) tensors."""
     assert dropout == 0.0, "the protocol trains without dropout"
+    if layout.visibility is not None:
+        return flex_attention.attend(
+            query[0], key[0], value[0], layout.visibility, scale=scaling, window=sliding_window, softcap=softcap
+        )[None], None
     kept = query.shape[1] * layout.row_NS.numel() * layout.row_NS.shape[1] * query.element_size()
     if layout.segments is not None and (softcap is not None or kept <= KEPT):
         shape = Shape(scaling, sliding_window, softcap)

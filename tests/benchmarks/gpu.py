@@ -69,7 +69,10 @@ def main() -> int:
                 common = {"folder": folder, "dtype": "bfloat16", "batch_pairs": batch, "learning_rate": 1e-6}
                 common["micro_pairs"] = batch
                 here, runs = _run(Worker("worker_ours.py"), {"n_pairs": batch * STEPS, **common}, {"loss": loss})
-                rows = {"ours": runs}
+                flex = _run(
+                    Worker("worker_ours.py"), {"n_pairs": batch * STEPS, "flex": True, **common}, {"loss": loss}
+                )
+                rows = {"ours": runs, "ours, FlexAttention": flex[1]}
                 attention = {"attention": "eager"} if "Gemma" in name else {}  # sdpa drops soft-capping
                 theirs = {"order": here["order"], "loss": loss, **attention, **common} if here else {}
                 for trainer, settings in (("TRL", {}), ("TRL, default", {"checkpointing": True})):

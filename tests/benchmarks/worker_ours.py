@@ -17,6 +17,7 @@ from protocol import digest, forget_peak, resident, serve
 from harness.api import Loss, Message, Pair, ScoreRequest, ScorerOptions
 from harness.data.collate import collate
 from harness.data.tokens import Limits, tokenise
+from harness.logps import packed_attention
 from harness.logps.packed_attention import use_packed_attention
 from harness.logps.response_logps import response_logps
 from harness.manager import losses, plugin_manager
@@ -41,8 +42,13 @@ def prepare(
     micro_pairs: int,
     learning_rate: float,
     n_pairs: int,
+    flex: bool = False,
 ) -> dict[str, Any]:
-    """Load the checkpoint and tokenise; the plan visits each of the first `n_pairs` pairs once."""
+    """Load the checkpoint and tokenise; the plan visits each of the first `n_pairs` pairs once.
+
+    `flex`: FlexAttention runs on the packed rows.
+    """
+    packed_attention.FLEX_ON = frozenset({"cuda", "cpu"} if flex else ())
     model = load_model(Path(folder)).to("cuda" if torch.cuda.is_available() else "cpu")
     use_packed_attention(model)
     start = {name: value.clone() for name, value in model.state_dict().items()}

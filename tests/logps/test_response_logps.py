@@ -18,6 +18,10 @@ from harness.logps.packed_attention import use_packed_attention
 from harness.logps.response_logps import plain_logps, recompute_activations, response_logps
 from harness.models.families import FAMILIES
 
+pytestmark = [  # what FlexAttention says of itself where it is not compiled, and torch where it is traced
+    pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile"),
+    pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf"),
+]
 LONG = tuple(range(2, 60))
 GROUPS: list[Group] = [
     ((3, 4, 5), ((6, 7, 1), (9, 1))),
@@ -29,6 +33,11 @@ ROWS = [(prompt, responses[k]) for k in (0, 1) for prompt, responses in GROUPS]
 PATHS = {
     "in place": {},
     "in place, in blocks of 8 queries": {"harness.logps.cpu_attention.BLOCK": 8},
+    "by FlexAttention": {
+        "harness.logps.packed_attention.FLEX_ON": frozenset({"cpu"}),
+        # on a CPU it refuses gradients, which its plain implementation has: those a GPU's kernel is compared with
+        "torch.nn.attention.flex_attention._validate_device": lambda query, key, value: None,
+    },
     "as rows": {"harness.logps.packed_attention.LONGEST": 0},
     "through oneDNN": {"harness.logps.cpu_matmul.by_onednn": lambda: True},
     "head in blocks": {
