@@ -24,21 +24,21 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-def write_atomically(path: Path, text: str) -> None:
-    """Write `text` to `path` so that a reader sees the old file or the whole new one, also after a power cut.
+def write_atomically(path: Path, content: str | bytes) -> None:
+    """Write `content`, text in UTF-8, so that a reader sees the old file or the whole new one, also after a power cut.
 
     Raises `HarnessError` where the disk is full.
     """
     with told(path.parent, path.name):
-        _write(path, text)
+        _write(path, content.encode() if isinstance(content, str) else content)
 
 
-def _write(path: Path, text: str) -> None:
+def _write(path: Path, content: bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
     try:
-        with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
-            file.write(text)
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
             file.flush()
             os.fsync(file.fileno())
         umask = os.umask(0)

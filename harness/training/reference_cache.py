@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import io
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from harness.run_folder.full_disk import told
+from harness.run_folder.store import write_atomically
 
 BLOCKS = {"cpu": 1}
 """Number of pairs computed together, by type of device; 16 on those not listed.
@@ -138,12 +138,6 @@ def _stored(path: Path, empty: np.ndarray) -> np.ndarray:
 
 
 def _store(path: Path, table: np.ndarray) -> None:
-    with told(path.parent, "reference log-probs"):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-        try:
-            with open(temporary, "wb") as file:
-                np.savez(file, table=table)
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
+    packed = io.BytesIO()
+    np.savez(packed, table=table)
+    write_atomically(path, packed.getvalue())
