@@ -92,6 +92,9 @@ def _renamed(_context: Any, _option: Any, given: bool) -> None:
 )
 @click.option("--scorer", help="auto (vllm where it runs at all, for every model), vllm or transformers  [auto]")
 @click.option("--adapter", help="full or lora  [full]")
+@click.option(
+    "--optimizer", help="adamw, or to need less memory adamw-8bit or adamw-bf16-sr; commas: a board each  [adamw]"
+)
 @click.option("--start", help="A tuned checkpoint to start from instead of the SFT stage.")
 @click.option(
     "--learning-rate", help="The same for every loss; 3e-4,1e-3: both, on boards beside each other  [the preset's]"

@@ -24,8 +24,8 @@ from harness.statistics.metrics import METRICS
 
 FORMATS = ("lm-eval", "csv", "hf")
 COLUMNS = (
-    *("board", "model", "preset", "dataset", "budget", "learning_rate", "noise", "select", "evaluated_on", "protocol"),
-    *("trials", "label", "loss", "kind", "options", "tuned", "seeds", "status", "reason"),
+    *("board", "model", "preset", "dataset", "budget", "learning_rate", "noise", "select", "optimizer", "evaluated_on"),
+    *("protocol", "trials", "label", "loss", "kind", "options", "tuned", "seeds", "status", "reason"),
     *("metric", "unit", "direction", "value", "low", "high", "n", "why_missing", "fraction"),
 )
 """Of the CSV. `board` counts the boards from 1; `model` is `all` on the one over all models. `trials` is 0 on boards of
@@ -74,7 +74,7 @@ def as_csv(table: Table) -> str:
         trials = board.settings.trials or 0
         for row in board.rows:
             of = board.settings
-            settings = [of.budget, _rate(board, row), of.noise, of.select, of.evaluated_on]
+            settings = [of.budget, _rate(board, row), of.noise, of.select, of.optimizer or "adamw", of.evaluated_on]
             chosen = {model: asdict(choice) for model, choice in row.tuned.items()}
             options, tuned = (json.dumps(rounded(values), sort_keys=True) for values in (row.options, chosen))
             who = [trials, row.label, row.loss, row.kind, options, tuned if row.tuned else ""]

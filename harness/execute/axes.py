@@ -21,7 +21,7 @@ from harness.api import HarnessError
 from harness.execute.plan_text import data_and_time
 from harness.execute.resolve import Resolved, resolve
 from harness.execute.whole_run import WholeRun
-from harness.planning.axes import AXES
+from harness.planning.axes import AXES, DEFAULTS
 from harness.planning.run_file import Run
 from harness.planning.share import WHOLE, Share
 from harness.run_folder.paths import AXIS
@@ -110,7 +110,10 @@ def _apart(first: Resolved, other: Resolved) -> str:
     """Return what sets a run apart from the first one, as the name of a folder."""
     apart = other.run.decisive().differing(first.run.decisive())
     return folder_name(
-        ",".join(f"{name}={'none' if value is None else value}" for name, (value, _) in sorted(apart.items()))
+        ",".join(
+            f"{name}={DEFAULTS.get(name, 'none') if value is None else value}"
+            for name, (value, _) in sorted(apart.items())
+        )
     )
 
 

@@ -38,7 +38,8 @@ def plan_text(campaign: Campaign, tuning: Tuning | None, unfinished: Unfinished,
         + (f" of {tested.name}" if (tested := campaign.dataset.tested_on) and run.evaluate_on == "test" else ""),
         *(f"          {note}" for note in campaign.dataset.notes),
         f"Budget    {settings.budget} per cell, {settings.batch_pairs} pairs per step, "
-        f"learning rate {settings.learning_rate:g} for every loss, {run.adapter} fine-tuning, {settings.dtype}",
+        f"learning rate {settings.learning_rate:g} for every loss, {run.adapter} fine-tuning, {settings.dtype}"
+        + (f", optimiser {run.optimizer}" if run.optimizer != "adamw" else ""),
         f"Lengths   up to {settings.max_length} tokens of prompt and response, {settings.max_prompt} of the prompt",
         f"Scorer    {campaign.scorer.source.name}"
         + (" (installed; tried when the run starts)" if campaign.scorer.source.untried() else ""),

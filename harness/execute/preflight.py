@@ -41,6 +41,11 @@ def local_names(run: Run) -> dict[str, str]:
             require_template(path, model)
     if run.adapter == "lora":
         require_peft("--adapter lora")
+    if run.optimizer != "adamw" and importlib.util.find_spec("torchao") is None:
+        raise HarnessError(
+            f"--optimizer {run.optimizer} needs torchao, which is not installed; run: "
+            "pip install 'preference-harness[torchao]'"
+        )
     if run.start and local(run.start):
         check_model(run.start, "--start")
     return {model: content_name(path) for model in asked if model not in NAMED and (path := local(model))}

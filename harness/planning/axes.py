@@ -10,8 +10,10 @@ from typing import Any
 from harness.api import HarnessError
 from harness.planning.grid import crossed, with_options
 
-AXES = ("dataset", "noise", "select", "budget", "learning_rate")
+AXES = ("dataset", "noise", "select", "budget", "learning_rate", "optimizer")
 """The settings that may have several values; for each value of one, those after it vary."""
+DEFAULTS = {"optimizer": "adamw"}
+"""What a setting is where a board's key has none; `none` for those that are not here."""
 
 
 def expanded(values: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -125,7 +125,8 @@ def _remember(cache: Path, kind: str, parameters: int, rate: float) -> None:
 
 def _kind(run: Run) -> str:
     settings = run.settings
-    return f"{run.adapter} {settings.dtype}, {settings.micro_pairs} pairs at once"
+    optimizer = f", {run.optimizer}" if run.optimizer != "adamw" else ""
+    return f"{run.adapter} {settings.dtype}{optimizer}, {settings.micro_pairs} pairs at once"
 
 
 def _kind_of_answers(run: Run, scorer: str) -> str:

@@ -47,6 +47,24 @@ class Run(RunFields):
             )
         return self
 
+    @model_validator(mode="after")
+    def _weights_in_bf16(self) -> Run:
+        if self.optimizer == "adamw-bf16-sr" and (self.adapter != "full" or self.settings.dtype != "bfloat16"):
+            raise ValueError(
+                f"--optimizer got adamw-bf16-sr with --adapter {self.adapter} and --dtype {self.settings.dtype}, "
+                "expected full and bfloat16: it trains all weights in bf16; give those, or --optimizer adamw-8bit"
+            )
+        return self
+
+    @property
+    def weights_dtype(self) -> str:
+        """What the weights are loaded and trained in: full training keeps them in fp32 under bf16 autocast.
+
+        At the field's learning rates steps that are rounded to bf16 come to nothing; not if they are rounded at random.
+        """
+        in_fp32 = self.adapter == "full" and self.optimizer != "adamw-bf16-sr"
+        return "float32" if in_fp32 else self.settings.dtype
+
     @property
     def settings(self) -> Preset:
         """The settings of the preset, replaced where the run has its own."""
@@ -131,12 +149,13 @@ class Run(RunFields):
             lenient=self.lenient,
             limit=self.limit,
             data_seed=self.data_seed,
-            **self._data_as_told(),
+            **self._as_told(),
         )
 
-    def _data_as_told(self) -> dict[str, Any]:
-        """Return how data are read, noise and selection, each where it is given: keys made before have none."""
-        told: dict[str, Any] = {"test": self.test and (self._test or self.test), "test_columns": self.test_columns}
+    def _as_told(self) -> dict[str, Any]:
+        """Return how data are read, noise, selection and optimiser, each where it is given: older keys have none."""
+        told: dict[str, Any] = {"optimizer": self.optimizer if self.optimizer != "adamw" else None}
+        told |= {"test": self.test and (self._test or self.test), "test_columns": self.test_columns}
         told |= {"columns": self.columns, "splits": self.splits, "pairs_from_labels": self.pairs_from_labels}
         told |= {"chat_template": self._template, "noise": self.noise, "select": self.select}
         return {name: value for name, value in told.items() if value}

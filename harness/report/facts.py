@@ -139,6 +139,7 @@ def _setting(key: BoardKey) -> str | None:
     parts = (
         ADAPTERS.get(key.adapter or "", key.adapter or ""),
         f"precision {key.dtype}" if key.dtype else "",
+        f"optimiser {key.optimizer}" if key.optimizer else "",
         f"{key.batch_pairs} pairs per step" if key.batch_pairs else "",
         f"{length}, their prompts of at most {key.max_prompt}" if length and key.max_prompt else length,
         f"from the checkpoint {key.start}" if key.start else "",

@@ -29,7 +29,7 @@ def board_frame(table: Table) -> pd.DataFrame:
         {
             "board": board.title,
             **dict(zip(csv.COLUMNS, line, strict=True)),
-            **_training_data(board.settings),
+            **_training(board.settings),
             **_options(row.options),
         }
         for board, row, line in csv.lines(table)
@@ -71,14 +71,14 @@ def _facts(record: Record) -> dict[str, object]:
         "budget": record.board.budget,
         "seed": pd.array([record.seed], dtype="Int64")[0],
         "trials": record.board.trials or 0,
-        **_training_data(record.board),
+        **_training(record.board),
         **_options(record.loss.options if record.kind == "loss" else {}),
     }
 
 
-def _training_data(settings: BoardKey) -> dict[str, object]:
-    """Return what `--noise` and `--select` made of the training data; empty where nothing."""
-    return {"noise": settings.noise or "", "select": settings.select or ""}
+def _training(settings: BoardKey) -> dict[str, object]:
+    """Return what `--noise` and `--select` made of the training data, empty where nothing, and the optimiser."""
+    return {"noise": settings.noise or "", "select": settings.select or "", "optimizer": settings.optimizer or "adamw"}
 
 
 def _options(options: Mapping[str, object]) -> dict[str, object]:

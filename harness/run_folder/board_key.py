@@ -33,6 +33,8 @@ class BoardKey(Facts):
     budget: str | None = None
     adapter: str | None = None
     """`full` or `lora`."""
+    optimizer: str | None = None
+    """`adamw-8bit` or `adamw-bf16-sr`, `--optimizer`; absent where it is AdamW in fp32."""
     start: str | None = None
     """The checkpoint named by `--start`; a local one as `<architecture>@<content>`, before that was so by its path."""
     learning_rate: Number = None

@@ -229,6 +229,8 @@ class EnvironmentFacts(Facts):
     """Version of torch."""
     transformers: str | None = None
     """Version of transformers."""
+    torchao: str | None = None
+    """Version of torchao; absent where the optimiser is not one of its own."""
     platform: str | None = None
     """Operating system and processor architecture."""
     device: str | None = None

@@ -10,11 +10,12 @@ import numpy as np
 from harness.api import HarnessError
 from harness.leaderboard.decide.align_examples import gather
 from harness.leaderboard.decide.estimates import Unit
+from harness.planning.axes import DEFAULTS
 from harness.run_folder.record import Record
 from harness.statistics.factorial import GridValues
 from harness.statistics.intervals import Floats, cluster_sums
 
-OF_BOARDS = ("dataset", "noise", "select", "budget", "learning_rate", "trials")
+OF_BOARDS = ("dataset", "noise", "select", "budget", "learning_rate", "optimizer", "trials")
 """What sets the boards of a run apart, as factors are called."""
 LOSS, NONE = "loss", "none"
 
@@ -130,7 +131,7 @@ def _cell(record: Record, varying: Sequence[str]) -> StudyCell:
 
 def _of_board(record: Record, name: str) -> str:
     value = record.board.as_json().get(name)
-    return NONE if value is None else f"{value:g}" if isinstance(value, float) else str(value)
+    return DEFAULTS.get(name, NONE) if value is None else f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def in_words(name: str, value: str) -> str:

@@ -38,7 +38,8 @@ class Effects(_Part):
     """What each factor of a full grid does: the mean of each level against that of all, and shares of the variance."""
 
     factors: Names
-    """`loss`, an option of the losses, or what a board is set to: learning_rate, noise, select, budget, dataset."""
+    """`loss`, an option of the losses, or what a board is set to: learning_rate, noise, select, budget, dataset,
+    optimizer."""
     losses: tuple[str, ...] = ()
     """Which losses the grid is of; empty: all."""
 

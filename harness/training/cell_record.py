@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import math
 import platform
 from collections.abc import Callable, Mapping
@@ -269,6 +270,7 @@ def environment(job: Job) -> EnvironmentFacts:
         torch=torch.__version__,
         transformers=transformers.__version__,
         platform=platform.platform(),
+        **({"torchao": importlib.metadata.version("torchao")} if job.run.optimizer != "adamw" else {}),
         device=torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
         processor=f"{processor_name()}, {torch.backends.cpu.get_cpu_capability()}",
         threads=torch.get_num_threads(),

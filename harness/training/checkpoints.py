@@ -78,12 +78,19 @@ class Checkpointing(TrainerCallback):
         self.trainer, self.points, self.asked = trainer, points, asked
         self._last = time.monotonic()
         self._trouble = False
+        self._behind = asked.found
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Go on with what `Trainer` does not know of; it has loaded the rest by now."""
         if self.asked.found is not None:
             self._take_up(self.asked.found)
         self._last = time.monotonic()
+
+    def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Go on with the random numbers of the checkpoint: making the data loader has drawn one since `Trainer` did."""
+        if self._behind is not None:
+            self.trainer._load_rng_state(str(self._behind))
+            self._behind = None
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> Any:
         """Have the training kept where it is time; after the last step its weights are what is kept."""

@@ -36,8 +36,7 @@ def probe(prepared: Prepared, loss: Loss, pairs: int) -> Probe:
     The pairs are drawn by --data-seed. Raises `HarnessError` where the training diverges.
     """
     run, tokens = prepared.job.run, pair_tokens(prepared)
-    dtype = "float32" if run.adapter == "full" else run.settings.dtype  # as for cells
-    model = load_model(prepared.start.folder, dtype, run.adapter, run.trust_remote_code, run.data_seed)
+    model = load_model(prepared.start.folder, run.weights_dtype, run.adapter, run.trust_remote_code, run.data_seed)
     model.to("cuda" if torch.cuda.is_available() else "cpu")
     spending = plan(
         Budget(currency="pairs", amount=pairs),
@@ -50,6 +49,7 @@ def probe(prepared: Prepared, loss: Loss, pairs: int) -> Probe:
         micro_pairs=run.settings.micro_pairs,
         seed=run.data_seed,
         dtype=run.settings.dtype,
+        optimizer=run.optimizer,
         plain=run.plain_path,
     )
     data = training_data(prepared, loss, model, spending.visited(), run.data_seed)

@@ -16,8 +16,10 @@ class Recipe:
     """Pairs of one forward and backward pass; divides the pairs of a step."""
     seed: int
     dtype: str
-    """`float32` or `bfloat16`: of the forward pass, by autocast; log-probs, losses and the optimiser are fp32."""
+    """`float32` or `bfloat16`: of the forward pass, by autocast; log-probs and losses are fp32."""
     plain: bool = False
     """Use padded rows and full logits instead of the fast path: the same numbers up to rounding."""
+    optimizer: str = "adamw"
+    """As `--optimizer` has it."""
     tracked: Tracked = NOWHERE
     """Where steps are logged besides the step log."""

@@ -113,9 +113,7 @@ def begin_or_go_on(folder: Path, origin: Origin, cell: Cell, tell: Tell) -> Path
 def start_model(prepared: Prepared, cell: Cell) -> PreTrainedModel:
     """Return the start checkpoint of a cell, ready to be trained."""
     run, settings = prepared.job.run, prepared.job.run.settings
-    # full training keeps fp32 weights under bf16 autocast: at the field's learning rates bf16 updates round to nothing
-    dtype = "float32" if run.adapter == "full" else settings.dtype
-    model = load_model(prepared.start.folder, dtype, run.adapter, run.trust_remote_code, cell.seed)
+    model = load_model(prepared.start.folder, run.weights_dtype, run.adapter, run.trust_remote_code, cell.seed)
     model.to("cuda" if torch.cuda.is_available() else "cpu")
     if not run.plain_path:
         check_hot_path(model, prepared.tokens.pairs[0], dtype=settings.dtype, name=prepared.job.model)
@@ -143,6 +141,7 @@ def recipe_of(job: Job, cell: Cell) -> Recipe:
         micro_pairs=settings.micro_pairs,
         seed=cell.seed,
         dtype=settings.dtype,
+        optimizer=job.run.optimizer,
         plain=job.run.plain_path,
         tracked=Tracked.of(job, cell),
     )
@@ -165,7 +164,8 @@ def origin_of(prepared: Prepared, cell: Cell) -> Origin:
     """Return what a checkpoint of this cell must have in common with its training now."""
     job, loss = prepared.job, cell.system.loss
     owner = job.owners[loss.name]
-    versions = {name: importlib.metadata.version(name) for name in ("torch", "transformers")}
+    used = ("torch", "transformers", *(("torchao",) if job.run.optimizer != "adamw" else ()))
+    versions = {name: importlib.metadata.version(name) for name in used}
     return Origin(
         cell=cell.key,
         board=json.dumps(job.run.decisive().as_json(), sort_keys=True),

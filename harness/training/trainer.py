@@ -26,6 +26,7 @@ from harness.planning.budget import Plan
 from harness.run_folder.checkpoints import step_of
 from harness.torchvision_guard import hide_broken_torchvision
 from harness.training.loss_inputs import LossInputs, TrainingData, as_response
+from harness.training.optimizers import own_optimizer
 from harness.training.recipe import Recipe
 from harness.training.step_loss import Share, StepLoss
 from harness.training.visits import Visits
@@ -136,6 +137,7 @@ class PreferenceTrainer(Trainer):
             args=training_arguments(plan, recipe, scratch),
             train_dataset=Visits(plan, recipe.micro_pairs),
             callbacks=[Budget(self, on_step)],
+            optimizer_cls_and_kwargs=own_optimizer(recipe.optimizer, recipe.learning_rate),
         )
         self.remove_callback(PrinterCallback)
         if loss.moving_reference is not None:

@@ -72,6 +72,14 @@ def test_a_model_without_a_chat_template_is_refused_in_the_plan(
     assert local_names(make_run({"models": (str(start),)})).keys() == {str(start)}
 
 
+def test_an_optimiser_without_torchao_is_refused_in_the_plan(monkeypatch: pytest.MonkeyPatch) -> None:
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "torchao" else find(name))
+    with pytest.raises(HarnessError, match=r"adamw-8bit needs torchao, which is not installed; run: pip install 'pref"):
+        local_names(make_run({"optimizer": "adamw-8bit"}))
+    assert local_names(make_run({})) == {}
+
+
 def test_adapters_without_peft_are_refused_in_the_plan(
     start: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -50,6 +50,20 @@ def test_the_plain_path_keeps_its_first_name_in_files_and_hashes() -> None:
     assert make_run({}).short_hash() == "e8fe85a0c3"
 
 
+def test_an_optimiser_is_in_the_key_and_the_hash_where_it_is_not_adamw() -> None:
+    assert "optimizer" not in make_run({"optimizer": "adamw"}).decisive().as_json()
+    other = make_run({"optimizer": "adamw-8bit"})
+    assert other.decisive().optimizer == "adamw-8bit"
+    assert other.short_hash() != make_run({}).short_hash() == "e8fe85a0c3"
+
+
+def test_weights_are_in_bf16_with_an_optimiser_that_rounds_at_random_and_else_in_fp32() -> None:
+    bf16 = {"dtype": "bfloat16"}
+    assert make_run(bf16).weights_dtype == make_run({**bf16, "optimizer": "adamw-8bit"}).weights_dtype == "float32"
+    assert make_run({**bf16, "optimizer": "adamw-bf16-sr"}).weights_dtype == "bfloat16"
+    assert make_run({**bf16, "adapter": "lora"}).weights_dtype == "bfloat16"
+
+
 def test_an_unknown_key_names_its_neighbour(tmp_path: Path) -> None:
     (tmp_path / "run.toml").write_text("bugdet = 'pairs=3'\n")
     with pytest.raises(HarnessError, match=r"got key 'bugdet'.*did you mean 'budget'"):
@@ -67,6 +81,12 @@ def test_an_unknown_key_names_its_neighbour(tmp_path: Path) -> None:
         ({"trials": -1}, "--trials got -1: expected greater than or equal to 0"),
         ({"trials": 1.5}, "--trials got 1.5: expected a valid integer"),
         ({"trials": 2, "evaluate_on": "dev"}, "--trials got 2: expected 0 with --evaluate-on dev"),
+        ({"optimizer": "sgd"}, "--optimizer got 'sgd': expected 'adamw', 'adamw-8bit' or 'adamw-bf16-sr'"),
+        ({"optimizer": "adamw-bf16-sr"}, "adamw-bf16-sr with --adapter full and --dtype float32, expected full and bf"),
+        (
+            {"optimizer": "adamw-bf16-sr", "adapter": "lora", "dtype": "bfloat16"},
+            "with --adapter lora and --dtype bfloat16, expected full and bfloat16",
+        ),
         ({"adapter": "qlora"}, "--adapter got 'qlora': expected 'full' or 'lora'"),
     ],
 )

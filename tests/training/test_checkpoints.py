@@ -104,11 +104,12 @@ def run(start: Path, tmp_path: Path) -> Run:
         *,
         adapter: str = "full",
         dtype: str = "float32",
+        optimizer: str = "adamw",
         points: tuple[Point, ...] = (),
         keep: Callable[[float], None] = lambda fraction: None,
         seconds: float | None = None,
     ) -> tuple[Trained, Any]:
-        net = load_model(start, "float32", adapter, seed=3)
+        net = load_model(start, "bfloat16" if optimizer == "adamw-bf16-sr" else "float32", adapter, seed=3)
         use_packed_attention(net)
         steps = None if seconds else STEPS
         plan = Plan(batch_pairs=BATCH, n_pairs=N_PAIRS, seed=1, steps=steps, seconds=seconds, points=points)
@@ -120,7 +121,7 @@ def run(start: Path, tmp_path: Path) -> Run:
             columns=prepare_columns(loss, PAIRS, TOKENS, plan.visited(), REFERENCE),
             frozen=copy.deepcopy(net).requires_grad_(False) if moves else None,
         )
-        recipe = Recipe(learning_rate=1e-2, micro_pairs=MICRO, seed=0, dtype=dtype)
+        recipe = Recipe(learning_rate=1e-2, micro_pairs=MICRO, seed=0, dtype=dtype, optimizer=optimizer)
         scratch = tmp_path / "scratch"
         return train(net, loss, data, plan, recipe, scratch, lambda step, _: on_step(step), keep, checkpoints), net
 
@@ -207,9 +208,12 @@ def test_a_training_that_was_stopped_and_killed_ends_with_the_weights_of_one_tha
         ("tr-dpo, soft", {"adapter": "lora"}),
         ("simpo", {"dtype": "bfloat16"}),
         ("gamma-po", {"dtype": "bfloat16"}),
+        ("dpo", {"optimizer": "adamw-8bit"}),
+        ("gamma-po", {"dtype": "bfloat16", "optimizer": "adamw-bf16-sr"}),
+        ("tr-dpo, soft", {"dtype": "bfloat16", "optimizer": "adamw-bf16-sr"}),
     ],
 )
-def test_so_do_adapters_and_a_forward_pass_in_bf16(
+def test_so_do_adapters_a_forward_pass_in_bf16_and_optimisers_that_keep_less(
     name: str, settings: dict[str, Any], run: Run, tmp_path: Path
 ) -> None:
     undisturbed = run(LOSSES[name], **settings)

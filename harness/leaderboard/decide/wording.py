@@ -44,6 +44,7 @@ def title(first: Record, models: Sequence[str], seeds: Sequence[int], ranked_by:
         f"seed{'' if len(seeds) == 1 else 's'} {', '.join(map(str, seeds)) or 'none'}",
         *(["best point on dev"] if settings.chosen_from else []),
         *(["LoRA"] if settings.adapter == "lora" else []),
+        *([f"optimiser {settings.optimizer}"] if settings.optimizer else []),
         *(["development split"] if settings.evaluated_on == "dev" else []),
         *([f"control: {settings.control}"] if _controlled(settings) else []),
         *([f"noise {settings.noise}"] if settings.noise else []),

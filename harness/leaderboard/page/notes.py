@@ -13,7 +13,7 @@ from harness.leaderboard.table import Board, Row
 SETTINGS = (
     *("dataset", "test", "preset", "budget", "adapter", "start", "learning_rate", "batch_pairs", "max_length"),
     *("max_prompt", "dtype", "scorer", "control", "limit", "data_seed", "trials", "evaluated_on", "columns", "splits"),
-    *("test_columns", "noise", "select"),
+    *("test_columns", "noise", "select", "optimizer"),
 )
 """A board's settings that an option of `harness run` gives with a value."""
 SWITCHES = ("reference_path", "lenient", "pairs_from_labels")
