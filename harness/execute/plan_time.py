@@ -39,14 +39,13 @@ class Work:
     """Whether its reference moves."""
 
 
-def time_in_words(run: Run, works: Sequence[Work], tokens: Visits) -> str:
-    """Return what is said of the time that cells take, from the start of the run to its boards."""
+def time_in_words(run: Run, works: Sequence[Work], tokens: Visits, at_once: int = 1) -> str:
+    """Return what is said of the time that cells take, so many at once, from the start of the run to its boards."""
     rates = {work.shape: _rate(run, work.shape) for work in works}
     if any(rate is None for rate in rates.values()):
         sizes = ", ".join(count_in_words(shape.parameters) for shape, rate in rates.items() if rate is None)
         return f"not known: no earlier run on this machine trained models of about {sizes} parameters so"
     known = [(work, rate) for work in works if (rate := rates[work.shape]) is not None]
-    at_once = min(workers.count(run), processors())
     beside = START_SECONDS + CELL_SECONDS * len(works) / at_once
     bounds = []
     for fastest in (True, False):
@@ -67,13 +66,12 @@ def may_take(run: Run, work: Work, tokens: Visits) -> float | None:
     return None if rate is None else _training_seconds(run, work, rate, tokens, fastest=False)
 
 
-def answer_time_in_words(run: Run, scorer: str, answers: Sequence[tuple[ModelShape, int]]) -> str:
+def answer_time_in_words(run: Run, scorer: str, answers: Sequence[tuple[ModelShape, int]], at_once: int = 1) -> str:
     """Return what is said of the time that answers take: so many of models of these sizes, all as long as they may."""
     rates = [(count, read_answer_rate(cache_folder(), run, scorer, shape.parameters)) for shape, count in answers]
     seconds = [count * run.max_new_tokens / rate for count, rate in rates if rate is not None]
     if len(seconds) < len(rates):
         return "and that of the answers, which is not known: none were sampled on this machine by models of this size"
-    at_once = min(workers.count(run), processors())
     return f"and at most {clock(sum(seconds) / at_once)} of answers, at the rate of the last ones on this machine"
 
 
