@@ -94,7 +94,7 @@ class CellQueue:
         self._begun.add(model)
         self._at[device.name, model] = At.TRAINING
         several = len(self._placing.devices) > 1
-        own = replace(job, device=device.name if several else "", brought=job.brought if first else ())  # scored once
+        own = replace(job, device=str(device) if several else "", brought=job.brought if first else ())  # scored once
         return Turn(queue=self, device=device, job=own, first=first, mine=[self._left[model].popleft()])
 
     def more(self, device: Device, model: str) -> Given | None:

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from harness.api import Loss
 from harness.data.list_pairs import pairable
 from harness.execute.campaign import Campaign
+from harness.execute.device_plan import devices_in_words
 from harness.execute.judge_choice import answered_prompts
 from harness.execute.model_facts import models_in_words, shape_in
 from harness.execute.plan_time import Work, answer_time_in_words, may_take, time_in_words
@@ -173,6 +174,7 @@ def _estimates(campaign: Campaign, todo: Sequence[Cell]) -> list[str]:
         f"Estimate  {counted}, from {CHARACTERS_PER_TOKEN} characters per token; estimates, as are these:",
         f"Time      {time_in_words(run, works, tokens, placing.at_full_speed)}",
         *([f"          {_answer_time(campaign, todo, shapes)}"] if run.generate else []),
+        *_headed("Devices", devices_in_words(run, works, tokens, placing)),
         f"Memory    {_memory(run, works, tokens, [cell.system.loss for cell in known], side_by_side)}",
         f"Disk      {_disk(campaign, works)}"
         + (f"; and up to {_answer_bytes(campaign, todo) / 1e6:.2g} MB of answers" if run.generate else ""),

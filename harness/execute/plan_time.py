@@ -60,6 +60,21 @@ def time_in_words(run: Run, works: Sequence[Work], tokens: Visits, at_once: int 
     return f"{clock(training + scoring + beside)}: {clock(training)} of training, {clock(scoring)} of scoring, {source}"
 
 
+def cell_seconds(run: Run, work: Work, tokens: Visits) -> float | None:
+    """Return the seconds that a cell is estimated to take, its scoring among them; None where that is not known."""
+    rate = _rate(run, work.shape)
+    if rate is None:
+        return None
+    training, scoring = (
+        math.sqrt(least * most)
+        for least, most in (
+            tuple(_training_seconds(run, work, rate, tokens, fastest=fastest) for fastest in (True, False)),
+            tuple(_pass_seconds(work, rate, tokens, fastest=fastest) for fastest in (True, False)),
+        )
+    )
+    return training + scoring + CELL_SECONDS
+
+
 def may_take(run: Run, work: Work, tokens: Visits) -> float | None:
     """Return the most seconds that the training of a cell is estimated to take; None where that is not known."""
     rate = _rate(run, work.shape)
@@ -113,7 +128,9 @@ def _once(known: Sequence[tuple[Work, Rate]]) -> list[tuple[Work, Rate]]:
 def _scoring_seconds(known: Sequence[tuple[Work, Rate]], tokens: Visits, *, fastest: bool) -> float:
     """Return the time of a forward pass over the held-out responses for each cell, and for the start of each model."""
     passes = [*known, *((replace(work, points=1), rate) for work, rate in _once(known))]
-    return sum(
-        work.points * 2 * work.shape.parameters * tokens.held_out / (rate.fastest if fastest else rate.slowest)
-        for work, rate in passes
-    )
+    return sum(_pass_seconds(work, rate, tokens, fastest=fastest) for work, rate in passes)
+
+
+def _pass_seconds(work: Work, rate: Rate, tokens: Visits, *, fastest: bool) -> float:
+    flops = work.points * 2 * work.shape.parameters * tokens.held_out
+    return flops / (rate.fastest if fastest else rate.slowest)

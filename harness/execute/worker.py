@@ -44,5 +44,5 @@ class Worker(Protocol):
 
 def log_path(job: Job) -> Path:
     """Return where the worker's own output goes."""
-    device = f"-{job.device}" if job.device else ""
+    device = f"-{job.device.replace(' ', '-')}" if job.device else ""
     return job.folder / LOGS / f"{job.model.strip('/').replace('/', '--')}{device}.log"
