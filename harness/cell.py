@@ -2,7 +2,8 @@
 
     start checkpoint -> tokens -> (train a cell)* -> free memory -> engine -> (swap weights, score, metrics, record)*
 
-Each training cell leaves its weights until they are scored; a cell is done when its record.json is there.
+A worker may be given further cells while it trains: those of a model are shared out between devices. Each training cell
+leaves its weights until they are scored; a cell is done when its record.json is there.
 """
 
 from __future__ import annotations
@@ -11,7 +12,8 @@ import contextlib
 import gc
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 
 import torch
@@ -21,6 +23,7 @@ from harness.planning.ending import Ending
 from harness.planning.events import CellFailed, Phase, ScoringBegins, Tell, TrainingBegins
 from harness.planning.grid import Cell
 from harness.planning.job import Job, cell_folder, record_failure
+from harness.run_folder.one_at_a_time import one_at_a_time
 from harness.run_folder.shown import reason_of, without_secrets
 from harness.run_folder.trained import waits_to_be_scored
 from harness.score.tried import require_scorer
@@ -33,6 +36,9 @@ from harness.training.prepared import Prepared, prepare, scored_requests
 from harness.training.score_cell import Scoring, score_cell
 from harness.training.selecting import with_selection
 from harness.training.train_cell import train_cell
+
+More = Callable[[], Cell | None]
+"""`more()`: how a worker asks for a further cell."""
 
 
 def try_model(job: Job, tell: Tell) -> None:
@@ -48,17 +54,20 @@ def try_model(job: Job, tell: Tell) -> None:
     require_scorer(job.scorer, job.canary, prepared.start.folder, scorer_options(prepared))
 
 
-def run_model(job: Job, tell: Tell, ending: Ending | None = None) -> None:
+def run_model(job: Job, tell: Tell, ending: Ending | None = None, more: More | None = None) -> None:
     """Train and score the cells of a model that have no record yet, and its baseline rows.
 
-    Raises `EndedError` where `ending` is asked for while a cell is trained, and what it has is kept.
+    `more()` returns a further cell to train, None when there is none and these may be scored. Raises `EndedError` where
+    `ending` is asked for while a cell is trained, and what it has is kept.
     """
     ending = ending or Ending()
     tell(Phase(text="start checkpoint"))
     prepared = selected(job, tell)
     require_same_tokens(prepared)
     require_answers_fit(prepared)
-    for cell in job.cells:
+    given: list[Cell] = []
+    for cell in _each(job, more):
+        given.append(cell)
         folder = cell_folder(job, cell.key)
         start, evaluate_at = prepared.start.fingerprint, job.run.evaluate_at
         if not waits_to_be_scored(folder, start, prepared.tokens_fingerprint, evaluate_at):
@@ -66,7 +75,14 @@ def run_model(job: Job, tell: Tell, ending: Ending | None = None) -> None:
             attempt(job, cell, tell, partial(train_cell, prepared, cell, tell, ending))
             free_memory()  # Trainer and its callbacks hold each other, and with them the model and its optimiser
     tell(Phase(text=f"scoring with {job.scorer.name}"))
-    score_cells(prepared, tell)
+    score_cells(replace(prepared, job=replace(job, cells=tuple(given))), tell)
+
+
+def _each(job: Job, more: More | None) -> Iterator[Cell]:
+    """Yield the cells of a job, then those that there are more."""
+    yield from job.cells
+    while more is not None and (cell := more()) is not None:
+        yield cell
 
 
 def selected(job: Job, tell: Tell) -> Prepared:
@@ -99,7 +115,9 @@ def score_cells(prepared: Prepared, tell: Tell) -> None:
         dev = engine.score(prepared.dev.requests) if prepared.dev else None
         scoring = Scoring(prepared=prepared, engine=engine, canary=canary, base=base, dev=dev, asked=asked, tell=tell)
         answers = partial(base_answers, asked, engine, tell) if asked else None
-        write_baseline_rows(prepared, base, scoring.parity(base), shared, answers)
+        parity = scoring.parity(base)
+        with one_at_a_time(job.cache, f"baseline rows of {job.model} in {job.folder.resolve()}"):
+            write_baseline_rows(prepared, base, parity, shared, answers)
         for cell in job.cells:
             attempt(job, cell, tell, partial(score_cell, scoring, cell))
         score_beside(job, engine, canary, tell)

@@ -165,6 +165,7 @@ def _renamed(_context: Any, _option: Any, given: bool) -> None:
 @click.option("--pairs-from-labels", is_flag=True, default=None, help=PAIRS_FROM_LABELS)
 @click.option("--trust-remote-code", is_flag=True, default=None, help="Let a model repository run its own code.")
 @click.option("--cells", help="K/N: compute the K-th of N shares of the cells; `harness merge` makes one run of all.")
+@click.option("--devices", help="GPUs that compute, by number: 0,1,2,3, or cpu  [all visible GPUs, else cpu]")
 @click.option("--output-dir", type=click.Path(path_type=Path), help="Where the run goes  [runs/<hash of the run>]")
 @click.option("--keep-checkpoints", is_flag=True, help="Keep the trained weights after they are scored.")
 @click.option(
@@ -176,6 +177,7 @@ def _renamed(_context: Any, _option: Any, given: bool) -> None:
 def run(
     run_file: Path | None,
     cells: str | None,
+    devices: str | None,
     output_dir: Path | None,
     keep_checkpoints: bool,
     report_to: tuple[str, ...] | None,
@@ -198,7 +200,7 @@ def run(
 
     console, share = _console(), Share.parse(cells) if cells else WHOLE
     asked = runs_of(run_file, flags)
-    resolved = resolve_all(asked, output_dir, keep_checkpoints, report_to=report_to or (), share=share)
+    resolved = resolve_all(asked, output_dir, keep_checkpoints, report_to=report_to or (), share=share, devices=devices)
     whole = RunWithAxes.of(resolved, dry=dry_run)
     for line in whole.warnings():
         _say(line, err=True)

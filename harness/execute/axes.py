@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.api import HarnessError
+from harness.execute.devices import chosen
 from harness.execute.plan_text import data_and_time
 from harness.execute.resolve import Resolved, resolve
 from harness.execute.whole_run import WholeRun
@@ -79,12 +80,14 @@ def resolve_all(
     *,
     report_to: tuple[str, ...] = (),
     share: Share = WHOLE,
+    devices: str | None = None,
 ) -> list[Resolved]:
     """Return every run, checked, in their order; those behind the first lie inside it. See `resolve`.
 
-    `share`: of the cells of each run. Raises `HarnessError` also where two have the same settings.
+    `share`: of the cells of each run; `devices`: what computes them, as `--devices` has it. Raises `HarnessError` also
+    where two have the same settings.
     """
-    first, *others = runs
+    (first, *others), places = runs, chosen(devices)
     if share.of > 1 and first.trials:
         raise HarnessError(
             f"--cells got {share} with --trials {first.trials}, expected one of them: what is chosen from trials is "
@@ -103,7 +106,7 @@ def resolve_all(
             )
         found.append(resolved)
     share.cut(found[0].grid)  # raises where there are too many shares; the others have as many cells
-    return [replace(each, share=share) for each in found]
+    return [replace(each, share=share, devices=places) for each in found]
 
 
 def _apart(first: Resolved, other: Resolved) -> str:

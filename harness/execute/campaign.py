@@ -5,9 +5,7 @@ from __future__ import annotations
 import fcntl
 import importlib.metadata
 import platform
-import threading
 from collections.abc import Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,18 +13,19 @@ from typing import Any
 
 import harness
 from harness.api import Dataset, HarnessError, ScorerSource
-from harness.execute import workers
-from harness.execute.local import execute, execute_trial
+from harness.execute.local import execute_trial
+from harness.execute.placing import Placing, placing_of
 from harness.execute.preflight import check_data, check_folder
 from harness.execute.resolve import Resolved
 from harness.execute.scorer_choice import ChosenScorer
 from harness.execute.selector_choice import probe_loss
+from harness.execute.share_out import share_out, starter
 from harness.execute.status import read_unfinished
 from harness.execute.stop import Stop
 from harness.manager import Manager, owner_of, scorers
 from harness.models.families import FAMILIES
 from harness.planning.elsewhere import Brought
-from harness.planning.events import ModelBegins, ModelFailed, NothingToCompute, Report, RunEvent
+from harness.planning.events import Report
 from harness.planning.grid import Cell
 from harness.planning.job import Job, facts_of_test
 from harness.planning.processors import processors, thread_variables, threads_each
@@ -36,7 +35,7 @@ from harness.run_folder.full_disk import is_full, told
 from harness.run_folder.manifest import Manifest, known_manifest, with_start_checkpoints, write_manifest
 from harness.run_folder.paths import LOCK, RUN_FILE, cache_folder, is_run
 from harness.run_folder.record import Record
-from harness.run_folder.shown import environment, reason_of
+from harness.run_folder.shown import environment
 from harness.run_folder.store import read_records, write_atomically
 
 
@@ -48,6 +47,8 @@ class Campaign:
     scorer: ChosenScorer
     jobs: tuple[Job, ...]
     """One for each model."""
+    placing: Placing
+    """The devices, and what fits on them."""
     search: Mapping[str, Any] = field(default_factory=dict)
     """What its trials search, JSON-ready; empty without trials."""
 
@@ -88,7 +89,7 @@ def assemble(resolved: Resolved, scorer: ChosenScorer) -> Campaign:
             "--scorer vllm or transformers"
         )
     own = resolved.share.cut(grid)
-    side_by_side = workers.count(run)
+    placing = placing_of(run, resolved.devices, data, own, resolved.selector)
     jobs = tuple(
         Job(
             run=run,
@@ -106,15 +107,15 @@ def assemble(resolved: Resolved, scorer: ChosenScorer) -> Campaign:
             chat_template=resolved.chat_template,
             selector=resolved.selector,
             probe=probe_loss(resolved.selector, manager),
-            side_by_side=side_by_side,
-            threads=threads_each(side_by_side),
+            side_by_side=max(map(placing.beside, placing.devices)),
+            threads=threads_each(placing.workers),
             brought=tuple(Brought(model=model) for model in run.also),
             report_to=resolved.report_to,
         )
         for model in run.models
         if any(cell.model == run.called(model) for cell in own)
     )
-    return Campaign(resolved=resolved, scorer=scorer, jobs=jobs)
+    return Campaign(resolved=resolved, scorer=scorer, jobs=jobs, placing=placing)
 
 
 def canary_of(scorer: ChosenScorer, manager: Manager) -> ScorerSource | None:
@@ -134,7 +135,7 @@ def try_models(campaign: Campaign, report: Report) -> None:
         brought = campaign.run.start is not None or job.source not in FAMILIES
         if brought and read_unfinished(job.folder, job.cells):
             try:
-                execute_trial(job, report, Stop())
+                execute_trial(job, starter(campaign.placing.devices[0]), report, Stop())
             except HarnessError as error:
                 refused.append(str(error))
     if refused:
@@ -146,40 +147,10 @@ def carry_out(campaign: Campaign, report: Report) -> list[str]:
 
     A model that cannot be prepared does not keep the others from being computed.
     """
-    trouble: list[str] = []
     with locked(campaign.folder):
         write_manifest(campaign.folder, manifest(campaign))
         write_atomically(campaign.folder / RUN_FILE, campaign.run.as_toml())
-        one_at_a_time, stop = threading.Lock(), Stop()
-
-        def tell(model: str, event: RunEvent) -> None:
-            with one_at_a_time:
-                report(model, event)
-
-        def compute(job: Job) -> None:
-            left = read_unfinished(job.folder, job.cells)
-            if not left:
-                tell(job.model, NothingToCompute())
-                return
-            tell(job.model, ModelBegins(cells=len(left)))
-            try:
-                execute(job, tell, stop)
-            except Exception as error:  # whatever goes wrong with a model does not end the others
-                reason = reason_of(error)
-                trouble.append(reason)
-                tell(job.model, ModelFailed(reason=reason))
-
-        # each thread waits for a process of its own
-        with stop.interruptible(), ThreadPoolExecutor(workers.count(campaign.run)) as pool:
-            computing = [pool.submit(compute, job) for job in campaign.jobs]
-            try:
-                for finished in computing:
-                    finished.result()
-            except BaseException as error:  # above all an interrupt: end the workers before leaving
-                stop.wait_for(computing)
-                if isinstance(error, KeyboardInterrupt):
-                    raise stop.error(error) from None
-                raise
+        trouble = share_out(campaign.jobs, campaign.placing, report)
         done = with_start_checkpoints(known_manifest(campaign.folder), _records(campaign.folder))
         write_manifest(campaign.folder, done)
     return trouble
@@ -206,6 +177,9 @@ def manifest(campaign: Campaign) -> Manifest:
     )
     if local:
         made = made.model_copy(update={"local_models": local})
+    gpus = {device.name: device.facts for device in campaign.placing.devices if device.is_gpu}
+    if gpus:
+        made = made.model_copy(update={"devices": gpus})
     if earlier.start_checkpoints:  # those of cells that were deleted may be others now
         made = with_start_checkpoints(made, _records(campaign.folder), earlier)
     # where a merged folder's cells are from

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 
 from harness.api import Loss
 from harness.data.list_pairs import pairable
-from harness.execute import workers
 from harness.execute.campaign import Campaign
+from harness.execute.device_plan import devices_in_words
 from harness.execute.judge_choice import answered_prompts
 from harness.execute.model_facts import models_in_words, shape_in
 from harness.execute.plan_time import Work, answer_time_in_words, may_take, time_in_words
@@ -162,7 +162,8 @@ def _estimates(campaign: Campaign, todo: Sequence[Cell]) -> list[str]:
         )
         for cell, cost in zip(known, costs, strict=True)
     ]
-    epochs = costs[0].plan.epochs
+    placing, epochs = campaign.placing, costs[0].plan.epochs
+    side_by_side = max(map(placing.beside, placing.devices))
     lines = []
     if epochs is not None and epochs > 1:
         lines = [f"Epochs    {epochs:.2f}: the budget is larger than the data, so pairs are seen more than once"]
@@ -172,12 +173,13 @@ def _estimates(campaign: Campaign, todo: Sequence[Cell]) -> list[str]:
     counted += f" ({of_choosing:.2g} of them for choosing pairs, charged to every cell)" if of_choosing else ""
     lines += [
         f"Estimate  {counted}, from {CHARACTERS_PER_TOKEN} characters per token; estimates, as are these:",
-        f"Time      {time_in_words(run, works, tokens)}",
+        f"Time      {time_in_words(run, works, tokens, placing.at_full_speed)}",
         *([f"          {_answer_time(campaign, todo, shapes)}"] if run.generate else []),
-        f"Memory    {_memory(run, works, tokens, [cell.system.loss for cell in known])}",
+        *_headed("Devices", devices_in_words(run, works, tokens, placing)),
+        f"Memory    {_memory(run, works, tokens, [cell.system.loss for cell in known], side_by_side)}",
         f"Disk      {_disk(campaign, works)}"
         + (f"; and up to {_answer_bytes(campaign, todo) / 1e6:.2g} MB of answers" if run.generate else ""),
-        *_checkpoints(run, works, tokens),
+        *_checkpoints(run, works, tokens, placing.workers),
     ]
     if len(known) < len(todo):
         lines.append(f"          without {len(todo) - len(known)} cells of models whose size is not known")
@@ -210,16 +212,17 @@ def _answers(campaign: Campaign, todo: Sequence[Cell]) -> Mapping[str, int]:
 
 def _answer_time(campaign: Campaign, todo: Sequence[Cell], shapes: Mapping[str, ModelShape]) -> str:
     known = [(shapes[model], count) for model, count in _answers(campaign, todo).items() if model in shapes]
-    return answer_time_in_words(campaign.run, campaign.scorer.source.name, known)
+    at_once = campaign.placing.at_full_speed
+    return answer_time_in_words(campaign.run, campaign.scorer.source.name, known, at_once)
 
 
 def _answer_bytes(campaign: Campaign, todo: Sequence[Cell]) -> float:
     return float(sum(_answers(campaign, todo).values()) * campaign.run.max_new_tokens * BYTES_PER_TOKEN)
 
 
-def _memory(run: Run, works: Sequence[Work], tokens: Visits, losses: Sequence[Loss]) -> str:
-    """Return what is said of the memory: of all models that are computed side by side."""
-    side_by_side, shapes = workers.count(run), {work.model: work.shape for work in works}.values()
+def _memory(run: Run, works: Sequence[Work], tokens: Visits, losses: Sequence[Loss], side_by_side: int) -> str:
+    """Return what is said of the memory: of all models that are computed side by side on a device."""
+    shapes = {work.model: work.shape for work in works}.values()
     beside = list(dict.fromkeys(loss.name for loss in losses if runs_reference(loss)))
     each = max(
         needed_memory(run, shape, tokens.packed, tokens.longest, reference_beside=bool(beside)) for shape in shapes
@@ -236,7 +239,7 @@ def _disk(campaign: Campaign, works: Sequence[Work]) -> str:
     for work in works:
         size = kept_bytes(campaign.run, work.shape)
         by_model[work.model] = by_model.get(work.model, 0.0) + size * (work.points - kept)
-    at_once = sum(sorted(by_model.values())[-workers.count(campaign.run) :]) / 1e9
+    at_once = sum(sorted(by_model.values())[-campaign.placing.workers :]) / 1e9
     if kept:
         for_good = sum(kept_bytes(campaign.run, work.shape) for work in works) / 1e9
         more = f", and up to {at_once:.2g} GB of those at earlier points, deleted when scored" if at_once else ""
@@ -245,7 +248,7 @@ def _disk(campaign: Campaign, works: Sequence[Work]) -> str:
     return f"up to {at_once:.2g} GB, of trained weights{at} that are deleted when scored; what stays is some MB"
 
 
-def _checkpoints(run: Run, works: Sequence[Work], tokens: Visits) -> list[str]:
+def _checkpoints(run: Run, works: Sequence[Work], tokens: Visits, at_once: int) -> list[str]:
     """Return what checkpoints inside cells take of the disk; nothing where each cell is trained before the first one.
 
     As many models as are computed side by side have one, and a second one while it takes the place of the first.
@@ -254,11 +257,9 @@ def _checkpoints(run: Run, works: Sequence[Work], tokens: Visits) -> list[str]:
     if run.adapter == "lora" or all(seconds is not None and seconds < run.checkpoint_seconds for seconds in longest):
         return []
     sizes = {work.model: checkpoint_bytes(work.shape, moving=work.moving) for work in sorted(works, key=_moves)}
-    at_once = 2 * sum(sorted(sizes.values())[-workers.count(run) :]) / 1e9
+    size = 2 * sum(sorted(sizes.values())[-at_once:]) / 1e9
     every = f"{run.checkpoint_seconds / 60:.10g} min"
-    return [
-        f"          and up to {at_once:.2g} GB to go on with a training that is stopped, written every {every} of it"
-    ]
+    return [f"          and up to {size:.2g} GB to go on with a training that is stopped, written every {every} of it"]
 
 
 def _moves(work: Work) -> bool:

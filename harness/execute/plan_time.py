@@ -39,14 +39,13 @@ class Work:
     """Whether its reference moves."""
 
 
-def time_in_words(run: Run, works: Sequence[Work], tokens: Visits) -> str:
-    """Return what is said of the time that cells take, from the start of the run to its boards."""
+def time_in_words(run: Run, works: Sequence[Work], tokens: Visits, at_once: int = 1) -> str:
+    """Return what is said of the time that cells take, so many at once, from the start of the run to its boards."""
     rates = {work.shape: _rate(run, work.shape) for work in works}
     if any(rate is None for rate in rates.values()):
         sizes = ", ".join(count_in_words(shape.parameters) for shape, rate in rates.items() if rate is None)
         return f"not known: no earlier run on this machine trained models of about {sizes} parameters so"
     known = [(work, rate) for work in works if (rate := rates[work.shape]) is not None]
-    at_once = min(workers.count(run), processors())
     beside = START_SECONDS + CELL_SECONDS * len(works) / at_once
     bounds = []
     for fastest in (True, False):
@@ -61,19 +60,33 @@ def time_in_words(run: Run, works: Sequence[Work], tokens: Visits) -> str:
     return f"{clock(training + scoring + beside)}: {clock(training)} of training, {clock(scoring)} of scoring, {source}"
 
 
+def cell_seconds(run: Run, work: Work, tokens: Visits) -> float | None:
+    """Return the seconds that a cell is estimated to take, its scoring among them; None where that is not known."""
+    rate = _rate(run, work.shape)
+    if rate is None:
+        return None
+    training, scoring = (
+        math.sqrt(least * most)
+        for least, most in (
+            tuple(_training_seconds(run, work, rate, tokens, fastest=fastest) for fastest in (True, False)),
+            tuple(_pass_seconds(work, rate, tokens, fastest=fastest) for fastest in (True, False)),
+        )
+    )
+    return training + scoring + CELL_SECONDS
+
+
 def may_take(run: Run, work: Work, tokens: Visits) -> float | None:
     """Return the most seconds that the training of a cell is estimated to take; None where that is not known."""
     rate = _rate(run, work.shape)
     return None if rate is None else _training_seconds(run, work, rate, tokens, fastest=False)
 
 
-def answer_time_in_words(run: Run, scorer: str, answers: Sequence[tuple[ModelShape, int]]) -> str:
+def answer_time_in_words(run: Run, scorer: str, answers: Sequence[tuple[ModelShape, int]], at_once: int = 1) -> str:
     """Return what is said of the time that answers take: so many of models of these sizes, all as long as they may."""
     rates = [(count, read_answer_rate(cache_folder(), run, scorer, shape.parameters)) for shape, count in answers]
     seconds = [count * run.max_new_tokens / rate for count, rate in rates if rate is not None]
     if len(seconds) < len(rates):
         return "and that of the answers, which is not known: none were sampled on this machine by models of this size"
-    at_once = min(workers.count(run), processors())
     return f"and at most {clock(sum(seconds) / at_once)} of answers, at the rate of the last ones on this machine"
 
 
@@ -115,7 +128,9 @@ def _once(known: Sequence[tuple[Work, Rate]]) -> list[tuple[Work, Rate]]:
 def _scoring_seconds(known: Sequence[tuple[Work, Rate]], tokens: Visits, *, fastest: bool) -> float:
     """Return the time of a forward pass over the held-out responses for each cell, and for the start of each model."""
     passes = [*known, *((replace(work, points=1), rate) for work, rate in _once(known))]
-    return sum(
-        work.points * 2 * work.shape.parameters * tokens.held_out / (rate.fastest if fastest else rate.slowest)
-        for work, rate in passes
-    )
+    return sum(_pass_seconds(work, rate, tokens, fastest=fastest) for work, rate in passes)
+
+
+def _pass_seconds(work: Work, rate: Rate, tokens: Visits, *, fastest: bool) -> float:
+    flops = work.points * 2 * work.shape.parameters * tokens.held_out
+    return flops / (rate.fastest if fastest else rate.slowest)

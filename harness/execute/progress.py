@@ -11,6 +11,7 @@ from rich.console import Console, RenderableType
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 from rich.text import Text
 
+from harness.execute.cell_queue import ON
 from harness.execute.status import read_unfinished
 from harness.execute.time_left import Heartbeat, clock
 from harness.planning.events import (
@@ -70,7 +71,8 @@ class RunProgress:
         self.counts = {model: sum(cell.model == model for cell in unfinished) for model in models}
         self.done, self.ahead = self.ahead, self.ahead + _units(unfinished)
         self.total = max(self.total, self.ahead)
-        self.partial = dict.fromkeys(models, 0.0)
+        self.partial: dict[str, float] = {}  # by worker: a model, and the device it is on where there are several
+        self.prepared, self.opened = set[str](), set[str]()
         self.trained = dict.fromkeys(models, 0)
         self.scored = dict.fromkeys(models, 0)
 
@@ -103,67 +105,69 @@ class RunProgress:
         left = (time.monotonic() - self.began) * (1 - fraction) / fraction
         return f"ETA {clock(left)}"
 
-    def __call__(self, model: str, event: RunEvent) -> None:
-        """Print one event and move the bar."""
+    def __call__(self, worker: str, event: RunEvent) -> None:
+        """Print one event of a worker, and move the bar."""
+        model = worker if worker in self.counts else worker.rpartition(ON)[0]
         match event:
             case NothingToCompute():
                 self._line(f"[{model}] every cell has its record: nothing to compute")
             case ModelBegins(cells=cells):
                 self._line(f"[{model}] {cells} cells to compute")
             case Phase(text=text):
-                self._line(f"[{model}] {text}")
-                self.heartbeat.begins(model, text)
+                self._line(f"[{worker}] {text}")
+                self.heartbeat.begins(worker, text)
             case TrainingBegins(key=key):
-                if not self.trained[model]:
-                    self._advance(model, START)
-                self._describe(model, f"training {self._name(key)}")
+                self._advance(worker, 0.0 if model in self.prepared else START)
+                self.prepared.add(model)
+                self._describe(worker, f"training {self._name(key)}")
             case TrainingGoesOn() | CheckpointWritten() | Stopping():
-                self._tell_kept(model, event)
+                self._tell_kept(worker, event)
             case StepTaken(step=step, steps=steps):
-                self.heartbeat.steps(model, event)
+                self.heartbeat.steps(worker, event)
                 if steps:
-                    self.partial[model] = TRAIN * step / steps
+                    self.partial[worker] = TRAIN * step / steps
             case CellTrained():
-                self._advance(model, TRAIN)
+                self._advance(worker, TRAIN)
                 self.trained[model] += 1
-                self._line(f"[{model}] trained {self.trained[model]}/{self.counts[model]} {self._outcome(event)}")
+                self._line(f"[{worker}] trained {self.trained[model]}/{self.counts[model]} {self._outcome(event)}")
             case SharedWork(cells=cells):
                 if cells > 1:
-                    self._line(f"[{model}] {shared_text(event)}")
+                    self._line(f"[{worker}] {shared_text(event)}")
             case ScoringBegins(key=None):
-                self._advance(model, ENGINE)
-                self._describe(model, "scoring base")
+                self._advance(worker, 0.0 if model in self.opened else ENGINE)
+                self.opened.add(model)
+                self._describe(worker, "scoring base")
             case ScoringBegins(key=str(key)):
-                self._describe(model, f"scoring {self._name(key)}")
+                self._describe(worker, f"scoring {self._name(key)}")
             case AnsweringBegins(key=key):
-                self._describe(model, f"answers of {'base' if key is None else self._name(key)}")
+                self._describe(worker, f"answers of {'base' if key is None else self._name(key)}")
             case CellScored(key=key):
-                self._advance(model, SCORE)
+                self._advance(worker, SCORE)
                 self.scored[model] += 1
                 done = f"{self.scored[model]}/{self.counts[model]}"
-                self._line(f"[{model}] scored {done} {self._name(key)}; {self.eta()}")
+                self._line(f"[{worker}] scored {done} {self._name(key)}; {self.eta()}")
             case CellFailed(key=key, reason=reason):
-                self._advance(model, SCORE)
+                self._advance(worker, SCORE)
                 failure = self.losses.get(key, key), reason
                 self.failures[failure] = self.failures.get(failure, 0) + 1
                 if self.failures[failure] == 1:  # the others are counted: each has the reason in its record
-                    self._line(f"[{model}] FAILED {self._name(key)}: {reason}", always=True)
+                    self._line(f"[{worker}] FAILED {self._name(key)}: {reason}", always=True)
             case ModelFailed(reason=reason):
-                self.heartbeat.ends(model)
-                self._line(f"[{model}] FAILED: {reason}", always=True)
+                self.heartbeat.ends(worker)
+                self._line(f"[{worker}] FAILED: {reason}", always=True)
         self._move_bar()
 
-    def _tell_kept(self, model: str, event: TrainingGoesOn | CheckpointWritten | Stopping) -> None:
+    def _tell_kept(self, worker: str, event: TrainingGoesOn | CheckpointWritten | Stopping) -> None:
         """Say what is kept of a training, or cannot be; of a checkpoint that is written nothing."""
         match event:
             case TrainingGoesOn(key=key, step=step, reason=reason):
                 where = f"begins anew ({reason})" if reason else f"goes on from step {step}"
-                self._line(f"[{model}] {self._name(key)} {where}")
+                self._line(f"[{worker}] {self._name(key)} {where}")
             case CheckpointWritten(key=key, trouble=trouble) if trouble:
-                self._line(f"[{model}] {self._name(key)} goes on without a checkpoint: {trouble}", always=True)
+                self._line(f"[{worker}] {self._name(key)} goes on without a checkpoint: {trouble}", always=True)
             case Stopping(key=key, seconds=seconds):
                 self._line(
-                    f"[{model}] stopping: {self._name(key)} is kept at the end of its step, within {seconds:g} s; "
+                    f"[{worker}] stopping: {self._name(key)} is kept at the end of its step, within {seconds:g} s; "
                     "interrupt again to end at once",
                     always=True,
                 )
@@ -185,10 +189,10 @@ class RunProgress:
         label = self.labels.get(key, key)
         return f"{label} seed {self.seeds[key]}" if key in self.seeds else label
 
-    def _advance(self, model: str, units: float) -> None:
-        self.heartbeat.ends(model)
+    def _advance(self, worker: str, units: float) -> None:
+        self.heartbeat.ends(worker)
         self.done += units
-        self.partial[model] = 0.0
+        self.partial[worker] = 0.0
 
     def _count_failures(self) -> None:
         """Say of every failure that was told once how many cells it cost."""
@@ -198,10 +202,10 @@ class RunProgress:
                 self._line(f"FAILED {loss}: {count} cells for the same reason ({short})", always=True)
         self.failures = {}
 
-    def _describe(self, model: str, text: str) -> None:
-        self.heartbeat.begins(model, text)
+    def _describe(self, worker: str, text: str) -> None:
+        self.heartbeat.begins(worker, text)
         if self.bar and self.task is not None:
-            self.bar.update(self.task, description=for_the_terminal(f"[{model}] {text}"))
+            self.bar.update(self.task, description=for_the_terminal(f"[{worker}] {text}"))
 
     def _line(self, text: str, always: bool = False) -> None:
         if always or not self.quiet:

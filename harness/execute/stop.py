@@ -6,14 +6,14 @@ import concurrent.futures
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass
-from multiprocessing.process import BaseProcess
 from types import FrameType
 
-from harness.planning.events import CellTrained, CheckpointWritten, WorkerEvent
+from harness.execute.worker import Died, Worker
+from harness.planning.events import CellTrained, CheckpointWritten
 from harness.planning.job import Job
 
 GRACE = 300.0
@@ -22,11 +22,6 @@ SAME = 1.0
 """Seconds within which two signals are one."""
 INTERRUPTED, TERMINATED = 130, 143
 """Exit codes of a command that was stopped, by SIGINT or SIGTERM: 128 and the number of the signal."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Died:
-    """The worker process is gone without a last word."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,14 +99,12 @@ class Stop:
             f"Stopped. What was finished is kept{kept}; the same command goes on from there.{lost}", code
         )
 
-    def end(
-        self, job: Job, worker: BaseProcess, receive: Callable[[], WorkerEvent | Died | None], training: Training | None
-    ) -> None:
-        """Ask a worker to end, and wait for that as long as `GRACE`. `receive()` returns its next word, or None."""
+    def end(self, job: Job, worker: Worker, training: Training | None) -> None:
+        """Ask a worker to end, and wait for that as long as `GRACE`."""
         until, step, trouble = time.monotonic() + GRACE, training.step if training else 0, ""
         while not (self.at_once.is_set() or time.monotonic() >= until):
             worker.terminate()
-            match receive():
+            match worker.receive():
                 case CellTrained(key=key):
                     self._kept.append(f"{_named(job, key)}, trained")
                     return

@@ -35,13 +35,13 @@ _one_at_a_time = threading.Lock()
 
 
 def count(run: Run) -> int:
-    """Return how many models are computed side by side.
+    """Return how many models are computed side by side on the CPU.
 
     A nano model on CPU is too small to use several cores, so each gets one thread; up to two per core, so that no core
     is idle while the last ones finish.
     """
     small = not trains_pretrained(run.models, run.preset, run.start)  # all are made here
-    return min(len(run.models), 2 * processors()) if small and not _has_gpu() else 1
+    return min(len(run.models), 2 * processors()) if small else 1
 
 
 def context(*, vllm: bool = False) -> ForkServerContext | SpawnContext:
@@ -124,11 +124,3 @@ def _same_imports() -> Iterator[None]:
 def may_have_gpu() -> bool:
     """Return whether there may be a GPU, without asking torch, whose import takes longer than all of a plan."""
     return os.environ.get("CUDA_VISIBLE_DEVICES") != "" and any(any(Path("/dev").glob(name)) for name in GPU_FILES)
-
-
-def _has_gpu() -> bool:
-    if not may_have_gpu():
-        return False
-    import torch
-
-    return torch.cuda.is_available()

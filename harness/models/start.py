@@ -17,6 +17,7 @@ from harness.api import Dataset, Message
 from harness.data.tokens import Limits, encode_many
 from harness.models.sft import Example, Recipe
 from harness.run_folder.full_disk import told
+from harness.run_folder.one_at_a_time import one_at_a_time
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -94,13 +95,14 @@ def cached(
 ) -> StartCheckpoint:
     """Return the checkpoint in `cache`/`key`, made by `build` in a folder beside it that is renamed when complete."""
     folder = cache / key
-    if (folder / ACCOUNT).is_file():
-        progress(f"{title}: reused from {folder}")
-        account = json.loads((folder / ACCOUNT).read_text(encoding="utf-8"))
-        return StartCheckpoint(folder=folder, **account)
-    progress(f"{title}: {how}, kept in {folder}")
-    with told(cache, f"the start checkpoint {title}"):
-        return _made(cache, key, build)
+    if not (folder / ACCOUNT).is_file():
+        progress(f"{title}: {how}, kept in {folder}")
+        with told(cache, f"the start checkpoint {title}"), one_at_a_time(cache, f"start checkpoint {key}"):
+            if not (folder / ACCOUNT).is_file():
+                return _made(cache, key, build)
+    progress(f"{title}: reused from {folder}")
+    account = json.loads((folder / ACCOUNT).read_text(encoding="utf-8"))
+    return StartCheckpoint(folder=folder, **account)
 
 
 def _made(cache: Path, key: str, build: Callable[[Path], StartCheckpoint]) -> StartCheckpoint:

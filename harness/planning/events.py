@@ -126,6 +126,11 @@ class CellFailed:
 
 
 @dataclass(frozen=True, kw_only=True)
+class CellWanted:
+    """A worker has trained all that it was given: it waits for another cell, or for leave to score these."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class WorkerDone:
     """A worker has done all it was given: its last word."""
 
@@ -180,7 +185,7 @@ CellEvent = (
     | CellFailed
 )
 """What the pipeline tells."""
-WorkerEvent = CellEvent | WorkerDone | WorkerFailed
+WorkerEvent = CellEvent | CellWanted | WorkerDone | WorkerFailed
 """What comes through a worker's pipe."""
 RunEvent = CellEvent | Stopping | ModelBegins | NothingToCompute | ModelFailed
 """What is reported of a run, each with the name of its model."""

@@ -56,6 +56,8 @@ class Job:
     """What chooses the training pairs; None: all are kept."""
     probe: Loss | None = None
     """What the selector's probe is trained with; None: it has no probe."""
+    device: str = ""
+    """Which GPU or node computes it; empty: this machine as it is."""
     source: str = ""
     """Where it is, as `--models` has it; empty: `model` says it."""
 

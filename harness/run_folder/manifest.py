@@ -61,6 +61,8 @@ class Manifest(Facts):
     python: Any = None
     platform: Any = None
     cpus: Any = None
+    devices: dict[str, str] = Field(default_factory=dict)
+    """The GPUs that computed last, by their numbers; missing where there were none."""
     environment: dict[str, Any] = Field(default_factory=dict)
     """The environment variables that change a run."""
 

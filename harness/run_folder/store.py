@@ -9,7 +9,7 @@ import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -110,6 +110,16 @@ def read_records(run: Path) -> list[Record]:
     check_run(run)
     records = [read_record(path.parent) for path in record_files(run)]
     return sorted(records, key=lambda record: (record.key, record.folder.name))
+
+
+def records_by_now(run: Path) -> Iterator[Record]:
+    """Yield the finished cells that are there, while others are written: one that is written anew is left out."""
+    for path in sorted(record_files(run)):
+        try:
+            yield read_record(path.parent)
+        except RecordError:
+            if path.exists():
+                raise
 
 
 def as_text(value: Mapping[str, Any]) -> str:

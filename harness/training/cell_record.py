@@ -27,10 +27,9 @@ from harness.run_folder.board_key import differing
 from harness.run_folder.facts import DataFacts, EnvironmentFacts, LossFacts, ModelFacts, ScorerFacts, Spend, TuningFacts
 from harness.run_folder.generation_facts import GenerationFacts
 from harness.run_folder.json_types import Number
-from harness.run_folder.paths import record_files
 from harness.run_folder.point_facts import PointFacts
 from harness.run_folder.record import Record
-from harness.run_folder.store import read_record, write_record
+from harness.run_folder.store import records_by_now, write_record
 from harness.run_folder.trained import TrainedCell, read_trained
 from harness.statistics.summary import summarise
 from harness.training.failed_rules import failed_rules
@@ -239,8 +238,7 @@ def _record(prepared: Prepared, key: str, label: str, loss: LossFacts, seed: int
 def require_same_tokens(prepared: Prepared) -> None:
     """Raise `HarnessError` where the folder holds results of this model on other tokens than this run's."""
     now = _record(prepared, "", "", LossFacts(name="", options={}), seed=None)
-    for path in sorted(record_files(prepared.job.folder)):
-        record = read_record(path.parent)
+    for record in records_by_now(prepared.job.folder):
         before = record.tokens_fingerprint
         if record.model.name != now.model.name or before in (None, now.tokens_fingerprint):
             continue

@@ -30,9 +30,9 @@ from harness.planning.grid import Cell
 from harness.planning.job import Job
 from harness.planning.run_file import PROTOCOL
 from harness.run_folder.facts import NoiseFacts
-from harness.run_folder.paths import record_files
+from harness.run_folder.one_at_a_time import one_at_a_time
 from harness.run_folder.selection_facts import SelectionFacts
-from harness.run_folder.store import read_record
+from harness.run_folder.store import records_by_now
 from harness.training.reference_cache import BLOCKS, Pass, Ragged, Reference, reference_pass
 
 
@@ -159,8 +159,7 @@ def scored_requests(prepared: Prepared) -> tuple[ScoreRequest, ...]:
 
 def require_same_start(job: Job, start: StartCheckpoint) -> None:
     """Raise `HarnessError` where the folder holds results of this model from another start checkpoint."""
-    for path in sorted(record_files(job.folder)):
-        record = read_record(path.parent)
+    for record in records_by_now(job.folder):
         before = record.model.fingerprint
         if record.model.name == job.model and record.kind == "loss" and before not in (None, start.fingerprint):
             raise HarnessError(
@@ -265,15 +264,17 @@ def cached_pass(
     weights = str(weight.dtype).removeprefix("torch.")
     products = f"onednn{cpu_matmul.STEP}" if cpu_matmul.by_onednn() else cpu_matmul.library()
     kind = f"{dtype}-{weights}-{weight.device.type}-{products}{'-plain' * plain}"
-    return reference_pass(
-        prepared.job.cache / "reference",
-        f"{prepared.start.fingerprint}-{prepared.tokens.fingerprint}-{kind}-protocol{PROTOCOL}{name}",
-        visited,
-        compute,
-        block_pairs=BLOCKS.get(weight.device.type, 16),
-        lengths=np.array([[len(response) for response in responses] for _, responses in groups]).T,
-        tokens=tokens,
-    )
+    key = f"{prepared.start.fingerprint}-{prepared.tokens.fingerprint}-{kind}-protocol{PROTOCOL}{name}"
+    with one_at_a_time(prepared.job.cache, f"reference {key}"):
+        return reference_pass(
+            prepared.job.cache / "reference",
+            key,
+            visited,
+            compute,
+            block_pairs=BLOCKS.get(weight.device.type, 16),
+            lengths=np.array([[len(response) for response in responses] for _, responses in groups]).T,
+            tokens=tokens,
+        )
 
 
 def visit_flops(

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,14 +16,16 @@ import pytest
 from waiting import HANGS, until
 
 from harness.execute import local, stop
-from harness.execute.stop import Died, Stop, TerminatedError, Training
+from harness.execute.stop import Stop, TerminatedError, Training
+from harness.execute.worker import Died
+from harness.execute.worker_process import WorkerProcess
 from harness.planning.events import CellTrained, CheckpointWritten, Phase, StepTaken, Stopping, TrainingBegins
 from harness.planning.job import record_failure
 from harness.planning.run_file import make_run
 from harness.run_folder.paths import CELLS
 
 CELL = SimpleNamespace(key="one", model="qwen", seed=2, system=SimpleNamespace(label="simpo"))
-JOB: Any = SimpleNamespace(run=make_run({}), model="qwen", folder=Path("run"), cells=(CELL,))
+JOB: Any = SimpleNamespace(run=make_run({}), model="qwen", folder=Path("run"), device="", cells=(CELL,))
 KEPT, GOES_ON = "Stopped. What was finished is kept", "; the same command goes on from there."
 STEP = StepTaken(key="one", step=3, steps=9, loss=0.5)
 
@@ -94,7 +97,7 @@ BEGUN = Training(key="one", step=0)
 
 
 def said(stopped: Stop, worker: Any, training: Training | None = BEGUN) -> str:
-    stopped.end(JOB, worker, worker.receive, training)
+    stopped.end(JOB, worker, training)
     return str(stopped.error(KeyboardInterrupt()))
 
 
@@ -180,35 +183,28 @@ def test_a_run_in_another_thread_leaves_signals_alone() -> None:
 
 
 # -- which trainings may go on -----------------------------------------------------------------------------------------
-def follow(events: Sequence[object], exit_code: int, monkeypatch: pytest.MonkeyPatch) -> local._Trouble | None:
-    told: Iterator[Any] = iter(events)
-    monkeypatch.setattr(local, "_receive", lambda connection, worker: next(told))
-    nothing: Any = None
-    worker: Any = SimpleNamespace(exitcode=exit_code)
-    return local._follow(JOB, worker, nothing, lambda model, event: None, Stop())
-
-
 @pytest.mark.parametrize(("exit_code", "resumable"), [(-9, True), (-15, True), (-11, False), (1, False)])
-def test_a_worker_that_was_ended_from_outside_may_be_gone_on_with(
-    exit_code: int, resumable: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    found = follow([TrainingBegins(key="one"), STEP, Died()], exit_code, monkeypatch)
+def test_a_worker_that_was_ended_from_outside_may_be_gone_on_with(exit_code: int, resumable: bool) -> None:
+    process: Any = SimpleNamespace(exitcode=exit_code, join=lambda timeout: None)
+    ours, theirs = multiprocessing.Pipe()
+    theirs.close()
+    gone = WorkerProcess(process, ours).receive()
+    worker: Any = Worker(TrainingBegins(key="one"), STEP, gone)
+    found = local._follow(JOB, worker, lambda model, event: None, Stop())
     assert found is not None
     assert (found.key, found.resumable) == ("one", resumable)
 
 
-def test_a_stop_is_told_where_a_training_takes_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_stop_is_told_where_a_training_takes_steps() -> None:
     stopped, told = Stop(), list[object]()
     worker: Any = Worker(TrainingBegins(key="one"), STEP, None)
-    monkeypatch.setattr(local, "_receive", lambda connection, worker: worker.receive())
 
     def report(_model: str, event: object) -> None:
         told.append(event)
         if event is STEP:
             stopped.asked.set()
 
-    nothing: Any = None
-    assert local._follow(JOB, worker, nothing, report, stopped) is None
+    assert local._follow(JOB, worker, report, stopped) is None
     assert told[-1] == Stopping(key="one", seconds=300.0)
 
 

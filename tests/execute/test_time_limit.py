@@ -13,17 +13,16 @@ from harness.execute.stop import Stop
 from harness.planning.events import AnsweringBegins, ScoringBegins, TrainingBegins, WorkerDone
 from harness.planning.run_file import make_run
 
-JOB: Any = SimpleNamespace(run=make_run({"cell_timeout": 100.0}), model="qwen")
+JOB: Any = SimpleNamespace(run=make_run({"cell_timeout": 100.0}), model="qwen", device="")
 
 
 def trouble(events: Sequence[object], monkeypatch: pytest.MonkeyPatch) -> tuple[str | None, str] | None:
     """Return the trouble of a worker that tells these events, one a minute; None stands for a silent minute."""
     told: Iterator[Any] = iter(events)
     minutes = iter(range(len(events) * 4))
-    monkeypatch.setattr(local, "_receive", lambda connection, worker: next(told))
     monkeypatch.setattr(local, "time", SimpleNamespace(monotonic=lambda: 30.0 * next(minutes)))  # asked twice an event
-    connection: Any = None
-    found = local._follow(JOB, None, connection, lambda model, event: None, Stop())
+    worker: Any = SimpleNamespace(receive=lambda: next(told))
+    found = local._follow(JOB, worker, lambda model, event: None, Stop())
     return None if found is None else (found.key, found.reason)
 
 
