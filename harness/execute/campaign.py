@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import importlib.metadata
+import os
 import platform
 import threading
 from collections.abc import Iterator, Mapping
@@ -29,6 +30,7 @@ from harness.planning.elsewhere import Brought
 from harness.planning.events import ModelBegins, ModelFailed, NothingToCompute, Report, RunEvent
 from harness.planning.grid import Cell
 from harness.planning.job import Job, facts_of_test
+from harness.planning.launch import Launch
 from harness.planning.processors import processors, threads_each
 from harness.planning.run_file import PROTOCOL, Run
 from harness.run_folder.facts import DataFacts
@@ -88,7 +90,7 @@ def assemble(resolved: Resolved, scorer: ChosenScorer) -> Campaign:
             "--scorer vllm or transformers"
         )
     own = resolved.share.cut(grid)
-    side_by_side = workers.count(run)
+    side_by_side, launch = workers.count(run), Launch.of(os.environ)
     jobs = tuple(
         Job(
             run=run,
@@ -107,7 +109,8 @@ def assemble(resolved: Resolved, scorer: ChosenScorer) -> Campaign:
             selector=resolved.selector,
             probe=probe_loss(resolved.selector, manager),
             side_by_side=side_by_side,
-            threads=threads_each(side_by_side),
+            threads=threads_each(launch.local_count if launch else side_by_side),
+            launch=launch,
             brought=tuple(Brought(model=model) for model in run.also),
             report_to=resolved.report_to,
         )

@@ -45,9 +45,10 @@ from harness.planning.events import (
     WorkerEvent,
     WorkerFailed,
 )
-from harness.planning.job import Job, cell_folder, record_failure
+from harness.planning.job import Job, cell_folder, log_path, record_failure
+from harness.planning.launch import without_launch
 from harness.run_folder.full_disk import full, is_full, told
-from harness.run_folder.paths import LOGS, RECORD
+from harness.run_folder.paths import RECORD
 from harness.run_folder.shown import reason_of, without_secrets
 from harness.run_folder.trained import remove_scored
 
@@ -109,11 +110,6 @@ def execute_trial(job: Job, report: Report, stop: Stop) -> None:
         raise HarnessError(f"model '{job.model}': {trouble.reason}")
 
 
-def log_path(job: Job) -> Path:
-    """Return where the worker's own output goes."""
-    return job.folder / LOGS / f"{job.model.strip('/').replace('/', '--')}.log"
-
-
 def _watch(job: Job, report: Report, stop: Stop) -> _Trouble | None:
     """Run one worker to its end; return what went wrong."""
     vllm = job.scorer.name == "vllm"
@@ -121,7 +117,7 @@ def _watch(job: Job, report: Report, stop: Stop) -> _Trouble | None:
     ours, theirs = starting.Pipe(duplex=False)
     with told(log_path(job).parent, "logs"):
         log_path(job).parent.mkdir(parents=True, exist_ok=True)
-    environment = dict(os.environ)
+    environment = without_launch(os.environ)
     worker = starting.Process(target=_work, args=(cloudpickle.dumps(job), environment, theirs, str(log_path(job))))
     try:
         workers.start(worker)
@@ -218,7 +214,7 @@ def _work(packed: bytes, environment: dict[str, str], connection: Connection, lo
     ending = Ending()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent answers an interrupt, by asking the worker to end
     signal.signal(signal.SIGTERM, lambda _number, _frame: ending.ask())
-    threading.Thread(target=_leave_with_parent, daemon=True).start()
+    threading.Thread(target=leave_with_parent, daemon=True).start()
 
     try:
         imported = sys.modules.get(workers.IMPORTED)
@@ -268,7 +264,8 @@ def _compute(job: Job, tell: Tell, ending: Ending) -> None:
         score_brought(job, brought, tell)
 
 
-def _leave_with_parent() -> None:
+def leave_with_parent() -> None:
+    """End this process as soon as its parent has ended, however that did."""
     # when its run is killed, a worker must not go on writing into a folder that a new run may work in
     run = multiprocessing.parent_process()
     assert run is not None

@@ -20,6 +20,7 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from types import ModuleType
 
+from harness.planning.launch import Launch, without_launch
 from harness.planning.presets import trains_pretrained
 from harness.planning.processors import processors
 from harness.planning.run_file import Run
@@ -38,8 +39,10 @@ def count(run: Run) -> int:
     """Return how many models are computed side by side.
 
     A nano model on CPU is too small to use several cores, so each gets one thread; up to two per core, so that no core
-    is idle while the last ones finish.
+    is idle while the last ones finish. Where several processes train each cell there is one model at a time.
     """
+    if Launch.of(os.environ):
+        return 1
     small = not trains_pretrained(run.models, run.preset, run.start)  # all are made here
     return min(len(run.models), 2 * processors()) if small and not _has_gpu() else 1
 
@@ -68,7 +71,7 @@ def ask(question: Callable[[], str | None]) -> str | None:
     if isinstance(starting, SpawnContext):
         return question()
     ours, theirs = starting.Pipe(duplex=False)
-    worker = starting.Process(target=_answer, args=(question, dict(os.environ), theirs))
+    worker = starting.Process(target=_answer, args=(question, without_launch(os.environ), theirs))
     try:
         start(worker)
         theirs.close()
