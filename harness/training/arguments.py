@@ -51,7 +51,6 @@ def training_arguments(plan: Plan, recipe: Recipe, scratch: Path, ranks: Ranks) 
         remove_unused_columns=False,
         use_cpu=not torch.cuda.is_available(),
         dataloader_pin_memory=False,
-        ddp_broadcast_buffers=False,  # they are the same on all processes, and stay so
     )
     # one device per worker: with more, Trainer would wrap the model in DataParallel
     arguments._n_gpu = min(1, arguments.n_gpu)

@@ -183,7 +183,7 @@ class PreferenceTrainer(Trainer):
         pairs = self.inputs.pair_logps(model, inputs, for_loss=share is None)
         per_pair = self.loss_of_step.values(pairs) if share is None else share.values
         loss = per_pair.sum() / num_items_in_batch
-        value, count, tokens = self.ranks.total(float(loss), len(per_pair), int((inputs["row_NS"] >= 0).sum()))
+        value, count, tokens = self.ranks.total(float(loss.detach()), len(per_pair), int((inputs["row_NS"] >= 0).sum()))
         if not math.isfinite(value):
             raise DivergedError(f"the loss is {value} at step {self.state.global_step + 1}")
         self.visited_pairs += int(count)
