@@ -15,11 +15,20 @@ def main() -> None:
 
     from harness.api.errors import HarnessError
     from harness.cli import cli
+    from harness.planning.launch import Launch
 
     print_any_name()
     try:
         check_readable(sys.argv[1:])
-        sys.exit(cli.main(standalone_mode=False) or 0)
+        launch = Launch.of(os.environ)
+        if launch is None:
+            sys.exit(cli.main(standalone_mode=False) or 0)
+        from harness.execute.follow import follow, leading
+
+        if launch.rank:
+            sys.exit(follow(launch))
+        with leading(launch):
+            sys.exit(cli.main(standalone_mode=False) or 0)
     except click.exceptions.Exit as error:
         sys.exit(error.exit_code)
     except click.ClickException as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import importlib.metadata
+import os
 import platform
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -28,6 +29,7 @@ from harness.planning.elsewhere import Brought
 from harness.planning.events import Report
 from harness.planning.grid import Cell
 from harness.planning.job import Job, facts_of_test
+from harness.planning.launch import Launch
 from harness.planning.processors import processors, thread_variables, threads_each
 from harness.planning.run_file import PROTOCOL, Run
 from harness.run_folder.facts import DataFacts
@@ -90,6 +92,7 @@ def assemble(resolved: Resolved, scorer: ChosenScorer) -> Campaign:
         )
     own = resolved.share.cut(grid)
     placing = placing_of(run, resolved.devices, data, own, resolved.selector)
+    launch = Launch.of(os.environ)
     jobs = tuple(
         Job(
             run=run,
@@ -108,7 +111,8 @@ def assemble(resolved: Resolved, scorer: ChosenScorer) -> Campaign:
             selector=resolved.selector,
             probe=probe_loss(resolved.selector, manager),
             side_by_side=max(map(placing.beside, placing.devices)),
-            threads=threads_each(placing.workers),
+            threads=threads_each(launch.local_count if launch else placing.workers),
+            launch=launch,
             brought=tuple(Brought(model=model) for model in run.also),
             report_to=resolved.report_to,
         )

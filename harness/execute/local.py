@@ -14,7 +14,7 @@ from harness.api import HarnessError
 from harness.execute.cell_queue import Turn
 from harness.execute.status import read_cell_status
 from harness.execute.stop import GRACE, Stop, Training
-from harness.execute.worker import Died, NotStartedError, Worker, log_path
+from harness.execute.worker import Died, NotStartedError, Worker
 from harness.planning.events import (
     AnsweringBegins,
     CellFailed,
@@ -32,7 +32,7 @@ from harness.planning.events import (
     WorkerDone,
     WorkerFailed,
 )
-from harness.planning.job import Job, record_failure
+from harness.planning.job import Job, log_path, record_failure
 
 Start = Callable[[Job], Worker]
 """`start(job)`: how a worker is started, wherever that is. Raises `NotStartedError`."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -13,6 +14,7 @@ from harness.execute.model_facts import shape_in
 from harness.planning.budget import runs_reference
 from harness.planning.estimates import visits
 from harness.planning.grid import Cell
+from harness.planning.launch import Launch
 from harness.planning.memory import needed_memory
 from harness.planning.processors import processors
 from harness.planning.run_file import Run
@@ -76,6 +78,8 @@ def placing_of(
     """Return the devices of a run with what its models take."""
     models = [model for model in run.models if any(cell.model == run.called(model) for cell in cells)]
     needs = dict.fromkeys(map(run.called, models), math.inf)
+    if Launch.of(os.environ):  # a cell is trained by all of its processes, each on a device: one model at a time
+        return Placing(devices=tuple(devices[:1]), needs=needs)
     if any(device.is_gpu for device in devices):
         tokens = visits(data, run).of(selector)
         beside = any(runs_reference(cell.system.loss) for cell in cells)

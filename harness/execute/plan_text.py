@@ -46,6 +46,7 @@ def plan_text(campaign: Campaign, tuning: Tuning | None, unfinished: Unfinished,
         f"Cells     {len(campaign.cells)} = {len(labels)} losses x {len(run.models)} models x {len(run.seeds)} seeds; "
         f"{len(campaign.own) - len(unfinished.run)} have their result, {len(unfinished.run)} to compute",
         *_share(campaign),
+        *_together(campaign),
     ]
     if run.evaluate_at:
         points = ", ".join(f"{fraction:.10g}" for fraction in run.evaluate_at)
@@ -80,6 +81,16 @@ def _share(campaign: Campaign) -> list[str]:
         return []
     models = ", ".join(dict.fromkeys(cell.model for cell in own))
     return [f"Share     {share}: {len(own)} of the cells, of {models}; harness merge makes one board of all shares"]
+
+
+def _together(campaign: Campaign) -> list[str]:
+    """Return how many processes train each cell, where that is more than one."""
+    launch = campaign.jobs[0].launch
+    if launch is None:
+        return []
+    micro = campaign.run.settings.micro_pairs
+    own = campaign.run.settings.batch_pairs // launch.count
+    return [f"Together  {launch.count} processes train each cell: each takes {own} pairs of a step, {micro} at a time"]
 
 
 def data_and_time(campaign: Campaign, unfinished: Unfinished) -> list[str]:

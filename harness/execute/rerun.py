@@ -45,7 +45,7 @@ OTHER_KIND = 0.25
 """The same on any other machine; measured, see docs/submit.md."""
 SIDES = 0.01
 """The share of pairs that may change sides on any other machine; measured too."""
-BITS = ("processor", "device", "torch", "transformers", "threads", "gemm", "path", "models_side_by_side")
+BITS = ("processor", "device", "torch", "transformers", "threads", "gemm", "path", "models_side_by_side", "processes")
 """What decides the bits of a log-prob, besides the scorer and its version."""
 END_ALONE = {"evaluate_at": (), "report": "end", "generate": 0, "prompts": None, "judge": (), "also": (), "trials": 0}
 """What adds to a run and leaves the end of its cells as it is."""

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Protocol
 
 from harness.planning.events import WorkerEvent
 from harness.planning.grid import Cell
-from harness.planning.job import Job
-from harness.run_folder.paths import LOGS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,9 +37,3 @@ class Worker(Protocol):
 
     def end(self, *, done: bool) -> None:
         """See to it that it is gone; `done`: it has said its last word."""
-
-
-def log_path(job: Job) -> Path:
-    """Return where the worker's own output goes."""
-    device = f"-{job.device.replace(' ', '-')}" if job.device else ""
-    return job.folder / LOGS / f"{job.model.strip('/').replace('/', '--')}{device}.log"

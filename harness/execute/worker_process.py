@@ -18,11 +18,12 @@ import cloudpickle
 
 from harness.api import HarnessError
 from harness.execute import workers
-from harness.execute.worker import Died, NotStartedError, log_path
+from harness.execute.worker import Died, NotStartedError
 from harness.planning.ending import EndedError, Ending, end_now
 from harness.planning.events import CellWanted, Tell, WorkerDone, WorkerEvent, WorkerFailed
 from harness.planning.grid import Cell
-from harness.planning.job import Job
+from harness.planning.job import Job, log_path
+from harness.planning.launch import without_launch
 from harness.planning.processors import thread_variables
 from harness.run_folder.full_disk import full, is_full, told
 from harness.run_folder.shown import reason_of, without_secrets
@@ -45,7 +46,11 @@ class WorkerProcess:
         ours, theirs = starting.Pipe()
         with told(log.parent, "logs"):
             log.parent.mkdir(parents=True, exist_ok=True)
-        environment = os.environ | thread_variables() | ({} if visible is None else {"CUDA_VISIBLE_DEVICES": visible})
+        environment = (
+            without_launch(os.environ)
+            | thread_variables()
+            | ({} if visible is None else {"CUDA_VISIBLE_DEVICES": visible})
+        )
         process = starting.Process(target=_work, args=(cloudpickle.dumps(job), environment, theirs, str(log)))
         try:
             workers.start(process)
@@ -112,7 +117,7 @@ def _work(packed: bytes, environment: dict[str, str], connection: Connection, lo
     ending = Ending()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent answers an interrupt, by asking the worker to end
     signal.signal(signal.SIGTERM, lambda _number, _frame: ending.ask())
-    threading.Thread(target=_leave_with_parent, daemon=True).start()
+    threading.Thread(target=leave_with_parent, daemon=True).start()
 
     try:
         imported = sys.modules.get(workers.IMPORTED)
@@ -169,7 +174,8 @@ def _compute(job: Job, connection: Connection, ending: Ending) -> None:
         score_brought(job, brought, tell)
 
 
-def _leave_with_parent() -> None:
+def leave_with_parent() -> None:
+    """End this process as soon as its parent has ended, however that did."""
     # when its run is killed, a worker must not go on writing into a folder that a new run may work in
     run = multiprocessing.parent_process()
     assert run is not None

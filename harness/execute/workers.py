@@ -20,6 +20,7 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from types import ModuleType
 
+from harness.planning.launch import without_launch
 from harness.planning.presets import trains_pretrained
 from harness.planning.processors import processors, thread_variables
 from harness.planning.run_file import Run
@@ -68,7 +69,7 @@ def ask(question: Callable[[], str | None]) -> str | None:
     if isinstance(starting, SpawnContext):
         return question()
     ours, theirs = starting.Pipe(duplex=False)
-    worker = starting.Process(target=_answer, args=(question, dict(os.environ), theirs))
+    worker = starting.Process(target=_answer, args=(question, without_launch(os.environ), theirs))
     try:
         start(worker)
         theirs.close()

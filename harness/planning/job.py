@@ -10,12 +10,13 @@ from harness.api import Dataset, Loss, ScorerSource, Selector
 from harness.manager import Owner
 from harness.planning.elsewhere import Brought
 from harness.planning.grid import Cell, System
+from harness.planning.launch import Launch
 from harness.planning.presets import start_preset
 from harness.planning.run_file import PROTOCOL, Run
 from harness.run_folder.board_key import BoardKey
 from harness.run_folder.checkpoints import find_checkpoint, remove_checkpoints
 from harness.run_folder.facts import DataFacts, LossFacts, ModelFacts, ScorerFacts, Spend, TuningFacts
-from harness.run_folder.paths import CELLS, TRAINED
+from harness.run_folder.paths import CELLS, LOGS, TRAINED
 from harness.run_folder.record import Record
 from harness.run_folder.store import write_record
 from harness.run_folder.trained import remove_points
@@ -58,8 +59,16 @@ class Job:
     """What the selector's probe is trained with; None: it has no probe."""
     device: str = ""
     """Which GPU or node computes it; empty: this machine as it is."""
+    launch: Launch | None = None
+    """The processes that train its cells together; None: each is trained in the worker alone."""
     source: str = ""
     """Where it is, as `--models` has it; empty: `model` says it."""
+
+
+def log_path(job: Job) -> Path:
+    """Return where the worker's own output goes."""
+    device = f"-{job.device.replace(' ', '-')}" if job.device else ""
+    return job.folder / LOGS / f"{job.model.strip('/').replace('/', '--')}{device}.log"
 
 
 def cell_folder(job: Job, key: str) -> Path:

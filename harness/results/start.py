@@ -48,7 +48,13 @@ def run(
     from harness.execute.resolve import resolve, run_values
     from harness.execute.whole_run import WholeRun
     from harness.manager import plugin_manager
+    from harness.planning.launch import Launch
 
+    if launch := Launch.of(os.environ):
+        raise HarnessError(
+            f"a launcher started this script {launch.count} times (WORLD_SIZE), expected once: harness.run would run "
+            f"{launch.count} times; start the script itself, or launch the command: torchrun ... -m harness run ..."
+        )
     given = [losses] if isinstance(losses, str | Loss) else list(losses)
     if wrong := [each for each in given if not isinstance(each, str | Loss)]:
         raise HarnessError(

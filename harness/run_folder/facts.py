@@ -241,6 +241,8 @@ class EnvironmentFacts(Facts):
     """Threads of the worker process."""
     gemm: str | None = None
     """Library of fp32 matrix products: `default` or `onednn`."""
+    processes: Count = None
+    """How many trained each cell together; absent where that is one."""
     models_side_by_side: int = 1
     """Models that were computed at the same time on this machine."""
     path: str | None = None

@@ -9,6 +9,7 @@ import torch
 
 from harness.planning.budget import Plan
 from harness.torchvision_guard import hide_broken_torchvision
+from harness.training.ranks import Ranks
 from harness.training.recipe import Recipe
 
 hide_broken_torchvision()  # Trainer does not import beside a torchvision that does not load
@@ -26,14 +27,15 @@ def schedule(fraction: float) -> float:
     return 0.5 * (1 + math.cos(math.pi * min(1.0, (fraction - WARMUP) / (1 - WARMUP))))
 
 
-def training_arguments(plan: Plan, recipe: Recipe, scratch: Path) -> TrainingArguments:
+def training_arguments(plan: Plan, recipe: Recipe, scratch: Path, ranks: Ranks) -> TrainingArguments:
     """Return the arguments of `Trainer`; it writes its checkpoints into `scratch`."""
-    assert plan.batch_pairs % recipe.micro_pairs == 0, "`Run` refuses micro-batches that do not divide a step"
+    at_once = recipe.micro_pairs * ranks.count
+    assert plan.batch_pairs % at_once == 0, "`Run` and `fitted` refuse micro-batches that do not divide a step"
     arguments = TrainingArguments(
         output_dir=str(scratch),
         max_steps=plan.steps if plan.steps is not None else 10**9,
         per_device_train_batch_size=recipe.micro_pairs,
-        gradient_accumulation_steps=plan.batch_pairs // recipe.micro_pairs,
+        gradient_accumulation_steps=plan.batch_pairs // at_once,
         learning_rate=recipe.learning_rate,
         weight_decay=0.0,
         max_grad_norm=MAX_GRAD_NORM,

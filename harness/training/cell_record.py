@@ -275,6 +275,7 @@ def environment(job: Job) -> EnvironmentFacts:
         gemm=cpu_matmul.library(),
         models_side_by_side=job.side_by_side,
         path="plain" if job.run.plain_path else "fast",
+        **({"processes": job.launch.count} if job.launch else {}),
     )
 
 

@@ -12,6 +12,7 @@ import time
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -77,7 +78,7 @@ class Checkpointing(TrainerCallback):
     def __init__(self, trainer: PreferenceTrainer, points: Points, asked: Checkpoints) -> None:
         self.trainer, self.points, self.asked = trainer, points, asked
         self._last = time.monotonic()
-        self._trouble = False
+        self._trouble = self._ends = False
         self._behind = asked.found
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
@@ -94,14 +95,16 @@ class Checkpointing(TrainerCallback):
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> Any:
         """Have the training kept where it is time; after the last step its weights are what is kept."""
-        due = self.asked.ending.asked or time.monotonic() - self._last >= self.asked.every
+        first = self.trainer.ranks.first  # where a signal came, and its clock, decide for all processes
+        self._ends = bool(first(self.asked.ending.asked))
+        due = self._ends or first(time.monotonic() - self._last) >= self.asked.every
         if due and not control.should_training_stop:
             control.should_save = True
         return control
 
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """End where that is asked for."""
-        if self.asked.ending.asked:
+        if self._ends:
             raise EndedError
 
     def write(self, save: Callable[[], None]) -> None:
@@ -109,25 +112,37 @@ class Checkpointing(TrainerCallback):
 
         Where it cannot be written the training goes on: it would lose more by ending.
         """
-        step, trouble = self.trainer.state.global_step, ""
+        step, ranks = self.trainer.state.global_step, self.trainer.ranks
         made = Path(self.trainer.args.output_dir) / f"checkpoint-{step}"
+        mismatched = self.trainer.mismatched_tokens()
         with self.trainer.meter.apart():
-            try:
-                with told(self.asked.cell, f"a checkpoint at step {step}"):
-                    save()
-                    self._write_beside(made)
-                    reached = tuple(point.fraction for point in self.points.reached)
-                    keep_checkpoint(self.asked.cell, made, self.asked.origin, reached)
-            except Exception as error:
-                trouble = str(error) if isinstance(error, HarnessError) else f"{type(error).__name__}: {error}"
-                traceback.print_exc()
+            trouble = self._tried(step, save)
+            ranks.first(0)  # by now every process has written what is its own
+            if ranks.index == 0 and not trouble:
+                trouble = self._tried(step, partial(self._keep, made, mismatched))
+            if trouble:
                 shutil.rmtree(made, ignore_errors=True)
         self._last = time.monotonic()
         if not (trouble and self._trouble):  # a disk that is full is told of once
             self.asked.written(step, trouble)
         self._trouble = bool(trouble)
 
-    def _write_beside(self, made: Path) -> None:
+    def _tried(self, step: int, work: Callable[[], None]) -> str:
+        """Do a part of writing a checkpoint; return what went wrong."""
+        try:
+            with told(self.asked.cell, f"a checkpoint at step {step}"):
+                work()
+        except Exception as error:
+            traceback.print_exc()
+            return str(error) if isinstance(error, HarnessError) else f"{type(error).__name__}: {error}"
+        return ""
+
+    def _keep(self, made: Path, mismatched_tokens: int) -> None:
+        self._write_beside(made, mismatched_tokens)
+        reached = tuple(point.fraction for point in self.points.reached)
+        keep_checkpoint(self.asked.cell, made, self.asked.origin, reached)
+
+    def _write_beside(self, made: Path, mismatched_tokens: int) -> None:
         """Write what `Trainer` does not know of, and leave out its arguments: a pickle that nobody reads."""
         trainer = self.trainer
         (made / TRAINING_ARGS_NAME).unlink(missing_ok=True)
@@ -139,7 +154,7 @@ class Checkpointing(TrainerCallback):
         progress = Progress(
             pairs=trainer.visited_pairs,
             tokens=trainer.visited_tokens,
-            mismatched_tokens=trainer.inputs.mismatched_tokens,
+            mismatched_tokens=mismatched_tokens,
             seconds=trainer.meter.seconds(),
             peak_memory_bytes=trainer.meter.peak(),
             points=tuple(self.points.reached),
@@ -151,7 +166,7 @@ class Checkpointing(TrainerCallback):
         trainer = self.trainer
         progress = Progress.model_validate_json((found / PROGRESS).read_bytes())
         trainer.visited_pairs, trainer.visited_tokens = progress.pairs, progress.tokens
-        trainer.inputs.mismatched_tokens = progress.mismatched_tokens
+        trainer.inputs.mismatched_tokens = progress.mismatched_tokens if trainer.ranks.index == 0 else 0
         rows = pd.read_parquet(found / TRAIN_LOG).to_dict("records")
         trainer.step_log = [{str(name): value for name, value in row.items()} for row in rows]
         trainer.loss_of_step.state = load_file(found / LOSS_STATE)

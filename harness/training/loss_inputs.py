@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from harness.api import Logps, Loss, Pair, PairLogps, ResponseLogps
 from harness.data.collate import Batch, collate
 from harness.data.tokens import TokenPair
 from harness.logps.response_logps import plain_logps, response_logps
+from harness.training.ranks import ALONE, Ranks
 from harness.training.reference_cache import Reference
 
 
@@ -39,8 +41,10 @@ class TrainingData:
 class LossInputs:
     """Makes the `PairLogps` that one loss sees; what the loss did not declare is not computed and is None."""
 
-    def __init__(self, loss: Loss, data: TrainingData, dtype: str, *, plain: bool = False) -> None:
-        self.loss, self.data, self.dtype = loss, data, dtype
+    def __init__(
+        self, loss: Loss, data: TrainingData, dtype: str, *, plain: bool = False, ranks: Ranks = ALONE
+    ) -> None:
+        self.loss, self.data, self.dtype, self.ranks = loss, data, dtype, ranks
         self.path = plain_logps if plain else response_logps
         self.mismatched_tokens = 0
         """Prompt + response tokens of the mismatched responses evaluated so far."""
@@ -57,7 +61,7 @@ class LossInputs:
         batch = Batch(**{name: inputs[name] for name in Batch.names()})
         # the KL has a gradient of its own, which the second pass of a batch-coupled loss needs too
         frozen = self.data.frozen if loss.needs_token_kl else None
-        both = self._logps(model, batch, log_sum_sq=for_loss and loss.needs_log_sum_sq, reference=frozen)
+        both = self._of_policy(model, batch, log_sum_sq=for_loss and loss.needs_log_sum_sq, reference=frozen)
         indices = inputs["pair"].cpu().numpy()
         count = len(indices)
         chosen, rejected = _rows(both, slice(0, count)), _rows(both, slice(count, 2 * count))
@@ -106,7 +110,11 @@ class LossInputs:
         batch = collate(groups).to(next(model.parameters()).device)
         self.mismatched_tokens += int((batch.row_NS >= 0).sum())
         with torch.no_grad():
-            return self._logps(model, batch)
+            return self._of_policy(model, batch)
+
+    def _of_policy(self, model: Any, batch: Batch, *, log_sum_sq: bool = False, reference: Any = None) -> Logps:
+        ask = partial(self._logps, batch=batch, log_sum_sq=log_sum_sq, reference=reference)
+        return self.ranks.ask(model, ask)
 
     def _logps(self, model: Any, batch: Batch, *, log_sum_sq: bool = False, reference: Any = None) -> Logps:
         # a separate autocast for every pass: its cache must not hand weights cast without gradient on to the next pass

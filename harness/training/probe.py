@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import tempfile
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,8 +14,11 @@ import torch
 from harness.api import HarnessError, Loss
 from harness.models.load import load_model
 from harness.planning.budget import Budget, Cost, pair_flops, plan
+from harness.planning.job import log_path
+from harness.planning.run_file import Run
 from harness.training.prepared import Prepared, cached_pass, pair_tokens
 from harness.training.recipe import Recipe
+from harness.training.together import Task, together
 from harness.training.trainer import train
 from harness.training.training_data import training_data
 
@@ -36,8 +41,8 @@ def probe(prepared: Prepared, loss: Loss, pairs: int) -> Probe:
     The pairs are drawn by --data-seed. Raises `HarnessError` where the training diverges.
     """
     run, tokens = prepared.job.run, pair_tokens(prepared)
-    model = load_model(prepared.start.folder, run.weights_dtype, run.adapter, run.trust_remote_code, run.data_seed)
-    model.to("cuda" if torch.cuda.is_available() else "cpu")
+    opened = partial(_opened, prepared.start.folder, run)
+    model = opened()
     spending = plan(
         Budget(currency="pairs", amount=pairs),
         batch_pairs=run.settings.batch_pairs,
@@ -54,7 +59,14 @@ def probe(prepared: Prepared, loss: Loss, pairs: int) -> Probe:
     )
     data = training_data(prepared, loss, model, spending.visited(), run.data_seed)
     with tempfile.TemporaryDirectory() as scratch:
-        trained = train(model, loss, data, spending, recipe, Path(scratch) / "probe", lambda step, value: None)
+        at, job = Path(scratch) / "probe", prepared.job
+        task = Task(
+            open=opened, loss=loss, data=data, plan=spending, recipe=recipe, scratch=at, log=log_path(job),
+            threads=job.threads,
+        )  # fmt: skip
+        with together(job.launch, task) as ranks:
+            trained = train(model, loss, data, spending, recipe, at, lambda step, value: None, ranks=ranks)
+            model = ranks.whole(model, opened) if trained.status == "ok" else model
         if trained.status != "ok":
             raise HarnessError(
                 f"the probe of --select {prepared.job.selector} diverged: {trained.reason}; lower --learning-rate"
@@ -72,3 +84,9 @@ def probe(prepared: Prepared, loss: Loss, pairs: int) -> Probe:
         flops=trained_flops + 2.0 * parameters * sum(tokens),
         seconds=trained.seconds + found.seconds,
     )
+
+
+def _opened(folder: Path, run: Run) -> Any:
+    """Return the start checkpoint, ready to be trained."""
+    model = load_model(folder, run.weights_dtype, run.adapter, run.trust_remote_code, run.data_seed)
+    return model.to("cuda" if torch.cuda.is_available() else "cpu")

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch.distributed.tensor import DTensor
 
 from harness.api import MovingReference
 from harness.planning.budget import Point
@@ -84,6 +85,7 @@ class Budget(TrainerCallback):
         self.trainer, self.on_step = trainer, on_step
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> Any:
+        self.trainer.add_up()
         self.on_step(state.global_step, self.trainer.step_loss())
         if self.trainer.spent():
             control.should_training_stop = True
@@ -103,7 +105,7 @@ class Follow(TrainerCallback):
         frozen, policy = self.trainer.data.frozen, self.trainer.model
         with torch.no_grad():
             for theirs, ours in zip(frozen.parameters(), policy.parameters(), strict=True):
-                theirs.lerp_(ours, self.moving.share)
+                theirs.lerp_(ours.full_tensor() if isinstance(ours, DTensor) else ours, self.moving.share)
 
 
 class Points(TrainerCallback):
@@ -145,6 +147,6 @@ class Points(TrainerCallback):
             steps=trainer.state.global_step,
             pairs=trainer.visited_pairs,
             tokens=trainer.visited_tokens,
-            mismatched_tokens=trainer.inputs.mismatched_tokens,
+            mismatched_tokens=trainer.mismatched_tokens(),
             seconds=seconds,
         )

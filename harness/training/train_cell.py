@@ -6,6 +6,8 @@ import importlib.metadata
 import json
 import shutil
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,14 +15,16 @@ import torch
 
 import harness
 from harness.api import Loss
+from harness.data.tokens import TokenPair
 from harness.logps.check_hot_path import check_hot_path
 from harness.models.load import load_model, save_merged
 from harness.planning.budget import Plan
 from harness.planning.ending import Ending
 from harness.planning.events import CellTrained, CheckpointWritten, StepTaken, Tell, TrainingGoesOn
 from harness.planning.grid import Cell
-from harness.planning.job import Job, cell_folder, learning_rate
+from harness.planning.job import Job, cell_folder, learning_rate, log_path
 from harness.planning.rates import remember_rate
+from harness.planning.run_file import Run
 from harness.run_folder.checkpoints import (
     Origin,
     find_checkpoint,
@@ -39,6 +43,7 @@ from harness.training.loss_inputs import TrainingData
 from harness.training.peak_memory import leave_out_what_is_held
 from harness.training.prepared import Prepared, cell_plan
 from harness.training.recipe import Recipe
+from harness.training.together import Task, together
 from harness.training.trackers import Tracked, tracking
 from harness.training.trainer import Trained, train
 from harness.training.training_data import training_data
@@ -60,26 +65,33 @@ def train_cell(prepared: Prepared, cell: Cell, tell: Tell, ending: Ending) -> No
     found = begin_or_go_on(folder, origin, cell, tell)
     leave_out_what_is_held()
     plan, recipe = cell_plan(prepared, cell), recipe_of(job, cell)
-    model = start_model(prepared, cell)
+    opened = start_of(prepared, cell)
+    model = opened()
     data = training_data(prepared, loss, model, plan.visited(), cell.seed)
+    every = job.run.checkpoint_seconds
+    task = Task(
+        open=opened, loss=loss, data=data, plan=plan, recipe=recipe, scratch=folder / SCRATCH, log=log_path(job),
+        threads=job.threads, origin=origin, every=every, found=found,
+    )  # fmt: skip
 
     def on_step(step: int, step_loss: float) -> None:
         tell(StepTaken(key=cell.key, step=step, steps=plan.steps, loss=step_loss))
 
     def keep(fraction: float) -> None:
         with told(folder, f"the weights of {label} at {fraction:.10g} of its budget", bytes_left):
-            save_merged(model, point_folder(folder, fraction) / WEIGHTS)
+            save_merged(ranks.whole(model, opened), point_folder(folder, fraction) / WEIGHTS)
 
     def written(step: int, trouble: str) -> None:
         tell(CheckpointWritten(key=cell.key, step=step, trouble=trouble))
 
-    every = job.run.checkpoint_seconds
     asked = Checkpoints(cell=folder, origin=origin, every=every, ending=ending, written=written, found=found)
     with ending.held():  # until all that the training leaves is there
-        with tracking(recipe.tracked):
-            trained = train(model, loss, data, plan, recipe, folder / SCRATCH, on_step, keep, asked)
+        with together(job.launch, task) as ranks:
+            with tracking(recipe.tracked):
+                trained = train(model, loss, data, plan, recipe, folder / SCRATCH, on_step, keep, asked, ranks)
+            whole = ranks.whole(model, opened) if trained.status == "ok" else model
         with told(folder, f"the step log and the trained weights of {label}", bytes_left):
-            leave(trained, model, folder)
+            leave(trained, whole, folder)
         left = facts_of(prepared, loss, trained, data, plan)
         write_trained(folder, left)
         remove_checkpoints(folder)
@@ -110,13 +122,19 @@ def begin_or_go_on(folder: Path, origin: Origin, cell: Cell, tell: Tell) -> Path
     return None
 
 
-def start_model(prepared: Prepared, cell: Cell) -> PreTrainedModel:
-    """Return the start checkpoint of a cell, ready to be trained."""
-    run, settings = prepared.job.run, prepared.job.run.settings
-    model = load_model(prepared.start.folder, run.weights_dtype, run.adapter, run.trust_remote_code, cell.seed)
+def start_of(prepared: Prepared, cell: Cell) -> Callable[[], PreTrainedModel]:
+    """Return what opens the start checkpoint of a cell, here or in another process."""
+    job = prepared.job
+    return partial(start_model, prepared.start.folder, job.run, cell.seed, prepared.tokens.pairs[0], job.model)
+
+
+def start_model(folder: Path, run: Run, seed: int, pair: TokenPair, name: str) -> PreTrainedModel:
+    """Return a start checkpoint ready to be trained; `pair`: any of its pairs, to check the hot path with."""
+    settings = run.settings
+    model = load_model(folder, run.weights_dtype, run.adapter, run.trust_remote_code, seed)
     model.to("cuda" if torch.cuda.is_available() else "cpu")
     if not run.plain_path:
-        check_hot_path(model, prepared.tokens.pairs[0], dtype=settings.dtype, name=prepared.job.model)
+        check_hot_path(model, pair, dtype=settings.dtype, name=name)
     return model
 
 

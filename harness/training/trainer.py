@@ -27,6 +27,7 @@ from harness.run_folder.checkpoints import step_of
 from harness.torchvision_guard import hide_broken_torchvision
 from harness.training.loss_inputs import LossInputs, TrainingData, as_response
 from harness.training.optimizers import own_optimizer
+from harness.training.ranks import ALONE, Ranks, open_to
 from harness.training.recipe import Recipe
 from harness.training.step_loss import Share, StepLoss
 from harness.training.visits import Visits
@@ -74,23 +75,26 @@ def train(
     on_step: Callable[[int, float], None],
     keep: Keep = keep_nothing,
     checkpoints: Checkpoints | None = None,
+    ranks: Ranks = ALONE,
 ) -> Trained:
     """Train `model` in place with `loss` until the plan is spent; `on_step(step, loss)` is called after every step.
 
-    `keep(fraction)` is called at each point of the plan. Raises `EndedError` where the training was asked to end and is
-    kept as it is.
+    `keep(fraction)` is called at each point of the plan. `ranks`: the processes that do so together, each with a model
+    of its own. Raises `EndedError` where the training was asked to end and is kept as it is.
     """
     meter = Meter()
     trainer = PreferenceTrainer(
-        model=model, loss=loss, data=data, plan=plan, recipe=recipe, scratch=scratch, on_step=on_step, meter=meter
-    )
+        model=model, loss=loss, data=data, plan=plan, recipe=recipe, scratch=scratch, on_step=on_step, meter=meter,
+        ranks=ranks,
+    )  # fmt: skip
     points = Points(trainer, keep)
     trainer.add_callback(points)
     found = trainer.keep_checkpoints(points, checkpoints) if checkpoints else None
     status: Literal["ok", "diverged"] = "ok"
     reason = ""
     try:
-        trainer.train(resume_from_checkpoint=found)
+        with open_to(model, ranks):
+            trainer.train(resume_from_checkpoint=found)
     except DivergedError as error:
         status, reason = "diverged", str(error)
     end = points.now(1.0, meter.seconds())
@@ -102,7 +106,7 @@ def train(
         tokens=end.tokens,
         mismatched_tokens=end.mismatched_tokens,
         seconds=end.seconds,
-        peak_memory_bytes=meter.peak(),
+        peak_memory_bytes=int(max(peak for [peak] in ranks.each([meter.peak()]))),
         log=pd.DataFrame(trainer.step_log),
         points=(*points.reached, end),
     )
@@ -124,18 +128,19 @@ class PreferenceTrainer(Trainer):
         scratch: Path,
         on_step: Callable[[int, float], None],
         meter: Meter,
+        ranks: Ranks = ALONE,
     ) -> None:
-        self.loss, self.data, self.plan, self.recipe, self.meter = loss, data, plan, recipe, meter
+        self.loss, self.data, self.plan, self.recipe, self.meter, self.ranks = loss, data, plan, recipe, meter, ranks
         self.visited_pairs = self.visited_tokens = 0
         self.step_log: list[dict[str, float]] = []
         self._sums: dict[str, float] = {}
-        self.inputs = LossInputs(loss, data, recipe.dtype, plain=recipe.plain)
+        self.inputs = LossInputs(loss, data, recipe.dtype, plain=recipe.plain, ranks=ranks)
         self.loss_of_step = StepLoss(loss, recipe.seed)
         self._shares: deque[Share] = deque()
         super().__init__(
             model=model,
-            args=training_arguments(plan, recipe, scratch),
-            train_dataset=Visits(plan, recipe.micro_pairs),
+            args=training_arguments(plan, recipe, scratch, ranks),
+            train_dataset=Visits(plan, recipe.micro_pairs, ranks),
             callbacks=[Budget(self, on_step)],
             optimizer_cls_and_kwargs=own_optimizer(recipe.optimizer, recipe.learning_rate),
         )
@@ -164,11 +169,11 @@ class PreferenceTrainer(Trainer):
     def get_batch_samples(
         self, epoch_iterator: Iterator[Any], num_batches: int, device: torch.device
     ) -> tuple[list[dict[str, Tensor]], int]:
-        """Return the micro-batches of one optimiser step and its number of pairs."""
+        """Return this process's micro-batches of one optimiser step, and the step's number of pairs."""
         batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
-        if self.loss.batch_coupled and len(batches) > 1:
+        if self.loss.batch_coupled and len(batches) * self.ranks.count > 1:
             self._couple([self._prepare_inputs(batch) for batch in batches])
-        return batches, sum(len(batch["pair"]) for batch in batches)
+        return batches, self.ranks.count * sum(len(batch["pair"]) for batch in batches)
 
     # -- the step ----------------------------------------------------------------------------------------------
     def compute_loss(
@@ -180,19 +185,22 @@ class PreferenceTrainer(Trainer):
         pairs = self.inputs.pair_logps(model, inputs, for_loss=share is None)
         per_pair = self.loss_of_step.values(pairs) if share is None else share.values
         loss = per_pair.sum() / num_items_in_batch
-        if not torch.isfinite(loss):
-            raise DivergedError(f"the loss is {loss.item()} at step {self.state.global_step + 1}")
-        self._account(inputs, pairs, per_pair.detach())
-        if share is None:
-            return loss
-        surrogate = share.surrogate(pairs)  # the value is known already: only its gradient is passed on
-        return surrogate - surrogate.detach() + loss
+        value, count, tokens = self.ranks.total(float(loss.detach()), len(per_pair), int((inputs["row_NS"] >= 0).sum()))
+        if not math.isfinite(value):
+            raise DivergedError(f"the loss is {value} at step {self.state.global_step + 1}")
+        self.visited_pairs += int(count)
+        self.visited_tokens += int(tokens)
+        self._account(pairs, per_pair.detach())
+        if share is not None:
+            surrogate = share.surrogate(pairs)  # the value is known already: only its gradient is passed on
+            loss = surrogate - surrogate.detach() + loss
+        return loss * self.ranks.count  # whoever gathers gradients takes their mean over the processes
 
     def _couple(self, batches: list[dict[str, Tensor]]) -> None:
         """Find the gradient of a batch-coupled loss with respect to every token log-prob of the step."""
         with torch.no_grad(), self.compute_loss_context_manager():
-            parts = [self.inputs.pair_logps(self.model, batch, for_loss=True) for batch in batches]
-        self._shares.extend(self.loss_of_step.shares(parts))
+            parts = [self.inputs.pair_logps(self.model_wrapped, batch, for_loss=True) for batch in batches]
+        self._shares.extend(self.ranks.own(self.loss_of_step.shares(self.ranks.gathered(parts))))
 
     # -- optimiser, schedule, budget ---------------------------------------------------------------------------
     def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
@@ -207,8 +215,12 @@ class PreferenceTrainer(Trainer):
         return schedule(self.spent_seconds() / self.plan.seconds)
 
     def spent_seconds(self) -> float:
-        """Return the seconds of training and of the reference pass so far."""
-        return self.meter.seconds() + (self.data.reference.seconds if self.data.reference else 0.0)
+        """Return the seconds of training and of the reference pass so far, by the clock of the first process."""
+        return self.ranks.first(self.meter.seconds() + (self.data.reference.seconds if self.data.reference else 0.0))
+
+    def mismatched_tokens(self) -> int:
+        """Return the prompt + response tokens of the mismatched responses evaluated so far."""
+        return int(self.ranks.total(self.inputs.mismatched_tokens)[0])
 
     def spent(self) -> bool:
         """Return whether a budget in seconds is used up."""
@@ -219,9 +231,7 @@ class PreferenceTrainer(Trainer):
         return 0
 
     # -- the step log ------------------------------------------------------------------------------------------
-    def _account(self, inputs: dict[str, Tensor], pairs: PairLogps, values: Tensor) -> None:
-        self.visited_pairs += len(values)
-        self.visited_tokens += int((inputs["row_NS"] >= 0).sum())
+    def _account(self, pairs: PairLogps, values: Tensor) -> None:
         with torch.no_grad():
             chosen = self.loss.reward(as_response(self.loss, pairs.chosen, pairs.ref_chosen)).double()
             rejected = self.loss.reward(as_response(self.loss, pairs.rejected, pairs.ref_rejected)).double()
@@ -237,6 +247,10 @@ class PreferenceTrainer(Trainer):
             "loss": values,
         }.items():
             self._sums[name] = self._sums.get(name, 0.0) + float(value.double().sum())
+
+    def add_up(self) -> None:
+        """Make the sums of the step just done those of all processes."""
+        self._sums = dict(zip(self._sums, self.ranks.total(*self._sums.values()), strict=True))
 
     def step_loss(self) -> float:
         """Return the mean loss of the pairs visited since the last row of the log: those of the step just done."""

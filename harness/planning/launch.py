@@ -1,0 +1,102 @@
+"""How `torchrun` or `accelerate launch` started this process, where one did: one of several that train a cell together.
+
+Both start the same command several times. The first process is the run: it plans, scores, writes and prints. The others
+only take part in its trainings (`training/together.py`, `execute/follow.py`). Imports no torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TypeVar
+
+from harness.api import HarnessError
+from harness.planning.run_file import Run
+
+AnyRun = TypeVar("AnyRun", bound=Run)
+ADDRESS = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
+"""The variables that tell a process of its place, all of which both launchers set."""
+PLACE = (*ADDRESS, "LOCAL_WORLD_SIZE", "GROUP_", "ROLE_", "TORCHELASTIC_")
+"""Those and others of theirs; what ends in _ stands for all that begin so."""
+CONFIG = ("ACCELERATE_", "FSDP_", "PARALLELISM_CONFIG_")
+"""How variables begin that carry the configuration of accelerate."""
+NOT_OURS = ("ACCELERATE_MIXED_PRECISION", "ACCELERATE_GRADIENT_ACCUMULATION_STEPS", "ACCELERATE_DYNAMO_")
+"""What the run decides itself, the same for every loss: --dtype, --micro-pairs; nothing is compiled."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Launch:
+    """The place of this process among those that train a cell together."""
+
+    count: int
+    rank: int
+    local_rank: int
+    """Its place among those of its machine, which is the number of its device."""
+    local_count: int
+    host: str
+    """Of the first process."""
+    port: int
+    store_runs: bool
+    """Whether the launcher answers at this port; else the first process does."""
+    config: Mapping[str, str]
+    """The configuration of accelerate, as environment variables."""
+
+    @classmethod
+    def of(cls, environment: Mapping[str, str]) -> Launch | None:
+        """Return what a launcher says in the environment; None without one, and where it started one process only."""
+        if not all(environment.get(name) for name in ADDRESS) or int(environment["WORLD_SIZE"]) == 1:
+            return None
+        config = {name: value for name, value in environment.items() if name.startswith(CONFIG)}
+        return cls(
+            count=int(environment["WORLD_SIZE"]),
+            rank=int(environment["RANK"]),
+            local_rank=int(environment["LOCAL_RANK"]),
+            local_count=int(environment.get("LOCAL_WORLD_SIZE") or environment["WORLD_SIZE"]),
+            host=environment["MASTER_ADDR"],
+            port=int(environment["MASTER_PORT"]),
+            store_runs=environment.get("TORCHELASTIC_USE_AGENT_STORE") == "True",
+            config={name: value for name, value in config.items() if not name.startswith(NOT_OURS)},
+        )
+
+    @property
+    def variables(self) -> dict[str, str]:
+        """What accelerate reads in the environment, for the length of a training."""
+        return {
+            **self.config,
+            "RANK": str(self.rank),
+            "WORLD_SIZE": str(self.count),
+            "LOCAL_RANK": str(self.local_rank),
+            "LOCAL_WORLD_SIZE": str(self.local_count),
+            "MASTER_ADDR": self.host,
+            "MASTER_PORT": str(self.port),
+        }
+
+
+def without_launch(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return the environment as if nothing had launched this process: an engine, or one training alone, reads it too."""
+    names = tuple(name for name in PLACE if not name.endswith("_"))
+    begin = (*(name for name in PLACE if name.endswith("_")), *CONFIG)
+    return {name: value for name, value in environment.items() if not (name in names or name.startswith(begin))}
+
+
+def fitted(run: AnyRun, launch: Launch | None) -> AnyRun:
+    """Return the run with micro-batches that every process has as many of; unless they are given, as large as may be.
+
+    Raises `HarnessError` where a step cannot be divided so.
+    """
+    if launch is None:
+        return run
+    batch, asked = run.settings.batch_pairs, run.micro_pairs
+    own, left = divmod(batch, launch.count)
+    if left:
+        raise HarnessError(
+            f"--batch-pairs got {batch}, expected a multiple of {launch.count}: so many processes train each cell "
+            "together, and each takes as many pairs of a step; change one of the two"
+        )
+    if asked is not None and own % asked:
+        raise HarnessError(
+            f"--micro-pairs got {asked}, expected a divisor of {own}, the pairs of a step that each of the "
+            f"{launch.count} processes takes; give such a number, or leave it out"
+        )
+    largest = max(size for size in range(1, run.settings.micro_pairs + 1) if own % size == 0)
+    return run.model_copy(update={"micro_pairs": asked or largest})
