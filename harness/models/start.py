@@ -101,6 +101,10 @@ def cached(
             if not (folder / ACCOUNT).is_file():
                 return _made(cache, key, build)
     progress(f"{title}: reused from {folder}")
+    return _kept(folder)
+
+
+def _kept(folder: Path) -> StartCheckpoint:
     account = json.loads((folder / ACCOUNT).read_text(encoding="utf-8"))
     return StartCheckpoint(folder=folder, **account)
 
@@ -122,7 +126,7 @@ def _made(cache: Path, key: str, build: Callable[[Path], StartCheckpoint]) -> St
         except OSError:
             if not (folder / ACCOUNT).is_file():
                 raise
-            # another process made the same content first: its folder is kept
+            return _kept(folder)  # another process made the same content first
     return start
 
 
