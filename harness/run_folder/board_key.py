@@ -32,7 +32,7 @@ class BoardKey(Facts):
     preset: str | None = None
     budget: str | None = None
     adapter: str | None = None
-    """`full` or `lora`."""
+    """`full`, or the adapter that was trained, as `lora` or `lora:r=8,targets=q_proj+v_proj`."""
     start: str | None = None
     """The checkpoint named by `--start`; a local one as `<architecture>@<content>`, before that was so by its path."""
     learning_rate: Number = None

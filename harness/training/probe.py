@@ -36,7 +36,7 @@ def probe(prepared: Prepared, loss: Loss, pairs: int) -> Probe:
     The pairs are drawn by --data-seed. Raises `HarnessError` where the training diverges.
     """
     run, tokens = prepared.job.run, pair_tokens(prepared)
-    dtype = "float32" if run.adapter == "full" else run.settings.dtype  # as for cells
+    dtype = "float32" if run.lora is None else run.settings.dtype  # as for cells
     model = load_model(prepared.start.folder, dtype, run.adapter, run.trust_remote_code, run.data_seed)
     model.to("cuda" if torch.cuda.is_available() else "cpu")
     spending = plan(

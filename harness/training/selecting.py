@@ -157,7 +157,7 @@ def _start_logps(prepared: Prepared) -> tuple[StartLogps, Before]:
     The responses of a pair are read together; of lists, in which a response is in several pairs, each alone.
     """
     run, pairs = prepared.job.run, prepared.tokens.pairs
-    dtype = "float32" if run.adapter == "full" else run.settings.dtype  # as it is loaded for training
+    dtype = "float32" if run.lora is None else run.settings.dtype  # as it is loaded for training
     model = load_model(prepared.start.folder, dtype, trust_remote_code=run.trust_remote_code)
     model.to("cuda" if torch.cuda.is_available() else "cpu")
     if prepared.job.selector is not None and prepared.job.selector.needs_lists:

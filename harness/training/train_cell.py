@@ -14,7 +14,8 @@ import torch
 import harness
 from harness.api import Loss
 from harness.logps.check_hot_path import check_hot_path
-from harness.models.load import load_model, save_merged
+from harness.models.adapters import has_adapter, save_adapter
+from harness.models.load import load_model, save_whole
 from harness.planning.budget import Plan
 from harness.planning.ending import Ending
 from harness.planning.events import CellTrained, CheckpointWritten, StepTaken, Tell, TrainingGoesOn
@@ -68,7 +69,7 @@ def train_cell(prepared: Prepared, cell: Cell, tell: Tell, ending: Ending) -> No
 
     def keep(fraction: float) -> None:
         with told(folder, f"the weights of {label} at {fraction:.10g} of its budget", bytes_left):
-            save_merged(model, point_folder(folder, fraction) / WEIGHTS)
+            save(model, point_folder(folder, fraction) / WEIGHTS)
 
     def written(step: int, trouble: str) -> None:
         tell(CheckpointWritten(key=cell.key, step=step, trouble=trouble))
@@ -90,9 +91,13 @@ def train_cell(prepared: Prepared, cell: Cell, tell: Tell, ending: Ending) -> No
 
 
 def _left_bytes(prepared: Prepared) -> int:
-    """Return as much as training leaves, at its end and at each earlier point."""
-    weights = prepared.start.folder.glob("*.safetensors")
-    return max(1, len(prepared.job.run.evaluate_at)) * sum(file.stat().st_size for file in weights)
+    """Return as much as training leaves, at its end and at each earlier point.
+
+    Adapters are small beside the whole weights that one at a time is merged into to be scored.
+    """
+    weights, run = prepared.start.folder.glob("*.safetensors"), prepared.job.run
+    points = 1 if run.lora else max(1, len(run.evaluate_at))
+    return points * sum(file.stat().st_size for file in weights)
 
 
 def begin_or_go_on(folder: Path, origin: Origin, cell: Cell, tell: Tell) -> Path | None:
@@ -114,7 +119,7 @@ def start_model(prepared: Prepared, cell: Cell) -> PreTrainedModel:
     """Return the start checkpoint of a cell, ready to be trained."""
     run, settings = prepared.job.run, prepared.job.run.settings
     # full training keeps fp32 weights under bf16 autocast: at the field's learning rates bf16 updates round to nothing
-    dtype = "float32" if run.adapter == "full" else settings.dtype
+    dtype = "float32" if run.lora is None else settings.dtype
     model = load_model(prepared.start.folder, dtype, run.adapter, run.trust_remote_code, cell.seed)
     model.to("cuda" if torch.cuda.is_available() else "cpu")
     if not run.plain_path:
@@ -155,10 +160,15 @@ def leave(trained: Trained, model: PreTrainedModel, folder: Path) -> None:
         remove_points(folder)
         return
     try:
-        save_merged(model, folder / WEIGHTS)
+        save(model, folder / WEIGHTS)
     except BaseException:  # half of them would only fill the disk
         shutil.rmtree(folder / WEIGHTS, ignore_errors=True)
         raise
+
+
+def save(model: PreTrainedModel, folder: Path) -> None:
+    """Write what was trained: the adapter alone where there is one, else all weights."""
+    (save_adapter if has_adapter(model) else save_whole)(model, folder)
 
 
 def origin_of(prepared: Prepared, cell: Cell) -> Origin:

@@ -15,7 +15,7 @@ from transformers import AutoModelForCausalLM
 from harness.api import Dataset, HarnessError, Message, Pair
 from harness.data.tokens import Limits
 from harness.models.families import CHATML, FAMILIES
-from harness.models.load import load_model, load_tokenizer, save_merged, start_checkpoint
+from harness.models.load import load_model, load_tokenizer, save_whole, start_checkpoint
 from harness.models.nano import train_tokenizer
 from harness.models.sft import Recipe
 from harness.models.start import StartRequest
@@ -210,7 +210,7 @@ def test_saved_weights_read_back_give_the_same_logits(tmp_path: Path, family: st
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(0.01 * torch.randn_like(parameter))
-    save_merged(model, tmp_path / "out")
+    save_whole(model, tmp_path / "out")
     again = AutoModelForCausalLM.from_pretrained(
         tmp_path / "out", attn_implementation=model.config._attn_implementation
     )
@@ -229,7 +229,7 @@ def test_merged_lora_gives_the_logits_of_the_adapter(tmp_path: Path, family: str
                 parameter.normal_(std=0.05)
     tuned = logits(model)
     assert (tuned - base).abs().max() > 0.05
-    save_merged(model, tmp_path / "out")
+    save_whole(model, tmp_path / "out")
     again = load_model(tmp_path / "out")
     torch.testing.assert_close(logits(again), tuned, atol=1e-5, rtol=1e-5)
     assert torch.equal(logits(model), tuned)
