@@ -83,10 +83,13 @@ def _merged(base: Path, adapter: Path, trust_remote_code: bool) -> Any:
 
 
 def write_merged(start: Path, adapter: Path, folder: Path, dtype: str, trust_remote_code: bool = False) -> None:
-    """Write the checkpoint `start` with the products of an adapter of it added, in fp32, then cast to `dtype`."""
+    """Write the checkpoint `start`, as `dtype` has it, with the products of an adapter of it added in fp32.
+
+    They are cast to `dtype` again: that of training, in which the adapter was added to these weights.
+    """
     import torch
 
-    merged = _merged(start, adapter, trust_remote_code)
+    merged = merged_model(load_plain(start, dtype, trust_remote_code).float(), adapter)
     write_plain(merged.to(getattr(torch, dtype)), folder, start, start)
 
 

@@ -16,7 +16,7 @@ from harness.models.families import FAMILIES, family_of
 from harness.models.find import find
 from harness.models.hub import Found, check_finite, needs_code, require_causal
 from harness.models.nano import make_nano
-from harness.models.nf4 import in_four_bits, nf4_start
+from harness.models.nf4 import in_four_bits, in_full_precision, nf4_start
 from harness.models.sft import fine_tune
 from harness.models.start import (
     StartCheckpoint,
@@ -131,6 +131,8 @@ def load_model(
         trust_remote_code=trust_remote_code,
         **(in_four_bits(folder, dtype, trust_remote_code) if setting and setting.quantised else {}),
     )
+    if setting and setting.quantised:
+        in_full_precision(model)
     return with_adapter(model, setting, seed) if setting else model
 
 

@@ -20,6 +20,7 @@ from harness.models.weights import quiet, read_weights
 
 if TYPE_CHECKING:
     from torch import Tensor
+    from transformers import PreTrainedModel
 
 NAME = "NF4"
 BLOCK = 64
@@ -68,6 +69,15 @@ def in_four_bits(folder: Path, dtype: str, trust_remote_code: bool = False) -> d
         llm_int8_skip_modules=others,  # of 4 bits too, in spite of its name
     )
     return {"quantization_config": config}
+
+
+def in_full_precision(model: PreTrainedModel) -> None:
+    """Keep bitsandbytes from computing in bf16 whatever the dtype, which it does on some CPUs without gradients."""
+    from bitsandbytes import nn
+
+    for module in model.modules():
+        if isinstance(module, nn.modules.Linear4bit):
+            module.support_avx512bf16_for_cpu = False
 
 
 def require_bitsandbytes() -> None:
