@@ -19,6 +19,8 @@ from functools import partial
 import torch
 
 from harness.api import HarnessError, OpenScorer, ScorerOptions
+from harness.models.adapters import require_targets
+from harness.models.weights import read_weights
 from harness.planning.ending import Ending
 from harness.planning.events import CellFailed, Phase, ScoringBegins, Tell, TrainingBegins
 from harness.planning.grid import Cell
@@ -50,6 +52,9 @@ def try_model(job: Job, tell: Tell) -> None:
     prepared = selected(job, tell)
     require_same_tokens(prepared)
     require_answers_fit(prepared)
+    if job.run.lora:
+        weights = read_weights(prepared.start.folder, job.run.trust_remote_code)
+        require_targets(job.run.lora, weights, job.model)
     tell(Phase(text=f"trying whether {job.scorer.name} takes the model"))
     require_scorer(job.scorer, job.canary, prepared.start.folder, scorer_options(prepared))
 

@@ -91,7 +91,7 @@ def _renamed(_context: Any, _option: Any, given: bool) -> None:
     help="Equal tuning: trials per loss; the best on dev is ranked on a board apart  [0]",
 )
 @click.option("--scorer", help="auto (vllm where it runs at all, for every model), vllm or transformers  [auto]")
-@click.option("--adapter", help="full or lora  [full]")
+@click.option("--adapter", help="full, lora, qlora, lora:r=16,alpha=32,targets=q_proj+v_proj  [full]")
 @click.option(
     "--optimizer", help="adamw, or to need less memory adamw-8bit or adamw-bf16-sr; commas: a board each  [adamw]"
 )

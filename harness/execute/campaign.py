@@ -131,13 +131,14 @@ def canary_of(scorer: ChosenScorer, manager: Manager) -> ScorerSource | None:
 def try_models(campaign: Campaign, report: Report) -> None:
     """Find out what cannot be trained or scored of the models that somebody brought, before any is trained.
 
-    Those made here, and the families' own checkpoints, are of architectures that every scorer takes. Raises
-    `HarnessError`, a line per refused model.
+    Those made here, and the families' own checkpoints, are of architectures that every scorer takes; they are tried
+    where an adapter has targets. Raises `HarnessError`, a line per refused model.
     """
+    targets = campaign.run.lora is not None and campaign.run.lora.targets
     refused = []
     for job in campaign.jobs:
         brought = campaign.run.start is not None or job.source not in FAMILIES
-        if brought and read_unfinished(job.folder, job.cells):
+        if (brought or targets) and read_unfinished(job.folder, job.cells):
             try:
                 execute_trial(job, starter(campaign.placing.devices[0]), report, Stop())
             except HarnessError as error:

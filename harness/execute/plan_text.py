@@ -17,7 +17,7 @@ from harness.execute.tuning import Tuning, Unfinished
 from harness.planning.budget import runs_reference
 from harness.planning.estimates import CHARACTERS_PER_TOKEN, Visits, estimates, visits
 from harness.planning.grid import Cell
-from harness.planning.memory import checkpoint_bytes, kept_bytes, needed_memory
+from harness.planning.memory import checkpoint_bytes, left_bytes, merged_bytes, needed_memory
 from harness.planning.model_shape import ModelShape
 from harness.planning.run_file import Run
 
@@ -248,11 +248,11 @@ def _disk(campaign: Campaign, works: Sequence[Work]) -> str:
     by_model: dict[str, float] = {}
     kept = campaign.resolved.keep_checkpoints
     for work in works:
-        size = kept_bytes(campaign.run, work.shape)
-        by_model[work.model] = by_model.get(work.model, 0.0) + size * (work.points - kept)
+        size, merged = left_bytes(campaign.run, work.shape), merged_bytes(campaign.run, work.shape)
+        by_model[work.model] = by_model.get(work.model, merged) + size * (work.points - kept)
     at_once = sum(sorted(by_model.values())[-campaign.placing.workers :]) / 1e9
     if kept:
-        for_good = sum(kept_bytes(campaign.run, work.shape) for work in works) / 1e9
+        for_good = sum(left_bytes(campaign.run, work.shape) for work in works) / 1e9
         more = f", and up to {at_once:.2g} GB of those at earlier points, deleted when scored" if at_once else ""
         return f"{for_good:.2g} GB for good, the trained weights of {len(works)} cells{more}"
     at = f" at {len(campaign.run.evaluate_at)} points" if campaign.run.evaluate_at else ""
@@ -265,7 +265,7 @@ def _checkpoints(run: Run, works: Sequence[Work], tokens: Visits, at_once: int) 
     As many models as are computed side by side have one, and a second one while it takes the place of the first.
     """
     longest = [may_take(run, work, tokens) for work in {(work.shape, work.cost): work for work in works}.values()]
-    if run.adapter == "lora" or all(seconds is not None and seconds < run.checkpoint_seconds for seconds in longest):
+    if run.lora or all(seconds is not None and seconds < run.checkpoint_seconds for seconds in longest):
         return []
     sizes = {work.model: checkpoint_bytes(work.shape, moving=work.moving) for work in sorted(works, key=_moves)}
     size = 2 * sum(sorted(sizes.values())[-at_once:]) / 1e9

@@ -109,7 +109,7 @@ def _training_seconds(run: Run, work: Work, rate: Rate, tokens: Visits, *, faste
         return float(run.settings.budget.partition("=")[2])
     flops = work.cost.flops
     if rate.computed:
-        if run.adapter == "lora":
+        if run.lora:
             flops -= LORA_SAVES * work.shape.parameters * work.cost.tokens
         flops *= sum(tokens.packed) / sum(tokens.pairs)
     return flops / (rate.fastest if fastest else rate.slowest)

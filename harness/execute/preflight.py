@@ -8,6 +8,7 @@ import tempfile
 from pathlib import Path
 
 from harness.api import Dataset, HarnessError, OpenPrompts
+from harness.models.adapters import require_known_targets
 from harness.models.families import FAMILIES, named
 from harness.models.folders import (
     ADAPTER,
@@ -21,6 +22,7 @@ from harness.models.folders import (
     require_template,
 )
 from harness.models.hub import HUB_ID
+from harness.models.nf4 import require_bitsandbytes
 from harness.planning.generation import GENERATION
 from harness.planning.presets import NAMED, SMOLLM2
 from harness.planning.run_file import Run
@@ -39,8 +41,11 @@ def local_names(run: Run) -> dict[str, str]:
         path = local(model) if model not in NAMED and run.chat_template is None else None
         if path and kind_of(path) in ("weights", "pickled"):  # an adapter's tokenizer may be its base's
             require_template(path, model)
-    if run.adapter == "lora":
+    if run.lora:
         require_peft("--adapter lora")
+        require_known_targets(run.lora, run.models)
+        if run.lora.quantised:
+            require_bitsandbytes()
     if run.optimizer != "adamw" and importlib.util.find_spec("torchao") is None:
         raise HarnessError(
             f"--optimizer {run.optimizer} needs torchao, which is not installed; run: "

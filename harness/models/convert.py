@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import shutil
-import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from harness.api import HarnessError
+from harness.models.adapters import merged_model
 from harness.models.families import family_of
 from harness.models.folders import ADAPTER, ADAPTER_WEIGHTS, DECIDES, PICKLED, base_of, content_of, read_config
 from harness.models.hub import Found
@@ -28,8 +29,8 @@ def from_pickled(found: Found, cache: Path, progress: Callable[[str], None], *, 
 
     def build(folder: Path) -> StartCheckpoint:
         with _told(f"model '{found.id}', whose weights are pickled ({files[0].name})"):
-            model = _load(found.folder, "auto", trust_remote_code)
-        _write(model, folder, found.folder, found.folder)
+            model = load_plain(found.folder, "auto", trust_remote_code)
+        write_plain(model, folder, found.folder, found.folder)
         return _account(folder, found, trust_remote_code)
 
     key = content_key("pickled", content_of([found.folder / "config.json", *files, *_files(found.folder)]))
@@ -62,7 +63,7 @@ def from_adapter(
         tokenizer = found.folder if _files(found.folder) else base.folder
         with _told(f"model '{found.id}', a LoRA adapter of '{named}'"):
             merged = _merged(base.folder, found.folder, trust_remote_code)
-        _write(merged, folder, base.folder, tokenizer)
+        write_plain(merged, folder, base.folder, tokenizer)
         return _account(folder, found, trust_remote_code)
 
     parts = [found.folder / name for name in (ADAPTER, *ADAPTER_WEIGHTS) if (found.folder / name).is_file()]
@@ -76,19 +77,24 @@ def from_adapter(
 def _merged(base: Path, adapter: Path, trust_remote_code: bool) -> Any:
     """Return the base in fp32 with the adapter's products added to its weights."""
     hide_broken_torchvision()
-    try:
-        from peft import PeftModel
-    except ImportError:
-        raise HarnessError(NO_PEFT) from None
-    model = _load(base, "float32", trust_remote_code)
-    with warnings.catch_warnings():
-        # peft asks transformers for an attribute under its old name
-        warnings.filterwarnings("ignore", message="`is_gradient_checkpointing`", category=FutureWarning)
-        whole: Any = PeftModel.from_pretrained(model, str(adapter))
-        return whole.merge_and_unload(safe_merge=True)
+    if find_spec("peft") is None:
+        raise HarnessError(NO_PEFT)
+    return merged_model(load_plain(base, "float32", trust_remote_code), adapter)
 
 
-def _load(folder: Path, dtype: str, trust_remote_code: bool) -> Any:
+def write_merged(start: Path, adapter: Path, folder: Path, dtype: str, trust_remote_code: bool = False) -> None:
+    """Write the checkpoint `start`, as `dtype` has it, with the products of an adapter of it added in fp32.
+
+    They are cast to `dtype` again: that of training, in which the adapter was added to these weights.
+    """
+    import torch
+
+    merged = merged_model(load_plain(start, dtype, trust_remote_code).float(), adapter)
+    write_plain(merged.to(getattr(torch, dtype)), folder, start, start)
+
+
+def load_plain(folder: Path, dtype: str, trust_remote_code: bool) -> Any:
+    """Return the model of the checkpoint in `folder`, on the CPU."""
     hide_broken_torchvision()
     from transformers import AutoModelForCausalLM
 
@@ -96,7 +102,7 @@ def _load(folder: Path, dtype: str, trust_remote_code: bool) -> Any:
         return AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, trust_remote_code=trust_remote_code)
 
 
-def _write(model: Any, folder: Path, code: Path, tokenizer: Path) -> None:
+def write_plain(model: Any, folder: Path, code: Path, tokenizer: Path) -> None:
     """Write the weights as safetensors, and beside them code of the model's own and the tokenizer's files."""
     model.save_pretrained(folder)
     for file in (*code.glob("*.py"), *_files(tokenizer)):

@@ -6,16 +6,17 @@ import copy
 import json
 import re
 import shutil
-import warnings
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from harness.api import HarnessError
+from harness.models.adapters import read_setting, with_adapter
 from harness.models.families import FAMILIES, family_of
 from harness.models.find import find
 from harness.models.hub import Found, check_finite, needs_code, require_causal
 from harness.models.nano import make_nano
+from harness.models.nf4 import in_four_bits, in_full_precision, nf4_start
 from harness.models.sft import fine_tune
 from harness.models.start import (
     StartCheckpoint,
@@ -31,11 +32,8 @@ from harness.planning.presets import start_preset
 from harness.torchvision_guard import hide_broken_torchvision
 
 if TYPE_CHECKING:
-    from torch import Tensor
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-LORA_RANK = 16
-LORA_ALPHA = 32
 CHECKPOINTING_FROM = 300_000_000
 """Parameters from which fine-tuning recomputes activations instead of keeping them."""
 
@@ -45,9 +43,15 @@ def start_checkpoint(request: StartRequest) -> StartCheckpoint:
 
     A family under `nano` is made here; under other presets it is the hub's base checkpoint fine-tuned on the data.
     Anything else is used as it is, unless fine-tuning is asked for.
+    With `nf4` its weights are those that 4 bits leave of them.
     Raises `HarnessError` for unknown names, what cannot be fetched, what is no causal language model, and weights that
     are not finite.
     """
+    full = _full_start(request)
+    return nf4_start(full, request) if request.nf4 else full
+
+
+def _full_start(request: StartRequest) -> StartCheckpoint:
     family = FAMILIES.get(request.model)
     if family and request.start is None and request.preset == "nano":
         return make_nano(family, request)
@@ -103,8 +107,8 @@ def load_model(
 ) -> PreTrainedModel:
     """Return the model in `folder` ready for training: no dropout, no cache, attention that keeps soft-capping.
 
-    `dtype` is `float32` or `bfloat16`. `adapter` is `full`, or `lora` for rank 16 on every linear layer but the head,
-    initialised from `seed`. Raises `HarnessError` where peft is missing or the model needs its own code.
+    `dtype` is `float32` or `bfloat16`. `adapter` is as in `--adapter`: `full`, or an adapter initialised from `seed`.
+    Raises `HarnessError` where peft or bitsandbytes is missing or the model needs its own code.
     """
     hide_broken_torchvision()
     import torch
@@ -112,8 +116,7 @@ def load_model(
 
     if dtype not in ("float32", "bfloat16"):
         raise HarnessError(f"got dtype '{dtype}', expected float32 or bfloat16; set it so")
-    if adapter not in ("full", "lora"):
-        raise HarnessError(f"got adapter '{adapter}', expected full or lora; set it so")
+    setting = read_setting(adapter)
     config = AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code)
     for option, value in config.to_dict().items():
         if re.search(r"dropout|pdrop", option) and isinstance(value, int | float) and not isinstance(value, bool):
@@ -126,8 +129,11 @@ def load_model(
         dtype=getattr(torch, dtype),
         attn_implementation="eager" if capped else "sdpa",  # sdpa drops soft-capping without a word
         trust_remote_code=trust_remote_code,
+        **(in_four_bits(folder, dtype, trust_remote_code) if setting and setting.quantised else {}),
     )
-    return _with_lora(model, seed) if adapter == "lora" else model
+    if setting and setting.quantised:
+        in_full_precision(model)
+    return with_adapter(model, setting, seed) if setting else model
 
 
 def load_tokenizer(folder: Path, trust_remote_code: bool = False, chat_template: str = "") -> PreTrainedTokenizerBase:
@@ -163,79 +169,30 @@ def load_tokenizer(folder: Path, trust_remote_code: bool = False, chat_template:
     return tokenizer
 
 
-def save_merged(
+def save_whole(
     model: PreTrainedModel, folder: Path, tokenizer: PreTrainedTokenizerBase | None = None, dtype: str | None = None
 ) -> None:
-    """Write `model` in the layout of `save_pretrained`, adapters merged into the weights; `model` stays as it was.
+    """Write `model`, which has no adapter, in the layout of `save_pretrained`; it stays as it was.
 
     Weights that are tied are stored once. config.json is that of the folder the model was loaded from, since
     training changes no architecture: dropout and cache settings are as the checkpoint had them.
     """
     import torch
 
-    base, weights = _merged(model)
+    weights = model.state_dict()
     if dtype is not None:
         weights = {name: tensor.to(getattr(torch, dtype)) for name, tensor in weights.items()}
-    base.save_pretrained(folder, state_dict=weights)
-    source = Path(base.config.name_or_path) / "config.json"
-    if base.config.name_or_path and source.is_file():
+    model.save_pretrained(folder, state_dict=weights)
+    source = Path(model.config.name_or_path) / "config.json"
+    if model.config.name_or_path and source.is_file():
         config = json.loads(source.read_text(encoding="utf-8"))
         (folder / "config.json").write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
     else:
-        config = copy.deepcopy(base.config)
+        config = copy.deepcopy(model.config)
         config.use_cache = True
         config.save_pretrained(folder)
     if tokenizer is not None:
         tokenizer.save_pretrained(folder)
-
-
-def _with_lora(model: PreTrainedModel, seed: int) -> PreTrainedModel:
-    import torch
-
-    try:
-        from peft import LoraConfig, get_peft_model
-    except ImportError:
-        raise HarnessError(
-            "adapter 'lora' needs peft, which is not installed; run: pip install 'preference-harness[peft]'"
-        ) from None
-    config = LoraConfig(
-        r=LORA_RANK, lora_alpha=LORA_ALPHA, lora_dropout=0.0, target_modules="all-linear", task_type="CAUSAL_LM"
-    )
-    with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
-        # peft asks transformers for an attribute under its old name
-        warnings.filterwarnings("ignore", message="`is_gradient_checkpointing`", category=FutureWarning)
-        torch.manual_seed(seed)
-        wrapped: PreTrainedModel = get_peft_model(model, config)
-    return wrapped
-
-
-def _merged(model: PreTrainedModel) -> tuple[PreTrainedModel, dict[str, Tensor]]:
-    """Return the model below any adapter, and its weights by name with the adapters' products added."""
-    import torch
-
-    if not _has_adapter(model):
-        return model, model.state_dict()
-    from peft.tuners.lora import LoraLayer
-
-    base: Any = model.get_base_model()
-    weights = {
-        name.replace(".base_layer.", "."): tensor for name, tensor in base.state_dict().items() if ".lora_" not in name
-    }
-    with torch.no_grad():
-        for name, layer in base.named_modules():
-            if isinstance(layer, LoraLayer):
-                lora: Any = layer  # its base class does not declare get_delta_weight
-                for adapter in lora.active_adapters:
-                    weights[f"{name}.weight"] = weights[f"{name}.weight"] + lora.get_delta_weight(adapter)
-    return base, weights
-
-
-def _has_adapter(model: Any) -> bool:
-    try:
-        from peft import PeftModel
-    except ImportError:
-        return False
-    return isinstance(model, PeftModel)
 
 
 def _tuned(checkpoint: StartCheckpoint, tokenizer: PreTrainedTokenizerBase, request: StartRequest) -> StartCheckpoint:
@@ -259,7 +216,7 @@ def _tuned(checkpoint: StartCheckpoint, tokenizer: PreTrainedTokenizerBase, requ
         report = fine_tune(model, sequences, recipe, seed, request.progress)
         losses = f"{report.first_loss:.2f} -> {report.last_loss:.2f} nats per response token"
         request.progress(f"{checkpoint.id}: SFT on {report.sequences} sequences, {losses}")
-        save_merged(model, folder, tokenizer, dtype="bfloat16")
+        save_whole(model, folder, tokenizer, dtype="bfloat16")
         for code in checkpoint.folder.glob("*.py"):
             shutil.copy(code, folder)
         return replace(checkpoint, folder=folder, fingerprint=fingerprint(folder), note="our own SFT stage on the data")

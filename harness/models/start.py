@@ -49,6 +49,8 @@ class StartRequest:
     sft: bool | None = None
     """Whether to fine-tune; None: a family's base checkpoint is, anything else is used as it is."""
     seed: int = 0
+    nf4: str = ""
+    """`float32` or `bfloat16`: the weights are those that 4 bits leave of them, in this dtype; empty: the full ones."""
     recipe: Recipe = field(default_factory=Recipe)
     """How it is fine-tuned; a nano model has a recipe of its own."""
     progress: Callable[[str], None] = lambda line: None
@@ -80,7 +82,8 @@ class StartCheckpoint:
     note: str = ""
     """What a board's title must say of it."""
     quantised: str = ""
-    """The type of most weights of the GGUF file that it is from, as `Q4_1`; empty: the weights are the full ones."""
+    """The type of most weights of the GGUF file that it is from, as `Q4_1`, and `NF4` where 4 bits are kept of them for
+    QLoRA; empty: the weights are the full ones."""
     base: str = ""
     """What a LoRA adapter was merged onto, with its commit where it has one; empty: no adapter."""
 

@@ -31,6 +31,8 @@ class Weights:
     """The name of the input embedding."""
     head: str
     """The name of the output head."""
+    linear: tuple[str, ...]
+    """The names of the linear layers other than the head, without `.weight`."""
     missing: tuple[str, ...]
     """Weights that the files lack: transformers would draw them at random."""
     unknown: tuple[str, ...]
@@ -80,10 +82,18 @@ def read_weights(folder: Path, trust_remote_code: bool = False) -> Weights:
         prefix=f"{model.base_model_prefix}.",
         embedding=f"{names[id(model.get_input_embeddings())]}.weight",
         head=f"{names[id(head)]}.weight",
+        linear=tuple(name for name, module in model.named_modules() if module is not head and _is_linear(module)),
         missing=tuple(sorted(told["missing_keys"])),
         unknown=tuple(sorted(told["unexpected_keys"])),
         misshapen=tuple(sorted(str(each[0]) for each in told["mismatched_keys"])),
     )
+
+
+def _is_linear(module: Any) -> bool:
+    from torch.nn import Linear
+    from transformers.pytorch_utils import Conv1D  # the linear layers of GPT-2, their weights transposed
+
+    return isinstance(module, Linear | Conv1D)
 
 
 def require_whole(weights: Weights, name: str) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from harness.planning.model_shape import ModelShape
 from harness.planning.run_file import Run
+from harness.run_folder.adapter_setting import AdapterSetting
 
 RUNTIME_BYTES = 1.2e9
 """Memory of one worker before any weights: torch, transformers and the engine."""
@@ -21,6 +22,8 @@ SEQUENCES_PER_STEP = 64
 """Sequences that the scorer has at once."""
 ANSWERS_BYTES = 2**31
 """Most bytes of the keys and values of answers on a CPU: where all at once would take more, some are computed anew."""
+NF4_BYTES = 0.5 + 4 / 64
+"""A parameter in 4 bits, with its part of a scale in fp32 for 64 of them (`models/nf4.py`)."""
 BYTES = {"float32": 4, "bfloat16": 2}
 
 
@@ -43,8 +46,8 @@ def training_bytes(run: Run, shape: ModelShape, packed: Sequence[int], longest: 
     """
     settings = run.settings
     pairs = sorted(packed)[-settings.micro_pairs :]
-    if run.adapter == "lora":
-        weights = float(shape.parameters * BYTES[settings.dtype])
+    if run.lora:
+        weights = kept_bytes(run, shape)
     else:
         weights = float(shape.parameters * (FULL_BYTES + CAST_BYTES * (settings.dtype == "bfloat16")))
     return weights + activation_bytes(shape, sum(pairs), 2 * len(pairs), longest, settings.dtype)
@@ -67,12 +70,16 @@ def activation_bytes(shape: ModelShape, tokens: int, rows: int, longest: int, dt
 
 
 def scoring_bytes(run: Run, shape: ModelShape) -> float:
-    """Return the bytes of the engine, of the second scorer that checks it, of the logits of a step, and of answers."""
+    """Return the bytes of the engine, of the second scorer that checks it, of the logits of a step, and of answers.
+
+    And those of the model that an adapter is merged in.
+    """
     settings = run.settings
+    merging = BYTES["float32"] * shape.parameters if run.lora else 0
     longest = max(settings.max_length, settings.max_prompt + run.max_new_tokens)
     keys = 2 * shape.layers * shape.key_width * BYTES[settings.dtype]  # and values, of a token
     answers = min(SEQUENCES_PER_STEP * longest * keys, ANSWERS_BYTES) if run.generate else 0
-    return 2.0 * shape.parameters * BYTES[settings.dtype] + 2 * LOGIT_ROWS * shape.vocabulary * 4 + answers
+    return 2.0 * shape.parameters * BYTES[settings.dtype] + 2 * LOGIT_ROWS * shape.vocabulary * 4 + answers + merging
 
 
 def checkpoint_bytes(shape: ModelShape, *, moving: bool) -> float:
@@ -83,6 +90,25 @@ def checkpoint_bytes(shape: ModelShape, *, moving: bool) -> float:
     return float(shape.parameters * BYTES["float32"] * (3 + moving))
 
 
+def adapter_bytes(setting: AdapterSetting, shape: ModelShape) -> float:
+    """Return the bytes of an adapter, in fp32 whatever the dtype: rank x (inputs + outputs) of each layer with one."""
+    sizes = (inner + outer for name, (inner, outer) in shape.linear.items() if setting.matches(name))
+    return float(BYTES["float32"] * setting.r * shape.layers * sum(sizes))
+
+
+def left_bytes(run: Run, shape: ModelShape) -> float:
+    """Return the bytes that a cell leaves of its weights until it is scored: all of them, or the adapter."""
+    return adapter_bytes(run.lora, shape) if run.lora else kept_bytes(run, shape)
+
+
+def merged_bytes(run: Run, shape: ModelShape) -> float:
+    """Return the bytes of the weights that one adapter at a time is merged into to be scored; 0 without adapters."""
+    return float(shape.parameters * BYTES[run.settings.dtype]) if run.lora else 0.0
+
+
 def kept_bytes(run: Run, shape: ModelShape) -> float:
-    """Return the bytes of the weights that a cell leaves until it is scored."""
-    return float(shape.parameters * BYTES["float32" if run.adapter == "full" else run.settings.dtype])
+    """Return the bytes of the weights as they are loaded for training."""
+    each = BYTES["float32" if run.lora is None else run.settings.dtype]
+    in_4_bits = shape.layers * sum(inner * outer for inner, outer in shape.linear.values())
+    saved = in_4_bits * (each - NF4_BYTES) if run.lora and run.lora.quantised else 0.0
+    return shape.parameters * each - saved

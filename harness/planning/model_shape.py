@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 INNER = 4
@@ -31,6 +32,19 @@ class ModelShape:
     vocabulary: int
     window: int | None = None
     """Longest sequence that it takes, in tokens; None: not known."""
+
+    @property
+    def linear(self) -> Mapping[str, tuple[int, int]]:
+        """The widths of input and output of a layer's linear layers, named as in a Llama."""
+        return {
+            "self_attn.q_proj": (self.width, self.query_width),
+            "self_attn.k_proj": (self.width, self.key_width),
+            "self_attn.v_proj": (self.width, self.key_width),
+            "self_attn.o_proj": (self.query_width, self.width),
+            "mlp.gate_proj": (self.width, self.inner),
+            "mlp.up_proj": (self.width, self.inner),
+            "mlp.down_proj": (self.inner, self.width),
+        }
 
     @classmethod
     def of_parameters(cls, parameters: int, window: int | None = None) -> ModelShape:

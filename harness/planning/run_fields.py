@@ -9,6 +9,7 @@ from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationInfo,
 from harness.planning.budget import fractions
 from harness.planning.presets import PresetName
 from harness.planning.run_toml import PLAIN_PATH_KEY
+from harness.run_folder.adapter_setting import canonical
 from harness.run_folder.label_noise import NoiseSetting
 
 
@@ -33,7 +34,8 @@ class RunFields(BaseModel):
     """Each seed is another order of pairs from the same start checkpoint."""
     scorer: str = "auto"
     """`auto` (vllm where it can run, else transformers), or the name of a scorer."""
-    adapter: Literal["full", "lora"] = "full"
+    adapter: str = "full"
+    """`full`, or an adapter: `lora`, `lora:r=16,alpha=32,targets=q_proj+v_proj`, `qlora` with the same options."""
     start: str | None = None
     """A tuned checkpoint to start from, instead of the SFT stage."""
     learning_rate: float | None = Field(default=None, gt=0)
@@ -124,6 +126,11 @@ class RunFields(BaseModel):
     @classmethod
     def _fractions(cls, values: tuple[float, ...]) -> tuple[float, ...]:
         return fractions(values)
+
+    @field_validator("adapter")
+    @classmethod
+    def _an_adapter(cls, adapter: str) -> str:
+        return canonical(adapter)
 
     @field_validator("noise")
     @classmethod

@@ -15,6 +15,7 @@ from harness.planning.presets import LEARNING_RATES, PRESETS, Preset
 from harness.planning.run_errors import wrong_value
 from harness.planning.run_fields import RunFields
 from harness.planning.run_toml import toml_text
+from harness.run_folder.adapter_setting import AdapterSetting
 from harness.run_folder.board_key import BoardKey
 
 PROTOCOL = 1
@@ -77,12 +78,17 @@ class Run(RunFields):
             budget=self.budget or preset.budget,
             batch_pairs=batch,
             micro_pairs=self.micro_pairs or min(preset.micro_pairs, batch),
-            learning_rate=self.learning_rate or (rates.lora if self.adapter == "lora" else rates.full),
+            learning_rate=self.learning_rate or (rates.lora if self.lora else rates.full),
             max_length=length,
             max_prompt=self.max_prompt or min(preset.max_prompt, length // 2),
             dtype=self.dtype or preset.dtype,
             cell_timeout=self.cell_timeout or preset.cell_timeout,
         )
+
+    @property
+    def lora(self) -> AdapterSetting | None:
+        """The adapter that is trained; None: all weights are."""
+        return AdapterSetting.parse(self.adapter)
 
     @property
     def checkpoint_seconds(self) -> float:

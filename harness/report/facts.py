@@ -7,6 +7,7 @@ from typing import TypeVar
 
 from harness.leaderboard.formatting import counted, listed, number, spent
 from harness.leaderboard.hints import PROTOCOL
+from harness.run_folder.adapter_setting import adapter_in_words
 from harness.run_folder.board_key import BoardKey
 from harness.run_folder.facts import DataFacts, LossFacts, ModelFacts
 from harness.run_folder.manifest import Manifest
@@ -14,7 +15,6 @@ from harness.run_folder.record import Record
 
 T = TypeVar("T", bound=Hashable)
 
-ADAPTERS = {"full": "full fine-tuning", "lora": "LoRA adapters"}
 PACKAGES = {"harness": "preference-harness", "python": "Python", "torch": "torch", "transformers": "transformers"}
 """What records have the version of, and what it is called."""
 MOST_VALUES = 3
@@ -137,7 +137,7 @@ def _setting(key: BoardKey) -> str | None:
     """Return how the cells of a board were trained; what the key does not say is left out."""
     length = f"texts of at most {key.max_length} tokens" if key.max_length else ""
     parts = (
-        ADAPTERS.get(key.adapter or "", key.adapter or ""),
+        adapter_in_words(key.adapter) if key.adapter else "",
         f"precision {key.dtype}" if key.dtype else "",
         f"optimiser {key.optimizer}" if key.optimizer else "",
         f"{key.batch_pairs} pairs per step" if key.batch_pairs else "",

@@ -32,7 +32,7 @@ class BoardKey(Facts):
     preset: str | None = None
     budget: str | None = None
     adapter: str | None = None
-    """`full` or `lora`."""
+    """`full`, or the adapter that was trained, as `lora` or `lora:r=8,targets=q_proj+v_proj`."""
     optimizer: str | None = None
     """`adamw-8bit` or `adamw-bf16-sr`, `--optimizer`; absent where it is AdamW in fp32."""
     start: str | None = None

@@ -102,6 +102,7 @@ def prepare(job: Job, tell: Tell) -> Prepared:
             start=run.start,
             trust_remote_code=run.trust_remote_code,
             chat_template=job.chat_template,
+            nf4=settings.dtype if run.lora and run.lora.quantised else "",
             progress=lambda text: tell(Phase(text=text)),
         )
     )
@@ -209,9 +210,8 @@ def reference_logps(prepared: Prepared, loss: Loss, model: Any, visited: np.ndar
         cached=both.cached,
     )
     if loss.needs_reference_entropy:
-        reference = _with_entropy(
-            reference, cached_pass(prepared, model, groups, visited, name="-entropy", entropy=True)
-        )
+        entropy = cached_pass(prepared, model, groups, visited, name="-entropy", entropy=True)
+        reference = _with_entropy(reference, entropy)
     if not loss.needs_kl:
         return reference
     others = [(pair.prompt_ids, (ids,)) for pair, ids in zip(prepared.tokens.pairs, prepared.mismatched, strict=True)]

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from harness.api import Generated, OpenScorer
+from harness.api import Generated, HarnessError, OpenScorer
 from harness.data.heldout import HeldOut
+from harness.models.adapters import is_adapter, is_zero
+from harness.models.convert import write_merged
 from harness.models.load import load_tokenizer
 from harness.planning.events import AnsweringBegins, CellScored, ScoringBegins, Tell
 from harness.planning.grid import Cell
 from harness.planning.job import cell_folder
+from harness.run_folder.full_disk import told
 from harness.run_folder.generation_facts import GenerationFacts
 from harness.run_folder.json_types import Number
-from harness.run_folder.paths import DEV, GENERATIONS, WEIGHTS, answers_folder, point_folder
+from harness.run_folder.paths import DEV, GENERATIONS, MERGED, WEIGHTS, answers_folder, point_folder
 from harness.run_folder.point_facts import DevFacts, PointFacts
 from harness.run_folder.record import Record
 from harness.run_folder.store import file_hash, write_record, write_tables
@@ -52,10 +57,24 @@ class Scoring:
         job, held = self.prepared.job, self.prepared.held_out
         return canary_parity(self.canary, held, sums, scorer=job.scorer.name, dtype=job.run.settings.dtype)
 
-    def score(self, weights: Path) -> np.ndarray:
-        """Return the log-probs, (requests,), under other weights, which the engine has afterwards."""
-        self.engine.load(weights)
-        return self.engine.score(self.prepared.held_out.requests)
+    def score(self, weights: Path, *, checked: bool = False) -> np.ndarray:
+        """Return the log-probs, (requests,), under other weights, which the engine has afterwards.
+
+        `checked`: so has the second scorer, for `parity`. Raises `HarnessError` where an adapter changed none of them.
+        """
+        with whole(weights, self.prepared) as checkpoint:
+            self.engine.load(checkpoint)
+            if checked and self.canary:
+                self.canary.load(checkpoint)
+        sums = self.engine.score(self.prepared.held_out.requests)
+        if is_adapter(weights) and np.array_equal(sums, self.base) and not is_zero(weights):
+            dtype = self.prepared.job.run.settings.dtype
+            raise HarnessError(
+                f"the adapter of {weights.parent.name} changed none of {len(sums)} log-probs of the start checkpoint, "
+                f"expected some: what it learned is less than {dtype} tells apart; train longer, at a higher "
+                "--learning-rate or with --dtype float32"
+            )
+        return sums
 
     def score_dev(self) -> np.ndarray | None:
         """Return the log-probs of the development split under the weights that the engine has; None where none is."""
@@ -79,6 +98,22 @@ class _At:
     dev: np.ndarray | None
     """The same of the development split, where a run chooses among points on it."""
     answers: Sequence[Generated]
+
+
+@contextmanager
+def whole(weights: Path, prepared: Prepared) -> Iterator[Path]:
+    """Yield a checkpoint that scorers take; an adapter merged onto the start checkpoint, for as long as it is read."""
+    if not is_adapter(weights):
+        yield weights
+        return
+    run, merged = prepared.job.run, weights.parent / MERGED
+    shutil.rmtree(merged, ignore_errors=True)  # of a run that was killed
+    try:
+        with told(merged.parent, "the weights that an adapter is merged into"):
+            write_merged(prepared.start.folder, weights, merged, run.settings.dtype, run.trust_remote_code)
+        yield merged
+    finally:
+        shutil.rmtree(merged, ignore_errors=True)
 
 
 def score_cell(scoring: Scoring, cell: Cell) -> None:
@@ -108,9 +143,7 @@ def score_cell(scoring: Scoring, cell: Cell) -> None:
 def _score(scoring: Scoring, cell: Cell, record: Record, folder: Path) -> Record:
     """Score a cell at its end and at earlier points, then have all answered, then write: what fails leaves no table."""
     began = time.perf_counter()
-    sums, dev = scoring.score(folder / WEIGHTS), scoring.score_dev()
-    if scoring.canary:
-        scoring.canary.load(folder / WEIGHTS)
+    sums, dev = scoring.score(folder / WEIGHTS, checked=True), scoring.score_dev()
     record = scored_record(record, scoring.parity(sums), time.perf_counter() - began)
     at = {1.0: _At(sums=sums, dev=dev, answers=scoring.sample(cell.key))}
     for point in record.points:

@@ -17,7 +17,8 @@ import harness
 from harness.api import Loss
 from harness.data.tokens import TokenPair
 from harness.logps.check_hot_path import check_hot_path
-from harness.models.load import load_model, save_merged
+from harness.models.adapters import has_adapter, save_adapter
+from harness.models.load import load_model, save_whole
 from harness.planning.budget import Plan
 from harness.planning.ending import Ending
 from harness.planning.events import CellTrained, CheckpointWritten, StepTaken, Tell, TrainingGoesOn
@@ -79,7 +80,7 @@ def train_cell(prepared: Prepared, cell: Cell, tell: Tell, ending: Ending) -> No
 
     def keep(fraction: float) -> None:
         with told(folder, f"the weights of {label} at {fraction:.10g} of its budget", bytes_left):
-            save_merged(ranks.whole(model, opened), point_folder(folder, fraction) / WEIGHTS)
+            save(ranks.whole(model, opened), point_folder(folder, fraction) / WEIGHTS)
 
     def written(step: int, trouble: str) -> None:
         tell(CheckpointWritten(key=cell.key, step=step, trouble=trouble))
@@ -102,9 +103,13 @@ def train_cell(prepared: Prepared, cell: Cell, tell: Tell, ending: Ending) -> No
 
 
 def _left_bytes(prepared: Prepared) -> int:
-    """Return as much as training leaves, at its end and at each earlier point."""
-    weights = prepared.start.folder.glob("*.safetensors")
-    return max(1, len(prepared.job.run.evaluate_at)) * sum(file.stat().st_size for file in weights)
+    """Return as much as training leaves, at its end and at each earlier point.
+
+    Adapters are small beside the whole weights that one at a time is merged into to be scored.
+    """
+    weights, run = prepared.start.folder.glob("*.safetensors"), prepared.job.run
+    points = 1 if run.lora else max(1, len(run.evaluate_at))
+    return points * sum(file.stat().st_size for file in weights)
 
 
 def begin_or_go_on(folder: Path, origin: Origin, cell: Cell, tell: Tell) -> Path | None:
@@ -172,10 +177,15 @@ def leave(trained: Trained, model: PreTrainedModel, folder: Path) -> None:
         remove_points(folder)
         return
     try:
-        save_merged(model, folder / WEIGHTS)
+        save(model, folder / WEIGHTS)
     except BaseException:  # half of them would only fill the disk
         shutil.rmtree(folder / WEIGHTS, ignore_errors=True)
         raise
+
+
+def save(model: PreTrainedModel, folder: Path) -> None:
+    """Write what was trained: the adapter alone where there is one, else all weights."""
+    (save_adapter if has_adapter(model) else save_whole)(model, folder)
 
 
 def origin_of(prepared: Prepared, cell: Cell) -> Origin:

@@ -21,7 +21,7 @@ from harness.logps import packed_attention
 from harness.logps.packed_attention import use_packed_attention
 from harness.logps.response_logps import response_logps
 from harness.manager import losses, plugin_manager
-from harness.models.load import load_model, load_tokenizer, save_merged
+from harness.models.load import load_model, load_tokenizer, save_whole
 from harness.planning.budget import Plan
 from harness.training.loss_columns import prepare_columns
 from harness.training.loss_inputs import TrainingData
@@ -157,7 +157,7 @@ def _reference(model: Any, dtype: str) -> Reference:
 def save(*, folder: str) -> dict[str, Any]:
     """Write the trained weights as the pipeline leaves them for the scorer."""
     began = time.perf_counter()
-    save_merged(state["model"], Path(folder))
+    save_whole(state["model"], Path(folder))
     return {"seconds": time.perf_counter() - began}
 
 

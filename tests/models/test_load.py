@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ from transformers import AutoModelForCausalLM
 from harness.api import Dataset, HarnessError, Message, Pair
 from harness.data.tokens import Limits
 from harness.models.families import CHATML, FAMILIES
-from harness.models.load import load_model, load_tokenizer, save_merged, start_checkpoint
+from harness.models.load import load_model, load_tokenizer, save_whole, start_checkpoint
 from harness.models.nano import train_tokenizer
 from harness.models.sft import Recipe
 from harness.models.start import StartRequest
@@ -195,13 +194,6 @@ def test_a_template_that_nobody_knows_is_asked_for(tmp_path: Path) -> None:
         load_tokenizer(folder)
 
 
-def test_lora_without_peft_names_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder = checkpoint(tmp_path / "mine", "qwen")
-    monkeypatch.setitem(sys.modules, "peft", None)
-    with pytest.raises(HarnessError, match=r"pip install 'preference-harness\[peft\]'"):
-        load_model(folder, adapter="lora")
-
-
 # -- weights back on disk ----------------------------------------------------------------------------------------------
 @pytest.mark.parametrize("family", list(FAMILIES))
 def test_saved_weights_read_back_give_the_same_logits(tmp_path: Path, family: str) -> None:
@@ -210,39 +202,9 @@ def test_saved_weights_read_back_give_the_same_logits(tmp_path: Path, family: st
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(0.01 * torch.randn_like(parameter))
-    save_merged(model, tmp_path / "out")
+    save_whole(model, tmp_path / "out")
     again = AutoModelForCausalLM.from_pretrained(
         tmp_path / "out", attn_implementation=model.config._attn_implementation
     )
     assert torch.equal(logits(again), logits(model))
     assert json.loads((tmp_path / "out/config.json").read_text()) == json.loads((source / "config.json").read_text())
-
-
-@pytest.mark.parametrize("family", list(FAMILIES))
-def test_merged_lora_gives_the_logits_of_the_adapter(tmp_path: Path, family: str) -> None:
-    pytest.importorskip("peft", reason="peft is an extra")
-    model = load_model(checkpoint(tmp_path / "mine", family), adapter="lora")
-    base = logits(model)
-    with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            if "lora_B" in name:
-                parameter.normal_(std=0.05)
-    tuned = logits(model)
-    assert (tuned - base).abs().max() > 0.05
-    save_merged(model, tmp_path / "out")
-    again = load_model(tmp_path / "out")
-    torch.testing.assert_close(logits(again), tuned, atol=1e-5, rtol=1e-5)
-    assert torch.equal(logits(model), tuned)
-
-
-def test_lora_covers_every_linear_layer_but_the_head_and_follows_the_seed(tmp_path: Path) -> None:
-    pytest.importorskip("peft", reason="peft is an extra")
-    folder = checkpoint(tmp_path / "mine", "mistral")
-    models = [load_model(folder, adapter="lora", seed=seed) for seed in (0, 0, 1)]
-    adapted = {
-        name.split(".lora_A")[0].rsplit(".", 1)[1] for name, _ in models[0].named_parameters() if "lora_A" in name
-    }
-    assert adapted == {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"}
-    first = [next(p for n, p in model.named_parameters() if "lora_A" in n) for model in models]
-    assert torch.equal(first[0], first[1])
-    assert not torch.equal(first[0], first[2])

@@ -87,7 +87,15 @@ def test_an_unknown_key_names_its_neighbour(tmp_path: Path) -> None:
             {"optimizer": "adamw-bf16-sr", "adapter": "lora", "dtype": "bfloat16"},
             "with --adapter lora and --dtype bfloat16, expected full and bfloat16",
         ),
-        ({"adapter": "qlora"}, "--adapter got 'qlora': expected 'full' or 'lora'"),
+        ({"adapter": "dora"}, "--adapter got 'dora': expected full, lora or qlora, with options as in lora:r=16"),
+        ({"adapter": "full:r=8"}, "--adapter got 'full:r=8': expected full, lora or qlora"),
+        ({"adapter": "lora:rank=8"}, "--adapter got 'lora:rank=8': got 'rank=8', expected r=RANK, alpha=FACTOR or"),
+        ({"adapter": "lora:"}, "--adapter got 'lora:': got '', expected r=RANK"),
+        ({"adapter": "lora:r=8,r=16"}, "got 'r=16', expected .* each once"),
+        ({"adapter": "lora:r=0"}, "got r=0, expected a whole number from 1 to 4096"),
+        ({"adapter": "lora:alpha=1.5"}, "got alpha=1.5, expected a whole number"),
+        ({"adapter": "lora:targets="}, "got targets=, expected all-linear or names of linear layers"),
+        ({"adapter": "lora:targets=all-linear+q_proj"}, "got targets=all-linear.q_proj, expected all-linear or"),
     ],
 )
 def test_a_value_that_is_off_is_one_line(values: dict[str, object], words: str) -> None:
@@ -127,6 +135,7 @@ def test_how_files_are_read_decides_a_run_only_where_it_is_said() -> None:
         ({"models": ["./mine"], "preset": "nano"}, 1e-3),  # as asked
         ({"preset": "paper"}, 5e-7),
         ({"preset": "paper", "adapter": "lora"}, 5e-6),
+        ({"preset": "paper", "adapter": "qlora:r=64"}, 5e-6),
         ({"preset": "small", "learning_rate": 1e-4}, 1e-4),
     ],
 )
@@ -210,3 +219,27 @@ def test_choosing_on_dev_is_another_run_whose_trials_choose_nothing() -> None:
     assert plain.short_hash() != chosen.short_hash()
     assert plain.decisive() == chosen.decisive()  # the numbers of its own board are those of a run without
     assert TrialRun.of(chosen).report == "end"
+
+
+@pytest.mark.parametrize(
+    ("asked", "written"),
+    [
+        ("full", "full"),
+        ("lora", "lora"),
+        ("lora:r=16", "lora"),
+        ("lora:r=16,alpha=32,targets=all-linear", "lora"),
+        ("lora:r=8", "lora:r=8"),
+        (" lora : alpha=16 , r=8 ", "lora:r=8"),  # alpha is twice the rank where it is not given
+        ("lora:r=8,alpha=32", "lora:r=8,alpha=32"),
+        ("qlora:targets=v_proj+q_proj+v_proj", "qlora:targets=q_proj+v_proj"),
+    ],
+)
+def test_an_adapter_is_written_in_one_way_whatever_is_as_by_default_left_out(asked: str, written: str) -> None:
+    run = make_run({"adapter": asked})
+    assert (run.adapter, run.decisive().adapter) == (written, written)
+    assert make_run({"adapter": run.adapter}) == run
+
+
+def test_the_key_of_a_run_with_the_adapter_of_before_is_that_of_before() -> None:
+    assert make_run({"adapter": "lora"}).short_hash() == make_run({"adapter": "lora:r=16"}).short_hash() == "5bef22b8f2"
+    assert make_run({"adapter": "lora:r=8"}).short_hash() != "5bef22b8f2"

@@ -206,6 +206,7 @@ def test_a_training_that_was_stopped_and_killed_ends_with_the_weights_of_one_tha
     [
         ("dpo", {"adapter": "lora"}),
         ("tr-dpo, soft", {"adapter": "lora"}),
+        ("tr-dpo, soft", {"adapter": "qlora:r=4"}),
         ("simpo", {"dtype": "bfloat16"}),
         ("gamma-po", {"dtype": "bfloat16"}),
         ("dpo", {"optimizer": "adamw-8bit"}),

@@ -8,6 +8,7 @@ from harness.leaderboard.decide.data_notes import data_notes
 from harness.leaderboard.decide.estimates import Evidence
 from harness.leaderboard.decide.row_facts import Choice
 from harness.leaderboard.formatting import counted, heading
+from harness.run_folder.adapter_setting import FULL, adapter_in_words
 from harness.run_folder.board_key import BoardKey
 from harness.run_folder.noise_floor import NoiseFloor
 from harness.run_folder.paths import NOISE_FLOOR
@@ -43,7 +44,7 @@ def title(first: Record, models: Sequence[str], seeds: Sequence[int], ranked_by:
         f"budget {settings.budget}",
         f"seed{'' if len(seeds) == 1 else 's'} {', '.join(map(str, seeds)) or 'none'}",
         *(["best point on dev"] if settings.chosen_from else []),
-        *(["LoRA"] if settings.adapter == "lora" else []),
+        *([_adapter(settings.adapter)] if settings.adapter not in (None, FULL) else []),
         *([f"optimiser {settings.optimizer}"] if settings.optimizer else []),
         *(["development split"] if settings.evaluated_on == "dev" else []),
         *([f"control: {settings.control}"] if _controlled(settings) else []),
@@ -51,6 +52,10 @@ def title(first: Record, models: Sequence[str], seeds: Sequence[int], ranked_by:
         *([f"pairs by {settings.select}"] if settings.select else []),
     ]
     return " · ".join(parts)
+
+
+def _adapter(text: str) -> str:
+    return adapter_in_words(text).replace(" adapters", "")
 
 
 def _preset(first: Record) -> str:
