@@ -22,6 +22,7 @@ from harness.planning.events import (
     CellFailed,
     CellScored,
     CellTrained,
+    MemoryOut,
     Phase,
     ScoringBegins,
     SharedWork,
@@ -169,6 +170,32 @@ def test_a_cell_that_is_trained_is_scored_without_being_trained_again(ran: tuple
     assert not any(isinstance(event, TrainingBegins) for event in events)
     assert read_trained(cell) == trained
     assert records(folder)["simpo"]["metrics"] == before["metrics"]
+
+
+class Large(Late):
+    """Needs more memory than there is for more than two pairs."""
+
+    name = "large"
+
+    def terms(self, pairs: PairLogps) -> Terms:
+        if len(pairs.chosen.length()) > 2:
+            torch.empty(2**52, dtype=torch.uint8)
+        return Terms.of(-pairs.chosen.mean())
+
+
+def test_a_cell_that_is_out_of_memory_goes_on_with_fewer_pairs_at_once_and_its_record_alone_says_so(
+    ran: tuple[Path, list[CellEvent]], tmp_path: Path
+) -> None:
+    asked = replace(job(tmp_path, System(loss=Large(), label="large"), SIMPO, micro_pairs=8), cache=ran[0] / "cache")
+    events: list[CellEvent] = []
+    run_model(asked, events.append)
+    found = records(tmp_path)
+    assert [event for event in events if isinstance(event, MemoryOut)] == [
+        MemoryOut(key=asked.cells[0].key, step=1, pairs=2)
+    ]
+    assert (found["large"]["status"], found["large"]["spend"]["micro_pairs"]) == ("ok", 2)
+    assert "micro_pairs" not in found["simpo"]["spend"]
+    assert found["simpo"]["board"] == found["large"]["board"]  # it stands in the same table
 
 
 # -- points along the run ----------------------------------------------------------------------------------------------

@@ -19,6 +19,7 @@ from harness.planning.events import (
     CellScored,
     CellTrained,
     CheckpointWritten,
+    MemoryOut,
     ModelBegins,
     ModelFailed,
     NothingToCompute,
@@ -117,8 +118,8 @@ class RunProgress:
                 if not self.trained[model]:
                     self._advance(model, START)
                 self._describe(model, f"training {self._name(key)}")
-            case TrainingGoesOn() | CheckpointWritten() | Stopping():
-                self._tell_kept(model, event)
+            case TrainingGoesOn() | CheckpointWritten() | Stopping() | MemoryOut():
+                self._tell_training(model, event)
             case StepTaken(step=step, steps=steps):
                 self.heartbeat.steps(model, event)
                 if steps:
@@ -153,14 +154,18 @@ class RunProgress:
                 self._line(f"[{model}] FAILED: {reason}", always=True)
         self._move_bar()
 
-    def _tell_kept(self, model: str, event: TrainingGoesOn | CheckpointWritten | Stopping) -> None:
-        """Say what is kept of a training, or cannot be; of a checkpoint that is written nothing."""
+    def _tell_training(self, model: str, event: TrainingGoesOn | CheckpointWritten | Stopping | MemoryOut) -> None:
+        """Say what a training goes on with, and what is kept of it or cannot be; of a checkpoint written nothing."""
         match event:
             case TrainingGoesOn(key=key, step=step, reason=reason):
                 where = f"begins anew ({reason})" if reason else f"goes on from step {step}"
                 self._line(f"[{model}] {self._name(key)} {where}")
             case CheckpointWritten(key=key, trouble=trouble) if trouble:
                 self._line(f"[{model}] {self._name(key)} goes on without a checkpoint: {trouble}", always=True)
+            case MemoryOut(key=key, step=step, pairs=pairs):
+                at_once = "1 pair" if pairs == 1 else f"{pairs} pairs"
+                text = f"out of memory; goes on from step {step} with {at_once} at a time"
+                self._line(f"[{model}] {self._name(key)}: {text}")
             case Stopping(key=key, seconds=seconds):
                 self._line(
                     f"[{model}] stopping: {self._name(key)} is kept at the end of its step, within {seconds:g} s; "

@@ -49,6 +49,17 @@ class StepTaken:
 
 
 @dataclass(frozen=True, kw_only=True)
+class MemoryOut:
+    """Memory did not hold the pairs that went through the model at once: the training goes on with fewer of them."""
+
+    key: str
+    step: int
+    """The first with fewer."""
+    pairs: int
+    """As many at once from there on."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class CheckpointWritten:
     """The training of a cell is kept as it is, or cannot be."""
 
@@ -171,6 +182,7 @@ CellEvent = (
     | TrainingBegins
     | TrainingGoesOn
     | StepTaken
+    | MemoryOut
     | CheckpointWritten
     | CellTrained
     | SharedWork

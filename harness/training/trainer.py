@@ -26,6 +26,7 @@ from harness.planning.budget import Plan
 from harness.run_folder.checkpoints import step_of
 from harness.torchvision_guard import hide_broken_torchvision
 from harness.training.loss_inputs import LossInputs, TrainingData, as_response
+from harness.training.micro_batches import MicroBatches, Smaller, say_nothing
 from harness.training.recipe import Recipe
 from harness.training.step_loss import Share, StepLoss
 from harness.training.visits import Visits
@@ -61,6 +62,8 @@ class Trained:
     """One row per optimiser step, with TRL's metric names."""
     points: tuple[Reached, ...] = ()
     """Those of the plan, and the end."""
+    micro_pairs: int | None = None
+    """Pairs at once in the end, where memory did not hold as many as asked."""
 
 
 def train(
@@ -73,15 +76,24 @@ def train(
     on_step: Callable[[int, float], None],
     keep: Keep = keep_nothing,
     checkpoints: Checkpoints | None = None,
+    smaller: Smaller = say_nothing,
 ) -> Trained:
     """Train `model` in place with `loss` until the plan is spent; `on_step(step, loss)` is called after every step.
 
-    `keep(fraction)` is called at each point of the plan. Raises `EndedError` where the training was asked to end and is
-    kept as it is.
+    `keep(fraction)` is called at each point of the plan, `smaller(step, pairs)` where memory is out and fewer pairs go
+    through the model at once. Raises `EndedError` where the training was asked to end and is kept as it is.
     """
     meter = Meter()
     trainer = PreferenceTrainer(
-        model=model, loss=loss, data=data, plan=plan, recipe=recipe, scratch=scratch, on_step=on_step, meter=meter
+        model=model,
+        loss=loss,
+        data=data,
+        plan=plan,
+        recipe=recipe,
+        scratch=scratch,
+        on_step=on_step,
+        meter=meter,
+        smaller=smaller,
     )
     points = Points(trainer, keep)
     trainer.add_callback(points)
@@ -104,6 +116,7 @@ def train(
         peak_memory_bytes=meter.peak(),
         log=pd.DataFrame(trainer.step_log),
         points=(*points.reached, end),
+        micro_pairs=trainer.micro.fewer,
     )
 
 
@@ -123,14 +136,16 @@ class PreferenceTrainer(Trainer):
         scratch: Path,
         on_step: Callable[[int, float], None],
         meter: Meter,
+        smaller: Smaller = say_nothing,
     ) -> None:
         self.loss, self.data, self.plan, self.recipe, self.meter = loss, data, plan, recipe, meter
         self.visited_pairs = self.visited_tokens = 0
         self.step_log: list[dict[str, float]] = []
-        self._sums: dict[str, float] = {}
+        self.sums: dict[str, float] = {}
+        self.micro = MicroBatches(self, recipe.micro_pairs, smaller)
         self.inputs = LossInputs(loss, data, recipe.dtype, plain=recipe.plain)
         self.loss_of_step = StepLoss(loss, recipe.seed)
-        self._shares: deque[Share] = deque()
+        self.shares: deque[Share] = deque()
         super().__init__(
             model=model,
             args=training_arguments(plan, recipe, scratch),
@@ -164,17 +179,22 @@ class PreferenceTrainer(Trainer):
     ) -> tuple[list[dict[str, Tensor]], int]:
         """Return the micro-batches of one optimiser step and its number of pairs."""
         batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
-        if self.loss.batch_coupled and len(batches) > 1:
-            self._couple([self._prepare_inputs(batch) for batch in batches])
+        self.micro.begin(batches)
         return batches, sum(len(batch["pair"]) for batch in batches)
 
     # -- the step ----------------------------------------------------------------------------------------------
+    def training_step(self, model: Any, inputs: dict[str, Tensor], num_items_in_batch: Any = None) -> Tensor:
+        """Pass a micro-batch forward and backward; return its share of the step's loss, detached."""
+        return self.micro.run(
+            lambda part: super(PreferenceTrainer, self).training_step(model, part, num_items_in_batch)
+        )
+
     def compute_loss(
         self, model: Any, inputs: dict[str, Tensor], return_outputs: bool = False, num_items_in_batch: int | None = None
     ) -> Tensor:
         """Return the micro-batch's share of the step's loss: the sum over its pairs / the pairs of the step."""
         assert num_items_in_batch is not None
-        share = self._shares.popleft() if self._shares else None
+        share = self.shares.popleft() if self.shares else None
         pairs = self.inputs.pair_logps(model, inputs, for_loss=share is None)
         per_pair = self.loss_of_step.values(pairs) if share is None else share.values
         loss = per_pair.sum() / num_items_in_batch
@@ -186,11 +206,11 @@ class PreferenceTrainer(Trainer):
         surrogate = share.surrogate(pairs)  # the value is known already: only its gradient is passed on
         return surrogate - surrogate.detach() + loss
 
-    def _couple(self, batches: list[dict[str, Tensor]]) -> None:
+    def couple(self, batches: list[dict[str, Tensor]]) -> None:
         """Find the gradient of a batch-coupled loss with respect to every token log-prob of the step."""
         with torch.no_grad(), self.compute_loss_context_manager():
-            parts = [self.inputs.pair_logps(self.model, batch, for_loss=True) for batch in batches]
-        self._shares.extend(self.loss_of_step.shares(parts))
+            parts = [self.inputs.pair_logps(self.model, self._prepare_inputs(part), for_loss=True) for part in batches]
+        self.shares.extend(self.loss_of_step.shares(parts))
 
     # -- optimiser, schedule, budget ---------------------------------------------------------------------------
     def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
@@ -234,11 +254,11 @@ class PreferenceTrainer(Trainer):
             "logps/rejected": pairs.rejected.sum().detach(),
             "loss": values,
         }.items():
-            self._sums[name] = self._sums.get(name, 0.0) + float(value.double().sum())
+            self.sums[name] = self.sums.get(name, 0.0) + float(value.double().sum())
 
     def step_loss(self) -> float:
         """Return the mean loss of the pairs visited since the last row of the log: those of the step just done."""
-        return self._sums["loss"] / self._sums["pairs"]
+        return self.sums["loss"] / self.sums["pairs"]
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Keep one row per optimiser step."""
@@ -246,9 +266,9 @@ class PreferenceTrainer(Trainer):
             return
         if not math.isfinite(logs.get("grad_norm", 0.0)):
             raise DivergedError(f"the gradient norm is {logs['grad_norm']} at step {self.state.global_step}")
-        count = self._sums.pop("pairs")
-        means = {name: total / count for name, total in self._sums.items()}
-        self._sums = {}
+        count = self.sums.pop("pairs")
+        means = {name: total / count for name, total in self.sums.items()}
+        self.sums = {}
         row = {"step": self.state.global_step, **means}
         row |= {name: float(logs[name]) for name in ("grad_norm", "learning_rate") if name in logs}
         self.step_log.append(row)

@@ -35,6 +35,10 @@ TOLD: list[tuple[events.RunEvent, str]] = [
     (events.StepTaken(key=FIRST, step=1, steps=2, loss=0.5), ""),
     (events.StepTaken(key=FIRST, step=1, steps=None, loss=0.5), ""),
     (
+        events.MemoryOut(key=FIRST, step=2, pairs=1),
+        "[qwen] simpo: out of memory; goes on from step 2 with 1 pair at a time",
+    ),
+    (
         events.CellTrained(key=FIRST, status="ok", reason="", seconds=1.5, loss=0.25),
         "[qwen] trained 1/2 simpo: 1.5 s, last loss 0.25",
     ),
