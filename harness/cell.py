@@ -21,7 +21,7 @@ from harness.planning.ending import Ending
 from harness.planning.events import CellFailed, Phase, ScoringBegins, Tell, TrainingBegins
 from harness.planning.grid import Cell
 from harness.planning.job import Job, cell_folder, record_failure
-from harness.run_folder.shown import reason_of, without_secrets
+from harness.run_folder.shown import without_secrets
 from harness.run_folder.trained import waits_to_be_scored
 from harness.score.tried import require_scorer
 from harness.training.asked import asked_of, longest_answer, require_answers_fit
@@ -29,6 +29,7 @@ from harness.training.cell_record import require_same_tokens, shared_work, write
 from harness.training.elsewhere import score_brought
 from harness.training.generations import base_answers
 from harness.training.live_engine import LiveEngine
+from harness.training.own_errors import reason_in
 from harness.training.prepared import Prepared, prepare, scored_requests
 from harness.training.score_cell import Scoring, score_cell
 from harness.training.selecting import with_selection
@@ -137,7 +138,7 @@ def attempt(job: Job, cell: Cell, tell: Tell, work: Callable[[], None]) -> None:
     try:
         work()
     except Exception as error:
-        reason = reason_of(error)
+        reason = reason_in(error, cell.system.loss)
         tell(CellFailed(key=cell.key, reason=reason))
         record_failure(job, cell, reason)
         if not isinstance(error, HarnessError):

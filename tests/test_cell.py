@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
 import json
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -120,7 +121,8 @@ def test_every_cell_and_every_reference_row_has_its_record(ran: tuple[Path, list
     assert {label: record["status"] for label, record in found.items()} == {
         "simpo": "ok", "raises": "failed", "diverges": "diverged", "base": "ok", "longer-wins": "ok",
     }  # fmt: skip
-    assert found["raises"]["reason"] == "RuntimeError: on purpose"
+    line = inspect.getsourcelines(Broken.terms)[1] + 2
+    assert found["raises"]["reason"] == f"loss 'broken' raised RuntimeError: on purpose (test_cell.py:{line})"
     assert found["diverges"]["reason"] == "the loss is nan at step 1"
     assert (found["simpo"]["spend"]["pairs"], found["simpo"]["spend"]["steps"]) == (2 * PAIRS, 2)
     assert found["simpo"]["scorer"]["parity_max_abs_nats"] == 0.0  # its canary is the scorer itself
@@ -153,7 +155,7 @@ def test_events_tell_what_happened_to_each_cell_in_order(ran: tuple[Path, list[C
     assert (shared.cells, shared.reference_cells) == (2, 0)
     assert told[:-6] == [
         TrainingBegins(key=simpo), *steps, trained[0],
-        TrainingBegins(key=raises), CellFailed(key=raises, reason="RuntimeError: on purpose"),
+        TrainingBegins(key=raises), CellFailed(key=raises, reason=records(ran[0])["raises"]["reason"]),
         TrainingBegins(key=diverges), trained[1],
     ]  # fmt: skip
     phases = [event.text for event in ran[1] if isinstance(event, Phase)]

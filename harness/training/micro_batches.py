@@ -6,17 +6,17 @@ that with the smaller micro-batch up to rounding, and in every bit where its fir
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import torch
-from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
+from accelerate.utils.memory import clear_device_cache
 from torch import Tensor
 
 from harness.api import HarnessError
+from harness.training.out_of_memory import in_short, is_out_of_memory, less
 
 if TYPE_CHECKING:
     from harness.training.trainer import PreferenceTrainer
@@ -29,28 +29,6 @@ Smaller = Callable[[int, int], None]
 
 def say_nothing(_step: int, _pairs: int) -> None:
     """Tell nobody."""
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Return whether an error says that memory is out, of this machine or of its accelerator."""
-    known = isinstance(error, MemoryError | torch.OutOfMemoryError)
-    return known or (isinstance(error, Exception) and should_reduce_batch_size(error))
-
-
-@contextmanager
-def out_of_memory_told() -> Iterator[None]:
-    """Raise what is raised inside where memory is out as one `HarnessError` that says what would need less."""
-    try:
-        yield
-    except HarnessError:
-        raise
-    except Exception as error:
-        if not is_out_of_memory(error):
-            raise
-        raise HarnessError(
-            f"out of memory ({_short(error)}) beside the passes of its pairs: weights, gradients, the optimiser's "
-            f"moments and the reference need as much whatever --micro-pairs is; {_less('float32')}"
-        ) from error
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -168,16 +146,6 @@ class MicroBatches:
         lower = f"--micro-pairs {self.pairs // 2}, or " if several and self.pairs > 1 else ""
         longest = max(int((batch["row_NS"] >= 0).sum()) // len(batch["pair"]) for batch in self._step)
         raise HarnessError(
-            f"out of memory ({_short(error)}) at step {self.trainer.state.global_step + 1} with {at_once} at a time, "
-            f"each of some {longest:,} prompt and response tokens; {lower}{_less(self.trainer.recipe.dtype)}"
+            f"out of memory ({in_short(error)}) at step {self.trainer.state.global_step + 1} with {at_once} at a time, "
+            f"each of some {longest:,} prompt and response tokens; {lower}{less(self.trainer.recipe.dtype)}"
         ) from error
-
-
-def _less(dtype: str) -> str:
-    """Return what would need less memory than a training in this type."""
-    smaller = ", --dtype bfloat16" if dtype == "float32" else ""
-    return f"pass a smaller --max-length{smaller} or --adapter lora, or take a smaller model"
-
-
-def _short(error: Exception) -> str:
-    return f"{type(error).__name__}: {' '.join(str(error).split())[:160]}".rstrip(": ")

@@ -36,7 +36,7 @@ from harness.run_folder.trained import TrainedCell, remove_points, remove_traine
 from harness.training.cell_record import column_summaries, spend, spent_by_points
 from harness.training.checkpoints import Checkpoints
 from harness.training.loss_inputs import TrainingData
-from harness.training.micro_batches import out_of_memory_told
+from harness.training.out_of_memory import out_of_memory_told
 from harness.training.peak_memory import leave_out_what_is_held
 from harness.training.prepared import Prepared, cell_plan
 from harness.training.recipe import Recipe

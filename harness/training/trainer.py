@@ -27,6 +27,7 @@ from harness.run_folder.checkpoints import step_of
 from harness.torchvision_guard import hide_broken_torchvision
 from harness.training.loss_inputs import LossInputs, TrainingData, as_response
 from harness.training.micro_batches import MicroBatches, Smaller, say_nothing
+from harness.training.own_rewards import reward_of
 from harness.training.recipe import Recipe
 from harness.training.step_loss import Share, StepLoss
 from harness.training.visits import Visits
@@ -240,10 +241,9 @@ class PreferenceTrainer(Trainer):
     def _account(self, inputs: dict[str, Tensor], pairs: PairLogps, values: Tensor) -> None:
         self.visited_pairs += len(values)
         self.visited_tokens += int((inputs["row_NS"] >= 0).sum())
-        with torch.no_grad():
-            chosen = self.loss.reward(as_response(self.loss, pairs.chosen, pairs.ref_chosen)).double()
-            rejected = self.loss.reward(as_response(self.loss, pairs.rejected, pairs.ref_rejected)).double()
-            wins = (chosen > rejected).double() + 0.5 * (chosen == rejected).double()
+        chosen = reward_of(self.loss, as_response(self.loss, pairs.chosen, pairs.ref_chosen))
+        rejected = reward_of(self.loss, as_response(self.loss, pairs.rejected, pairs.ref_rejected))
+        wins = (chosen > rejected).double() + 0.5 * (chosen == rejected).double()
         for name, value in {
             "pairs": torch.ones_like(wins),
             "rewards/chosen": chosen,

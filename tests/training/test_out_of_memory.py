@@ -23,7 +23,7 @@ from harness.run_folder.checkpoints import Origin, find_checkpoint
 from harness.training.checkpoints import Checkpoints
 from harness.training.loss_columns import prepare_columns
 from harness.training.loss_inputs import LossInputs, TrainingData
-from harness.training.micro_batches import is_out_of_memory, out_of_memory_told
+from harness.training.out_of_memory import is_out_of_memory, out_of_memory_told
 from harness.training.recipe import Recipe
 from harness.training.reference_cache import Reference
 from harness.training.trainer import Trained, train
