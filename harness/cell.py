@@ -18,11 +18,12 @@ import torch
 
 from harness.api import HarnessError, OpenScorer, ScorerOptions
 from harness.planning.ending import Ending
-from harness.planning.events import CellFailed, Phase, ScoringBegins, Tell, TrainingBegins
+from harness.planning.events import CellFailed, Phase, ScorerRestarts, ScoringBegins, Tell, TrainingBegins
 from harness.planning.grid import Cell
 from harness.planning.job import Job, cell_folder, record_failure
 from harness.run_folder.shown import without_secrets
 from harness.run_folder.trained import waits_to_be_scored
+from harness.score.restarting import Restarting
 from harness.score.tried import require_scorer
 from harness.training.asked import asked_of, longest_answer, require_answers_fit
 from harness.training.cell_record import require_same_tokens, shared_work, write_baseline_rows
@@ -66,7 +67,7 @@ def run_model(job: Job, tell: Tell, ending: Ending | None = None) -> None:
             tell(TrainingBegins(key=cell.key))
             attempt(job, cell, tell, partial(train_cell, prepared, cell, tell, ending))
             free_memory()  # Trainer and its callbacks hold each other, and with them the model and its optimiser
-    tell(Phase(text=f"scoring with {job.scorer.name}"))
+    tell(Phase(text=f"scoring with {job.scorer.name}", scoring=True))
     score_cells(prepared, tell)
 
 
@@ -91,7 +92,8 @@ def score_cells(prepared: Prepared, tell: Tell) -> None:
     # the canary first: vLLM takes most of the accelerator's free memory
     canary = job.canary.open(prepared.start.folder, options) if job.canary else None
     began = time.perf_counter()
-    engine = job.scorer.open(prepared.start.folder, options)
+    start = partial(job.scorer.open, prepared.start.folder, options)
+    engine = Restarting(job.scorer.name, start, lambda reason: tell(ScorerRestarts(reason=reason)))
     shared = shared_work(prepared, time.perf_counter() - began)
     tell(shared)
     try:

@@ -35,6 +35,7 @@ from harness.planning.events import (
     CheckpointWritten,
     Phase,
     Report,
+    ScorerRestarts,
     ScoringBegins,
     StepTaken,
     Stopping,
@@ -61,6 +62,8 @@ class _Trouble:
     reason: str
     resumable: bool = False
     """Whether somebody else ended it: its training, as far as it is kept, is sound."""
+    scoring: bool = False
+    """Whether it died while it scored: what it was to score is there still."""
 
 
 def execute(job: Job, report: Report, stop: Stop) -> None:
@@ -74,6 +77,7 @@ def execute(job: Job, report: Report, stop: Stop) -> None:
             remove_scored(cell_folder(job, cell.key), keep_end=job.keep_checkpoints)
     for cell in todo:  # a failed cell is tried again: from the start, unless its worker was ended from outside
         (cell_folder(job, cell.key) / RECORD).unlink(missing_ok=True)
+    restarted = set[str | None]()  # the cells, or the start checkpoint (None), that the scorer was started anew for
     while todo:
         trouble = _watch(replace(job, cells=tuple(todo)), report, stop)
         if stop.is_set():
@@ -82,8 +86,13 @@ def execute(job: Job, report: Report, stop: Stop) -> None:
         if trouble is None and not left:
             return
         active, reason = (trouble.key, trouble.reason) if trouble else (None, "the worker ended without a result")
-        if active is not None and left and active not in {cell.key for cell in left}:
+        if active is not None and active not in {cell.key for cell in left}:
             todo = left  # the worker died after it had written the record of its cell
+            continue
+        if trouble is not None and trouble.scoring and active not in restarted:
+            restarted.add(active)
+            report(job.model, ScorerRestarts(reason=reason))
+            todo = left
             continue
         if active is None:
             for cell in left:  # none of them is at fault
@@ -151,14 +160,19 @@ def _follow(job: Job, worker: Any, ours: Connection, report: Report, stop: Stop)
     """Report what a worker tells until it is done, in trouble, or `stop` is set; return its trouble."""
     active: str | None = None  # the cell it is at; None: something that all cells need
     training: Training | None = None
+    scoring = False
     since, limit = time.monotonic(), job.run.settings.cell_timeout
     while not stop.is_set():
         event = _receive(ours, worker)
         match event:
-            case TrainingBegins(key=key) | ScoringBegins(key=key) | AnsweringBegins(key=key):
-                active, since = key, time.monotonic()
-            case Phase():
+            case TrainingBegins(key=key):
+                active, scoring, since = key, False, time.monotonic()
+            case ScoringBegins(key=key) | AnsweringBegins(key=key):
+                active, scoring, since = key, True, time.monotonic()
+            case Phase(scoring=scoring):
                 active, since = None, time.monotonic()
+            case ScorerRestarts():
+                since = time.monotonic()
             case CellTrained() | CellScored() | CellFailed():
                 training, since = None, time.monotonic()
             case TrainingGoesOn(key=key, step=step) | CheckpointWritten(key=key, step=step, trouble=""):
@@ -172,7 +186,7 @@ def _follow(job: Job, worker: Any, ours: Connection, report: Report, stop: Stop)
             case Died():
                 reason = f"the worker process {_exit(worker.exitcode)}; its output is in {log_path(job)}"
                 from_outside = worker.exitcode in (-signal.SIGKILL, -signal.SIGTERM)
-                return _Trouble(key=active, reason=reason, resumable=from_outside)
+                return _Trouble(key=active, reason=reason, resumable=from_outside, scoring=scoring)
         if time.monotonic() - since > limit:
             reason = f"no result within {limit:g} s; raise --cell-timeout if the cell was only slow"
             return _Trouble(key=active, reason=reason)

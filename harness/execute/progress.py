@@ -25,6 +25,7 @@ from harness.planning.events import (
     NothingToCompute,
     Phase,
     RunEvent,
+    ScorerRestarts,
     ScoringBegins,
     SharedWork,
     StepTaken,
@@ -131,6 +132,8 @@ class RunProgress:
             case SharedWork(cells=cells):
                 if cells > 1:
                     self._line(f"[{model}] {shared_text(event)}")
+            case ScorerRestarts(reason=reason):
+                self._line(f"[{model}] the scorer died, and is started anew: {reason}")
             case ScoringBegins(key=None):
                 self._advance(model, ENGINE)
                 self._describe(model, "scoring base")

@@ -15,6 +15,8 @@ class Phase:
     """A worker begins something that all cells of its model need."""
 
     text: str
+    scoring: bool = False
+    """Whether the scorer is started, and trained cells wait for it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,6 +108,13 @@ class SharedWork:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ScorerRestarts:
+    """The scorer died, and is started anew for what it was at."""
+
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class ScoringBegins:
     """The scorer begins with a cell, or with the start checkpoint."""
 
@@ -186,6 +195,7 @@ CellEvent = (
     | CheckpointWritten
     | CellTrained
     | SharedWork
+    | ScorerRestarts
     | ScoringBegins
     | AnsweringBegins
     | CellScored

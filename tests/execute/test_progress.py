@@ -46,6 +46,10 @@ TOLD: list[tuple[events.RunEvent, str]] = [
         events.CellTrained(key=SECOND, status="diverged", reason="the loss is nan", seconds=2.0, loss=float("nan")),
         "[qwen] trained 2/2 dpo: 2.0 s, last loss nan -- DIVERGED: the loss is nan",
     ),
+    (
+        events.ScorerRestarts(reason="the worker process was ended by SIGSEGV"),
+        "[qwen] the scorer died, and is started anew: the worker process was ended by SIGSEGV",
+    ),
     (events.ScoringBegins(key=None), ""),
     (events.ScoringBegins(key=FIRST), ""),
     (events.CellScored(key=FIRST), "[qwen] scored 1/2 simpo"),
