@@ -22,18 +22,20 @@ from harness.api import HarnessError, OpenScorer, ScorerOptions
 from harness.models.adapters import require_targets
 from harness.models.weights import read_weights
 from harness.planning.ending import Ending
-from harness.planning.events import CellFailed, Phase, ScoringBegins, Tell, TrainingBegins
+from harness.planning.events import CellFailed, Phase, ScorerRestarts, ScoringBegins, Tell, TrainingBegins
 from harness.planning.grid import Cell
 from harness.planning.job import Job, cell_folder, record_failure
 from harness.run_folder.one_at_a_time import one_at_a_time
-from harness.run_folder.shown import reason_of, without_secrets
+from harness.run_folder.shown import without_secrets
 from harness.run_folder.trained import waits_to_be_scored
+from harness.score.restarting import Restarting
 from harness.score.tried import require_scorer
 from harness.training.asked import asked_of, longest_answer, require_answers_fit
 from harness.training.cell_record import require_same_tokens, shared_work, write_baseline_rows
 from harness.training.elsewhere import score_brought
 from harness.training.generations import base_answers
 from harness.training.live_engine import LiveEngine
+from harness.training.own_errors import reason_in
 from harness.training.prepared import Prepared, prepare, scored_requests
 from harness.training.score_cell import Scoring, score_cell
 from harness.training.selecting import with_selection
@@ -79,7 +81,7 @@ def run_model(job: Job, tell: Tell, ending: Ending | None = None, more: More | N
             tell(TrainingBegins(key=cell.key))
             attempt(job, cell, tell, partial(train_cell, prepared, cell, tell, ending))
             free_memory()  # Trainer and its callbacks hold each other, and with them the model and its optimiser
-    tell(Phase(text=f"scoring with {job.scorer.name}"))
+    tell(Phase(text=f"scoring with {job.scorer.name}", scoring=True))
     score_cells(replace(prepared, job=replace(job, cells=tuple(given))), tell)
 
 
@@ -111,7 +113,8 @@ def score_cells(prepared: Prepared, tell: Tell) -> None:
     # the canary first: vLLM takes most of the accelerator's free memory
     canary = job.canary.open(prepared.start.folder, options) if job.canary else None
     began = time.perf_counter()
-    engine = job.scorer.open(prepared.start.folder, options)
+    start = partial(job.scorer.open, prepared.start.folder, options)
+    engine = Restarting(job.scorer.name, start, lambda reason: tell(ScorerRestarts(reason=reason)))
     shared = shared_work(prepared, time.perf_counter() - began)
     tell(shared)
     try:
@@ -160,7 +163,7 @@ def attempt(job: Job, cell: Cell, tell: Tell, work: Callable[[], None]) -> None:
     try:
         work()
     except Exception as error:
-        reason = reason_of(error)
+        reason = reason_in(error, cell.system.loss)
         tell(CellFailed(key=cell.key, reason=reason))
         record_failure(job, cell, reason)
         if not isinstance(error, HarnessError):

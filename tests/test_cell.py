@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
 import json
 import shutil
 from dataclasses import dataclass, field, replace
@@ -23,6 +24,7 @@ from harness.planning.events import (
     CellFailed,
     CellScored,
     CellTrained,
+    MemoryOut,
     Phase,
     ScoringBegins,
     SharedWork,
@@ -120,7 +122,8 @@ def test_every_cell_and_every_reference_row_has_its_record(ran: tuple[Path, list
     assert {label: record["status"] for label, record in found.items()} == {
         "simpo": "ok", "raises": "failed", "diverges": "diverged", "base": "ok", "longer-wins": "ok",
     }  # fmt: skip
-    assert found["raises"]["reason"] == "RuntimeError: on purpose"
+    line = inspect.getsourcelines(Broken.terms)[1] + 2
+    assert found["raises"]["reason"] == f"loss 'broken' raised RuntimeError: on purpose (test_cell.py:{line})"
     assert found["diverges"]["reason"] == "the loss is nan at step 1"
     assert (found["simpo"]["spend"]["pairs"], found["simpo"]["spend"]["steps"]) == (2 * PAIRS, 2)
     assert found["simpo"]["scorer"]["parity_max_abs_nats"] == 0.0  # its canary is the scorer itself
@@ -153,7 +156,7 @@ def test_events_tell_what_happened_to_each_cell_in_order(ran: tuple[Path, list[C
     assert (shared.cells, shared.reference_cells) == (2, 0)
     assert told[:-6] == [
         TrainingBegins(key=simpo), *steps, trained[0],
-        TrainingBegins(key=raises), CellFailed(key=raises, reason="RuntimeError: on purpose"),
+        TrainingBegins(key=raises), CellFailed(key=raises, reason=records(ran[0])["raises"]["reason"]),
         TrainingBegins(key=diverges), trained[1],
     ]  # fmt: skip
     phases = [event.text for event in ran[1] if isinstance(event, Phase)]
@@ -170,6 +173,32 @@ def test_a_cell_that_is_trained_is_scored_without_being_trained_again(ran: tuple
     assert not any(isinstance(event, TrainingBegins) for event in events)
     assert read_trained(cell) == trained
     assert records(folder)["simpo"]["metrics"] == before["metrics"]
+
+
+class Large(Late):
+    """Needs more memory than there is for more than two pairs."""
+
+    name = "large"
+
+    def terms(self, pairs: PairLogps) -> Terms:
+        if len(pairs.chosen.length()) > 2:
+            torch.empty(2**52, dtype=torch.uint8)
+        return Terms.of(-pairs.chosen.mean())
+
+
+def test_a_cell_that_is_out_of_memory_goes_on_with_fewer_pairs_at_once_and_its_record_alone_says_so(
+    ran: tuple[Path, list[CellEvent]], tmp_path: Path
+) -> None:
+    asked = replace(job(tmp_path, System(loss=Large(), label="large"), SIMPO, micro_pairs=8), cache=ran[0] / "cache")
+    events: list[CellEvent] = []
+    run_model(asked, events.append)
+    found = records(tmp_path)
+    assert [event for event in events if isinstance(event, MemoryOut)] == [
+        MemoryOut(key=asked.cells[0].key, step=1, pairs=2)
+    ]
+    assert (found["large"]["status"], found["large"]["spend"]["micro_pairs"]) == ("ok", 2)
+    assert "micro_pairs" not in found["simpo"]["spend"]
+    assert found["simpo"]["board"] == found["large"]["board"]  # it stands in the same table
 
 
 # -- points along the run ----------------------------------------------------------------------------------------------

@@ -24,6 +24,7 @@ from harness.planning.events import (
     CheckpointWritten,
     Phase,
     Report,
+    ScorerRestarts,
     ScoringBegins,
     StepTaken,
     Stopping,
@@ -47,6 +48,8 @@ class _Trouble:
     reason: str
     resumable: bool = False
     """Whether somebody else ended it: its training, as far as it is kept, is sound."""
+    scoring: bool = False
+    """Whether it died while it scored: what it was to score is there still."""
 
 
 def execute(turn: Turn, start: Start, report: Report, stop: Stop) -> None:
@@ -56,6 +59,7 @@ def execute(turn: Turn, start: Start, report: Report, stop: Stop) -> None:
     the scorer cannot be prepared at all.
     """
     job, name = turn.job, turn.name
+    restarted = set[str | None]()  # the cells, or the start checkpoint (None), that the scorer was started anew for
     while turn.mine:
         trouble = _watch(replace(job, cells=tuple(turn.mine)), start, report, stop, turn)
         if stop.is_set():
@@ -67,6 +71,10 @@ def execute(turn: Turn, start: Start, report: Report, stop: Stop) -> None:
         active, reason = (trouble.key, trouble.reason) if trouble else (None, "the worker ended without a result")
         if active is not None and active not in {cell.key for cell in left}:
             continue  # the worker died after it had written the record of its cell
+        if trouble is not None and trouble.scoring and active not in restarted:
+            restarted.add(active)
+            report(name, ScorerRestarts(reason=reason))
+            continue
         if active is None:
             for cell in left:  # none of them is at fault
                 record_failure(job, cell, reason, resumable=True)
@@ -114,14 +122,19 @@ def _follow(job: Job, worker: Worker, report: Report, stop: Stop, turn: Turn | N
     name, wants = turn.name if turn else job.model, False
     active: str | None = None  # the cell it is at; None: something that all cells need
     training: Training | None = None
+    scoring = False
     since, limit = time.monotonic(), job.run.settings.cell_timeout
     while not stop.is_set():
         event = worker.receive()
         match event:
-            case TrainingBegins(key=key) | ScoringBegins(key=key) | AnsweringBegins(key=key):
-                active, since = key, time.monotonic()
-            case Phase():
+            case TrainingBegins(key=key):
+                active, scoring, since = key, False, time.monotonic()
+            case ScoringBegins(key=key) | AnsweringBegins(key=key):
+                active, scoring, since = key, True, time.monotonic()
+            case Phase(scoring=scoring):
                 active, since = None, time.monotonic()
+            case ScorerRestarts():
+                since = time.monotonic()
             case CellTrained() | CellScored() | CellFailed():
                 training, since = None, time.monotonic()
             case TrainingGoesOn(key=key, step=step) | CheckpointWritten(key=key, step=step, trouble=""):
@@ -136,7 +149,7 @@ def _follow(job: Job, worker: Worker, report: Report, stop: Stop, turn: Turn | N
                 return None
             case Died(how=how, from_outside=from_outside):
                 reason = f"the worker process {how}; its output is in {log_path(job)}"
-                return _Trouble(key=active, reason=reason, resumable=from_outside)
+                return _Trouble(key=active, reason=reason, resumable=from_outside, scoring=scoring)
         if wants and turn is not None:
             since, given = time.monotonic(), turn.more()
             if given is not None:

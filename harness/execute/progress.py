@@ -20,11 +20,13 @@ from harness.planning.events import (
     CellScored,
     CellTrained,
     CheckpointWritten,
+    MemoryOut,
     ModelBegins,
     ModelFailed,
     NothingToCompute,
     Phase,
     RunEvent,
+    ScorerRestarts,
     ScoringBegins,
     SharedWork,
     StepTaken,
@@ -120,8 +122,8 @@ class RunProgress:
                 self._advance(worker, 0.0 if model in self.prepared else START)
                 self.prepared.add(model)
                 self._describe(worker, f"training {self._name(key)}")
-            case TrainingGoesOn() | CheckpointWritten() | Stopping():
-                self._tell_kept(worker, event)
+            case TrainingGoesOn() | CheckpointWritten() | Stopping() | MemoryOut():
+                self._tell_training(worker, event)
             case StepTaken(step=step, steps=steps):
                 self.heartbeat.steps(worker, event)
                 if steps:
@@ -133,6 +135,8 @@ class RunProgress:
             case SharedWork(cells=cells):
                 if cells > 1:
                     self._line(f"[{worker}] {shared_text(event)}")
+            case ScorerRestarts(reason=reason):
+                self._line(f"[{worker}] the scorer died, and is started anew: {reason}")
             case ScoringBegins(key=None):
                 self._advance(worker, 0.0 if model in self.opened else ENGINE)
                 self.opened.add(model)
@@ -157,14 +161,18 @@ class RunProgress:
                 self._line(f"[{worker}] FAILED: {reason}", always=True)
         self._move_bar()
 
-    def _tell_kept(self, worker: str, event: TrainingGoesOn | CheckpointWritten | Stopping) -> None:
-        """Say what is kept of a training, or cannot be; of a checkpoint that is written nothing."""
+    def _tell_training(self, worker: str, event: TrainingGoesOn | CheckpointWritten | Stopping | MemoryOut) -> None:
+        """Say what a training goes on with, and what is kept of it or cannot be; of a checkpoint written nothing."""
         match event:
             case TrainingGoesOn(key=key, step=step, reason=reason):
                 where = f"begins anew ({reason})" if reason else f"goes on from step {step}"
                 self._line(f"[{worker}] {self._name(key)} {where}")
             case CheckpointWritten(key=key, trouble=trouble) if trouble:
                 self._line(f"[{worker}] {self._name(key)} goes on without a checkpoint: {trouble}", always=True)
+            case MemoryOut(key=key, step=step, pairs=pairs):
+                at_once = "1 pair" if pairs == 1 else f"{pairs} pairs"
+                text = f"out of memory; goes on from step {step} with {at_once} at a time"
+                self._line(f"[{worker}] {self._name(key)}: {text}")
             case Stopping(key=key, seconds=seconds):
                 self._line(
                     f"[{worker}] stopping: {self._name(key)} is kept at the end of its step, within {seconds:g} s; "

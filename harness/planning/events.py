@@ -15,6 +15,8 @@ class Phase:
     """A worker begins something that all cells of its model need."""
 
     text: str
+    scoring: bool = False
+    """Whether the scorer is started, and trained cells wait for it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,6 +48,17 @@ class StepTaken:
     """Steps of the whole budget; None where only the clock can tell."""
     loss: float
     """Of this step."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MemoryOut:
+    """Memory did not hold the pairs that went through the model at once: the training goes on with fewer of them."""
+
+    key: str
+    step: int
+    """The first with fewer."""
+    pairs: int
+    """As many at once from there on."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,6 +105,13 @@ class SharedWork:
     """Time to compute those; what came from the cache is not in it."""
     saved_seconds: float
     """Start, ids and engine for every cell but one, and the reference passes that came from the cache."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScorerRestarts:
+    """The scorer died, and is started anew for what it was at."""
+
+    reason: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -176,9 +196,11 @@ CellEvent = (
     | TrainingBegins
     | TrainingGoesOn
     | StepTaken
+    | MemoryOut
     | CheckpointWritten
     | CellTrained
     | SharedWork
+    | ScorerRestarts
     | ScoringBegins
     | AnsweringBegins
     | CellScored

@@ -191,6 +191,8 @@ class Spend(Facts):
     """Wall-clock seconds of training, the reference pass included even where it was cached."""
     peak_memory_bytes: Count = None
     """Highest memory during training: the accelerator's, or what the process held more than before the cell."""
+    micro_pairs: Count = None
+    """Pairs that went through the model at once in the end; absent unless memory did not hold as many as asked."""
     epochs: Number = None
     """Pairs visited / training pairs."""
     selection_flops: Number = None

@@ -46,6 +46,7 @@ def spend(prepared: Prepared, loss: Loss, trained: Trained, reference: Reference
     """Return what the cell spent in all five currencies, the reference pass charged to it even where it was cached."""
     charged, before = reference.seconds if reference else 0.0, prepared.before
     choosing = {"selection_flops": before.flops, "selection_seconds": before.seconds} if prepared.selection else {}
+    fewer = {} if trained.micro_pairs is None else {"micro_pairs": trained.micro_pairs}
     return Spend(
         pairs=trained.pairs,
         tokens=trained.tokens,
@@ -57,6 +58,7 @@ def spend(prepared: Prepared, loss: Loss, trained: Trained, reference: Reference
         reference_seconds=charged,
         reference_cached=bool(reference and reference.cached),
         **choosing,
+        **fewer,
     )
 
 

@@ -70,6 +70,8 @@ class Progress(BaseModel):
     points: tuple[Reached, ...]
     loss_rng: str
     """The state of its generator, as JSON."""
+    micro_pairs: int | None = None
+    """Pairs at once, where memory did not hold as many as asked."""
 
 
 class Checkpointing(TrainerCallback):
@@ -159,6 +161,7 @@ class Checkpointing(TrainerCallback):
             peak_memory_bytes=trainer.meter.peak(),
             points=tuple(self.points.reached),
             loss_rng=json.dumps(trainer.loss_of_step.rng.bit_generator.state),
+            micro_pairs=trainer.micro.fewer,
         )
         (made / PROGRESS).write_text(progress.model_dump_json(), encoding="utf-8")
 
@@ -175,6 +178,7 @@ class Checkpointing(TrainerCallback):
             kept = load_file(found / REFERENCE)
             for name, tensor in _moving(trainer).items():
                 tensor.copy_(kept[name])
+        trainer.micro.go_on(progress.micro_pairs)
         self.points.go_on(progress.points)
         trainer.meter.go_on(progress.seconds, progress.peak_memory_bytes)
 

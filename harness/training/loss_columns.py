@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -10,6 +10,9 @@ import pandas as pd
 from harness.api import HarnessError, Loss, Pair
 from harness.data.tokens import TokenPair
 from harness.training.reference_cache import Reference
+
+LARGEST = float(np.finfo(np.float32).max)
+"""Losses get their columns as fp32, in which a larger number is infinite."""
 
 
 def prepare_columns(
@@ -30,14 +33,30 @@ def prepare_columns(
                 "use data with annotation scores or leave this loss out"
             )
         columns[name] = table[name].to_numpy(dtype=np.float64)
-    for name, values in loss.prepare(table).items():
-        array = np.asarray(values, dtype=np.float64)
-        if array.shape != (len(table),):
-            raise HarnessError(
-                f"loss '{loss.name}': prepare gave '{name}' of shape {array.shape}, expected ({len(table)},)"
-            )
-        columns[name] = array
+    columns |= _prepared(loss, table.copy())  # it may write into what it gets
     return {name: _scatter(values, visited, len(pairs)) for name, values in columns.items()}
+
+
+def _prepared(loss: Loss, table: pd.DataFrame) -> dict[str, np.ndarray]:
+    """Return what the loss prepares, (rows,) float64 each. Raises `HarnessError` where that is not finite numbers."""
+    given = loss.prepare(table)
+    if not isinstance(given, Mapping) or not all(isinstance(name, str) for name in given):
+        raise HarnessError(f"loss '{loss.name}': prepare gave a {type(given).__name__}, expected arrays by name")
+    columns = {}
+    for name, values in given.items():
+        array, trouble = np.asarray(values), ""
+        if array.shape != (len(table),):
+            trouble = f"of shape {array.shape}"
+        elif array.dtype.kind not in "fiub":
+            trouble = f"of type {array.dtype}"
+        elif lost := int((~(np.abs(array.astype(np.float64)) <= LARGEST)).sum()):
+            trouble = f"that is not finite in fp32 for {lost} of {len(table)} pairs"
+        if trouble:
+            raise HarnessError(
+                f"loss '{loss.name}': prepare gave '{name}' {trouble}, expected ({len(table)},) finite numbers"
+            )
+        columns[name] = array.astype(np.float64)
+    return columns
 
 
 def _table(

@@ -123,8 +123,8 @@ class LossInputs:
 
 
 def as_response(loss: Loss, logps: Logps, reference: Tensor | None) -> ResponseLogps:
-    """Return what the reward may use of one side of the pairs, detached."""
-    ref_sum = reference if loss.reward_needs_reference else None
+    """Return what the reward may use of one side of the pairs: copies, which it may write into."""
+    ref_sum = reference.clone() if loss.reward_needs_reference and reference is not None else None
     return ResponseLogps(sum=logps.sum().detach(), length=logps.length(), ref_sum=ref_sum)
 
 

@@ -15,18 +15,14 @@ def own_rewards(loss: Loss, sums: np.ndarray, lengths: np.ndarray, base: np.ndar
     The loss gets copies: whatever it writes into them, the log-probs of this cell and of the base stay as they are.
     Raises `HarnessError` where the reward is not one finite number per response.
     """
-    with torch.no_grad():
-        reward = loss.reward(
-            ResponseLogps(
-                sum=torch.tensor(sums),
-                length=torch.tensor(lengths),
-                ref_sum=torch.tensor(base) if loss.reward_needs_reference else None,
-            )
-        )
-    if not isinstance(reward, torch.Tensor) or reward.shape != sums.shape:
-        got = f"shape {tuple(reward.shape)}" if isinstance(reward, torch.Tensor) else f"a {type(reward).__name__}"
-        raise HarnessError(f"loss '{loss.name}': reward gave {got}, expected one number per response {sums.shape}")
-    values = reward.double().numpy()
+    values = reward_of(
+        loss,
+        ResponseLogps(
+            sum=torch.tensor(sums),
+            length=torch.tensor(lengths),
+            ref_sum=torch.tensor(base) if loss.reward_needs_reference else None,
+        ),
+    ).numpy()
     lost = int((np.isfinite(sums) & ~np.isfinite(values)).sum())
     if lost:
         raise HarnessError(
@@ -34,6 +30,25 @@ def own_rewards(loss: Loss, sums: np.ndarray, lengths: np.ndarray, base: np.ndar
             "each: a pair without one would be left out of the accuracy; correct reward"
         )
     return values
+
+
+def reward_of(loss: Loss, response: ResponseLogps) -> torch.Tensor:
+    """Return the loss's own reward of each response, (B,) float64.
+
+    Raises `HarnessError` where it is not one real number per response.
+    """
+    expected = tuple(response.sum.shape)
+    with torch.no_grad():
+        reward = loss.reward(response)
+    if not isinstance(reward, torch.Tensor):
+        got = f"a {type(reward).__name__}"
+    elif reward.shape != expected:
+        got = f"shape {tuple(reward.shape)}"
+    elif reward.is_complex() or reward.dtype == torch.bool:
+        got = str(reward.dtype)
+    else:
+        return reward.detach().double()
+    raise HarnessError(f"loss '{loss.name}': reward gave {got}, expected one number per response {expected}")
 
 
 def read_rewards(reward: str, loss: Loss | None, sums: np.ndarray, lengths: np.ndarray, base: np.ndarray) -> np.ndarray:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from harness.api import HarnessError
 from harness.run_folder.store import write_atomically
 
 BLOCKS = {"cpu": 1}
@@ -114,6 +115,7 @@ def reference_pass(
             if pieces is not None:
                 for index, row in zip(indices, rows, strict=True):
                     pieces[response * n_pairs + index][:] = row
+        require_finite(table[:responses, indices], indices)
         table[responses, indices] = (time.perf_counter() - began) / len(indices)
     if len(missing):
         _store(folder / f"{key}.npz", table)
@@ -126,6 +128,17 @@ def reference_pass(
         seconds=float(table[responses, wanted].sum()),
         cached=not len(missing),
     )
+
+
+def require_finite(sums: np.ndarray, indices: Sequence[int]) -> None:
+    """Raise `HarnessError` where a log-prob of the reference is not finite; `sums` is (responses per pair, indices)."""
+    lost = [index for index, finite in zip(indices, np.isfinite(sums).all(axis=0), strict=True) if not finite]
+    if lost:
+        raise HarnessError(
+            f"the start checkpoint gives a log-prob of {sums[~np.isfinite(sums)][0]} to training pair {lost[0] + 1}, "
+            "expected finite numbers; every loss that reads the reference would be nan: take another checkpoint, or "
+            "--dtype float32"
+        )
 
 
 def _stored(path: Path, empty: np.ndarray) -> np.ndarray:

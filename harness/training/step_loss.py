@@ -5,7 +5,7 @@ Legend of shapes: B pairs, T response tokens (padded).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -15,6 +15,9 @@ from torch import Tensor
 from harness.api import HarnessError, Loss, PairLogps
 from harness.api.evaluation import tensors
 from harness.training.loss_inputs import join
+from harness.training.out_of_memory import is_out_of_memory
+
+DETACHED = "look for a detach, no_grad or item"
 
 
 class Share(NamedTuple):
@@ -55,6 +58,7 @@ class StepLoss:
         self.loss = loss
         self.state = loss.initial_state()
         self.rng = np.random.default_rng([seed, 29])
+        self._passes_back = False  # tried once
 
     def values(self, pairs: PairLogps) -> Tensor:
         """Return the loss of each pair, (B,). If the loss is batch-coupled, `pairs` is the whole step.
@@ -69,6 +73,9 @@ class StepLoss:
                 f"loss '{self.loss.name}' changed a tensor of the batch in place, expected it as it was: the step log "
                 "reads it too; write to a copy"
             )
+        if not self._passes_back:
+            self._gradients(values, [side for side in _trained(pairs) if side.requires_grad])
+            self._passes_back = True
         return values
 
     def _called(self, pairs: PairLogps) -> Tensor:
@@ -81,19 +88,38 @@ class StepLoss:
             raise HarnessError(
                 f"loss '{self.loss.name}': step gave a {type(outcome).__name__}, expected (values, state); return both"
             )
+        values, new = outcome
+        if not (isinstance(new, Mapping) and all(isinstance(value, Tensor) for value in new.values())):
+            raise HarnessError(
+                f"loss '{self.loss.name}': step gave a state of {_kinds(new)}, expected tensors by name, as "
+                "initial_state gives them"
+            )
         # attached, the state would keep the graph of this step alive
-        self.state = {name: value.detach() for name, value in outcome[1].items()}
-        return outcome[0]
+        self.state = {name: value.detach() for name, value in new.items()}
+        return values
+
+    def _gradients(self, values: Tensor, sides: Sequence[Tensor]) -> list[Tensor]:
+        """Return the gradient of the mean loss in each of these log-probs; the graph stays."""
+        try:
+            found = torch.autograd.grad(values.mean(), sides, retain_graph=True, allow_unused=True)
+        except Exception as error:
+            if is_out_of_memory(error):
+                raise
+            raise HarnessError(
+                f"loss '{self.loss.name}': its gradient cannot be computed ({type(error).__name__}: {error}); see what "
+                "it does behind the log-probs"
+            ) from error
+        if all(gradient is None for gradient in found):
+            raise HarnessError(f"loss '{self.loss.name}' gave values without a gradient in any log-prob; {DETACHED}")
+        both = zip(found, sides, strict=True)
+        return [torch.zeros_like(side) if gradient is None else gradient for gradient, side in both]
 
     def shares(self, parts: Sequence[PairLogps]) -> list[Share]:
         """Return the share of each micro-batch in a batch-coupled loss; `parts` are the whole step."""
         whole = join(parts)
-        sides = [whole.chosen.token.requires_grad_(True), whole.rejected.token.requires_grad_(True)]
-        sides += [
-            side.token_kl.requires_grad_(True) for side in (whole.chosen, whole.rejected) if side.token_kl is not None
-        ]
+        sides = [side.requires_grad_(True) for side in _trained(whole)]
         values = self.values(whole)
-        gradients = torch.autograd.grad(values.mean(), sides, allow_unused=True, materialize_grads=True)
+        gradients = self._gradients(values, sides)
         shares, start = [], 0
         for part in parts:
             rows = slice(start, start + len(part.chosen.token))
@@ -111,12 +137,27 @@ class StepLoss:
             raise HarnessError(
                 f"loss '{name}' gave shape {tuple(values.shape)}, expected one value per pair {expected}; do not reduce"
             )
+        if values.is_complex():
+            raise HarnessError(f"loss '{name}' gave {values.dtype}, expected real numbers; take abs or real of it")
         if not values.requires_grad:
             raise HarnessError(
                 f"loss '{name}' gave values without a gradient, expected values that depend on the policy's log-probs; "
-                "look for a detach, no_grad or item"
+                f"{DETACHED}"
             )
         return values
+
+
+def _trained(pairs: PairLogps) -> list[Tensor]:
+    """Return what the policy gives of the responses: token log-probs, then the token KL where the loss reads it."""
+    both = (pairs.chosen, pairs.rejected)
+    return [side.token for side in both] + [side.token_kl for side in both if side.token_kl is not None]
+
+
+def _kinds(state: object) -> str:
+    """Return of which types a state is."""
+    if isinstance(state, Mapping):
+        return ", ".join(sorted({type(value).__name__ for value in state.values()}))
+    return type(state).__name__
 
 
 def _versions(pairs: PairLogps) -> dict[str, int]:

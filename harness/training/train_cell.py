@@ -21,7 +21,7 @@ from harness.models.adapters import has_adapter, save_adapter
 from harness.models.load import load_model, save_whole
 from harness.planning.budget import Plan
 from harness.planning.ending import Ending
-from harness.planning.events import CellTrained, CheckpointWritten, StepTaken, Tell, TrainingGoesOn
+from harness.planning.events import CellTrained, CheckpointWritten, MemoryOut, StepTaken, Tell, TrainingGoesOn
 from harness.planning.grid import Cell
 from harness.planning.job import Job, cell_folder, learning_rate, log_path
 from harness.planning.rates import remember_rate
@@ -41,6 +41,7 @@ from harness.run_folder.trained import TrainedCell, remove_points, remove_traine
 from harness.training.cell_record import column_summaries, spend, spent_by_points
 from harness.training.checkpoints import Checkpoints
 from harness.training.loss_inputs import TrainingData
+from harness.training.out_of_memory import out_of_memory_told
 from harness.training.peak_memory import leave_out_what_is_held
 from harness.training.prepared import Prepared, cell_plan
 from harness.training.recipe import Recipe
@@ -53,6 +54,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 
+@out_of_memory_told()
 def train_cell(prepared: Prepared, cell: Cell, tell: Tell, ending: Ending) -> None:
     """Train one cell, or go on with it, and leave its weights, its step log and `trained.json`, written last.
 
@@ -78,6 +80,9 @@ def train_cell(prepared: Prepared, cell: Cell, tell: Tell, ending: Ending) -> No
     def on_step(step: int, step_loss: float) -> None:
         tell(StepTaken(key=cell.key, step=step, steps=plan.steps, loss=step_loss))
 
+    def smaller(step: int, pairs: int) -> None:
+        tell(MemoryOut(key=cell.key, step=step, pairs=pairs))
+
     def keep(fraction: float) -> None:
         with told(folder, f"the weights of {label} at {fraction:.10g} of its budget", bytes_left):
             save(ranks.whole(model, opened), point_folder(folder, fraction) / WEIGHTS)
@@ -89,7 +94,7 @@ def train_cell(prepared: Prepared, cell: Cell, tell: Tell, ending: Ending) -> No
     with ending.held():  # until all that the training leaves is there
         with together(job.launch, task) as ranks:
             with tracking(recipe.tracked):
-                trained = train(model, loss, data, plan, recipe, folder / SCRATCH, on_step, keep, asked, ranks)
+                trained = train(model, loss, data, plan, recipe, folder / SCRATCH, on_step, keep, asked, ranks, smaller)
             whole = ranks.whole(model, opened) if trained.status == "ok" else model
         with told(folder, f"the step log and the trained weights of {label}", bytes_left):
             leave(trained, whole, folder)

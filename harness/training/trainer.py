@@ -26,7 +26,9 @@ from harness.planning.budget import Plan
 from harness.run_folder.checkpoints import step_of
 from harness.torchvision_guard import hide_broken_torchvision
 from harness.training.loss_inputs import LossInputs, TrainingData, as_response
+from harness.training.micro_batches import MicroBatches, Smaller, say_nothing
 from harness.training.optimizers import own_optimizer
+from harness.training.own_rewards import reward_of
 from harness.training.ranks import ALONE, Ranks, open_to
 from harness.training.recipe import Recipe
 from harness.training.step_loss import Share, StepLoss
@@ -63,6 +65,8 @@ class Trained:
     """One row per optimiser step, with TRL's metric names."""
     points: tuple[Reached, ...] = ()
     """Those of the plan, and the end."""
+    micro_pairs: int | None = None
+    """Pairs at once in the end, where memory did not hold as many as asked."""
 
 
 def train(
@@ -76,16 +80,18 @@ def train(
     keep: Keep = keep_nothing,
     checkpoints: Checkpoints | None = None,
     ranks: Ranks = ALONE,
+    smaller: Smaller = say_nothing,
 ) -> Trained:
     """Train `model` in place with `loss` until the plan is spent; `on_step(step, loss)` is called after every step.
 
-    `keep(fraction)` is called at each point of the plan. `ranks`: the processes that do so together, each with a model
-    of its own. Raises `EndedError` where the training was asked to end and is kept as it is.
+    `keep(fraction)` is called at each point of the plan, `smaller(step, pairs)` where memory is out and fewer pairs go
+    through the model at once. `ranks`: the processes that do so together, each with a model of its own. Raises
+    `EndedError` where the training was asked to end and is kept as it is.
     """
     meter = Meter()
     trainer = PreferenceTrainer(
         model=model, loss=loss, data=data, plan=plan, recipe=recipe, scratch=scratch, on_step=on_step, meter=meter,
-        ranks=ranks,
+        ranks=ranks, smaller=smaller,
     )  # fmt: skip
     points = Points(trainer, keep)
     trainer.add_callback(points)
@@ -109,6 +115,7 @@ def train(
         peak_memory_bytes=int(max(peak for [peak] in ranks.each([meter.peak()]))),
         log=pd.DataFrame(trainer.step_log),
         points=(*points.reached, end),
+        micro_pairs=trainer.micro.fewer,
     )
 
 
@@ -129,14 +136,16 @@ class PreferenceTrainer(Trainer):
         on_step: Callable[[int, float], None],
         meter: Meter,
         ranks: Ranks = ALONE,
+        smaller: Smaller = say_nothing,
     ) -> None:
         self.loss, self.data, self.plan, self.recipe, self.meter, self.ranks = loss, data, plan, recipe, meter, ranks
         self.visited_pairs = self.visited_tokens = 0
         self.step_log: list[dict[str, float]] = []
-        self._sums: dict[str, float] = {}
+        self.sums: dict[str, float] = {}
+        self.micro = MicroBatches(self, recipe.micro_pairs, smaller)
         self.inputs = LossInputs(loss, data, recipe.dtype, plain=recipe.plain, ranks=ranks)
         self.loss_of_step = StepLoss(loss, recipe.seed)
-        self._shares: deque[Share] = deque()
+        self.shares: deque[Share] = deque()
         super().__init__(
             model=model,
             args=training_arguments(plan, recipe, scratch, ranks),
@@ -171,17 +180,22 @@ class PreferenceTrainer(Trainer):
     ) -> tuple[list[dict[str, Tensor]], int]:
         """Return this process's micro-batches of one optimiser step, and the step's number of pairs."""
         batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
-        if self.loss.batch_coupled and len(batches) * self.ranks.count > 1:
-            self._couple([self._prepare_inputs(batch) for batch in batches])
+        self.micro.begin(batches)
         return batches, self.ranks.count * sum(len(batch["pair"]) for batch in batches)
 
     # -- the step ----------------------------------------------------------------------------------------------
+    def training_step(self, model: Any, inputs: dict[str, Tensor], num_items_in_batch: Any = None) -> Tensor:
+        """Pass a micro-batch forward and backward; return its share of the step's loss, detached."""
+        return self.micro.run(
+            lambda part: super(PreferenceTrainer, self).training_step(model, part, num_items_in_batch)
+        )
+
     def compute_loss(
         self, model: Any, inputs: dict[str, Tensor], return_outputs: bool = False, num_items_in_batch: int | None = None
     ) -> Tensor:
         """Return the micro-batch's share of the step's loss: the sum over its pairs / the pairs of the step."""
         assert num_items_in_batch is not None
-        share = self._shares.popleft() if self._shares else None
+        share = self.shares.popleft() if self.shares else None
         pairs = self.inputs.pair_logps(model, inputs, for_loss=share is None)
         per_pair = self.loss_of_step.values(pairs) if share is None else share.values
         loss = per_pair.sum() / num_items_in_batch
@@ -196,11 +210,14 @@ class PreferenceTrainer(Trainer):
             loss = surrogate - surrogate.detach() + loss
         return loss * self.ranks.count  # whoever gathers gradients takes their mean over the processes
 
-    def _couple(self, batches: list[dict[str, Tensor]]) -> None:
+    def couple(self, batches: list[dict[str, Tensor]]) -> None:
         """Find the gradient of a batch-coupled loss with respect to every token log-prob of the step."""
         with torch.no_grad(), self.compute_loss_context_manager():
-            parts = [self.inputs.pair_logps(self.model_wrapped, batch, for_loss=True) for batch in batches]
-        self._shares.extend(self.ranks.own(self.loss_of_step.shares(self.ranks.gathered(parts))))
+            parts = [
+                self.inputs.pair_logps(self.model_wrapped, self._prepare_inputs(part), for_loss=True)
+                for part in batches
+            ]
+        self.shares.extend(self.ranks.own(self.loss_of_step.shares(self.ranks.gathered(parts))))
 
     # -- optimiser, schedule, budget ---------------------------------------------------------------------------
     def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
@@ -232,10 +249,9 @@ class PreferenceTrainer(Trainer):
 
     # -- the step log ------------------------------------------------------------------------------------------
     def _account(self, pairs: PairLogps, values: Tensor) -> None:
-        with torch.no_grad():
-            chosen = self.loss.reward(as_response(self.loss, pairs.chosen, pairs.ref_chosen)).double()
-            rejected = self.loss.reward(as_response(self.loss, pairs.rejected, pairs.ref_rejected)).double()
-            wins = (chosen > rejected).double() + 0.5 * (chosen == rejected).double()
+        chosen = reward_of(self.loss, as_response(self.loss, pairs.chosen, pairs.ref_chosen))
+        rejected = reward_of(self.loss, as_response(self.loss, pairs.rejected, pairs.ref_rejected))
+        wins = (chosen > rejected).double() + 0.5 * (chosen == rejected).double()
         for name, value in {
             "pairs": torch.ones_like(wins),
             "rewards/chosen": chosen,
@@ -246,15 +262,15 @@ class PreferenceTrainer(Trainer):
             "logps/rejected": pairs.rejected.sum().detach(),
             "loss": values,
         }.items():
-            self._sums[name] = self._sums.get(name, 0.0) + float(value.double().sum())
+            self.sums[name] = self.sums.get(name, 0.0) + float(value.double().sum())
 
     def add_up(self) -> None:
         """Make the sums of the step just done those of all processes."""
-        self._sums = dict(zip(self._sums, self.ranks.total(*self._sums.values()), strict=True))
+        self.sums = dict(zip(self.sums, self.ranks.total(*self.sums.values()), strict=True))
 
     def step_loss(self) -> float:
         """Return the mean loss of the pairs visited since the last row of the log: those of the step just done."""
-        return self._sums["loss"] / self._sums["pairs"]
+        return self.sums["loss"] / self.sums["pairs"]
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Keep one row per optimiser step."""
@@ -262,9 +278,9 @@ class PreferenceTrainer(Trainer):
             return
         if not math.isfinite(logs.get("grad_norm", 0.0)):
             raise DivergedError(f"the gradient norm is {logs['grad_norm']} at step {self.state.global_step}")
-        count = self._sums.pop("pairs")
-        means = {name: total / count for name, total in self._sums.items()}
-        self._sums = {}
+        count = self.sums.pop("pairs")
+        means = {name: total / count for name, total in self.sums.items()}
+        self.sums = {}
         row = {"step": self.state.global_step, **means}
         row |= {name: float(logs[name]) for name in ("grad_norm", "learning_rate") if name in logs}
         self.step_log.append(row)

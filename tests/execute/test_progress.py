@@ -35,12 +35,20 @@ TOLD: list[tuple[events.RunEvent, str]] = [
     (events.StepTaken(key=FIRST, step=1, steps=2, loss=0.5), ""),
     (events.StepTaken(key=FIRST, step=1, steps=None, loss=0.5), ""),
     (
+        events.MemoryOut(key=FIRST, step=2, pairs=1),
+        "[qwen] simpo: out of memory; goes on from step 2 with 1 pair at a time",
+    ),
+    (
         events.CellTrained(key=FIRST, status="ok", reason="", seconds=1.5, loss=0.25),
         "[qwen] trained 1/2 simpo: 1.5 s, last loss 0.25",
     ),
     (
         events.CellTrained(key=SECOND, status="diverged", reason="the loss is nan", seconds=2.0, loss=float("nan")),
         "[qwen] trained 2/2 dpo: 2.0 s, last loss nan -- DIVERGED: the loss is nan",
+    ),
+    (
+        events.ScorerRestarts(reason="the worker process was ended by SIGSEGV"),
+        "[qwen] the scorer died, and is started anew: the worker process was ended by SIGSEGV",
     ),
     (events.ScoringBegins(key=None), ""),
     (events.ScoringBegins(key=FIRST), ""),
