@@ -257,26 +257,6 @@ def test_each_point_has_its_tables_and_the_last_is_the_cell_itself(
     assert (at_half.ref_chosen_sum_logp == own.ref_chosen_sum_logp).all()
     assert (at_half.chosen_sum_logp != own.chosen_sum_logp).all()
     assert (at_half.chosen_sum_logp != own.ref_chosen_sum_logp).all()
-    left = {path.name for path in pointed.rglob("*.safetensors")} | {path.name for path in pointed.rglob("config.json")}
-    assert left == {"adapter_model.safetensors"}  # with --keep-checkpoints; what was merged is gone
-    assert (pointed / "weights" / "tokenizer.json").is_file()
-
-
-def test_an_adapter_that_changes_no_score_costs_its_cell_and_one_that_learned_nothing_does_not(
-    ran: tuple[Path, list[CellEvent]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def not_merged(start: Path, adapter: Path, folder: Path, *others: Any) -> None:
-        shutil.copytree(start, folder)
-
-    monkeypatch.setattr("harness.training.score_cell.write_merged", not_merged)
-    lora = {"adapter": "lora:r=2", "batch_pairs": 8, "micro_pairs": 8}
-    for name, rate, status in (("learned", 1e-3, "failed"), ("nothing", 1e-45, "ok")):
-        asked = job(tmp_path / name, SIMPO, **lora, learning_rate=rate)
-        run_model(replace(asked, cache=ran[0] / "cache"), lambda event: None)
-        record = records(tmp_path / name)["simpo"]
-        assert record["status"] == status
-        if status == "failed":
-            assert "changed none of 32 log-probs of the start checkpoint, expected some" in record["reason"]
 
 
 def test_weights_at_points_are_gone_when_they_are_scored_and_those_at_the_end_are_kept_where_asked(
@@ -337,7 +317,7 @@ def test_an_adapter_that_changes_no_score_costs_its_cell_and_one_that_learned_no
 
     monkeypatch.setattr("harness.training.score_cell.write_merged", not_merged)
     lora = {"adapter": "lora:r=2", "batch_pairs": 8, "micro_pairs": 8}
-    for name, rate, status in (("learned", 1e-3, "failed"), ("nothing", 1e-45, "ok")):
+    for name, rate, status in (("learned", 1e-3, "failed"), ("nothing", 1e-60, "ok")):
         asked = job(tmp_path / name, SIMPO, **lora, learning_rate=rate)
         run_model(replace(asked, cache=ran[0] / "cache"), lambda event: None)
         record = records(tmp_path / name)["simpo"]

@@ -54,8 +54,9 @@ PAIRS = tuple(map(pair, CITIES))
 DATA = Dataset(name="cities", train=PAIRS, dev=(), test=PAIRS[:4])
 
 
-def job(source: Path, folder: Path) -> Job:
+def job(source: Path, folder: Path, adapter: str = "full") -> Job:
     options: dict[str, Any] = {"models": (str(source),), "budget": "pairs=8", "batch_pairs": 4, "learning_rate": 1e-3}
+    options["adapter"] = adapter
     systems = [System(loss=resolver(plugin_manager())("dpo", {}), label="dpo")]
     return Job(
         run=make_run(options | {"scorer": "vllm"}),
@@ -77,7 +78,8 @@ def job(source: Path, folder: Path) -> Job:
 
 def plain_sums(folder: Path, held: HeldOut) -> np.ndarray:
     """Summed log-probs by transformers' own forward in fp64, each sequence alone: the outside truth."""
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float64, attn_implementation="eager").eval()
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float64, attn_implementation="eager")
+    model = model.double().eval()  # an adapter that was loaded with it too
     sums = []
     for request in held.requests:
         ids = torch.tensor([*request.prompt, *request.response])
@@ -116,6 +118,32 @@ def test_a_model_is_trained_scored_by_both_and_kept_so_that_it_loads_by_itself(
     base = read_record(next(path.parent for path in work.folder.glob("cells/mine--base*/record.json")))
     assert base.model.fingerprint == record.model.fingerprint
     assert not np.allclose(responses["sum_logp"], responses["ref_sum_logp"])  # it was trained
+
+
+@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")  # asked for by peft
+@pytest.mark.parametrize(
+    ("layout", "adapter"),
+    [("llama-3", "lora:r=4,targets=down_proj+q_proj"), ("phi-3", "lora"), ("qwen-3", "qlora:r=4")],
+)
+def test_an_adapter_is_trained_scored_by_both_and_kept_so_that_transformers_loads_it_with_its_start(
+    layout: str, adapter: str, tmp_path: Path, assert_same_nats: Callable[[np.ndarray, np.ndarray], None]
+) -> None:
+    if adapter.startswith("qlora"):
+        pytest.importorskip("bitsandbytes", reason="bitsandbytes is an extra")
+    work = job(model_folders.any_layout(layout, tmp_path / "model"), tmp_path, adapter)
+    run_model(work, lambda event: None)
+
+    cell = cell_folder(work, work.cells[0].key)
+    record, kept = read_record(cell), cell / WEIGHTS
+    assert (record.status, record.board.adapter) == ("ok", adapter)
+    assert record.scorer.parity_max_abs_nats is not None
+    assert not [path for path in kept.iterdir() if path.name == "config.json"]
+    settings = work.run.settings
+    limits = Limits(max_length=settings.max_length, max_prompt=settings.max_prompt)
+    held = held_out(AutoTokenizer.from_pretrained(kept), DATA, "test", limits)
+    responses = pd.read_parquet(cell / RESPONSES)
+    assert_same_nats(responses["sum_logp"].to_numpy(), plain_sums(kept, held))
+    assert not np.allclose(responses["sum_logp"], responses["ref_sum_logp"])
 
 
 def test_what_vllm_does_not_take_is_refused_before_training_and_names_the_other_scorer(tmp_path: Path) -> None:
