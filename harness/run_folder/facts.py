@@ -191,6 +191,8 @@ class Spend(Facts):
     """Wall-clock seconds of training, the reference pass included even where it was cached."""
     peak_memory_bytes: Count = None
     """Highest memory during training: the accelerator's, or what the process held more than before the cell."""
+    activations_recomputed: bool | None = None
+    """Whether activations were computed again in the backward pass, which changes no result; absent where not."""
     epochs: Number = None
     """Pairs visited / training pairs."""
     selection_flops: Number = None

@@ -14,6 +14,7 @@ import torch
 import harness
 from harness.api import Loss
 from harness.logps.check_hot_path import check_hot_path
+from harness.logps.response_logps import recompute_activations
 from harness.models.load import load_model, save_merged
 from harness.planning.budget import Plan
 from harness.planning.ending import Ending
@@ -39,6 +40,7 @@ from harness.training.loss_inputs import TrainingData
 from harness.training.peak_memory import leave_out_what_is_held
 from harness.training.prepared import Prepared, cell_plan
 from harness.training.recipe import Recipe
+from harness.training.recomputing import recomputes_here
 from harness.training.trackers import Tracked, tracking
 from harness.training.trainer import Trained, train
 from harness.training.training_data import training_data
@@ -58,7 +60,7 @@ def train_cell(prepared: Prepared, cell: Cell, tell: Tell, ending: Ending) -> No
     folder.mkdir(parents=True, exist_ok=True)
     origin = origin_of(prepared, cell)
     found = begin_or_go_on(folder, origin, cell, tell)
-    leave_out_what_is_held()
+    leave_out_what_is_held(job.run)
     plan, recipe = cell_plan(prepared, cell), recipe_of(job, cell)
     model = start_model(prepared, cell)
     data = training_data(prepared, loss, model, plan.visited(), cell.seed)
@@ -117,6 +119,8 @@ def start_model(prepared: Prepared, cell: Cell) -> PreTrainedModel:
     model.to("cuda" if torch.cuda.is_available() else "cpu")
     if not run.plain_path:
         check_hot_path(model, prepared.tokens.pairs[0], dtype=settings.dtype, name=prepared.job.model)
+    if recomputes_here(prepared, cell.system.loss):
+        recompute_activations(model)
     return model
 
 
