@@ -101,6 +101,11 @@ def _renamed(_context: Any, _option: Any, given: bool) -> None:
 )
 @click.option("--batch-pairs", type=int, help="Pairs of one optimiser step.")
 @click.option("--micro-pairs", type=int, help="Pairs of one forward and backward pass; changes memory, not the result.")
+@click.option(
+    "--activation-checkpointing",
+    help="on: compute activations again in the backward pass, for less memory and the same result; off; auto: where "
+    "they may not fit  [auto]",
+)
 @click.option("--max-length", type=int, help="Longest prompt + response in tokens.")
 @click.option("--max-prompt", type=int, help="Longest prompt in tokens.")
 @click.option("--dtype", help="float32 or bfloat16.")

@@ -13,7 +13,7 @@ from harness.run_folder.record import Record, shared_facts
 from harness.run_folder.tables import RESPONSE_KEYS
 
 OF_THE_MACHINE: Mapping[str, tuple[str, ...]] = {
-    "spend": ("seconds", "peak_memory_bytes", "reference_seconds", "reference_cached"),
+    "spend": ("seconds", "peak_memory_bytes", "reference_seconds", "reference_cached", "activations_recomputed"),
     "dataset": ("name", "source", "notes", "tested_on"),
     "scorer": ("version", "seconds", "parity_max_abs_nats", "note"),
     "elsewhere": ("checkpoint", "reference"),

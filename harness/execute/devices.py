@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 import subprocess
@@ -12,6 +13,8 @@ from functools import cache
 
 from harness.api import HarnessError
 from harness.execute.workers import may_have_gpu
+from harness.planning.memory import Device as PlannedDevice
+from harness.planning.memory import this_computer
 
 DECLARED = "HARNESS_DEVICES"
 """Declares GPUs that are not there, as `0:80GB,1:80GB`, for tests of what is done with several."""
@@ -43,6 +46,13 @@ class Device:
 
     def __str__(self) -> str:
         return f"GPU {self.name}" if self.is_gpu else "the CPU"
+
+    @property
+    def planned(self) -> PlannedDevice:
+        """What a plan of memory has of it; a GPU whose memory is not known is taken to hold anything."""
+        if not self.is_gpu:
+            return this_computer()
+        return PlannedDevice(memory=self.memory or math.inf, gpu=True, name=str(self))
 
     @property
     def facts(self) -> str:

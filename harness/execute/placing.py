@@ -15,7 +15,7 @@ from harness.planning.budget import runs_reference
 from harness.planning.estimates import visits
 from harness.planning.grid import Cell
 from harness.planning.launch import Launch
-from harness.planning.memory import needed_memory
+from harness.planning.memory import Batch, needed_memory
 from harness.planning.processors import processors
 from harness.planning.run_file import Run
 
@@ -82,10 +82,11 @@ def placing_of(
         return Placing(devices=tuple(devices[:1]), needs=needs)
     if any(device.is_gpu for device in devices):
         tokens = visits(data, run).of(selector)
+        batch = Batch(packed=tokens.packed, longest=tokens.longest)
         beside = any(runs_reference(cell.system.loss) for cell in cells)
         for model in models:
             shape = shape_in(run, model)
             if shape is not None:
-                needed = needed_memory(run, shape, tokens.packed, tokens.longest, reference_beside=beside)
-                needs[run.called(model)] = needed
+                needed = needed_memory(run, shape, batch, devices[0].planned, reference_beside=beside)
+                needs[run.called(model)] = needed.total
     return Placing(devices=tuple(devices), needs=needs, on_cpu=workers.count(run))

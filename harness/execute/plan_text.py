@@ -11,13 +11,13 @@ from harness.execute.campaign import Campaign
 from harness.execute.device_plan import devices_in_words
 from harness.execute.judge_choice import answered_prompts
 from harness.execute.model_facts import models_in_words, shape_in
+from harness.execute.plan_memory import memory_lines
 from harness.execute.plan_time import Work, answer_time_in_words, may_take, time_in_words
 from harness.execute.run_judges import AtMost
 from harness.execute.tuning import Tuning, Unfinished
-from harness.planning.budget import runs_reference
 from harness.planning.estimates import CHARACTERS_PER_TOKEN, Visits, estimates, visits
 from harness.planning.grid import Cell
-from harness.planning.memory import checkpoint_bytes, left_bytes, merged_bytes, needed_memory
+from harness.planning.memory import Batch, checkpoint_bytes, left_bytes, merged_bytes
 from harness.planning.model_shape import ModelShape
 from harness.planning.run_file import Run
 
@@ -94,11 +94,11 @@ def _together(campaign: Campaign) -> list[str]:
 
 
 def data_and_time(campaign: Campaign, unfinished: Unfinished) -> list[str]:
-    """Return what the plan says of another run on an axis: its noise, its selection, and how long it will take."""
+    """Return what the plan says of another run on an axis: its noise, its selection, the time and the memory it takes."""
     return [
         *_noise(campaign),
         *_selection(campaign),
-        *(line for line in _estimates(campaign, unfinished.all) if line.startswith("Time")),
+        *(line for line in _estimates(campaign, unfinished.all) if line.startswith(("Time", "Memory"))),
     ]
 
 
@@ -174,7 +174,6 @@ def _estimates(campaign: Campaign, todo: Sequence[Cell]) -> list[str]:
         for cell, cost in zip(known, costs, strict=True)
     ]
     placing, epochs = campaign.placing, costs[0].plan.epochs
-    side_by_side = max(map(placing.beside, placing.devices))
     lines = []
     if epochs is not None and epochs > 1:
         lines = [f"Epochs    {epochs:.2f}: the budget is larger than the data, so pairs are seen more than once"]
@@ -187,7 +186,7 @@ def _estimates(campaign: Campaign, todo: Sequence[Cell]) -> list[str]:
         f"Time      {time_in_words(run, works, tokens, placing.at_full_speed)}",
         *([f"          {_answer_time(campaign, todo, shapes)}"] if run.generate else []),
         *_headed("Devices", devices_in_words(run, works, tokens, placing)),
-        f"Memory    {_memory(run, works, tokens, [cell.system.loss for cell in known], side_by_side)}",
+        *_headed("Memory", _memory(campaign, works, tokens, [cell.system.loss for cell in known])),
         f"Disk      {_disk(campaign, works)}"
         + (f"; and up to {_answer_bytes(campaign, todo) / 1e6:.2g} MB of answers" if run.generate else ""),
         *_checkpoints(run, works, tokens, placing.workers),
@@ -231,16 +230,11 @@ def _answer_bytes(campaign: Campaign, todo: Sequence[Cell]) -> float:
     return float(sum(_answers(campaign, todo).values()) * campaign.run.max_new_tokens * BYTES_PER_TOKEN)
 
 
-def _memory(run: Run, works: Sequence[Work], tokens: Visits, losses: Sequence[Loss], side_by_side: int) -> str:
-    """Return what is said of the memory: of all models that are computed side by side on a device."""
-    shapes = {work.model: work.shape for work in works}.values()
-    beside = list(dict.fromkeys(loss.name for loss in losses if runs_reference(loss)))
-    each = max(
-        needed_memory(run, shape, tokens.packed, tokens.longest, reference_beside=bool(beside)) for shape in shapes
-    )
-    how = f"{run.settings.micro_pairs} pairs at once, the longest of them; --micro-pairs changes it, and no result"
-    how += f"; a copy of the model is among it, for {', '.join(beside)}" if beside else ""
-    return f"up to {side_by_side * each / 1e9:.1f} GB, with {how}"
+def _memory(campaign: Campaign, works: Sequence[Work], tokens: Visits, losses: Sequence[Loss]) -> list[str]:
+    shapes = {work.model: work.shape for work in works}
+    batch = Batch(packed=tokens.packed, longest=tokens.longest)
+    placing = campaign.placing
+    return memory_lines(campaign.run, shapes, batch, losses, placing.devices[0].planned, placing.on_cpu)
 
 
 def _disk(campaign: Campaign, works: Sequence[Work]) -> str:
@@ -267,7 +261,7 @@ def _checkpoints(run: Run, works: Sequence[Work], tokens: Visits, at_once: int) 
     longest = [may_take(run, work, tokens) for work in {(work.shape, work.cost): work for work in works}.values()]
     if run.lora or all(seconds is not None and seconds < run.checkpoint_seconds for seconds in longest):
         return []
-    sizes = {work.model: checkpoint_bytes(work.shape, moving=work.moving) for work in sorted(works, key=_moves)}
+    sizes = {work.model: checkpoint_bytes(run, work.shape, moving=work.moving) for work in sorted(works, key=_moves)}
     size = 2 * sum(sorted(sizes.values())[-at_once:]) / 1e9
     every = f"{run.checkpoint_seconds / 60:.10g} min"
     return [f"          and up to {size:.2g} GB to go on with a training that is stopped, written every {every} of it"]

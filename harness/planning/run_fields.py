@@ -46,6 +46,8 @@ class RunFields(BaseModel):
     dtype: Literal["float32", "bfloat16"] | None = None
     optimizer: Literal["adamw", "adamw-8bit", "adamw-bf16-sr"] = "adamw"
     """`adamw` in fp32; `adamw-8bit` has its moments in 8 bits, `adamw-bf16-sr` the weights in bf16 too."""
+    activation_checkpointing: Literal["auto", "on", "off"] = "auto"
+    """Compute activations again in the backward pass, which changes no result; `auto`: where they may not fit."""
     evaluate_at: tuple[float, ...] = ()
     """Fractions of the budget at which the weights are scored; the end, 1, is then one of them."""
     generate: int = Field(default=0, ge=0)

@@ -193,6 +193,8 @@ class Spend(Facts):
     """Highest memory during training: the accelerator's, or what the process held more than before the cell."""
     micro_pairs: Count = None
     """Pairs that went through the model at once in the end; absent unless memory did not hold as many as asked."""
+    activations_recomputed: bool | None = None
+    """Whether activations were computed again in the backward pass, which changes no result; absent where not."""
     epochs: Number = None
     """Pairs visited / training pairs."""
     selection_flops: Number = None

@@ -34,6 +34,7 @@ from harness.run_folder.trained import TrainedCell, read_trained
 from harness.statistics.summary import summarise
 from harness.training.failed_rules import failed_rules
 from harness.training.prepared import Prepared, visit_flops
+from harness.training.recomputing import recomputes_here
 from harness.training.reference_cache import Reference
 from harness.training.step_end import Reached
 from harness.training.trainer import Trained
@@ -59,6 +60,7 @@ def spend(prepared: Prepared, loss: Loss, trained: Trained, reference: Reference
         reference_cached=bool(reference and reference.cached),
         **choosing,
         **fewer,
+        **({"activations_recomputed": True} if recomputes_here(prepared, loss) else {}),
     )
 
 

@@ -5,22 +5,42 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import sys
+from importlib import import_module
 from pathlib import Path
 
 import torch
 
+from harness.planning.memory import Device, this_computer
+from harness.planning.run_file import Run
+
 _before = 0  # resident bytes that are subtracted from every peak
 
 
-def leave_out_what_is_held() -> None:
-    """Subtract what is resident now from all later peaks; called before a cell loads its model.
+def device() -> Device:
+    """Return what cells are trained on here: the first GPU, or this computer."""
+    if not torch.cuda.is_available():
+        return this_computer()
+    found = torch.cuda.get_device_properties(0)
+    return Device(memory=float(found.total_memory), gpu=True, name=f"the {found.name}")
+
+
+def leave_out_what_is_held(run: Run) -> None:
+    """Subtract what is resident now from all later peaks; called before a cell of `run` loads its model.
 
     None of it is the cell's: the libraries, which differ with the scorer; the data that all cells share; kernels that a
     library keeps; what making the start checkpoint, or an earlier cell, left behind.
     """
     global _before
+    for library in _libraries(run):
+        import_module(library)
     _return_freed()
     _before = _resident("VmRSS:")
+
+
+def _libraries(run: Run) -> list[str]:
+    """Return what only some cells need, and import as they begin."""
+    found = ["torchao.optim", "torch._dynamo.utils"] if run.optimizer != "adamw" else []
+    return [*found, "peft"] if run.adapter != "full" else found
 
 
 def peak_memory() -> int:

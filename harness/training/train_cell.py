@@ -66,7 +66,7 @@ def train_cell(prepared: Prepared, cell: Cell, tell: Tell, ending: Ending) -> No
     folder.mkdir(parents=True, exist_ok=True)
     origin = origin_of(prepared, cell)
     found = begin_or_go_on(folder, origin, cell, tell)
-    leave_out_what_is_held()
+    leave_out_what_is_held(job.run)
     plan, recipe = cell_plan(prepared, cell), recipe_of(job, cell)
     opened = start_of(prepared, cell)
     model = opened()
@@ -134,17 +134,22 @@ def begin_or_go_on(folder: Path, origin: Origin, cell: Cell, tell: Tell) -> Path
 
 def start_of(prepared: Prepared, cell: Cell) -> Callable[[], PreTrainedModel]:
     """Return what opens the start checkpoint of a cell, here or in another process."""
-    job = prepared.job
-    return partial(start_model, prepared.start.folder, job.run, cell.seed, prepared.tokens.pairs[0], job.model)
+    job, again = prepared.job, recomputes_here(prepared, cell.system.loss)
+    return partial(start_model, prepared.start.folder, job.run, cell.seed, prepared.tokens.pairs[0], job.model, again)
 
 
-def start_model(folder: Path, run: Run, seed: int, pair: TokenPair, name: str) -> PreTrainedModel:
-    """Return a start checkpoint ready to be trained; `pair`: any of its pairs, to check the hot path with."""
+def start_model(folder: Path, run: Run, seed: int, pair: TokenPair, name: str, recomputes: bool) -> PreTrainedModel:
+    """Return a start checkpoint ready to be trained; `pair`: any of its pairs, to check the hot path with.
+
+    `recomputes`: whether its activations are computed again in the backward pass.
+    """
     settings = run.settings
     model = load_model(folder, run.weights_dtype, run.adapter, run.trust_remote_code, seed)
     model.to("cuda" if torch.cuda.is_available() else "cpu")
     if not run.plain_path:
         check_hot_path(model, pair, dtype=settings.dtype, name=name)
+    if recomputes:
+        recompute_activations(model)
     return model
 
 

@@ -2,26 +2,41 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from harness.planning.memory import (
-    FULL_BYTES,
+    Batch,
+    Device,
+    Memory,
     activation_bytes,
+    adapter_parameters,
+    checkpoint_bytes,
+    head_bytes,
     kept_bytes,
     needed_memory,
+    recomputes,
     scoring_bytes,
-    training_bytes,
 )
 from harness.planning.model_shape import ModelShape
-from harness.planning.run_file import make_run
+from harness.planning.run_file import Run, make_run
 
 SHAPE = ModelShape(
     parameters=1000, layers=2, width=64, inner=512, heads=4, query_width=64, key_width=32, vocabulary=500
 )
 PROMPT, ANSWER, PAIRS = 20, 200, 2
+LARGE = Device(memory=1e15, gpu=False, name="this computer")
+GPU = Device(memory=80e9, gpu=True, name="the GPU")
+SETTINGS: dict[str, dict[str, Any]] = {
+    "fp32": {},
+    "bf16": {"dtype": "bfloat16"},
+    "weights in bf16": {"dtype": "bfloat16", "optimizer": "adamw-bf16-sr"},
+    "lora": {"dtype": "bfloat16", "adapter": "lora"},
+}
 
 
-def kept_by_torch(dtype: str) -> int:
+def kept_by_torch(run: Run, answer: int = ANSWER) -> int:
     """Return the bytes that torch keeps of a micro-batch in the layers of a Llama of `SHAPE`, weights not counted."""
     from harness.torchvision_guard import hide_broken_torchvision
 
@@ -32,8 +47,10 @@ def kept_by_torch(dtype: str) -> int:
     from harness.data.collate import collate
     from harness.logps.packed_attention import use_packed_attention
     from harness.logps.response_logps import response_logps
+    from harness.models.load import _with_lora
 
-    batch = collate([(range(PROMPT), (range(ANSWER), range(ANSWER)))] * PAIRS)
+    response = [token % 100 for token in range(answer)]
+    batch = collate([(range(PROMPT), (response, response))] * PAIRS)
 
     def kept(layers: int) -> int:
         config = LlamaConfig(
@@ -41,6 +58,8 @@ def kept_by_torch(dtype: str) -> int:
             num_key_value_heads=2, num_hidden_layers=layers, vocab_size=SHAPE.vocabulary,
         )  # fmt: skip
         model = AutoModelForCausalLM.from_config(config, attn_implementation="sdpa")
+        model.to(getattr(torch, run.weights_dtype))
+        model = _with_lora(model, 0) if run.adapter == "lora" else model
         use_packed_attention(model)
         weights = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
         sizes, alive = dict[int, int](), []
@@ -53,37 +72,113 @@ def kept_by_torch(dtype: str) -> int:
             return tensor
 
         saving = torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor)
-        with saving, torch.autocast("cpu", torch.bfloat16, enabled=dtype == "bfloat16"):
+        with saving, torch.autocast("cpu", torch.bfloat16, enabled=run.dtype == "bfloat16"):
             response_logps(model, batch)
         return sum(sizes.values())
 
     return kept(1 + SHAPE.layers) - kept(1)  # without embedding and head
 
 
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_activations_are_estimated_within_15_percent_of_what_torch_keeps(dtype: str) -> None:
-    tokens = PAIRS * (PROMPT + 2 * ANSWER)
-    estimated = activation_bytes(SHAPE, tokens, 2 * PAIRS, PROMPT + ANSWER, dtype)
-    assert estimated == pytest.approx(kept_by_torch(dtype), rel=0.15)
+@pytest.mark.parametrize("settings", SETTINGS.values(), ids=SETTINGS)
+def test_activations_are_estimated_within_15_percent_of_what_torch_keeps(settings: dict[str, Any]) -> None:
+    run, tokens = make_run(settings), PAIRS * (PROMPT + 2 * ANSWER)
+    estimated = activation_bytes(run, SHAPE, tokens, 2 * PAIRS, PROMPT + ANSWER, gpu=False, recomputed=False)
+    assert estimated == pytest.approx(kept_by_torch(run), rel=0.15)
 
 
-def test_full_training_has_16_bytes_a_parameter_and_bf16_a_copy_of_2() -> None:
-    assert training_bytes(make_run({}), SHAPE, [], 0) == FULL_BYTES * SHAPE.parameters == 16_000
-    assert training_bytes(make_run({"dtype": "bfloat16"}), SHAPE, [], 0) == 18_000
-    assert training_bytes(make_run({"adapter": "lora"}), SHAPE, [], 0) == 4_000
+def test_so_are_those_of_long_rows_whose_attention_is_torchs_own() -> None:
+    run, answer = make_run({"dtype": "bfloat16"}), 1200
+    tokens, longest = PAIRS * (PROMPT + 2 * answer), PROMPT + answer
+    estimated = activation_bytes(run, SHAPE, tokens, 2 * PAIRS, longest, gpu=False, recomputed=False)
+    assert estimated == pytest.approx(kept_by_torch(run, answer), rel=0.15)
+
+
+def need(settings: dict[str, Any], shape: ModelShape = SHAPE, device: Device = LARGE, **others: Any) -> Memory:
+    return needed_memory(make_run(settings), shape, Batch(packed=[100], longest=50), device, **others)
+
+
+@pytest.mark.parametrize(
+    ("settings", "bytes_each"),
+    [
+        ({}, (4, 4, 8, 0)),
+        ({"dtype": "bfloat16"}, (4, 4, 8, 4)),  # and copies for products
+        ({"optimizer": "adamw-8bit"}, (4, 4, 2 + 8 / 256, 0)),  # two moments, each with a scale of 4 bytes for 256
+        ({"optimizer": "adamw-bf16-sr", "dtype": "bfloat16"}, (2, 2, 2 + 8 / 256, 0)),
+    ],
+)
+def test_full_training_has_so_many_bytes_a_parameter(settings: dict[str, Any], bytes_each: tuple[float, ...]) -> None:
+    found = need(settings)
+    parts = (found.weights, found.gradients, found.moments, found.copies)
+    assert parts == pytest.approx([1000 * each for each in bytes_each])
+
+
+def test_adapters_alone_have_gradients_and_moments() -> None:
+    # rank 16 x 2 layers x (inputs + outputs of q, k, v, o, gate, up, down)
+    linear = [(64, 64), (64, 32), (64, 32), (64, 64), (64, 512), (64, 512), (512, 64)]
+    extra = 16 * 2 * sum(inputs + outputs for inputs, outputs in linear)
+    assert adapter_parameters(SHAPE) == extra
+    found = need({"adapter": "lora", "dtype": "bfloat16"})
+    assert (found.weights, found.gradients, found.moments) == (2000 + 4 * extra, 4 * extra, 8 * extra)
 
 
 def test_the_longest_pairs_of_a_micro_batch_count() -> None:
     run = make_run({"micro_pairs": 2})
-    two, three = (training_bytes(run, SHAPE, packed, 10) for packed in ([100, 90], [100, 7, 90]))
-    assert two == three > training_bytes(run, SHAPE, [100, 80], 10)
+    two, three, less = (
+        needed_memory(run, SHAPE, Batch(packed=packed, longest=10), LARGE).total
+        for packed in ([100, 90], [100, 7, 90], [100, 80])
+    )
+    assert two == three > less
+
+
+def test_gradients_come_as_activations_go_where_a_step_is_one_micro_batch() -> None:
+    shape = ModelShape.of_parameters(100_000_000)
+    several, one = (need({"batch_pairs": 4, "micro_pairs": pairs}, shape) for pairs in (2, 4))
+    kept = activation_bytes(make_run({}), shape, 100, 2, 50, gpu=False, recomputed=False)
+    assert kept < several.gradients
+    assert several.training - one.training == pytest.approx(kept)
+
+
+def test_recomputed_activations_are_the_input_of_each_layer_and_all_of_one() -> None:
+    run, sizes = make_run({}), (1000, 4, 100)
+    kept, again = (activation_bytes(run, SHAPE, *sizes, gpu=False, recomputed=recomputed) for recomputed in (0, 1))
+    assert again == kept / SHAPE.layers + SHAPE.layers * 1000 * SHAPE.width * 4
+
+
+def test_activations_are_recomputed_where_they_do_not_fit_or_as_asked() -> None:
+    shape, batch = ModelShape.of_parameters(100_000_000), Batch(packed=[4000] * 8, longest=2000)
+
+    def on(device: Device, **settings: str) -> bool:
+        return recomputes(make_run(settings), shape, batch, device)
+
+    small = Device(memory=4e9, gpu=False, name="small")
+    assert (on(LARGE), on(small)) == (False, True)
+    assert on(LARGE, activation_checkpointing="on")
+    assert not on(small, activation_checkpointing="off")
+
+
+def test_the_head_has_a_block_of_logits_and_the_gradient_of_its_weight() -> None:
+    assert head_bytes(make_run({}), SHAPE) == 4 * 2**23 + 500 * 64 * 4
+    assert head_bytes(make_run({"adapter": "lora"}), SHAPE) == 4 * 2**23
+
+
+def test_a_step_in_8_bits_unpacks_less_where_it_is_compiled() -> None:
+    eight, sixteen = {"optimizer": "adamw-8bit"}, {}
+    extra = [need(eight, device=at).activations - need(sixteen, device=at).activations for at in (LARGE, GPU)]
+    assert extra == [56 * 500 * 64, 8 * 500 * 64]
 
 
 def test_a_model_with_more_weights_needs_more_memory_and_disk() -> None:
     run, larger = make_run({}), ModelShape.of_parameters(7_000_000_000)
-    assert needed_memory(run, larger, [100], 50) > 16 * 7e9
+    assert need({}, larger).total > 16 * 7e9
     assert kept_bytes(run, larger) == 4 * 7e9
     assert kept_bytes(make_run({"preset": "paper", "adapter": "lora"}), larger) == 2 * 7e9
+
+
+def test_a_checkpoint_has_the_weights_and_both_moments() -> None:
+    assert checkpoint_bytes(make_run({}), SHAPE, moving=False) == 12_000
+    assert checkpoint_bytes(make_run({}), SHAPE, moving=True) == 16_000
+    small = make_run({"optimizer": "adamw-bf16-sr", "dtype": "bfloat16"})
+    assert checkpoint_bytes(small, SHAPE, moving=False) == pytest.approx(4_031, abs=1)
 
 
 @pytest.mark.parametrize(
@@ -93,8 +188,8 @@ def test_a_model_with_more_weights_needs_more_memory_and_disk() -> None:
 def test_a_reference_that_runs_beside_the_policy_is_a_copy_of_the_weights_that_it_is_loaded_with(
     asked: dict[str, str], bytes_each: int
 ) -> None:
-    run, large = make_run(asked), ModelShape.of_parameters(1_000_000_000)
-    alone, beside = (needed_memory(run, large, [99_999], 50, reference_beside=copy) for copy in (False, True))
+    large = ModelShape.of_parameters(1_000_000_000)
+    alone, beside = (need(asked, large, reference_beside=copy).training for copy in (False, True))
     assert beside - alone == pytest.approx(bytes_each * 1e9)
 
 

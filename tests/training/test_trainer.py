@@ -17,6 +17,7 @@ from harness.api import HarnessError, Logps, Loss, Message, Pair, PairLogps, Res
 from harness.data.mismatch import mismatched
 from harness.data.tokens import TokenPair
 from harness.logps.packed_attention import use_packed_attention
+from harness.logps.response_logps import recompute_activations
 from harness.manager import plugin_manager, resolver
 from harness.models.families import FAMILIES
 from harness.planning.budget import Plan
@@ -77,11 +78,14 @@ def run(
     seconds: float | None = None,
     rate: float = 1e-3,
     packed: bool = False,
+    recomputed: bool = False,
     seed: int = 0,
 ) -> tuple[Trained, Any]:
     net = model()
     if packed:
         use_packed_attention(net)
+    if recomputed:
+        recompute_activations(net)
     spending = Plan(batch_pairs=8, n_pairs=16, seed=0, steps=None if seconds else steps, seconds=seconds)
     columns = prepare_columns(loss, PAIRS, TOKENS, spending.visited(), REFERENCE)
     data = TrainingData(pairs=PAIRS, tokens=TOKENS, reference=REFERENCE, columns=columns, mismatched=MISMATCHED)
@@ -112,6 +116,19 @@ def test_micro_batches_do_not_change_the_step(name: str, options: dict[str, Any]
     assert difference(one, model()) > 1e-3  # it trained
     np.testing.assert_allclose(whole.log["loss"], parts.log["loss"], rtol=1e-5)
     np.testing.assert_allclose(whole.log["grad_norm"], parts.log["grad_norm"], rtol=1e-4)
+
+
+@pytest.mark.filterwarnings("ignore:`gradient_checkpointing_enable`:FutureWarning")  # transformers 5.0 has no other
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize(("name", "options"), [("dpo", {}), ("cpo", {"nll_reduction": "token"})])  # and coupled
+def test_a_training_whose_activations_are_computed_again_is_the_same_bit_for_bit(
+    name: str, options: dict[str, Any], packed: bool, tmp_path: Path
+) -> None:
+    kept, one = run(RESOLVE(name, options), tmp_path, micro=2, steps=2, packed=packed)
+    again, two = run(RESOLVE(name, options), tmp_path, micro=2, steps=2, packed=packed, recomputed=True)
+    assert all(layer.gradient_checkpointing for layer in two.model.layers)
+    assert all(torch.equal(a, b) for a, b in zip(one.parameters(), two.parameters(), strict=True))
+    assert kept.log.equals(again.log)
 
 
 def test_a_step_through_onednn_is_the_step_through_torchs_own_products(
