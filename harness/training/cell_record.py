@@ -8,6 +8,7 @@ import platform
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -46,8 +47,13 @@ UNTOLD = ("name", "source", "notes")
 def spend(prepared: Prepared, loss: Loss, trained: Trained, reference: Reference | None, plan: Plan) -> Spend:
     """Return what the cell spent in all five currencies, the reference pass charged to it even where it was cached."""
     charged, before = reference.seconds if reference else 0.0, prepared.before
-    choosing = {"selection_flops": before.flops, "selection_seconds": before.seconds} if prepared.selection else {}
-    fewer = {} if trained.micro_pairs is None else {"micro_pairs": trained.micro_pairs}
+    where_so: dict[str, Any] = (
+        {"selection_flops": before.flops, "selection_seconds": before.seconds} if prepared.selection else {}
+    )
+    if trained.micro_pairs is not None:
+        where_so |= {"micro_pairs": trained.micro_pairs}
+    if recomputes_here(prepared, loss):
+        where_so |= {"activations_recomputed": True}
     return Spend(
         pairs=trained.pairs,
         tokens=trained.tokens,
@@ -58,9 +64,7 @@ def spend(prepared: Prepared, loss: Loss, trained: Trained, reference: Reference
         epochs=trained.pairs / plan.n_pairs,
         reference_seconds=charged,
         reference_cached=bool(reference and reference.cached),
-        **choosing,
-        **fewer,
-        **({"activations_recomputed": True} if recomputes_here(prepared, loss) else {}),
+        **where_so,
     )
 
 
@@ -86,7 +90,7 @@ def spent_by_points(
 
 
 def flops_of(prepared: Prepared, loss: Loss, done: Trained | Reached) -> float:
-    """Return the floating-point operations of a training so far, and of choosing its pairs."""
+    """Return the floating-point operations of a training so far, and of where_so its pairs."""
     return visit_flops(prepared, loss, [done.tokens], [done.mismatched_tokens])[0] + prepared.before.flops
 
 
@@ -266,20 +270,22 @@ def environment(job: Job) -> EnvironmentFacts:
     """Return versions, hardware, and what runs beside the cell."""
     import transformers
 
+    where_so: dict[str, Any] = {"processes": job.launch.count} if job.launch else {}
+    if job.run.optimizer != "adamw":
+        where_so |= {"torchao": importlib.metadata.version("torchao")}
     return EnvironmentFacts(
         harness=harness.__version__,
         python=platform.python_version(),
         torch=torch.__version__,
         transformers=transformers.__version__,
         platform=platform.platform(),
-        **({"torchao": importlib.metadata.version("torchao")} if job.run.optimizer != "adamw" else {}),
         device=torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
         processor=f"{processor_name()}, {torch.backends.cpu.get_cpu_capability()}",
         threads=torch.get_num_threads(),
         gemm=cpu_matmul.library(),
         models_side_by_side=job.side_by_side,
         path="plain" if job.run.plain_path else "fast",
-        **({"processes": job.launch.count} if job.launch else {}),
+        **where_so,
     )
 
 

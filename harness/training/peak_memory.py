@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import sys
+from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
 
@@ -24,20 +25,20 @@ def device() -> Device:
     return Device(memory=float(found.total_memory), gpu=True, name=f"the {found.name}")
 
 
-def leave_out_what_is_held(run: Run) -> None:
-    """Subtract what is resident now from all later peaks; called before a cell of `run` loads its model.
+def leave_out_what_is_held(libraries: Sequence[str] = ()) -> None:
+    """Subtract what is resident now from all later peaks; called before a cell loads its model.
 
-    None of it is the cell's: the libraries, which differ with the scorer; the data that all cells share; kernels that a
+    `libraries` are imported first. None of it is the cell's: the libraries, which differ with the scorer; the data that all cells share; kernels that a
     library keeps; what making the start checkpoint, or an earlier cell, left behind.
     """
     global _before
-    for library in _libraries(run):
+    for library in libraries:
         import_module(library)
     _return_freed()
     _before = _resident("VmRSS:")
 
 
-def _libraries(run: Run) -> list[str]:
+def libraries_of(run: Run) -> list[str]:
     """Return what only some cells need, and import as they begin."""
     found = ["torchao.optim", "torch._dynamo.utils"] if run.optimizer != "adamw" else []
     return [*found, "peft"] if run.adapter != "full" else found

@@ -12,7 +12,7 @@ from __future__ import annotations
 import copy
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -59,6 +59,8 @@ class Task:
     log: Path
     """Where the first process's worker prints; those of the others print beside it."""
     threads: int
+    libraries: Sequence[str] = ()
+    """That the training imports as it begins."""
     origin: Origin | None = None
     """With `found`: of the cell's checkpoints; None: there are none."""
     every: float = 0.0
@@ -162,7 +164,7 @@ def take_part(launch: Launch, number: int) -> None:
 
 def _do(task: Task, launch: Launch, ranks: Ranks) -> None:
     torch.set_num_threads(task.threads)
-    leave_out_what_is_held()
+    leave_out_what_is_held(task.libraries)
     model = task.open()
     frozen = copy.deepcopy(model).requires_grad_(False) if runs_reference(task.loss) else None
     checkpoints = None

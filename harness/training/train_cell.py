@@ -17,6 +17,7 @@ import harness
 from harness.api import Loss
 from harness.data.tokens import TokenPair
 from harness.logps.check_hot_path import check_hot_path
+from harness.logps.response_logps import recompute_activations
 from harness.models.adapters import has_adapter, save_adapter
 from harness.models.load import load_model, save_whole
 from harness.planning.budget import Plan
@@ -42,9 +43,10 @@ from harness.training.cell_record import column_summaries, spend, spent_by_point
 from harness.training.checkpoints import Checkpoints
 from harness.training.loss_inputs import TrainingData
 from harness.training.out_of_memory import out_of_memory_told
-from harness.training.peak_memory import leave_out_what_is_held
+from harness.training.peak_memory import leave_out_what_is_held, libraries_of
 from harness.training.prepared import Prepared, cell_plan
 from harness.training.recipe import Recipe
+from harness.training.recomputing import recomputes_here
 from harness.training.together import Task, together
 from harness.training.trackers import Tracked, tracking
 from harness.training.trainer import Trained, train
@@ -66,7 +68,7 @@ def train_cell(prepared: Prepared, cell: Cell, tell: Tell, ending: Ending) -> No
     folder.mkdir(parents=True, exist_ok=True)
     origin = origin_of(prepared, cell)
     found = begin_or_go_on(folder, origin, cell, tell)
-    leave_out_what_is_held(job.run)
+    leave_out_what_is_held(libraries := libraries_of(job.run))
     plan, recipe = cell_plan(prepared, cell), recipe_of(job, cell)
     opened = start_of(prepared, cell)
     model = opened()
@@ -74,7 +76,7 @@ def train_cell(prepared: Prepared, cell: Cell, tell: Tell, ending: Ending) -> No
     every = job.run.checkpoint_seconds
     task = Task(
         open=opened, loss=loss, data=data, plan=plan, recipe=recipe, scratch=folder / SCRATCH, log=log_path(job),
-        threads=job.threads, origin=origin, every=every, found=found,
+        threads=job.threads, libraries=libraries, origin=origin, every=every, found=found,
     )  # fmt: skip
 
     def on_step(step: int, step_loss: float) -> None:

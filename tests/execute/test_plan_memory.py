@@ -24,7 +24,7 @@ def paper(**others: Any) -> Run:
 
 
 def lines(run: Run, loss: Any = DPO) -> list[str]:
-    return memory_lines(run, {"mistral": MISTRAL}, PAPER, [loss], GPU)
+    return memory_lines(run, {"mistral": MISTRAL}, PAPER, [loss], GPU, 1)
 
 
 def test_mistral_in_full_does_not_fit_80_gb_and_is_told_what_would() -> None:
@@ -68,4 +68,4 @@ def test_kept_activations_and_fewer_pairs_at_once_are_offered_before_another_opt
 
 def test_nothing_is_offered_where_nothing_fits() -> None:
     tiny = Device(memory=1e9, gpu=True, name="the GPU")
-    assert "no option of a run makes it fit" in memory_lines(paper(), {"m": MISTRAL}, PAPER, [DPO], tiny)[2]
+    assert "no option of a run makes it fit" in memory_lines(paper(), {"m": MISTRAL}, PAPER, [DPO], tiny, 1)[2]
