@@ -100,7 +100,9 @@ def _renamed(_context: Any, _option: Any, given: bool) -> None:
     "--learning-rate", help="The same for every loss; 3e-4,1e-3: both, on boards beside each other  [the preset's]"
 )
 @click.option("--batch-pairs", type=int, help="Pairs of one optimiser step.")
-@click.option("--micro-pairs", type=int, help="Pairs of one forward and backward pass; changes memory, not the result.")
+@click.option(
+    "--micro-pairs", help="Pairs of one forward and backward pass, or auto: as fit; changes memory, not the result."
+)
 @click.option(
     "--activation-checkpointing",
     help="on: compute activations again in the backward pass, for less memory and the same result; off; auto: where "

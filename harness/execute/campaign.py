@@ -8,12 +8,14 @@ import os
 import platform
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import harness
 from harness.api import Dataset, HarnessError, ScorerSource
+from harness.execute import workers
+from harness.execute.fitting_pairs import with_fitting_pairs
 from harness.execute.local import execute_trial
 from harness.execute.placing import Placing, placing_of
 from harness.execute.preflight import check_data, check_folder
@@ -83,6 +85,12 @@ class Campaign:
 def assemble(resolved: Resolved, scorer: ChosenScorer) -> Campaign:
     """Return the run with the jobs of its models. Raises `HarnessError` where data or folder cannot serve it."""
     run, manager, data, grid = resolved.run, resolved.manager, resolved.dataset, resolved.grid
+    launch = Launch.of(os.environ)
+    run = with_fitting_pairs(
+        run, data, resolved.selector, grid, resolved.devices[0].planned,
+        side_by_side=1 if resolved.devices[0].is_gpu else workers.count(run), processes=launch.count if launch else 1,
+    )  # fmt: skip
+    resolved = replace(resolved, run=run)
     check_data(data, run)
     check_folder(resolved.folder, run, data, scorer.source.name)
     if run.generate and not scorer.source.generates:
@@ -92,7 +100,6 @@ def assemble(resolved: Resolved, scorer: ChosenScorer) -> Campaign:
         )
     own = resolved.share.cut(grid)
     placing = placing_of(run, resolved.devices, data, own, resolved.selector)
-    launch = Launch.of(os.environ)
     jobs = tuple(
         Job(
             run=run,

@@ -87,6 +87,7 @@ def fitted(run: AnyRun, launch: Launch | None) -> AnyRun:
     if launch is None:
         return run
     batch, asked = run.settings.batch_pairs, run.micro_pairs
+    asked = None if asked == "auto" else asked
     own, left = divmod(batch, launch.count)
     if left:
         raise HarnessError(
@@ -98,5 +99,7 @@ def fitted(run: AnyRun, launch: Launch | None) -> AnyRun:
             f"--micro-pairs got {asked}, expected a divisor of {own}, the pairs of a step that each of the "
             f"{launch.count} processes takes; give such a number, or leave it out"
         )
+    if run.micro_pairs == "auto":
+        return run
     largest = max(size for size in range(1, run.settings.micro_pairs + 1) if own % size == 0)
     return run.model_copy(update={"micro_pairs": asked or largest})

@@ -40,7 +40,8 @@ class RunFields(BaseModel):
     """A tuned checkpoint to start from, instead of the SFT stage."""
     learning_rate: float | None = Field(default=None, gt=0)
     batch_pairs: int | None = Field(default=None, ge=1)
-    micro_pairs: int | None = Field(default=None, ge=1)
+    micro_pairs: int | Literal["auto"] | None = None
+    """`auto`: as many as are estimated to fit the device."""
     max_length: int | None = Field(default=None, ge=8)
     max_prompt: int | None = Field(default=None, ge=4)
     dtype: Literal["float32", "bfloat16"] | None = None
@@ -109,6 +110,14 @@ class RunFields(BaseModel):
     It changes no result.
     """
     ranked_by: str = "pairwise_accuracy@learned"
+
+    @field_validator("micro_pairs", mode="before")
+    @classmethod
+    def _pairs_or_auto(cls, value: Any) -> Any:
+        number = int(value) if isinstance(value, str) and value.isdecimal() else value
+        if number in (None, "auto") or (type(number) is int and number >= 1):
+            return number
+        raise ValueError("expected a whole number of at least 1, or auto")
 
     @field_validator("judge")
     @classmethod

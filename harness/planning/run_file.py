@@ -41,7 +41,7 @@ class Run(RunFields):
     @model_validator(mode="after")
     def _whole_micro_batches(self) -> Run:
         settings = self.settings
-        if settings.batch_pairs % settings.micro_pairs:
+        if self.micro_pairs != "auto" and settings.batch_pairs % settings.micro_pairs:
             raise ValueError(
                 f"--micro-pairs got {settings.micro_pairs}, expected a divisor of the {settings.batch_pairs} pairs of "
                 "a step (--batch-pairs); change one of the two"
@@ -77,7 +77,7 @@ class Run(RunFields):
             preset,
             budget=self.budget or preset.budget,
             batch_pairs=batch,
-            micro_pairs=self.micro_pairs or min(preset.micro_pairs, batch),
+            micro_pairs=self.micro_pairs if isinstance(self.micro_pairs, int) else min(preset.micro_pairs, batch),
             learning_rate=self.learning_rate or (rates.lora if self.lora else rates.full),
             max_length=length,
             max_prompt=self.max_prompt or min(preset.max_prompt, length // 2),

@@ -11,7 +11,7 @@ from harness.planning.memory import (
     Device,
     Memory,
     activation_bytes,
-    adapter_parameters,
+    adapter_bytes,
     checkpoint_bytes,
     head_bytes,
     kept_bytes,
@@ -47,7 +47,7 @@ def kept_by_torch(run: Run, answer: int = ANSWER) -> int:
     from harness.data.collate import collate
     from harness.logps.packed_attention import use_packed_attention
     from harness.logps.response_logps import response_logps
-    from harness.models.load import _with_lora
+    from harness.models.adapters import with_adapter
 
     response = [token % 100 for token in range(answer)]
     batch = collate([(range(PROMPT), (response, response))] * PAIRS)
@@ -59,7 +59,7 @@ def kept_by_torch(run: Run, answer: int = ANSWER) -> int:
         )  # fmt: skip
         model = AutoModelForCausalLM.from_config(config, attn_implementation="sdpa")
         model.to(getattr(torch, run.weights_dtype))
-        model = _with_lora(model, 0) if run.adapter == "lora" else model
+        model = with_adapter(model, run.lora, 0) if run.lora else model
         use_packed_attention(model)
         weights = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
         sizes, alive = dict[int, int](), []
@@ -116,8 +116,11 @@ def test_adapters_alone_have_gradients_and_moments() -> None:
     # rank 16 x 2 layers x (inputs + outputs of q, k, v, o, gate, up, down)
     linear = [(64, 64), (64, 32), (64, 32), (64, 64), (64, 512), (64, 512), (512, 64)]
     extra = 16 * 2 * sum(inputs + outputs for inputs, outputs in linear)
-    assert adapter_parameters(SHAPE) == extra
-    found = need({"adapter": "lora", "dtype": "bfloat16"})
+    settings = {"adapter": "lora", "dtype": "bfloat16"}
+    setting = make_run(settings).lora
+    assert setting is not None
+    assert adapter_bytes(setting, SHAPE) == 4 * extra
+    found = need(settings)
     assert (found.weights, found.gradients, found.moments) == (2000 + 4 * extra, 4 * extra, 8 * extra)
 
 
