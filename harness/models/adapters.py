@@ -1,8 +1,8 @@
 """LoRA adapters: put onto a model to be trained, written alone, merged onto their start checkpoint to be scored.
 
-Adapters are merged for scoring and not served by request: vLLM's LoRA layers gave the same log-probs within 2e-5 nats,
-and took 4 times as long as a reload of merged weights on a CPU (a Llama of 135M parameters, 80 responses, one core:
-33 to 65 s an adapter against 11 s).
+They are merged for scoring and not served by request: vLLM's LoRA layers gave the same log-probs within 2e-5 nats, and
+took 4 to 5 times as long as merging and a reload on a CPU, where they gather the adapter anew for every token (a Llama
+of 135M parameters, 80 responses, one core: 33 to 65 s an adapter against 11 s).
 """
 
 from __future__ import annotations

@@ -129,7 +129,7 @@ def load_model(
         dtype=getattr(torch, dtype),
         attn_implementation="eager" if capped else "sdpa",  # sdpa drops soft-capping without a word
         trust_remote_code=trust_remote_code,
-        **(in_four_bits(folder, dtype, trust_remote_code) if setting and setting.quantised else {}),
+        quantization_config=in_four_bits(folder, dtype, trust_remote_code) if setting and setting.quantised else None,
     )
     if setting and setting.quantised:
         in_full_precision(model)

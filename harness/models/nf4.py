@@ -11,7 +11,7 @@ import importlib.util
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from harness.api import HarnessError
 from harness.models.convert import load_plain, write_plain
@@ -20,7 +20,7 @@ from harness.models.weights import quiet, read_weights
 
 if TYPE_CHECKING:
     from torch import Tensor
-    from transformers import PreTrainedModel
+    from transformers import BitsAndBytesConfig, PreTrainedModel
 
 NAME = "NF4"
 BLOCK = 64
@@ -53,22 +53,21 @@ def nf4_start(full: StartCheckpoint, request: StartRequest) -> StartCheckpoint:
     return cached(request.cache, key, full.id, build, request.progress, how="its weights in 4 bits")
 
 
-def in_four_bits(folder: Path, dtype: str, trust_remote_code: bool = False) -> dict[str, Any]:
-    """Return the arguments with which `from_pretrained` keeps the weights of a checkpoint in 4 bits."""
+def in_four_bits(folder: Path, dtype: str, trust_remote_code: bool = False) -> BitsAndBytesConfig:
+    """Return the setting with which `from_pretrained` keeps the weights of a checkpoint in 4 bits."""
     require_bitsandbytes()
     import torch
     from transformers import BitsAndBytesConfig
 
     weights, layers = read_weights(folder, trust_remote_code), _layers(folder, trust_remote_code)
     others = [weights.head.removesuffix(".weight"), *(name for name in weights.linear if name not in layers)]
-    config = BitsAndBytesConfig(
+    return BitsAndBytesConfig(
         load_in_4bit=True,
         bnb_4bit_quant_type="nf4",
         bnb_4bit_use_double_quant=False,  # scales of scales would not come back the same
         bnb_4bit_compute_dtype=getattr(torch, dtype),
         llm_int8_skip_modules=others,  # of 4 bits too, in spite of its name
     )
-    return {"quantization_config": config}
 
 
 def in_full_precision(model: PreTrainedModel) -> None:
@@ -117,7 +116,7 @@ def _require_same(folder: Path, dtype: str, trust_remote_code: bool) -> None:
             folder,
             dtype=getattr(torch, dtype),
             trust_remote_code=trust_remote_code,
-            **in_four_bits(folder, dtype, trust_remote_code),
+            quantization_config=in_four_bits(folder, dtype, trust_remote_code),
         )
     plain = load_plain(folder, dtype, trust_remote_code)
     for name in _layers(folder, trust_remote_code):

@@ -105,7 +105,8 @@ class Follow(TrainerCallback):
         frozen, policy = self.trainer.data.frozen, self.trainer.model
         with torch.no_grad():
             for theirs, ours in zip(frozen.parameters(), policy.parameters(), strict=True):
-                theirs.lerp_(ours.full_tensor() if isinstance(ours, DTensor) else ours, self.moving.share)
+                if ours.requires_grad:  # the others, which may be in 4 bits, are the same in both
+                    theirs.lerp_(ours.full_tensor() if isinstance(ours, DTensor) else ours, self.moving.share)
 
 
 class Points(TrainerCallback):
