@@ -1,8 +1,8 @@
 """A process that a launcher started beside the run: it takes part in the trainings of the first, and prints nothing.
 
 A signal that stops a run, which launchers send to all, is the first process's to answer: it has the training kept, for
-which it needs this one. So it is let pass here; the end comes with the word that the run is over, or that the store, and
-with it the launcher or the first process, is gone.
+which it needs this one. So it is let pass here. The end comes with the word that the run is over, or when the store is
+gone, and with it the launcher or the first process.
 """
 
 from __future__ import annotations

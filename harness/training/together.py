@@ -1,14 +1,14 @@
 """How several processes come together for one training, and part again.
 
 A launcher has started the command several times (`planning/launch.py`). The worker of the first process comes to a cell
-that is to be trained, and calls the others: a worker of each joins a process group made for this training alone, is told
-what to train, does so, and ends. So a training that fails, or is ended at its time limit, takes no other down with it.
-
-They find each other through the launcher's store, under `KEYS`.
+that is to be trained, and calls the others: a worker of each joins a process group made for this training alone, is
+told what to train, does so, and ends. So a training that fails, or is ended at its time limit, takes no other down with
+it. They find each other through the launcher's store, under `KEYS`.
 """
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import os
 import time
@@ -28,6 +28,7 @@ from harness.planning.budget import Plan, runs_reference
 from harness.planning.ending import EndedError, Ending
 from harness.planning.launch import Launch
 from harness.run_folder.checkpoints import Origin
+from harness.run_folder.shown import reason_of
 from harness.training.checkpoints import Checkpoints
 from harness.training.loss_inputs import TrainingData
 from harness.training.peak_memory import leave_out_what_is_held
@@ -38,9 +39,9 @@ from harness.training.trainer import train
 
 KEYS = "preference-harness"
 NUMBER, OVER, READY, TROUBLE = "number", "over", "ready", "trouble"
-"""Of the store: how many trainings were begun; set when the run is over; of each training, who came, what went wrong."""
+"""Of the store: how many trainings were begun, whether the run is over; of a training, who came and what went wrong."""
 COMING = 300.0
-"""Seconds within which every process must have come, and have told of what went wrong with it."""
+"""Seconds within which every process must have come."""
 SILENT = timedelta(hours=1)
 """How long one waits for another inside a training: the first writes weights and checkpoints meanwhile."""
 
@@ -107,10 +108,12 @@ def together(launch: Launch | None, task: Task) -> Iterator[Ranks]:
             dist.broadcast_object_list([cloudpickle.dumps(told)], src=0, device=torch.device("cpu"))
             with _variables(launch):
                 yield ranks
-    except RuntimeError as error:  # also of a connection that another has closed
-        if trouble := _trouble(store, number):
-            raise HarnessError(trouble) from error
-        raise
+    except RuntimeError as error:
+        if not (isinstance(error, dist.DistError) or "gloo" in str(error)):
+            raise  # the training's own
+        gone = f"one of the {launch.count} processes that train the cell is gone, expected all to stay ({error})"
+        key = f"{TROUBLE}/{number}"
+        raise HarnessError(store.get(key).decode() if store.check([key]) else gone) from error
 
 
 def _await_others(store: dist.Store, number: int, launch: Launch) -> None:
@@ -126,34 +129,28 @@ def _await_others(store: dist.Store, number: int, launch: Launch) -> None:
         time.sleep(0.02)
 
 
-def _trouble(store: dist.Store, number: int) -> str:
-    """Return what another process says went wrong; "" where none does, for a while."""
-    key = f"{TROUBLE}/{number}"
-    for _ in range(100):
-        if store.check([key]):
-            return store.get(key).decode()
-        time.sleep(0.05)
-    return ""
-
-
 # -- the others --------------------------------------------------------------------------------------------------------
 def take_part(launch: Launch, number: int) -> None:
     """Take part in a training that the first process has begun; what goes wrong is told to it."""
-    from harness.run_folder.shown import reason_of
-
     store = connected(launch)
-    try:
+    with contextlib.suppress(EndedError), _telling(store, number, launch):
         if torch.cuda.is_available():
             torch.cuda.set_device(launch.local_rank)
         store.add(f"{READY}/{number}", 1)
-        with _joined(store, number, launch) as ranks:
+        # it tells inside of the group too: before the first process notices that this one has left it
+        with _joined(store, number, launch) as ranks, _telling(store, number, launch):
             packed: list[Any] = [None]
             dist.broadcast_object_list(packed, src=0, device=torch.device("cpu"))
             task: Task = cloudpickle.loads(packed[0])
             _print_to(task.log.with_suffix(f".{launch.rank}.log"))
             _do(task, launch, ranks)
-    except EndedError:
-        return
+
+
+@contextmanager
+def _telling(store: dist.Store, number: int, launch: Launch) -> Iterator[None]:
+    """Tell the first process what went wrong inside."""
+    try:
+        yield
     except Exception as error:
         reason = f"process {launch.rank} of the {launch.count} that train the cell: {reason_of(error)}"
         store.compare_set(f"{TROUBLE}/{number}", "", reason)  # the first reason stays: others follow from it

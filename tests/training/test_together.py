@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import copy
+import multiprocessing
+import os
+import signal
 import socket
+import sys
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
+import cloudpickle
 import numpy as np
 import pytest
 import torch
 from transformers import AutoModelForCausalLM
 from waiting import HANGS
 
-from harness.api import Loss, Message, Pair
+from harness.api import HarnessError, Loss, Message, Pair, PairLogps, ResponseLogps, Terms
 from harness.data.collate import collate
 from harness.data.mismatch import mismatched
 from harness.data.tokens import TokenPair
@@ -26,8 +31,11 @@ from harness.logps.response_logps import response_logps
 from harness.manager import plugin_manager, resolver
 from harness.models.families import FAMILIES
 from harness.planning.budget import Plan, runs_reference
+from harness.planning.ending import EndedError, Ending
 from harness.planning.launch import Launch
 from harness.planning.run_file import Run
+from harness.run_folder.checkpoints import Origin, find_checkpoint
+from harness.training.checkpoints import Checkpoints
 from harness.training.loss_columns import prepare_columns
 from harness.training.loss_inputs import TrainingData
 from harness.training.recipe import Recipe
@@ -37,7 +45,7 @@ from harness.training.train_cell import start_model
 from harness.training.trainer import Trained, train
 
 RESOLVE = resolver(plugin_manager())
-N_PAIRS, BATCH, STEPS = 24, 8, 6
+N_PAIRS, BATCH, STEPS = 24, 8, 4
 rng = np.random.default_rng(3)
 TOKENS = [
     TokenPair(
@@ -65,6 +73,30 @@ REFERENCE = Reference(
     seconds=0.0,
     cached=True,
 )
+
+
+ORIGIN = Origin(
+    cell="cell", board="{}", start_fingerprint="start", tokens_fingerprint="tokens", evaluate_at=(), code="",
+    versions={},
+)  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class FailsElsewhere(Loss):
+    """A loss that only the second process cannot compute."""
+
+    name: ClassVar[str] = "fails-elsewhere"
+    how: str = "raises"
+
+    def terms(self, pairs: PairLogps) -> Terms:
+        if multiprocessing.parent_process() is not None:
+            if self.how == "dies":
+                os.kill(os.getpid(), signal.SIGKILL)
+            raise ValueError("not with these pairs")
+        return Terms.of(pairs.rejected.sum() - pairs.chosen.sum())
+
+    def reward(self, response: ResponseLogps) -> torch.Tensor:
+        return response.sum
 
 
 @pytest.fixture(scope="module")
@@ -102,7 +134,13 @@ Trains = Callable[..., tuple[Trained, Any]]
 def trains(start: Path, tmp_path: Path) -> Trains:
     """Train a loss, alone or with the process of `launch`."""
 
-    def call(loss: Loss, launch: Launch | None, micro: int = 2, adapter: str = "full") -> tuple[Trained, Any]:
+    def call(
+        loss: Loss,
+        launch: Launch | None,
+        adapter: str = "full",
+        cell: Path | None = None,
+        stopped_at: int = 0,
+    ) -> tuple[Trained, Any]:
         opened = partial(start_model, start, Run(adapter=adapter, dtype="float32"), 3, TOKENS[0], "tiny")
         model = opened()
         plan = Plan(batch_pairs=BATCH, n_pairs=N_PAIRS, seed=1, steps=STEPS)
@@ -114,13 +152,21 @@ def trains(start: Path, tmp_path: Path) -> Trains:
             mismatched=MISMATCHED if loss.needs_kl else None,
             frozen=copy.deepcopy(model).requires_grad_(False) if runs_reference(loss) else None,
         )
-        recipe = Recipe(learning_rate=1e-3, micro_pairs=micro, seed=0, dtype="float32")
+        recipe = Recipe(learning_rate=1e-3, micro_pairs=2, seed=0, dtype="float32")
+        ending, found = Ending(), find_checkpoint(cell) if cell else None
         task = Task(
-            open=opened, loss=loss, data=data, plan=plan, recipe=recipe, scratch=tmp_path / "scratch",
-            log=tmp_path / "worker.log", threads=1,
+            open=opened, loss=loss, data=data, plan=plan, recipe=recipe, scratch=(cell or tmp_path) / "scratch",
+            log=tmp_path / "worker.log", threads=1, origin=ORIGIN if cell else None, every=1e9, found=found,
         )  # fmt: skip
+        kept = None
+        if cell:
+            kept = Checkpoints(cell=cell, origin=ORIGIN, every=1e9, ending=ending, written=lambda *_: None, found=found)
+
+        def on_step(step: int, value: float) -> None:
+            ending.asked = step == stopped_at
+
         with together(launch, task) as ranks:
-            return train(model, loss, data, plan, recipe, task.scratch, lambda *_: None, ranks=ranks), model
+            return train(model, loss, data, plan, recipe, task.scratch, on_step, checkpoints=kept, ranks=ranks), model
 
     return call
 
@@ -158,3 +204,34 @@ def test_two_processes_have_the_loss_curve_of_one(
     assert float((got - expected).abs().max()) < 1e-4
     sides = [torch.sign(values[:32] - values[32:]) for values in (expected, got)]
     assert int((sides[0] != sides[1]).sum()) == 0
+
+
+def test_a_training_of_two_processes_that_is_stopped_goes_on_as_if_it_had_not_been(
+    trains: Trains, two: Launch, tmp_path: Path
+) -> None:
+    loss, cell = RESOLVE("bco", {"shift": "running"}), tmp_path / "cell"
+    undisturbed, expected = trains(loss, two)
+    with pytest.raises(EndedError):
+        trains(loss, two, cell=cell, stopped_at=2)
+    assert find_checkpoint(cell) == cell / "checkpoint-2"
+    resumed, got = trains(loss, two, cell=cell)
+    assert resumed.log.equals(undisturbed.log)
+    assert (resumed.pairs, resumed.tokens) == (undisturbed.pairs, undisturbed.tokens)
+    for one, other in zip(got.parameters(), expected.parameters(), strict=True):
+        assert torch.equal(one, other)
+
+
+@pytest.mark.parametrize(
+    ("how", "words"),
+    [
+        ("raises", "process 1 of the 2 that train the cell: ValueError: not with these pairs"),
+        ("dies", "one of the 2 processes that train the cell is gone"),
+    ],
+)
+def test_a_process_that_fails_costs_the_training_and_not_the_next_one(
+    how: str, words: str, trains: Trains, two: Launch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cloudpickle.register_pickle_by_value(sys.modules[__name__])  # the other process does not know this file
+    with pytest.raises(HarnessError, match=words):
+        trains(FailsElsewhere(how=how), two)
+    assert trains(RESOLVE("simpo", {}), two)[0].status == "ok"
