@@ -73,7 +73,7 @@ class Launch:
 
 
 def without_launch(environment: Mapping[str, str]) -> dict[str, str]:
-    """Return the environment as if nothing had launched this process: engines read it too, and would wait for others."""
+    """Return the environment as if nothing had launched this process: an engine that reads it would wait for others."""
     names = tuple(name for name in PLACE if not name.endswith("_"))
     begin = (*(name for name in PLACE if name.endswith("_")), *CONFIG)
     return {name: value for name, value in environment.items() if not (name in names or name.startswith(begin))}

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch.distributed.fsdp import FSDPModule
+from torch.serialization import safe_globals
 
 from harness.api import Logps, PairLogps
 
@@ -55,8 +56,9 @@ class Ranks:
         dist.all_gather_object(found, packed.getvalue())
         device = parts[0].chosen.token.device
         whole: list[PairLogps] = []
-        for other in found:  # of processes of this training, started by the same person from the same code
-            whole += torch.load(io.BytesIO(other), map_location=device, weights_only=False)
+        with safe_globals([PairLogps, Logps]):
+            for other in found:
+                whole += torch.load(io.BytesIO(other), map_location=device, weights_only=True)
         return whole
 
     def own(self, parts: Sequence[Any]) -> Sequence[Any]:
