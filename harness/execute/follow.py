@@ -22,7 +22,7 @@ from harness.planning.launch import Launch, without_launch
 if TYPE_CHECKING:
     from multiprocessing.process import BaseProcess
 
-    from torch.distributed import Store
+    from harness.training.together import Store
 
 BETWEEN = 0.1
 """Seconds between two looks at the store."""
@@ -32,8 +32,8 @@ def follow(launch: Launch) -> int:
     """Take part in every training of a run; return the exit code of this process when the run is over."""
     from harness.training.together import connected
 
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
+    for signalled in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(signalled, signal.SIG_IGN)
     try:
         store, number = connected(launch), 0
         while (now := _next(store, number)) is not None:
@@ -82,6 +82,8 @@ def _take_part(launch: Launch, store: Store, number: int) -> None:
 
 
 def _work(launch: Launch, number: int, environment: dict[str, str]) -> None:
+    for signalled in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(signalled, signal.SIG_IGN)
     os.environ.clear()
     os.environ.update(environment)
     threading.Thread(target=leave_with_parent, daemon=True).start()

@@ -38,6 +38,8 @@ class Launch:
     port: int
     store_runs: bool
     """Whether the launcher answers at this port; else the first process does."""
+    attempt: str = "0"
+    """How often the launcher has started all anew."""
     config: Mapping[str, str]
     """The configuration of accelerate, as environment variables."""
 
@@ -54,6 +56,7 @@ class Launch:
             local_count=int(environment.get("LOCAL_WORLD_SIZE") or environment["WORLD_SIZE"]),
             host=environment["MASTER_ADDR"],
             port=int(environment["MASTER_PORT"]),
+            attempt=environment.get("TORCHELASTIC_RESTART_COUNT", "0"),
             store_runs=environment.get("TORCHELASTIC_USE_AGENT_STORE") == "True",
             config={name: value for name, value in config.items() if not name.startswith(NOT_OURS)},
         )

@@ -263,7 +263,7 @@ def environment(job: Job) -> EnvironmentFacts:
     """Return versions, hardware, and what runs beside the cell."""
     import transformers
 
-    return EnvironmentFacts(
+    facts = EnvironmentFacts(
         harness=harness.__version__,
         python=platform.python_version(),
         torch=torch.__version__,
@@ -275,8 +275,8 @@ def environment(job: Job) -> EnvironmentFacts:
         gemm=cpu_matmul.library(),
         models_side_by_side=job.side_by_side,
         path="plain" if job.run.plain_path else "fast",
-        **({"processes": job.launch.count} if job.launch else {}),
     )
+    return facts.model_copy(update={"processes": job.launch.count}) if job.launch else facts
 
 
 def _summary(values: np.ndarray) -> dict[str, Number]:

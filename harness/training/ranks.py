@@ -11,14 +11,17 @@ import io
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 
+import numpy as np
 import torch
 import torch.distributed as dist
 from torch.distributed.fsdp import FSDPModule
 from torch.serialization import safe_globals
 
 from harness.api import Logps, PairLogps
+
+Parts = TypeVar("Parts", list[Any], np.ndarray)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,8 +64,8 @@ class Ranks:
                 whole += torch.load(io.BytesIO(other), map_location=device, weights_only=True)
         return whole
 
-    def own(self, parts: Sequence[Any]) -> Sequence[Any]:
-        """Return the part of a step that is this process's; it is divided into parts that are alike, in its order."""
+    def own(self, parts: Parts) -> Parts:
+        """Return the part of a step that is this process's; it is divided into parts of one size, in its order."""
         size = len(parts) // self.count
         return parts[self.index * size : (self.index + 1) * size]
 
@@ -87,9 +90,10 @@ class Ranks:
         if not isinstance(model, FSDPModule):
             return model
         full = fresh() if self.index == 0 else None
+        assert isinstance(model, torch.nn.Module)
         with torch.no_grad():
             for name, part in model.named_parameters():
-                weight = part.full_tensor()
+                weight = part.full_tensor()  # type: ignore[operator]  # a DTensor
                 if full is not None:
                     full.get_parameter(name).copy_(weight)
         return full

@@ -22,6 +22,7 @@ from typing import Any
 import cloudpickle
 import torch
 import torch.distributed as dist
+from torch.distributed import PrefixStore, Store, TCPStore  # type: ignore[attr-defined]  # not in torch's __all__
 
 from harness.api import HarnessError, Loss
 from harness.planning.budget import Plan, runs_reference
@@ -67,24 +68,24 @@ class Task:
 
 
 # -- the store ---------------------------------------------------------------------------------------------------------
-def connected(launch: Launch, *, hosts: bool = False) -> dist.Store:
+def connected(launch: Launch, *, hosts: bool = False) -> Store:
     """Return the store through which the processes find each other; `hosts`: of the first, which runs it if need be."""
-    store = dist.TCPStore(
+    store = TCPStore(
         launch.host,
         launch.port,
         is_master=hosts and not launch.store_runs,
         wait_for_workers=False,
         timeout=timedelta(seconds=COMING),
     )
-    return dist.PrefixStore(KEYS, store)
+    return PrefixStore(f"{KEYS}/{launch.attempt}", store)
 
 
-def is_over(store: dist.Store) -> bool:
+def is_over(store: Store) -> bool:
     """Return whether the run has ended."""
     return bool(store.check([OVER]))
 
 
-def trainings(store: dist.Store) -> int:
+def trainings(store: Store) -> int:
     """Return how many trainings were begun."""
     return int(store.add(NUMBER, 0))
 
@@ -116,7 +117,7 @@ def together(launch: Launch | None, task: Task) -> Iterator[Ranks]:
         raise HarnessError(store.get(key).decode() if store.check([key]) else gone) from error
 
 
-def _await_others(store: dist.Store, number: int, launch: Launch) -> None:
+def _await_others(store: Store, number: int, launch: Launch) -> None:
     until = time.monotonic() + COMING
     while (came := store.add(f"{READY}/{number}", 0)) < launch.count - 1:
         if store.check([f"{TROUBLE}/{number}"]):
@@ -147,7 +148,7 @@ def take_part(launch: Launch, number: int) -> None:
 
 
 @contextmanager
-def _telling(store: dist.Store, number: int, launch: Launch) -> Iterator[None]:
+def _telling(store: Store, number: int, launch: Launch) -> Iterator[None]:
     """Tell the first process what went wrong inside."""
     try:
         yield
@@ -197,10 +198,10 @@ def _print_to(log: Path) -> None:
 
 # -- both --------------------------------------------------------------------------------------------------------------
 @contextmanager
-def _joined(store: dist.Store, number: int, launch: Launch) -> Iterator[Ranks]:
+def _joined(store: Store, number: int, launch: Launch) -> Iterator[Ranks]:
     """Be in a process group of this training alone."""
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
-    group = dist.PrefixStore(str(number), store)
+    group = PrefixStore(str(number), store)
     dist.init_process_group(backend, store=group, rank=launch.rank, world_size=launch.count, timeout=SILENT)
     try:
         yield Ranks(count=launch.count, index=launch.rank)
