@@ -10,7 +10,7 @@ import threading
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,7 @@ from harness.planning.elsewhere import Brought
 from harness.planning.events import ModelBegins, ModelFailed, NothingToCompute, Report, RunEvent
 from harness.planning.grid import Cell
 from harness.planning.job import Job, facts_of_test
-from harness.planning.launch import Launch
+from harness.planning.launch import Launch, fitted
 from harness.planning.processors import processors, threads_each
 from harness.planning.run_file import PROTOCOL, Run
 from harness.run_folder.facts import DataFacts
@@ -81,6 +81,8 @@ class Campaign:
 
 def assemble(resolved: Resolved, scorer: ChosenScorer) -> Campaign:
     """Return the run with the jobs of its models. Raises `HarnessError` where data or folder cannot serve it."""
+    launch = Launch.of(os.environ)
+    resolved = replace(resolved, run=fitted(resolved.run, launch))
     run, manager, data, grid = resolved.run, resolved.manager, resolved.dataset, resolved.grid
     check_data(data, run)
     check_folder(resolved.folder, run, data, scorer.source.name)
@@ -90,7 +92,7 @@ def assemble(resolved: Resolved, scorer: ChosenScorer) -> Campaign:
             "--scorer vllm or transformers"
         )
     own = resolved.share.cut(grid)
-    side_by_side, launch = workers.count(run), Launch.of(os.environ)
+    side_by_side = workers.count(run)
     jobs = tuple(
         Job(
             run=run,

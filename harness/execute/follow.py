@@ -22,7 +22,7 @@ from harness.planning.launch import Launch, without_launch
 if TYPE_CHECKING:
     from multiprocessing.process import BaseProcess
 
-    from harness.training.together import Store
+    from torch.distributed import Store  # type: ignore[attr-defined]  # not in torch's __all__
 
 BETWEEN = 0.1
 """Seconds between two looks at the store."""

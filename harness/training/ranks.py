@@ -87,13 +87,13 @@ class Ranks:
 
         Every process must ask at the same moment.
         """
+        parted = model
         if not isinstance(model, FSDPModule):
             return model
         full = fresh() if self.index == 0 else None
-        assert isinstance(model, torch.nn.Module)
         with torch.no_grad():
-            for name, part in model.named_parameters():
-                weight = part.full_tensor()  # type: ignore[operator]  # a DTensor
+            for name, part in parted.named_parameters():
+                weight = part.full_tensor()
                 if full is not None:
                     full.get_parameter(name).copy_(weight)
         return full
