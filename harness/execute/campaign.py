@@ -31,7 +31,7 @@ from harness.planning.elsewhere import Brought
 from harness.planning.events import Report
 from harness.planning.grid import Cell
 from harness.planning.job import Job, facts_of_test
-from harness.planning.launch import Launch
+from harness.planning.launch import Launch, fitted
 from harness.planning.processors import processors, thread_variables, threads_each
 from harness.planning.run_file import PROTOCOL, Run
 from harness.run_folder.facts import DataFacts
@@ -84,8 +84,9 @@ class Campaign:
 
 def assemble(resolved: Resolved, scorer: ChosenScorer) -> Campaign:
     """Return the run with the jobs of its models. Raises `HarnessError` where data or folder cannot serve it."""
-    run, manager, data, grid = resolved.run, resolved.manager, resolved.dataset, resolved.grid
     launch = Launch.of(os.environ)
+    resolved = replace(resolved, run=fitted(resolved.run, launch))
+    run, manager, data, grid = resolved.run, resolved.manager, resolved.dataset, resolved.grid
     run = with_fitting_pairs(
         run, data, resolved.selector, grid, resolved.devices[0].planned,
         side_by_side=1 if resolved.devices[0].is_gpu else workers.count(run), processes=launch.count if launch else 1,

@@ -1,8 +1,8 @@
 """A process that a launcher started beside the run: it takes part in the trainings of the first, and prints nothing.
 
 A signal that stops a run, which launchers send to all, is the first process's to answer: it has the training kept, for
-which it needs this one. So it is let pass here; the end comes with the word that the run is over, or that the store, and
-with it the launcher or the first process, is gone.
+which it needs this one. So it is let pass here. The end comes with the word that the run is over, or when the store is
+gone, and with it the launcher or the first process.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from harness.planning.launch import Launch, without_launch
 if TYPE_CHECKING:
     from multiprocessing.process import BaseProcess
 
-    from torch.distributed import Store
+    from torch.distributed import Store  # type: ignore[attr-defined]  # not in torch's __all__
 
 BETWEEN = 0.1
 """Seconds between two looks at the store."""
@@ -32,8 +32,8 @@ def follow(launch: Launch) -> int:
     """Take part in every training of a run; return the exit code of this process when the run is over."""
     from harness.training.together import connected
 
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
+    for signalled in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(signalled, signal.SIG_IGN)
     try:
         store, number = connected(launch), 0
         while (now := _next(store, number)) is not None:
@@ -82,6 +82,8 @@ def _take_part(launch: Launch, store: Store, number: int) -> None:
 
 
 def _work(launch: Launch, number: int, environment: dict[str, str]) -> None:
+    for signalled in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(signalled, signal.SIG_IGN)
     os.environ.clear()
     os.environ.update(environment)
     threading.Thread(target=leave_with_parent, daemon=True).start()

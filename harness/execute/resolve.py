@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -29,7 +28,6 @@ from harness.planning.axes import expanded
 from harness.planning.budget import Budget
 from harness.planning.estimates import estimates, visits
 from harness.planning.grid import Cell, cells, select
-from harness.planning.launch import Launch, fitted
 from harness.planning.run_file import Run, make_run
 from harness.planning.run_toml import read_run
 from harness.planning.share import WHOLE, Share
@@ -109,7 +107,6 @@ def resolve(
     `own`: losses of its selection that are not installed; `data`: its data, where they have been read already.
     Raises `HarnessError`, one line, for the first thing that is wrong.
     """
-    run = fitted(run, Launch.of(os.environ))
     manager = plugin_manager()
     require_trackers(report_to)
     known = list(losses(manager))

@@ -38,6 +38,8 @@ class Launch:
     port: int
     store_runs: bool
     """Whether the launcher answers at this port; else the first process does."""
+    attempt: str = "0"
+    """How often the launcher has started all anew."""
     config: Mapping[str, str]
     """The configuration of accelerate, as environment variables."""
 
@@ -54,6 +56,7 @@ class Launch:
             local_count=int(environment.get("LOCAL_WORLD_SIZE") or environment["WORLD_SIZE"]),
             host=environment["MASTER_ADDR"],
             port=int(environment["MASTER_PORT"]),
+            attempt=environment.get("TORCHELASTIC_RESTART_COUNT", "0"),
             store_runs=environment.get("TORCHELASTIC_USE_AGENT_STORE") == "True",
             config={name: value for name, value in config.items() if not name.startswith(NOT_OURS)},
         )
@@ -73,7 +76,7 @@ class Launch:
 
 
 def without_launch(environment: Mapping[str, str]) -> dict[str, str]:
-    """Return the environment as if nothing had launched this process: an engine, or one training alone, reads it too."""
+    """Return the environment as if nothing had launched this process: an engine that reads it would wait for others."""
     names = tuple(name for name in PLACE if not name.endswith("_"))
     begin = (*(name for name in PLACE if name.endswith("_")), *CONFIG)
     return {name: value for name, value in environment.items() if not (name in names or name.startswith(begin))}
@@ -82,10 +85,11 @@ def without_launch(environment: Mapping[str, str]) -> dict[str, str]:
 def fitted(run: AnyRun, launch: Launch | None) -> AnyRun:
     """Return the run with micro-batches that every process has as many of; unless they are given, as large as may be.
 
-    Raises `HarnessError` where a step cannot be divided so.
+    Raises `HarnessError` where a step cannot be divided so, or a model would be parted in a way that is not known here.
     """
     if launch is None:
         return run
+    _require_whole_weights(launch)
     batch, asked = run.settings.batch_pairs, run.micro_pairs
     asked = None if asked == "auto" else asked
     own, left = divmod(batch, launch.count)
@@ -103,3 +107,17 @@ def fitted(run: AnyRun, launch: Launch | None) -> AnyRun:
         return run
     largest = max(size for size in range(1, run.settings.micro_pairs + 1) if own % size == 0)
     return run.model_copy(update={"micro_pairs": asked or largest})
+
+
+def _require_whole_weights(launch: Launch) -> None:
+    """Raise `HarnessError` where accelerate is to part a model so that its weights could not be put together again."""
+    config = launch.config
+    ways = {"FSDP, version 1": config.get("ACCELERATE_USE_FSDP") == "true" and config.get("FSDP_VERSION") != "2"}
+    ways["DeepSpeed, ZeRO stage 3"] = config.get("ACCELERATE_DEEPSPEED_ZERO_STAGE") == "3"
+    for kind in ("TP", "CP", "SP"):
+        ways[f"{kind} parallelism"] = int(config.get(f"PARALLELISM_CONFIG_{kind}_SIZE") or 1) > 1
+    for way in (name for name, asked in ways.items() if asked):
+        raise HarnessError(
+            f"the configuration of accelerate got {way}, expected data parallelism (DDP), FSDP version 2 or DeepSpeed "
+            "up to ZeRO stage 2; change it by `accelerate config`, or by options of `accelerate launch`"
+        )

@@ -167,6 +167,7 @@ def _hardware(records: Sequence[Record], manifest: Manifest) -> Iterator[str]:
     platforms = distinct(environment.platform for environment in environments)
     devices = distinct(environment.device for environment in environments)
     threads = distinct(environment.threads for environment in environments)
+    together = max((environment.processes or 1 for environment in environments), default=1)
     beside = max((environment.models_side_by_side for environment in environments), default=1)
     parts = (
         either(platforms),
@@ -174,6 +175,7 @@ def _hardware(records: Sequence[Record], manifest: Manifest) -> Iterator[str]:
         f"{manifest.cpus} CPUs" if manifest.cpus else "",
         f"threads a worker: {either([*map(str, threads)])}" if threads else "",
         f"up to {beside} models side by side" if beside > 1 else "",
+        f"{together} processes a cell" if together > 1 else "",
     )
     words = "; ".join(filter(None, parts))
     if words:

@@ -11,13 +11,17 @@ import io
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 
+import numpy as np
 import torch
 import torch.distributed as dist
 from torch.distributed.fsdp import FSDPModule
+from torch.serialization import safe_globals
 
 from harness.api import Logps, PairLogps
+
+Parts = TypeVar("Parts", list[Any], np.ndarray)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,12 +59,13 @@ class Ranks:
         dist.all_gather_object(found, packed.getvalue())
         device = parts[0].chosen.token.device
         whole: list[PairLogps] = []
-        for other in found:  # of processes of this training, started by the same person from the same code
-            whole += torch.load(io.BytesIO(other), map_location=device, weights_only=False)
+        with safe_globals([PairLogps, Logps]):
+            for other in found:
+                whole += torch.load(io.BytesIO(other), map_location=device, weights_only=True)
         return whole
 
-    def own(self, parts: Sequence[Any]) -> Sequence[Any]:
-        """Return the part of a step that is this process's; it is divided into parts that are alike, in its order."""
+    def own(self, parts: Parts) -> Parts:
+        """Return the part of a step that is this process's; it is divided into parts of one size, in its order."""
         size = len(parts) // self.count
         return parts[self.index * size : (self.index + 1) * size]
 
@@ -82,11 +87,12 @@ class Ranks:
 
         Every process must ask at the same moment.
         """
+        parted = model
         if not isinstance(model, FSDPModule):
             return model
         full = fresh() if self.index == 0 else None
         with torch.no_grad():
-            for name, part in model.named_parameters():
+            for name, part in parted.named_parameters():
                 weight = part.full_tensor()
                 if full is not None:
                     full.get_parameter(name).copy_(weight)

@@ -1,14 +1,14 @@
 """How several processes come together for one training, and part again.
 
 A launcher has started the command several times (`planning/launch.py`). The worker of the first process comes to a cell
-that is to be trained, and calls the others: a worker of each joins a process group made for this training alone, is told
-what to train, does so, and ends. So a training that fails, or is ended at its time limit, takes no other down with it.
-
-They find each other through the launcher's store, under `KEYS`.
+that is to be trained, and calls the others: a worker of each joins a process group made for this training alone, is
+told what to train, does so, and ends. So a training that fails, or is ended at its time limit, takes no other down with
+it. They find each other through the launcher's store, under `KEYS`.
 """
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import os
 import time
@@ -22,12 +22,14 @@ from typing import Any
 import cloudpickle
 import torch
 import torch.distributed as dist
+from torch.distributed import PrefixStore, Store, TCPStore  # type: ignore[attr-defined]  # not in torch's __all__
 
 from harness.api import HarnessError, Loss
 from harness.planning.budget import Plan, runs_reference
 from harness.planning.ending import EndedError, Ending
 from harness.planning.launch import Launch
 from harness.run_folder.checkpoints import Origin
+from harness.run_folder.shown import reason_of
 from harness.training.checkpoints import Checkpoints
 from harness.training.loss_inputs import TrainingData
 from harness.training.peak_memory import leave_out_what_is_held
@@ -38,9 +40,9 @@ from harness.training.trainer import train
 
 KEYS = "preference-harness"
 NUMBER, OVER, READY, TROUBLE = "number", "over", "ready", "trouble"
-"""Of the store: how many trainings were begun; set when the run is over; of each training, who came, what went wrong."""
+"""Of the store: how many trainings were begun, whether the run is over; of a training, who came and what went wrong."""
 COMING = 300.0
-"""Seconds within which every process must have come, and have told of what went wrong with it."""
+"""Seconds within which every process must have come."""
 SILENT = timedelta(hours=1)
 """How long one waits for another inside a training: the first writes weights and checkpoints meanwhile."""
 
@@ -68,24 +70,24 @@ class Task:
 
 
 # -- the store ---------------------------------------------------------------------------------------------------------
-def connected(launch: Launch, *, hosts: bool = False) -> dist.Store:
+def connected(launch: Launch, *, hosts: bool = False) -> Store:
     """Return the store through which the processes find each other; `hosts`: of the first, which runs it if need be."""
-    store = dist.TCPStore(
+    store = TCPStore(
         launch.host,
         launch.port,
         is_master=hosts and not launch.store_runs,
         wait_for_workers=False,
         timeout=timedelta(seconds=COMING),
     )
-    return dist.PrefixStore(KEYS, store)
+    return PrefixStore(f"{KEYS}/{launch.attempt}", store)
 
 
-def is_over(store: dist.Store) -> bool:
+def is_over(store: Store) -> bool:
     """Return whether the run has ended."""
     return bool(store.check([OVER]))
 
 
-def trainings(store: dist.Store) -> int:
+def trainings(store: Store) -> int:
     """Return how many trainings were begun."""
     return int(store.add(NUMBER, 0))
 
@@ -109,13 +111,15 @@ def together(launch: Launch | None, task: Task) -> Iterator[Ranks]:
             dist.broadcast_object_list([cloudpickle.dumps(told)], src=0, device=torch.device("cpu"))
             with _variables(launch):
                 yield ranks
-    except RuntimeError as error:  # also of a connection that another has closed
-        if trouble := _trouble(store, number):
-            raise HarnessError(trouble) from error
-        raise
+    except RuntimeError as error:
+        if not (isinstance(error, dist.DistError) or "gloo" in str(error)):
+            raise  # the training's own
+        gone = f"one of the {launch.count} processes that train the cell is gone, expected all to stay ({error})"
+        key = f"{TROUBLE}/{number}"
+        raise HarnessError(store.get(key).decode() if store.check([key]) else gone) from error
 
 
-def _await_others(store: dist.Store, number: int, launch: Launch) -> None:
+def _await_others(store: Store, number: int, launch: Launch) -> None:
     until = time.monotonic() + COMING
     while (came := store.add(f"{READY}/{number}", 0)) < launch.count - 1:
         if store.check([f"{TROUBLE}/{number}"]):
@@ -128,34 +132,28 @@ def _await_others(store: dist.Store, number: int, launch: Launch) -> None:
         time.sleep(0.02)
 
 
-def _trouble(store: dist.Store, number: int) -> str:
-    """Return what another process says went wrong; "" where none does, for a while."""
-    key = f"{TROUBLE}/{number}"
-    for _ in range(100):
-        if store.check([key]):
-            return store.get(key).decode()
-        time.sleep(0.05)
-    return ""
-
-
 # -- the others --------------------------------------------------------------------------------------------------------
 def take_part(launch: Launch, number: int) -> None:
     """Take part in a training that the first process has begun; what goes wrong is told to it."""
-    from harness.run_folder.shown import reason_of
-
     store = connected(launch)
-    try:
+    with contextlib.suppress(EndedError), _telling(store, number, launch):
         if torch.cuda.is_available():
             torch.cuda.set_device(launch.local_rank)
         store.add(f"{READY}/{number}", 1)
-        with _joined(store, number, launch) as ranks:
+        # it tells inside of the group too: before the first process notices that this one has left it
+        with _joined(store, number, launch) as ranks, _telling(store, number, launch):
             packed: list[Any] = [None]
             dist.broadcast_object_list(packed, src=0, device=torch.device("cpu"))
             task: Task = cloudpickle.loads(packed[0])
             _print_to(task.log.with_suffix(f".{launch.rank}.log"))
             _do(task, launch, ranks)
-    except EndedError:
-        return
+
+
+@contextmanager
+def _telling(store: Store, number: int, launch: Launch) -> Iterator[None]:
+    """Tell the first process what went wrong inside."""
+    try:
+        yield
     except Exception as error:
         reason = f"process {launch.rank} of the {launch.count} that train the cell: {reason_of(error)}"
         store.compare_set(f"{TROUBLE}/{number}", "", reason)  # the first reason stays: others follow from it
@@ -202,10 +200,10 @@ def _print_to(log: Path) -> None:
 
 # -- both --------------------------------------------------------------------------------------------------------------
 @contextmanager
-def _joined(store: dist.Store, number: int, launch: Launch) -> Iterator[Ranks]:
+def _joined(store: Store, number: int, launch: Launch) -> Iterator[Ranks]:
     """Be in a process group of this training alone."""
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
-    group = dist.PrefixStore(str(number), store)
+    group = PrefixStore(str(number), store)
     dist.init_process_group(backend, store=group, rank=launch.rank, world_size=launch.count, timeout=SILENT)
     try:
         yield Ranks(count=launch.count, index=launch.rank)

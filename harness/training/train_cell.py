@@ -103,7 +103,8 @@ def train_cell(prepared: Prepared, cell: Cell, tell: Tell, ending: Ending) -> No
         left = facts_of(prepared, loss, trained, data, plan)
         write_trained(folder, left)
         remove_checkpoints(folder)
-        remember_rate(job.cache, job.run, prepared.start.parameters, left.spend)
+        if job.launch is None:  # estimates are of one process
+            remember_rate(job.cache, job.run, prepared.start.parameters, left.spend)
         last = float(trained.log["loss"].iloc[-1]) if len(trained.log) else float("nan")
         status, reason, seconds = trained.status, trained.reason, trained.seconds
         tell(CellTrained(key=cell.key, status=status, reason=reason, seconds=seconds, loss=last))
