@@ -13,13 +13,14 @@ from typing import Any
 
 import harness
 from harness.api import Dataset, HarnessError, ScorerSource
-from harness.execute.local import execute_trial
-from harness.execute.placing import Placing, placing_of
+from harness.execute.devices import Device
+from harness.execute.local import Start, execute_trial
+from harness.execute.placing import Placing
 from harness.execute.preflight import check_data, check_folder
 from harness.execute.resolve import Resolved
 from harness.execute.scorer_choice import ChosenScorer
 from harness.execute.selector_choice import probe_loss
-from harness.execute.share_out import share_out, starter
+from harness.execute.share_out import share_out
 from harness.execute.status import read_unfinished
 from harness.execute.stop import Stop
 from harness.manager import Manager, owner_of, scorers
@@ -28,7 +29,7 @@ from harness.planning.elsewhere import Brought
 from harness.planning.events import Report
 from harness.planning.grid import Cell
 from harness.planning.job import Job, facts_of_test
-from harness.planning.processors import processors, threads_each
+from harness.planning.processors import processors
 from harness.planning.run_file import PROTOCOL, Run
 from harness.run_folder.facts import DataFacts
 from harness.run_folder.full_disk import is_full, told
@@ -77,6 +78,10 @@ class Campaign:
         """Those that are computed here: all, or a share."""
         return self.resolved.share.cut(self.cells)
 
+    def start_on(self, device: Device) -> Start:
+        """Return what starts a worker on a device."""
+        return lambda job: self.resolved.executor.start(job, device)
+
 
 def assemble(resolved: Resolved, scorer: ChosenScorer) -> Campaign:
     """Return the run with the jobs of its models. Raises `HarnessError` where data or folder cannot serve it."""
@@ -89,7 +94,7 @@ def assemble(resolved: Resolved, scorer: ChosenScorer) -> Campaign:
             "--scorer vllm or transformers"
         )
     own = resolved.share.cut(grid)
-    placing = placing_of(run, resolved.devices, data, own, resolved.selector)
+    placing = resolved.executor.placing(run, data, own, resolved.selector)
     jobs = tuple(
         Job(
             run=run,
@@ -107,8 +112,8 @@ def assemble(resolved: Resolved, scorer: ChosenScorer) -> Campaign:
             chat_template=resolved.chat_template,
             selector=resolved.selector,
             probe=probe_loss(resolved.selector, manager),
-            side_by_side=max(map(placing.beside, placing.devices)),
-            threads=threads_each(placing.workers),
+            side_by_side=placing.side_by_side,
+            threads=placing.threads,
             brought=tuple(Brought(model=model) for model in run.also),
             report_to=resolved.report_to,
         )
@@ -135,7 +140,7 @@ def try_models(campaign: Campaign, report: Report) -> None:
         brought = campaign.run.start is not None or job.source not in FAMILIES
         if brought and read_unfinished(job.folder, job.cells):
             try:
-                execute_trial(job, starter(campaign.placing.devices[0]), report, Stop())
+                execute_trial(job, campaign.start_on(campaign.placing.devices[0]), report, Stop())
             except HarnessError as error:
                 refused.append(str(error))
     if refused:
@@ -150,7 +155,7 @@ def carry_out(campaign: Campaign, report: Report) -> list[str]:
     with locked(campaign.folder):
         write_manifest(campaign.folder, manifest(campaign))
         write_atomically(campaign.folder / RUN_FILE, campaign.run.as_toml())
-        trouble = share_out(campaign.jobs, campaign.placing, report)
+        trouble = share_out(campaign.jobs, campaign.placing, campaign.start_on, report)
         done = with_start_checkpoints(known_manifest(campaign.folder), _records(campaign.folder))
         write_manifest(campaign.folder, done)
     return trouble

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from harness.api import Dataset, Selector
 from harness.execute import workers
@@ -14,7 +14,7 @@ from harness.planning.budget import runs_reference
 from harness.planning.estimates import visits
 from harness.planning.grid import Cell
 from harness.planning.memory import needed_memory
-from harness.planning.processors import processors
+from harness.planning.processors import processors, threads_each
 from harness.planning.run_file import Run
 
 
@@ -27,6 +27,10 @@ class Placing:
     """Bytes of a worker, by what boards call its model; infinite where its size is not known."""
     on_cpu: int = 1
     """Workers side by side on the CPU."""
+    threads: int = 1
+    """Threads of each worker."""
+    on_node: int = 1
+    """Workers side by side on a machine of several, where each has its share of it."""
 
     def beside(self, device: Device) -> int:
         """Return the most workers that a device has at a time: of the smallest models, as many as fit."""
@@ -44,6 +48,11 @@ class Placing:
     def at_full_speed(self) -> int:
         """How many workers are as fast as one alone: as many as there are cores or GPUs for them."""
         return sum(1 if device.is_gpu else min(self.on_cpu, processors()) for device in self.devices)
+
+    @property
+    def side_by_side(self) -> int:
+        """The most workers that a worker shares its device with, itself among them."""
+        return max(self.on_node, *map(self.beside, self.devices))
 
     @property
     def places(self) -> list[Device]:
@@ -84,4 +93,5 @@ def placing_of(
             if shape is not None:
                 needed = needed_memory(run, shape, tokens.packed, tokens.longest, reference_beside=beside)
                 needs[run.called(model)] = needed
-    return Placing(devices=tuple(devices), needs=needs, on_cpu=workers.count(run))
+    placing = Placing(devices=tuple(devices), needs=needs, on_cpu=workers.count(run))
+    return replace(placing, threads=threads_each(placing.workers))

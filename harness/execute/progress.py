@@ -72,7 +72,8 @@ class RunProgress:
         self.done, self.ahead = self.ahead, self.ahead + _units(unfinished)
         self.total = max(self.total, self.ahead)
         self.partial: dict[str, float] = {}  # by worker: a model, and the device it is on where there are several
-        self.prepared, self.opened = set[str](), set[str]()
+        self.had = set[tuple[str, str]]()
+        """What was counted of a model, and is not again when another worker does it too."""
         self.trained = dict.fromkeys(models, 0)
         self.scored = dict.fromkeys(models, 0)
 
@@ -117,8 +118,7 @@ class RunProgress:
                 self._line(f"[{worker}] {text}")
                 self.heartbeat.begins(worker, text)
             case TrainingBegins(key=key):
-                self._advance(worker, 0.0 if model in self.prepared else START)
-                self.prepared.add(model)
+                self._once(worker, START, (model, "prepared"))
                 self._describe(worker, f"training {self._name(key)}")
             case TrainingGoesOn() | CheckpointWritten() | Stopping():
                 self._tell_kept(worker, event)
@@ -134,8 +134,7 @@ class RunProgress:
                 if cells > 1:
                     self._line(f"[{worker}] {shared_text(event)}")
             case ScoringBegins(key=None):
-                self._advance(worker, 0.0 if model in self.opened else ENGINE)
-                self.opened.add(model)
+                self._once(worker, ENGINE, (model, "opened"))
                 self._describe(worker, "scoring base")
             case ScoringBegins(key=str(key)):
                 self._describe(worker, f"scoring {self._name(key)}")
@@ -193,6 +192,11 @@ class RunProgress:
         self.heartbeat.ends(worker)
         self.done += units
         self.partial[worker] = 0.0
+
+    def _once(self, worker: str, units: float, what: tuple[str, str]) -> None:
+        """Count work that is expected once for a model."""
+        self._advance(worker, 0.0 if what in self.had else units)
+        self.had.add(what)
 
     def _count_failures(self) -> None:
         """Say of every failure that was told once how many cells it cost."""
