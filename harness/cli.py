@@ -172,6 +172,8 @@ def _renamed(_context: Any, _option: Any, given: bool) -> None:
 @click.option("--pairs-from-labels", is_flag=True, default=None, help=PAIRS_FROM_LABELS)
 @click.option("--trust-remote-code", is_flag=True, default=None, help="Let a model repository run its own code.")
 @click.option("--cells", help="K/N: compute the K-th of N shares of the cells; `harness merge` makes one run of all.")
+@click.option("--executor", help="local, or ray: the workers run on a Ray cluster, each with what it takes  [local]")
+@click.option("--address", help="With --executor ray: the cluster, as ray.init takes it  [the one that is running]")
 @click.option("--devices", help="GPUs that compute, by number: 0,1,2,3, or cpu  [all visible GPUs, else cpu]")
 @click.option("--output-dir", type=click.Path(path_type=Path), help="Where the run goes  [runs/<hash of the run>]")
 @click.option("--keep-checkpoints", is_flag=True, help="Keep the trained weights after they are scored.")
@@ -185,6 +187,8 @@ def run(
     run_file: Path | None,
     cells: str | None,
     devices: str | None,
+    executor: str | None,
+    address: str | None,
     output_dir: Path | None,
     keep_checkpoints: bool,
     report_to: tuple[str, ...] | None,
@@ -199,6 +203,7 @@ def run(
     only what is missing.
     """
     from harness.execute.axes import RunWithAxes, resolve_all
+    from harness.execute.executors import executor_of
     from harness.execute.resolve import runs_of
     from harness.leaderboard import write
     from harness.leaderboard.terminal import render
@@ -206,8 +211,11 @@ def run(
     from harness.run_folder.paths import CELLS, PAGE
 
     console, share = _console(), Share.parse(cells) if cells else WHOLE
+    computes = executor_of(executor, devices=devices, address=address)
     asked = runs_of(run_file, flags)
-    resolved = resolve_all(asked, output_dir, keep_checkpoints, report_to=report_to or (), share=share, devices=devices)
+    resolved = resolve_all(
+        asked, output_dir, keep_checkpoints, report_to=report_to or (), share=share, executor=computes
+    )
     whole = RunWithAxes.of(resolved, dry=dry_run)
     for line in whole.warnings():
         _say(line, err=True)

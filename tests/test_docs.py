@@ -85,7 +85,8 @@ def test_every_key_of_a_run_file_is_a_flag_of_run_and_the_other_way_round() -> N
         "reference_path"
     }  # an old name that says the new one
     flags = {option.name for option in options if not option.hidden}
-    of_this_call_only = {"cells", "output_dir", "keep_checkpoints", "report_to", "dry_run", "no_pictures", "quiet"}
+    of_this_call_only = {"cells", "devices", "executor", "address", "output_dir", "keep_checkpoints", "report_to"}
+    of_this_call_only |= {"dry_run", "no_pictures", "quiet"}
     assert flags - of_this_call_only == set(Run.model_fields)
 
 

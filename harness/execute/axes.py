@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.api import HarnessError
-from harness.execute.devices import chosen
+from harness.execute.executors import Executor, executor_of
 from harness.execute.plan_text import data_and_time
 from harness.execute.resolve import Resolved, resolve
 from harness.execute.whole_run import WholeRun
@@ -80,14 +80,14 @@ def resolve_all(
     *,
     report_to: tuple[str, ...] = (),
     share: Share = WHOLE,
-    devices: str | None = None,
+    executor: Executor | None = None,
 ) -> list[Resolved]:
     """Return every run, checked, in their order; those behind the first lie inside it. See `resolve`.
 
-    `share`: of the cells of each run; `devices`: what computes them, as `--devices` has it. Raises `HarnessError` also
-    where two have the same settings.
+    `share`: of the cells of each run; `executor`: what computes them; None: the devices of this machine. Raises
+    `HarnessError` also where two have the same settings.
     """
-    (first, *others), places = runs, chosen(devices)
+    (first, *others), computes = runs, executor or executor_of()
     if share.of > 1 and first.trials:
         raise HarnessError(
             f"--cells got {share} with --trials {first.trials}, expected one of them: what is chosen from trials is "
@@ -106,7 +106,7 @@ def resolve_all(
             )
         found.append(resolved)
     share.cut(found[0].grid)  # raises where there are too many shares; the others have as many cells
-    return [replace(each, share=share, devices=places) for each in found]
+    return [replace(each, share=share, executor=computes) for each in found]
 
 
 def _apart(first: Resolved, other: Resolved) -> str:

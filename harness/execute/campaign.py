@@ -14,15 +14,15 @@ from typing import Any
 
 import harness
 from harness.api import Dataset, HarnessError, ScorerSource
-from harness.execute import workers
+from harness.execute.devices import Device
 from harness.execute.fitting_pairs import with_fitting_pairs
-from harness.execute.local import execute_trial
-from harness.execute.placing import Placing, placing_of
+from harness.execute.local import Start, execute_trial
+from harness.execute.placing import Placing
 from harness.execute.preflight import check_data, check_folder
 from harness.execute.resolve import Resolved
 from harness.execute.scorer_choice import ChosenScorer
 from harness.execute.selector_choice import probe_loss
-from harness.execute.share_out import share_out, starter
+from harness.execute.share_out import share_out
 from harness.execute.status import read_unfinished
 from harness.execute.stop import Stop
 from harness.manager import Manager, owner_of, scorers
@@ -32,7 +32,7 @@ from harness.planning.events import Report
 from harness.planning.grid import Cell
 from harness.planning.job import Job, facts_of_test
 from harness.planning.launch import Launch, fitted
-from harness.planning.processors import processors, thread_variables, threads_each
+from harness.planning.processors import processors, thread_variables
 from harness.planning.run_file import PROTOCOL, Run
 from harness.run_folder.facts import DataFacts
 from harness.run_folder.full_disk import is_full, told
@@ -81,17 +81,16 @@ class Campaign:
         """Those that are computed here: all, or a share."""
         return self.resolved.share.cut(self.cells)
 
+    def start_on(self, device: Device) -> Start:
+        """Return what starts a worker on a device."""
+        return lambda job: self.resolved.executor.start(job, device)
+
 
 def assemble(resolved: Resolved, scorer: ChosenScorer) -> Campaign:
     """Return the run with the jobs of its models. Raises `HarnessError` where data or folder cannot serve it."""
     launch = Launch.of(os.environ)
-    resolved = replace(resolved, run=fitted(resolved.run, launch))
+    resolved, placing = _placed(resolved, launch)
     run, manager, data, grid = resolved.run, resolved.manager, resolved.dataset, resolved.grid
-    run = with_fitting_pairs(
-        run, data, resolved.selector, grid, resolved.devices[0].planned,
-        side_by_side=1 if resolved.devices[0].is_gpu else workers.count(run), processes=launch.count if launch else 1,
-    )  # fmt: skip
-    resolved = replace(resolved, run=run)
     check_data(data, run)
     check_folder(resolved.folder, run, data, scorer.source.name)
     if run.generate and not scorer.source.generates:
@@ -100,7 +99,6 @@ def assemble(resolved: Resolved, scorer: ChosenScorer) -> Campaign:
             "--scorer vllm or transformers"
         )
     own = resolved.share.cut(grid)
-    placing = placing_of(run, resolved.devices, data, own, resolved.selector)
     jobs = tuple(
         Job(
             run=run,
@@ -118,8 +116,8 @@ def assemble(resolved: Resolved, scorer: ChosenScorer) -> Campaign:
             chat_template=resolved.chat_template,
             selector=resolved.selector,
             probe=probe_loss(resolved.selector, manager),
-            side_by_side=max(map(placing.beside, placing.devices)),
-            threads=threads_each(launch.local_count if launch else placing.workers),
+            side_by_side=placing.side_by_side,
+            threads=placing.threads,
             launch=launch,
             brought=tuple(Brought(model=model) for model in run.also),
             report_to=resolved.report_to,
@@ -128,6 +126,19 @@ def assemble(resolved: Resolved, scorer: ChosenScorer) -> Campaign:
         if any(cell.model == run.called(model) for cell in own)
     )
     return Campaign(resolved=resolved, scorer=scorer, jobs=jobs, placing=placing)
+
+
+def _placed(resolved: Resolved, launch: Launch | None) -> tuple[Resolved, Placing]:
+    """Return a run whose micro-batches fit its processes and devices, and where its workers are to be."""
+    data, selector, own = resolved.dataset, resolved.selector, resolved.share.cut(resolved.grid)
+    run = fitted(resolved.run, launch)
+    placing = resolved.executor.placing(run, data, own, selector)
+    if run.micro_pairs == "auto":
+        first, processes = placing.devices[0], launch.count if launch else 1
+        beside = 1 if first.is_gpu else placing.on_cpu
+        run = with_fitting_pairs(run, data, selector, own, first.planned, side_by_side=beside, processes=processes)
+        placing = resolved.executor.placing(run, data, own, selector)
+    return replace(resolved, run=run), placing
 
 
 def canary_of(scorer: ChosenScorer, manager: Manager) -> ScorerSource | None:
@@ -148,7 +159,7 @@ def try_models(campaign: Campaign, report: Report) -> None:
         brought = campaign.run.start is not None or job.source not in FAMILIES
         if (brought or targets) and read_unfinished(job.folder, job.cells):
             try:
-                execute_trial(job, starter(campaign.placing.devices[0]), report, Stop())
+                execute_trial(job, campaign.start_on(campaign.placing.devices[0]), report, Stop())
             except HarnessError as error:
                 refused.append(str(error))
     if refused:
@@ -163,7 +174,7 @@ def carry_out(campaign: Campaign, report: Report) -> list[str]:
     with locked(campaign.folder):
         write_manifest(campaign.folder, manifest(campaign))
         write_atomically(campaign.folder / RUN_FILE, campaign.run.as_toml())
-        trouble = share_out(campaign.jobs, campaign.placing, report)
+        trouble = share_out(campaign.jobs, campaign.placing, campaign.start_on, report)
         done = with_start_checkpoints(known_manifest(campaign.folder), _records(campaign.folder))
         write_manifest(campaign.folder, done)
     return trouble

@@ -7,7 +7,7 @@ has a GPU to itself: an engine takes all memory that is free.
 from __future__ import annotations
 
 import threading
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
@@ -21,6 +21,8 @@ from harness.planning.job import Job
 
 ON = " on "
 """Stands between a model and its device where something is told of a worker."""
+TRIES = 3
+"""Workers that a cell may lose with their machines."""
 AGAIN = 0.5
 """Seconds after which a thread that waits looks whether the run is stopped."""
 
@@ -52,6 +54,7 @@ class CellQueue:
         self._at: dict[tuple[str, str], At] = {}  # by device and model
         self._lost: set[tuple[str, str]] = set()  # where a worker failed as a whole
         self._begun: set[str] = set()
+        self._tries: Counter[str] = Counter()
 
     def left(self, model: str) -> int:
         """Return how many cells of a model nobody has been given."""
@@ -107,6 +110,19 @@ class CellQueue:
             self._at[device.name, model] = At.SCORING if alone else At.WAITING
             return Given(cell=None) if alone else None
 
+    def put_back(self, model: str, cells: Sequence[Cell], active: str | None) -> bool:
+        """Take back the cells of a worker that was lost, before all others; `active`: the key of the one it was at.
+
+        Return whether they may be tried again: a cell, or what all cells need, loses no more than `TRIES` workers.
+        """
+        with self._changed:
+            self._tries[active or model] += 1
+            if self._tries[active or model] >= TRIES:
+                return False
+            self._left[model].extendleft(reversed(cells))
+            self._changed.notify_all()
+            return True
+
     def goes_on(self, device: Device, model: str) -> None:
         """Note that a worker is started anew, for cells that it has to train."""
         with self._changed:
@@ -154,6 +170,12 @@ class Turn:
         """Note which cells have no record yet, when a worker has ended; another one begins with them."""
         self.mine = cells
         self.queue.goes_on(self.device, self.job.model)
+
+    def puts_back(self, cells: list[Cell], active: str | None) -> bool:
+        """Give back the cells of a worker that was lost; return whether they are tried again."""
+        back = self.queue.put_back(self.job.model, cells, active)
+        self.mine = [] if back else cells
+        return back
 
     def more(self) -> Given | None:
         """Return the answer to a worker that asks for a cell; None: not yet."""

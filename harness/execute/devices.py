@@ -45,7 +45,7 @@ class Device:
         return self.name != CPU
 
     def __str__(self) -> str:
-        return f"GPU {self.name}" if self.is_gpu else "the CPU"
+        return f"GPU {self.name}" if self.name.isdecimal() else self.name
 
     @property
     def planned(self) -> PlannedDevice:

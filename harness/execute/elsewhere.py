@@ -12,13 +12,12 @@ from harness.data.sources import load_test
 from harness.data.template_file import read_template, template_key
 from harness.execute import workers
 from harness.execute.campaign import Campaign, canary_of, data_facts, locked, made_here
-from harness.execute.devices import HERE, Device
-from harness.execute.local import execute_scoring
+from harness.execute.local import Start, execute_scoring
 from harness.execute.preflight import check_data, check_folder, check_model
 from harness.execute.resolve import limited, load_data, load_options, located
 from harness.execute.scorer_choice import ChosenScorer, choose_scorer
-from harness.execute.share_out import starter
 from harness.execute.stop import Stop
+from harness.execute.worker_process import WorkerProcess
 from harness.manager import Manager, datasets, plugin_manager, resolver, scorers
 from harness.planning.elsewhere import Brought, ScoreRun, brought
 from harness.planning.events import Phase, RunEvent
@@ -50,7 +49,8 @@ class Scoring:
     brought: tuple[Brought, ...]
     chat_template: str = ""
     """The text of the template that the run was given; empty where the tokenizers' own are used."""
-    device: Device = HERE
+    start: Start | None = None
+    """What starts a worker; None: a process here, as this machine is."""
 
 
 def beside(run: Path, checkpoint: Brought, dataset: str | None, trust_remote_code: bool) -> Scoring:
@@ -156,7 +156,7 @@ def also(campaign: Campaign) -> Scoring:
         manager=campaign.resolved.manager,
         brought=tuple(Brought(model=model) for model in campaign.run.also),
         chat_template=campaign.resolved.chat_template,
-        device=campaign.placing.devices[0],
+        start=campaign.start_on(campaign.placing.devices[0]),
     )
 
 
@@ -179,7 +179,7 @@ def carry_out_scoring(scoring: Scoring, say: Say) -> list[str]:
     with locked(scoring.folder):
         for checkpoint in scoring.brought:
             try:
-                execute_scoring(_job(scoring, checkpoint), starter(scoring.device), report, Stop())
+                execute_scoring(_job(scoring, checkpoint), scoring.start or WorkerProcess.started, report, Stop())
             except HarnessError as error:
                 trouble.append(f"{checkpoint.model}: {error}")
         _write_manifests(scoring)

@@ -50,6 +50,8 @@ class _Trouble:
     """Whether somebody else ended it: its training, as far as it is kept, is sound."""
     scoring: bool = False
     """Whether it died while it scored: what it was to score is there still."""
+    lost: bool = False
+    """Whether it was lost with its machine."""
 
 
 def execute(turn: Turn, start: Start, report: Report, stop: Stop) -> None:
@@ -67,6 +69,9 @@ def execute(turn: Turn, start: Start, report: Report, stop: Stop) -> None:
         left = [cell for cell in turn.mine if read_cell_status(job.folder, cell.key) is None]
         turn.goes_on_with(left)
         if trouble is None and not left:
+            return
+        if trouble is not None and trouble.lost and turn.puts_back(left, trouble.key):
+            report(name, Phase(text=f"{trouble.reason}; what it had is tried again"))
             return
         active, reason = (trouble.key, trouble.reason) if trouble else (None, "the worker ended without a result")
         if active is not None and active not in {cell.key for cell in left}:
@@ -147,9 +152,9 @@ def _follow(job: Job, worker: Worker, report: Report, stop: Stop, turn: Turn | N
                 return _Trouble(key=None, reason=reason)
             case WorkerDone():
                 return None
-            case Died(how=how, from_outside=from_outside):
+            case Died(how=how, from_outside=from_outside, lost=lost):
                 reason = f"the worker process {how}; its output is in {log_path(job)}"
-                return _Trouble(key=active, reason=reason, resumable=from_outside, scoring=scoring)
+                return _Trouble(key=active, reason=reason, resumable=from_outside or lost, scoring=scoring, lost=lost)
         if wants and turn is not None:
             since, given = time.monotonic(), turn.more()
             if given is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from harness.api import Dataset, Selector
 from harness.execute import workers
@@ -16,7 +16,7 @@ from harness.planning.estimates import visits
 from harness.planning.grid import Cell
 from harness.planning.launch import Launch
 from harness.planning.memory import Batch, needed_memory
-from harness.planning.processors import processors
+from harness.planning.processors import processors, threads_each
 from harness.planning.run_file import Run
 
 
@@ -29,6 +29,10 @@ class Placing:
     """Bytes of a worker, by what boards call its model; infinite where its size is not known."""
     on_cpu: int = 1
     """Workers side by side on the CPU."""
+    threads: int = 1
+    """Threads of each worker."""
+    on_node: int = 1
+    """Workers side by side on a machine of several, where each has its share of it."""
 
     def beside(self, device: Device) -> int:
         """Return the most workers that a device has at a time: of the smallest models, as many as fit."""
@@ -46,6 +50,11 @@ class Placing:
     def at_full_speed(self) -> int:
         """How many workers are as fast as one alone: as many as there are cores or GPUs for them."""
         return sum(1 if device.is_gpu else min(self.on_cpu, processors()) for device in self.devices)
+
+    @property
+    def side_by_side(self) -> int:
+        """The most workers that a worker shares its device with, itself among them."""
+        return max(self.on_node, *map(self.beside, self.devices))
 
     @property
     def places(self) -> list[Device]:
@@ -78,8 +87,8 @@ def placing_of(
     """Return the devices of a run with what its models take."""
     models = [model for model in run.models if any(cell.model == run.called(model) for cell in cells)]
     needs = dict.fromkeys(map(run.called, models), math.inf)
-    if Launch.of(os.environ):  # a cell is trained by all of its processes, each on a device: one model at a time
-        return Placing(devices=tuple(devices[:1]), needs=needs)
+    if launch := Launch.of(os.environ):  # a cell is trained by all of its processes, each on a device: one at a time
+        return Placing(devices=tuple(devices[:1]), needs=needs, threads=threads_each(launch.local_count))
     if any(device.is_gpu for device in devices):
         tokens = visits(data, run).of(selector)
         batch = Batch(packed=tokens.packed, longest=tokens.longest)
@@ -89,4 +98,5 @@ def placing_of(
             if shape is not None:
                 needed = needed_memory(run, shape, batch, devices[0].planned, reference_beside=beside)
                 needs[run.called(model)] = needed.total
-    return Placing(devices=tuple(devices), needs=needs, on_cpu=workers.count(run))
+    placing = Placing(devices=tuple(devices), needs=needs, on_cpu=workers.count(run))
+    return replace(placing, threads=threads_each(placing.workers))

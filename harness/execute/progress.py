@@ -74,7 +74,8 @@ class RunProgress:
         self.done, self.ahead = self.ahead, self.ahead + _units(unfinished)
         self.total = max(self.total, self.ahead)
         self.partial: dict[str, float] = {}  # by worker: a model, and the device it is on where there are several
-        self.prepared, self.opened = set[str](), set[str]()
+        self.had = set[tuple[str, str]]()
+        """What was counted of a model, and is not again when another worker does it too."""
         self.trained = dict.fromkeys(models, 0)
         self.scored = dict.fromkeys(models, 0)
 
@@ -119,8 +120,7 @@ class RunProgress:
                 self._line(f"[{worker}] {text}")
                 self.heartbeat.begins(worker, text)
             case TrainingBegins(key=key):
-                self._advance(worker, 0.0 if model in self.prepared else START)
-                self.prepared.add(model)
+                self._once(worker, START, (model, "prepared"))
                 self._describe(worker, f"training {self._name(key)}")
             case TrainingGoesOn() | CheckpointWritten() | Stopping() | MemoryOut():
                 self._tell_training(worker, event)
@@ -138,8 +138,7 @@ class RunProgress:
             case ScorerRestarts(reason=reason):
                 self._line(f"[{worker}] the scorer died, and is started anew: {reason}")
             case ScoringBegins(key=None):
-                self._advance(worker, 0.0 if model in self.opened else ENGINE)
-                self.opened.add(model)
+                self._once(worker, ENGINE, (model, "opened"))
                 self._describe(worker, "scoring base")
             case ScoringBegins(key=str(key)):
                 self._describe(worker, f"scoring {self._name(key)}")
@@ -201,6 +200,11 @@ class RunProgress:
         self.heartbeat.ends(worker)
         self.done += units
         self.partial[worker] = 0.0
+
+    def _once(self, worker: str, units: float, what: tuple[str, str]) -> None:
+        """Count work that is expected once for a model."""
+        self._advance(worker, 0.0 if what in self.had else units)
+        self.had.add(what)
 
     def _count_failures(self) -> None:
         """Say of every failure that was told once how many cells it cost."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -17,7 +16,7 @@ from harness.data.sources import brought_by, load, load_test
 from harness.data.splits import told_of_each
 from harness.data.template_file import read_template, template_key
 from harness.execute.default_preset import default_preset, within_windows
-from harness.execute.devices import Device, chosen
+from harness.execute.executors import Executor, executor_of
 from harness.execute.judge_choice import require_judges
 from harness.execute.own_losses import OwnLoss, resolver_with, with_own, with_source
 from harness.execute.preflight import check_cache, check_model, local_names
@@ -62,7 +61,7 @@ class Resolved:
     """Where else steps and metrics are logged; see `execute/trackers.py`."""
     share: Share = WHOLE
     """Which of the cells are computed here; all of them without `--cells`."""
-    devices: tuple[Device, ...] = field(default_factory=partial(chosen, None))
+    executor: Executor = field(default_factory=executor_of)
     """What computes them."""
 
 

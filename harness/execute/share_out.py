@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from harness.execute.cell_queue import CellQueue, Turn
@@ -12,7 +12,6 @@ from harness.execute.local import Start, execute
 from harness.execute.placing import Placing
 from harness.execute.status import read_unfinished
 from harness.execute.stop import Stop
-from harness.execute.worker_process import WorkerProcess
 from harness.planning.events import ModelBegins, ModelFailed, NothingToCompute, Report, RunEvent
 from harness.planning.job import Job, cell_folder, record_failure
 from harness.run_folder.paths import RECORD
@@ -20,7 +19,7 @@ from harness.run_folder.shown import reason_of
 from harness.run_folder.trained import remove_scored
 
 
-def share_out(jobs: Sequence[Job], placing: Placing, report: Report) -> list[str]:
+def share_out(jobs: Sequence[Job], placing: Placing, start_on: Callable[[Device], Start], report: Report) -> list[str]:
     """Compute every unfinished cell; return what went wrong with whole models, one line each.
 
     Raises `StoppedError` where the run is stopped meanwhile.
@@ -42,7 +41,7 @@ def share_out(jobs: Sequence[Job], placing: Placing, report: Report) -> list[str
         while (turn := queue.begin(device, stop)) is not None:
             if turn.first:
                 tell(turn.job.model, ModelBegins(cells=1 + queue.left(turn.job.model)))
-            reason = _carry_out(turn, tell, stop)
+            reason = _carry_out(turn, start_on(device), tell, stop)
             nobodys = queue.end(device, turn.job.model, failed=bool(reason))
             for cell in nobodys:
                 record_failure(turn.job, cell, reason, resumable=True)
@@ -64,18 +63,13 @@ def share_out(jobs: Sequence[Job], placing: Placing, report: Report) -> list[str
     return trouble
 
 
-def _carry_out(turn: Turn, tell: Report, stop: Stop) -> str:
+def _carry_out(turn: Turn, start: Start, tell: Report, stop: Stop) -> str:
     """Compute what a worker is given; return what went wrong with all of it, which does not end the others."""
     try:
-        execute(turn, starter(turn.device), tell, stop)
+        execute(turn, start, tell, stop)
     except Exception as error:
         return reason_of(error)
     return ""
-
-
-def starter(device: Device) -> Start:
-    """Return what starts a worker on a device."""
-    return lambda job: WorkerProcess.started(job, device.visible)
 
 
 def make_ready(job: Job) -> None:

@@ -21,7 +21,7 @@ from harness.planning.events import Phase, Report, RunEvent
 from harness.planning.grid import Cell, System, cells
 from harness.planning.trials import Outcome, chosen, described, outcomes, trials_csv, trials_of
 from harness.planning.tuned_run import TrialRun, TunedRun
-from harness.run_folder.paths import TRIALS, TUNED, TUNING, has_records, is_run
+from harness.run_folder.paths import TRIALS, TUNED, TUNING, cache_folder, has_records, is_run
 from harness.run_folder.store import read_records, write_atomically
 
 
@@ -135,6 +135,7 @@ def carry_out_all(
     models, one line per model, and whether every cell has its result now.
     """
     stages = [tuning.run if tuning else campaign]
+    campaign.resolved.executor.require(campaign.folder, cache_folder())
     said = set[tuple[str, str]]()
 
     def tried(model: str, event: RunEvent) -> None:

@@ -17,6 +17,8 @@ class Died:
     """What is said of it."""
     from_outside: bool = False
     """Whether somebody else ended it: its training, as far as it is kept, is sound."""
+    lost: bool = False
+    """Whether the machine that it was on is lost: what it had not finished is tried again elsewhere."""
 
 
 class NotStartedError(Exception):

@@ -41,8 +41,12 @@ def count(run: Run) -> int:
     A nano model on CPU is too small to use several cores, so each gets one thread; up to two per core, so that no core
     is idle while the last ones finish.
     """
-    small = not trains_pretrained(run.models, run.preset, run.start)  # all are made here
-    return min(len(run.models), 2 * processors()) if small else 1
+    return min(len(run.models), 2 * processors()) if small(run) else 1
+
+
+def small(run: Run) -> bool:
+    """Return whether all models of a run are made here, and too small to use several cores."""
+    return not trains_pretrained(run.models, run.preset, run.start)
 
 
 def context(*, vllm: bool = False) -> ForkServerContext | SpawnContext:

@@ -16,8 +16,13 @@ def processors() -> int:
 
 def threads_each(side_by_side: int = 1) -> int:
     """Return the threads of each of so many processes: OMP_NUM_THREADS where it is set, else an equal share."""
+    return asked_threads() or max(1, processors() // side_by_side)
+
+
+def asked_threads() -> int:
+    """Return OMP_NUM_THREADS; 0 where it is not set."""
     asked = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
-    return int(asked) if asked.isdecimal() and int(asked) else max(1, processors() // side_by_side)
+    return int(asked) if asked.isdecimal() else 0
 
 
 def thread_variables() -> dict[str, str]:

@@ -28,6 +28,8 @@ def run(
     report_to: str | Sequence[str] = (),
     keep_checkpoints: bool = False,
     devices: str | None = None,
+    executor: str = "local",
+    address: str | None = None,
     pictures: bool = False,
     quiet: bool = False,
     **settings: Any,
@@ -43,7 +45,7 @@ def run(
 
     Raises `HarnessError` for the first thing that is wrong, before anything is computed.
     """
-    from harness.execute.devices import chosen
+    from harness.execute.executors import executor_of
     from harness.execute.own_losses import selected
     from harness.execute.resolve import resolve, run_values
     from harness.execute.whole_run import WholeRun
@@ -64,9 +66,9 @@ def run(
     values = {"plugins": plugins, "models": _listed(models), "dataset": os.fspath(dataset), "budget": budget}
     values |= {"seeds": (seeds,) if isinstance(seeds, int) else tuple(seeds)} | _as_in_files(settings)
     output = None if output_dir is None else Path(output_dir)
-    places = chosen(devices)
+    computes = executor_of(executor, devices=devices, address=address)
     resolved = resolve(run_values(None, values), output, keep_checkpoints, own=own, report_to=_listed(report_to))
-    resolved = replace(resolved, devices=places)
+    resolved = replace(resolved, executor=computes)
     return _carried_out(WholeRun.of(resolved), pictures=pictures, quiet=quiet)
 
 

@@ -261,9 +261,8 @@ def cached_pass(
         responses = [token[mask] for token, mask in rows]  # the first response of every pair, then the second
         return [responses[start : start + len(indices)] for start in range(0, len(responses), len(indices))]
 
-    weights = str(weight.dtype).removeprefix("torch.")
     products = f"onednn{cpu_matmul.STEP}" if cpu_matmul.by_onednn() else cpu_matmul.library()
-    kind = f"{dtype}-{weights}-{weight.device.type}-{products}{'-plain' * plain}"
+    kind = f"{dtype}-{str(weight.dtype).removeprefix('torch.')}-{weight.device.type}-{products}{'-plain' * plain}"
     key = f"{prepared.start.fingerprint}-{prepared.tokens.fingerprint}-{kind}-protocol{PROTOCOL}{name}"
     with one_at_a_time(prepared.job.cache, f"reference {key}"):
         return reference_pass(
