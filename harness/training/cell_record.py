@@ -8,6 +8,7 @@ import platform
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -47,7 +48,9 @@ UNTOLD = ("name", "source", "notes")
 def spend(prepared: Prepared, loss: Loss, trained: Trained, reference: Reference | None, plan: Plan) -> Spend:
     """Return what the cell spent in all five currencies, the reference pass charged to it even where it was cached."""
     charged, before = reference.seconds if reference else 0.0, prepared.before
-    choosing = {"selection_flops": before.flops, "selection_seconds": before.seconds} if prepared.selection else {}
+    told: dict[str, Any] = {"activations_recomputed": True} if recomputes_here(prepared, loss) else {}
+    if prepared.selection:
+        told |= {"selection_flops": before.flops, "selection_seconds": before.seconds}
     return Spend(
         pairs=trained.pairs,
         tokens=trained.tokens,
@@ -58,8 +61,7 @@ def spend(prepared: Prepared, loss: Loss, trained: Trained, reference: Reference
         epochs=trained.pairs / plan.n_pairs,
         reference_seconds=charged,
         reference_cached=bool(reference and reference.cached),
-        **choosing,
-        **({"activations_recomputed": True} if recomputes_here(prepared, loss) else {}),
+        **told,
     )
 
 
@@ -266,13 +268,14 @@ def environment(job: Job) -> EnvironmentFacts:
     """Return versions, hardware, and what runs beside the cell."""
     import transformers
 
+    told: dict[str, Any] = {"torchao": importlib.metadata.version("torchao")} if job.run.optimizer != "adamw" else {}
     return EnvironmentFacts(
         harness=harness.__version__,
         python=platform.python_version(),
         torch=torch.__version__,
         transformers=transformers.__version__,
         platform=platform.platform(),
-        **({"torchao": importlib.metadata.version("torchao")} if job.run.optimizer != "adamw" else {}),
+        **told,
         device=torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
         processor=f"{processor_name()}, {torch.backends.cpu.get_cpu_capability()}",
         threads=torch.get_num_threads(),
