@@ -13,6 +13,7 @@ from types import ModuleType
 from typing import Any
 
 import click
+import paper_preset
 import pytest
 
 from harness.api import Loss, PairLogps, ResponseLogps, hookspecs
@@ -64,6 +65,17 @@ def test_the_readme_has_the_settings_of_every_preset() -> None:
         )
         for name, preset in PRESETS.items()
     }
+
+
+def test_the_page_on_the_papers_models_has_the_plan_and_the_commands_of_every_way() -> None:
+    page = (ROOT / "docs" / "paper-preset.md").read_text(encoding="utf-8")
+    assert paper_preset.table() in page
+    fitting = [row for row in paper_preset.rows() if "does not fit" not in row[4]]
+    assert {row[0] for row in fitting} == {"Qwen2.5-0.5B", "Gemma-2-2B", "Mistral-7B"}
+    commands = [line for line in page.splitlines() if line.startswith("harness run")]
+    offered = {paper_preset.command(model, options) for _, model, options in paper_preset.WAYS}
+    assert len(commands) == 4
+    assert set(commands) < offered
 
 
 def test_every_command_and_option_has_its_help() -> None:

@@ -7,8 +7,9 @@ from typing import Any
 
 from harness.api import HarnessError, Loss
 from harness.planning.budget import runs_reference
-from harness.planning.memory import Batch, Device, Memory, needed_memory
+from harness.planning.memory import Batch, Device, Memory, needed_memory, sft_bytes
 from harness.planning.model_shape import ModelShape
+from harness.planning.presets import start_preset
 from harness.planning.run_file import Run, make_run
 
 SAVERS: tuple[Mapping[str, Any], ...] = (
@@ -40,7 +41,17 @@ def memory_lines(
         lines.append(f"{', '.join(names[shape])}: {in_parts(need, shape)}")
         if at_once * need.total > device.usable:
             lines.append(f"does not fit {device.name}; {_what_would(run, shape, batch, device, bool(beside), at_once)}")
+        tuned_here = [name for name in names[shape] if run.start is None and _is_tuned_here(run, name)]
+        if tuned_here and (size := sft_bytes(shape)) > device.usable:
+            lines.append(
+                f"the SFT stage of {', '.join(tuned_here)} takes {size_in_words(size)}, in fp32, and does not fit "
+                f"{device.name}; name a tuned checkpoint with --start"
+            )
     return lines
+
+
+def _is_tuned_here(run: Run, model: str) -> bool:
+    return start_preset(model, run.preset, run.start) not in ("nano", "custom")
 
 
 def in_parts(need: Memory, shape: ModelShape) -> str:

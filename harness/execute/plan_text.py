@@ -94,7 +94,7 @@ def _together(campaign: Campaign) -> list[str]:
 
 
 def data_and_time(campaign: Campaign, unfinished: Unfinished) -> list[str]:
-    """Return what the plan says of another run on an axis: its noise, its selection, the time and the memory it takes."""
+    """Return what the plan says of another run on an axis: its noise, its selection, its time and its memory."""
     return [
         *_noise(campaign),
         *_selection(campaign),

@@ -41,6 +41,8 @@ ANSWERS_BYTES = 2**31
 NF4_BYTES = 0.5 + 4 / 64
 """A parameter in 4 bits, with its part of a scale in fp32 for 64 of them (`models/nf4.py`)."""
 BYTES = {"float32": 4, "bfloat16": 2}
+SFT_TOKENS = 16_384
+"""Tokens that go through the model at once in the SFT stage (`models/sft.py`)."""
 USABLE = 0.92
 """Share of a device's memory that a plan fills: the rest is its driver's, the system's, or lost between tensors."""
 
@@ -80,10 +82,7 @@ class Memory:
     copies: float
     """Of the weights, in bf16; of a reference model that runs beside the policy."""
     activations: float
-    """What is kept for the backward pass, what the output head takes, and what the optimiser's step takes.
-
-    The last two are there at different times; but freed memory does not come back at once.
-    """
+    """What is kept for the backward pass and what the output head takes; or what a step unpacks, where that is more."""
     recomputed: bool
     """Whether the activations of a layer are computed again in the backward pass, and not kept."""
     engine: float
@@ -138,11 +137,20 @@ def _memory(
         gradients=gradients,
         moments=(trained + extra) * MOMENTS[run.optimizer],
         copies=float(shape.parameters * cast + reference_beside * kept_bytes(run, shape)),
-        activations=kept + head + step + FIRST_STEP_BYTES,
+        activations=max(kept + head, step) + FIRST_STEP_BYTES,
         recomputed=recomputed,
         engine=scoring_bytes(run, shape),
         runtime=RUNTIME_BYTES,
     )
+
+
+def sft_bytes(shape: ModelShape) -> float:
+    """Return the bytes of the SFT stage of a start checkpoint: AdamW in fp32, products in bf16, layers computed again.
+
+    So it is on a GPU, with `SFT_TOKENS` at once.
+    """
+    kept = shape.layers * SFT_TOKENS * shape.width * 4
+    return RUNTIME_BYTES + float(shape.parameters * (4 + 4 + 8 + CAST_BYTES) + kept)
 
 
 def head_bytes(run: Run, shape: ModelShape) -> float:

@@ -6,6 +6,8 @@ from typing import Any
 
 import torch
 
+from harness.training.peak_memory import return_freed
+
 
 def own_optimizer(name: str, learning_rate: float) -> tuple[type[torch.optim.Optimizer], dict[str, Any]] | None:
     """Return the class of an optimiser and its arguments, as `Trainer` takes them; None for `adamw`, Trainer's own.
@@ -34,7 +36,10 @@ def _eager(optimizer: type[torch.optim.Optimizer]) -> type[torch.optim.Optimizer
 
     class Eager(optimizer):  # type: ignore[misc, valid-type]
         def step(self, closure: Any = None) -> Any:
+            return_freed()  # what glibc keeps of the activations would come on top of what a step unpacks
             with torch.compiler.set_stance("force_eager"):
-                return super().step(closure)
+                done = super().step(closure)
+            return_freed()
+            return done
 
     return Eager

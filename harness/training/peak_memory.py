@@ -34,7 +34,7 @@ def leave_out_what_is_held(libraries: Sequence[str] = ()) -> None:
     global _before
     for library in libraries:
         import_module(library)
-    _return_freed()
+    return_freed()
     _before = _resident("VmRSS:")
 
 
@@ -58,14 +58,14 @@ def reset_peak_memory() -> None:
     """Reset the peak, so that it is that of the training that follows; where the system cannot, the old peak stays."""
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
-    _return_freed()
+    return_freed()
     try:
         Path("/proc/self/clear_refs").write_text("5")
     except OSError:
         return
 
 
-def _return_freed() -> None:
+def return_freed() -> None:
     """Return freed memory to the system: glibc keeps it, and it would count as the cell's."""
     if sys.platform == "linux":
         with contextlib.suppress(AttributeError, OSError):  # another C library

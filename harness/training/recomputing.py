@@ -1,4 +1,4 @@
-"""Whether activations are computed again in the backward pass, which needs less memory, more time, and changes nothing."""
+"""Whether activations are computed again in the backward pass, for less memory, more time, and the same numbers."""
 
 from __future__ import annotations
 
