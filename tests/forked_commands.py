@@ -41,6 +41,8 @@ class Command:
     folder: str
     stdout: str
     stderr: str
+    pid: str | None = None
+    """The file for the number of its process, where somebody wants to end it."""
 
 
 def can_be_forked(arguments: tuple[str, ...], variables: Mapping[str, str]) -> bool:
@@ -61,8 +63,10 @@ class ForkedCommands:
         self._environment = environment
         self._process: subprocess.Popen[str] | None = None
 
-    def run(self, arguments: tuple[str, ...], variables: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
-        """Run `harness ...`; return what it printed and its exit code."""
+    def run(
+        self, arguments: tuple[str, ...], variables: Mapping[str, str], pid: Path | None = None
+    ) -> subprocess.CompletedProcess[str]:
+        """Run `harness ...`; return what it printed and its exit code. The number of its process goes into `pid`."""
         if self._process is None:
             self._process = subprocess.Popen(
                 [sys.executable, __file__],
@@ -80,6 +84,7 @@ class ForkedCommands:
                 folder=os.getcwd(),
                 stdout=f"{place}/stdout",
                 stderr=f"{place}/stderr",
+                pid=None if pid is None else str(pid),
             )
             print(json.dumps(asdict(command)), file=self._process.stdin, flush=True)
             code = int(self._process.stdout.readline())
@@ -103,6 +108,8 @@ def _run(command: Command) -> None:
     os.environ.clear()
     os.environ.update(command.environment)
     os.chdir(command.folder)
+    if command.pid:
+        Path(command.pid).write_text(str(os.getpid()))
     sys.path[:1] = [command.folder, *further]
     sys.argv[1:] = command.arguments
     runpy.run_module("harness", run_name="__main__", alter_sys=True)

@@ -1,0 +1,58 @@
+"""SIGKILL at random moments of a run, of everything that it has started; then the same command again, to the end."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from chaos.outcomes import Tally
+from chaos.runs import World
+
+Moment = Callable[[], bool]
+PHASES: dict[str, tuple[str, float]] = {
+    "planning": ("", 1.0),
+    "training": ("cells/*/scratch", 2.0),
+    "scoring": ("cells/*/trained.json", 2.0),
+    "generation": ("cells/*--base--*/generations.parquet", 1.0),
+    "judging": ("cells/*/record.json", 2.0),
+    "writing": ("cells/*/judgements/*", 0.6),
+}
+"""By phase: the file that tells of it, and the seconds within which the kill comes behind that. "" is the start."""
+
+
+def moment(folder: Path, phase: str, rng: np.random.Generator) -> Moment:
+    """Return what is true from a random moment of this phase on."""
+    pattern, span = PHASES[phase]
+    delay, seen = rng.uniform(0, span), list[float]()
+    before = set(folder.glob(pattern)) if pattern else set[Path]()
+
+    def due() -> bool:
+        if not seen and (not pattern or set(folder.glob(pattern)) - before):
+            seen.append(time.monotonic())
+        return bool(seen) and time.monotonic() - seen[0] >= delay
+
+    return due
+
+
+def kill_at_random(
+    world: World, tally: Tally, place: Path, kills: int, seed: int, scorer: str = "transformers", each: int = 5
+) -> int:
+    """Kill so many times, `each` of them in a run at most, and take each run to its end; return the kills made."""
+    rng, made, number = np.random.default_rng(seed), 0, 0
+    while made < kills:
+        folder, phases = place / f"{scorer}-{number}", list[str]()
+        number += 1
+        for phase in sorted(rng.choice(list(PHASES), size=min(each, kills - made)), key=list(PHASES).index):
+            done = world.killed(folder, moment(folder, phase, rng), scorer=scorer)
+            if done.returncode == -9:
+                made += 1
+                phases.append(phase)
+            else:
+                tally.add("SIGKILL", f"{scorer}, seed {seed}, run {number}, too late for {phase}", done, folder)
+                break
+        if phases:
+            done = world.run(folder, scorer=scorer)
+            tally.add("SIGKILL", f"{scorer}, seed {seed}, run {number}, in {', '.join(phases)}", done, folder)
+    return made
