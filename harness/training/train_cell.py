@@ -141,7 +141,9 @@ def start_of(prepared: Prepared, cell: Cell) -> Callable[[], PreTrainedModel]:
     return partial(start_model, prepared.start.folder, job.run, cell.seed, prepared.tokens.pairs[0], job.model, again)
 
 
-def start_model(folder: Path, run: Run, seed: int, pair: TokenPair, name: str, recomputes: bool) -> PreTrainedModel:
+def start_model(
+    folder: Path, run: Run, seed: int, pair: TokenPair, name: str, recomputes: bool = False
+) -> PreTrainedModel:
     """Return a start checkpoint ready to be trained; `pair`: any of its pairs, to check the hot path with.
 
     `recomputes`: whether its activations are computed again in the backward pass.

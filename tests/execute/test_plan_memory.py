@@ -48,7 +48,7 @@ def test_an_sft_stage_that_does_not_fit_is_told_of_before_it_begins() -> None:
     assert lines(paper())[-1] == (
         "the SFT stage of mistral takes 140.1 GB, in fp32, and does not fit the GPU; name a tuned checkpoint with --start"
     )
-    small = memory_lines(paper(), {"qwen": NAMED_SHAPES["qwen"]}, PAPER, [DPO], GPU)
+    small = memory_lines(paper(), {"qwen": NAMED_SHAPES["qwen"]}, PAPER, [DPO], GPU, 1)
     assert len(small) == 2
 
 

@@ -138,7 +138,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
             if memory:
                 memory.watch(net, patch)
             trained = train(
-                net, loss, data, plan, recipe, tmp_path / "s", on_step, lambda _: None, checkpoints, smaller
+                net, loss, data, plan, recipe, tmp_path / "s", on_step, lambda _: None, checkpoints, smaller=smaller
             )
         return trained, net
 
