@@ -119,12 +119,32 @@ def is_zero(folder: Path) -> bool:
 
 
 def merged_model(base: Any, adapter: Path) -> Any:
-    """Return the model `base` with the products of the adapter in the folder `adapter` added to its weights."""
+    """Return the model `base` with what peft merges of the adapter in the folder `adapter`."""
     from peft import PeftModel
 
     with _peft_warnings():
         whole: Any = PeftModel.from_pretrained(base, str(adapter))
         return whole.merge_and_unload(safe_merge=True)
+
+
+def merged_in_fp32(base: Any, adapter: Path) -> Any:
+    """Return the model `base` with the products of one of our adapters added to its weights: in fp32, then rounded.
+
+    In bf16 peft would round the products first, and then the sums.
+    """
+    import torch
+    from peft import PeftModel
+    from peft.tuners.lora import LoraLayer
+
+    with _peft_warnings():
+        whole: Any = PeftModel.from_pretrained(base, str(adapter))
+    with torch.no_grad():
+        for layer in whole.modules():
+            if isinstance(layer, LoraLayer):
+                lora: Any = layer  # its base class does not declare get_delta_weight
+                weight = lora.get_base_layer().weight
+                weight.copy_(weight.float() + lora.get_delta_weight(lora.active_adapters[0]).float())
+    return whole.unload()
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.api import HarnessError
-from harness.models.adapters import merged_model
+from harness.models.adapters import merged_in_fp32, merged_model
 from harness.models.families import family_of
 from harness.models.folders import ADAPTER, ADAPTER_WEIGHTS, DECIDES, PICKLED, base_of, content_of, read_config
 from harness.models.hub import Found
@@ -85,12 +85,9 @@ def _merged(base: Path, adapter: Path, trust_remote_code: bool) -> Any:
 def write_merged(start: Path, adapter: Path, folder: Path, dtype: str, trust_remote_code: bool = False) -> None:
     """Write the checkpoint `start`, as `dtype` has it, with the products of an adapter of it added in fp32.
 
-    They are cast to `dtype` again: that of training, in which the adapter was added to these weights.
+    `dtype` is that of training, in which the adapter was added to these weights.
     """
-    import torch
-
-    merged = merged_model(load_plain(start, dtype, trust_remote_code).float(), adapter)
-    write_plain(merged.to(getattr(torch, dtype)), folder, start, start)
+    write_plain(merged_in_fp32(load_plain(start, dtype, trust_remote_code), adapter), folder, start, start)
 
 
 def load_plain(folder: Path, dtype: str, trust_remote_code: bool) -> Any:

@@ -185,14 +185,18 @@ def activation_bytes(
 def scoring_bytes(run: Run, shape: ModelShape) -> float:
     """Return the bytes of the engine, of the second scorer that checks it, of the logits of a step, and of answers.
 
-    And those of the model that an adapter is merged in.
+    And of the weights that an adapter is merged into.
     """
     settings = run.settings
-    merging = BYTES["float32"] * shape.parameters if run.lora else 0
     longest = max(settings.max_length, settings.max_prompt + run.max_new_tokens)
     keys = 2 * shape.layers * shape.key_width * BYTES[settings.dtype]  # and values, of a token
     answers = min(SEQUENCES_PER_STEP * longest * keys, ANSWERS_BYTES) if run.generate else 0
-    return 2.0 * shape.parameters * BYTES[settings.dtype] + 2 * LOGIT_ROWS * shape.vocabulary * 4 + answers + merging
+    return (
+        2.0 * shape.parameters * BYTES[settings.dtype]
+        + 2 * LOGIT_ROWS * shape.vocabulary * 4
+        + answers
+        + merged_bytes(run, shape)
+    )
 
 
 def checkpoint_bytes(run: Run, shape: ModelShape, *, moving: bool) -> float:
