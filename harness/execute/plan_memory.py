@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from harness.api import HarnessError, Loss
 from harness.planning.budget import runs_reference
@@ -12,7 +11,7 @@ from harness.planning.model_shape import ModelShape
 from harness.planning.presets import start_preset
 from harness.planning.run_file import Run, make_run
 
-SAVERS: tuple[Mapping[str, Any], ...] = (
+SAVERS: tuple[Mapping[str, str], ...] = (
     {"optimizer": "adamw-8bit"},
     {"optimizer": "adamw-bf16-sr", "dtype": "bfloat16"},
     {"adapter": "lora"},
@@ -80,9 +79,8 @@ def what_fits(
 ) -> list[tuple[str, Memory]]:
     """Return changes of a run, as options, after which it fits the device, with what it then takes; the least first."""
     found = []
-    changes: list[Mapping[str, Any]] = [{}, *SAVERS]
-    for change in changes:
-        for pairs in _smaller(run, change):
+    for change in ({}, *SAVERS):
+        for pairs in _smaller(run):
             words = [f"--{name.replace('_', '-')} {value}" for name, value in change.items()]
             words += [f"--micro-pairs {pairs}"] if pairs != run.settings.micro_pairs else []
             words += ["--activation-checkpointing auto"] if run.activation_checkpointing == "off" else []
@@ -98,7 +96,7 @@ def what_fits(
     return found
 
 
-def _smaller(run: Run, change: Mapping[str, Any]) -> list[int]:
+def _smaller(run: Run) -> list[int]:
     """Return the sizes of a micro-batch that divide a step, from that of the run down."""
     settings = run.settings
     return [pairs for pairs in range(settings.micro_pairs, 0, -1) if settings.batch_pairs % pairs == 0]

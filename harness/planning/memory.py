@@ -15,6 +15,8 @@ RUNTIME_BYTES = 1.2e9
 """Memory of one worker before any weights: torch, transformers and the engine."""
 FIRST_STEP_BYTES = 1.0e8
 """What libraries keep from the first step on: compiled products and their buffers."""
+COMPILER_BYTES = 5e7
+"""What torchao's optimisers load of torch's compiler with their first step, even where it compiles nothing."""
 MOMENTS = {"adamw": 8.0, "adamw-8bit": 2 * (1 + 4 / 256), "adamw-bf16-sr": 2 * (1 + 4 / 256)}
 """Bytes of both moments of a parameter: in fp32, or in 8 bits with an fp32 scale for 256 of them."""
 STEP_BYTES = 56
@@ -130,14 +132,15 @@ def _memory(
     head = head_bytes(run, shape)
     if settings.micro_pairs == settings.batch_pairs:  # gradients come only as activations go
         head -= min(gradients, kept)
-    in_8_bits = run.lora is None and run.optimizer != "adamw"
-    step = in_8_bits * shape.vocabulary * shape.width * (COMPILED_STEP_BYTES if device.gpu else STEP_BYTES)
+    in_8_bits = run.optimizer != "adamw"
+    unpacked = shape.vocabulary * shape.width if in_8_bits and run.lora is None else 0
+    step = unpacked * (COMPILED_STEP_BYTES if device.gpu else STEP_BYTES)
     return Memory(
         weights=kept_bytes(run, shape) + extra * 4,
         gradients=gradients,
         moments=(trained + extra) * MOMENTS[run.optimizer],
         copies=float(shape.parameters * cast + reference_beside * kept_bytes(run, shape)),
-        activations=max(kept + head, step) + FIRST_STEP_BYTES,
+        activations=max(kept + head, step) + FIRST_STEP_BYTES + in_8_bits * COMPILER_BYTES,
         recomputed=recomputed,
         engine=scoring_bytes(run, shape),
         runtime=RUNTIME_BYTES,

@@ -9,12 +9,12 @@ import torch
 from harness.training.peak_memory import return_freed
 
 
-def own_optimizer(name: str, learning_rate: float) -> tuple[type[torch.optim.Optimizer], dict[str, Any]] | None:
+def own_optimizer(name: str, learning_rate: float) -> tuple[type[torch.optim.Optimizer], dict[str, float]] | None:
     """Return the class of an optimiser and its arguments, as `Trainer` takes them; None for `adamw`, Trainer's own.
 
     `adamw-8bit` and `adamw-bf16-sr` have AdamW's two moments in 8 bits, one scale per 256 values (Dettmers et al. 2022,
     arXiv:2110.02861), and those of tensors below 4,096 values as the weights are. With `adamw-bf16-sr` the weights are
-    in bf16 too, and a step, computed in fp32, is rounded up or down at random, in proportion to what is nearer: at
+    in bf16 too, and a step, computed in fp32, is rounded up or down at random, the likelier to what is nearer: at
     small learning rates rounding to the nearest would undo every step. Its moments are not in bf16, as they could be:
     with beta_2 = 0.999 a second moment in bf16 never falls.
     """

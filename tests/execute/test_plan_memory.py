@@ -44,9 +44,10 @@ def test_what_fits_is_said_to_do_nothing_more() -> None:
 
 
 def test_an_sft_stage_that_does_not_fit_is_told_of_before_it_begins() -> None:
-    # 7.24 billion x (4 + 4 + 8 + 2) bytes, 32 layers x 16,384 tokens x 4,096 wide x 4 bytes, and the libraries
+    # 7.24 billion x 18 bytes, 32 layers x 16,384 tokens x 4,096 wide x 4 bytes, and the libraries
     assert lines(paper())[-1] == (
-        "the SFT stage of mistral takes 140.1 GB, in fp32, and does not fit the GPU; name a tuned checkpoint with --start"
+        "the SFT stage of mistral takes 140.1 GB, in fp32, and does not fit the GPU; name a tuned checkpoint with "
+        "--start"
     )
     small = memory_lines(paper(), {"qwen": NAMED_SHAPES["qwen"]}, PAPER, [DPO], GPU, 1)
     assert len(small) == 2
