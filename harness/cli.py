@@ -200,7 +200,7 @@ def run(
     """Train, score and rank: every loss on every model, the same budget for all.
 
     RUN_FILE is a TOML file with the same names as the options; options win. Running the same command again computes
-    only what is missing.
+    only what is missing. Started by torchrun or accelerate launch, each cell is trained on several devices.
     """
     from harness.execute.axes import RunWithAxes, resolve_all
     from harness.execute.executors import executor_of

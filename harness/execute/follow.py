@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
 import time
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -18,6 +20,7 @@ from typing import TYPE_CHECKING
 from harness.execute import workers
 from harness.execute.worker_process import leave_with_parent
 from harness.planning.launch import Launch, without_launch
+from harness.run_folder.shown import without_secrets
 
 if TYPE_CHECKING:
     from multiprocessing.process import BaseProcess
@@ -92,4 +95,7 @@ def _work(launch: Launch, number: int, environment: dict[str, str]) -> None:
     os.dup2(nowhere, 2)
     from harness.training.together import take_part
 
-    take_part(launch, number)
+    try:
+        take_part(launch, number)
+    except Exception:  # the first process has been told
+        print(without_secrets(traceback.format_exc()), file=sys.stderr)

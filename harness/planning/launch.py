@@ -6,18 +6,20 @@ only take part in its trainings (`training/together.py`, `execute/follow.py`). I
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TypeVar
 
 from harness.api import HarnessError
 from harness.planning.run_file import Run
 
 AnyRun = TypeVar("AnyRun", bound=Run)
-ADDRESS = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
+PLACE = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
 """The variables that tell a process of its place, all of which both launchers set."""
-PLACE = (*ADDRESS, "LOCAL_WORLD_SIZE", "GROUP_", "ROLE_", "TORCHELASTIC_")
-"""Those and others of theirs; what ends in _ stands for all that begin so."""
+BESIDE = ("LOCAL_WORLD_SIZE", "GROUP_RANK", "GROUP_WORLD_SIZE", "ROLE_NAME", "ROLE_RANK", "ROLE_WORLD_SIZE")
+"""Others that they set; and those that begin with TORCHELASTIC_."""
 CONFIG = ("ACCELERATE_", "FSDP_", "PARALLELISM_CONFIG_")
 """How variables begin that carry the configuration of accelerate."""
 NOT_OURS = ("ACCELERATE_MIXED_PRECISION", "ACCELERATE_GRADIENT_ACCUMULATION_STEPS", "ACCELERATE_DYNAMO_")
@@ -46,7 +48,7 @@ class Launch:
     @classmethod
     def of(cls, environment: Mapping[str, str]) -> Launch | None:
         """Return what a launcher says in the environment; None without one, and where it started one process only."""
-        if not all(environment.get(name) for name in ADDRESS) or int(environment["WORLD_SIZE"]) == 1:
+        if not all(environment.get(name) for name in PLACE) or int(environment["WORLD_SIZE"]) == 1:
             return None
         config = {name: value for name, value in environment.items() if name.startswith(CONFIG)}
         return cls(
@@ -77,8 +79,7 @@ class Launch:
 
 def without_launch(environment: Mapping[str, str]) -> dict[str, str]:
     """Return the environment as if nothing had launched this process: an engine that reads it would wait for others."""
-    names = tuple(name for name in PLACE if not name.endswith("_"))
-    begin = (*(name for name in PLACE if name.endswith("_")), *CONFIG)
+    begin, names = ("TORCHELASTIC_", *CONFIG), (*PLACE, *BESIDE)
     return {name: value for name, value in environment.items() if not (name in names or name.startswith(begin))}
 
 
@@ -113,7 +114,7 @@ def _require_whole_weights(launch: Launch) -> None:
     """Raise `HarnessError` where accelerate is to part a model so that its weights could not be put together again."""
     config = launch.config
     ways = {"FSDP, version 1": config.get("ACCELERATE_USE_FSDP") == "true" and config.get("FSDP_VERSION") != "2"}
-    ways["DeepSpeed, ZeRO stage 3"] = config.get("ACCELERATE_DEEPSPEED_ZERO_STAGE") == "3"
+    ways["DeepSpeed, ZeRO stage 3"] = _zero_stage(config) == "3"
     for kind in ("TP", "CP", "SP"):
         ways[f"{kind} parallelism"] = int(config.get(f"PARALLELISM_CONFIG_{kind}_SIZE") or 1) > 1
     for way in (name for name, asked in ways.items() if asked):
@@ -121,3 +122,14 @@ def _require_whole_weights(launch: Launch) -> None:
             f"the configuration of accelerate got {way}, expected data parallelism (DDP), FSDP version 2 or DeepSpeed "
             "up to ZeRO stage 2; change it by `accelerate config`, or by options of `accelerate launch`"
         )
+
+
+def _zero_stage(config: Mapping[str, str]) -> str | None:
+    """Return the ZeRO stage that DeepSpeed is to work at, which a file of its own may say."""
+    file = config.get("ACCELERATE_DEEPSPEED_CONFIG_FILE")
+    if file is None:
+        return config.get("ACCELERATE_DEEPSPEED_ZERO_STAGE")
+    try:
+        return str(json.loads(Path(file).read_text(encoding="utf-8"))["zero_optimization"]["stage"])
+    except (OSError, ValueError, KeyError, TypeError):  # DeepSpeed says what is wrong with it
+        return None

@@ -119,11 +119,13 @@ class Checkpointing(TrainerCallback):
         mismatched = self.trainer.mismatched_tokens()
         with self.trainer.meter.apart():
             trouble = self._tried(step, save)
-            ranks.first(0)  # by now every process has written what is its own
-            if ranks.index == 0 and not trouble:
-                trouble = self._tried(step, partial(self._keep, made, mismatched))
-            if trouble:
-                shutil.rmtree(made, ignore_errors=True)
+            [failed] = ranks.total(bool(trouble))  # by now every process has written what is its own
+            if failed and not trouble:
+                trouble = "another process could not write its part; its log says why"
+            if ranks.index == 0:
+                trouble = trouble or self._tried(step, partial(self._keep, made, mismatched))
+                if trouble:
+                    shutil.rmtree(made, ignore_errors=True)
         self._last = time.monotonic()
         if not (trouble and self._trouble):  # a disk that is full is told of once
             self.asked.written(step, trouble)

@@ -87,7 +87,7 @@ class LossInputs:
             ref_entropy=(column(reference.entropy[0]), column(reference.entropy[1]))
             if reference and reference.entropy and for_loss and loss.needs_reference_entropy
             else None,
-            kl=self._mismatched(model, indices) if for_loss and loss.needs_kl else None,
+            kl=self._mismatched(model, indices, batch.ids_L.device) if for_loss and loss.needs_kl else None,
             ref_kl=column(reference.mismatched) if reference and for_loss and loss.needs_kl else None,
             columns={name: column(values) for name, values in self.data.columns.items()},
         )
@@ -104,10 +104,10 @@ class LossInputs:
         first, second = ([side[i] for i in indices] for side in self.data.reference.tokens)
         return _at_places(first, chosen.mask), _at_places(second, rejected.mask)
 
-    def _mismatched(self, model: Any, indices: np.ndarray) -> Logps:
+    def _mismatched(self, model: Any, indices: np.ndarray, device: torch.device) -> Logps:
         assert self.data.mismatched is not None
         groups = [(self.data.tokens[i].prompt_ids, (self.data.mismatched[i],)) for i in indices]
-        batch = collate(groups).to(next(model.parameters()).device)
+        batch = collate(groups).to(device)
         self.mismatched_tokens += int((batch.row_NS >= 0).sum())
         with torch.no_grad():
             return self._of_policy(model, batch)

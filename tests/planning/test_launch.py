@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import pytest
 
 from harness.api import HarnessError
@@ -75,3 +78,11 @@ def test_what_several_processes_cannot_train_is_refused(
 ) -> None:
     with pytest.raises(HarnessError, match=words):
         fitted(Run.model_validate(values), launch(3, **config))
+
+
+def test_a_stage_of_zero_in_deepspeeds_own_file_is_read(tmp_path: Path) -> None:
+    for stage in (2, 3):
+        (tmp_path / f"{stage}.json").write_text(json.dumps({"zero_optimization": {"stage": stage}}))
+    fitted(Run(), launch(2, ACCELERATE_DEEPSPEED_CONFIG_FILE=str(tmp_path / "2.json")))
+    with pytest.raises(HarnessError, match="got DeepSpeed, ZeRO stage 3"):
+        fitted(Run(), launch(2, ACCELERATE_DEEPSPEED_CONFIG_FILE=str(tmp_path / "3.json")))

@@ -136,3 +136,13 @@ def test_a_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:
         harness.load_run(tmp_path)
     with pytest.raises(AttributeError, match="no attribute 'load'"):
         harness.load  # noqa: B018  # type: ignore[attr-defined]
+
+
+def test_a_script_that_a_launcher_started_several_times_is_told_to_launch_the_command(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    place = {"RANK": "1", "WORLD_SIZE": "2", "LOCAL_RANK": "1", "MASTER_ADDR": "localhost", "MASTER_PORT": "29500"}
+    for name, value in place.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(HarnessError, match="a launcher started this script 2 times"):
+        harness.run("simpo")

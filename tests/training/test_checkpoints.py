@@ -224,13 +224,13 @@ def test_so_do_adapters_a_forward_pass_in_bf16_and_optimisers_that_keep_less(
 
 def test_no_pair_is_skipped_or_repeated(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     visited: list[int] = []
-    account = PreferenceTrainer._account
+    compute_loss = PreferenceTrainer.compute_loss
 
-    def seen(self: PreferenceTrainer, inputs: Any, *others: Any) -> None:
+    def seen(self: PreferenceTrainer, model: Any, inputs: Any, **named: Any) -> Any:
         visited.extend(inputs["pair"].tolist())
-        account(self, inputs, *others)
+        return compute_loss(self, model, inputs, **named)
 
-    monkeypatch.setattr(PreferenceTrainer, "_account", seen)
+    monkeypatch.setattr(PreferenceTrainer, "compute_loss", seen)
     stopped_in_order(run, tmp_path, LOSSES["simpo"], 3)
     stopped_in_order(run, tmp_path, LOSSES["simpo"], 4)
     run(LOSSES["simpo"], kept(tmp_path))
@@ -272,8 +272,8 @@ def test_a_budget_in_seconds_counts_those_of_the_earlier_process_and_none_for_th
     monkeypatch.setattr("harness.training.step_end.time", watch)
     written = Checkpointing._write_beside
 
-    def slowly(self: Checkpointing, made: Path) -> None:
-        written(self, made)
+    def slowly(self: Checkpointing, made: Path, mismatched_tokens: int) -> None:
+        written(self, made, mismatched_tokens)
         watch.now += 3600
 
     monkeypatch.setattr(Checkpointing, "_write_beside", slowly)

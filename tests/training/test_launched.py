@@ -24,8 +24,10 @@ from waiting import HANGS
 from harness.data.tokens import TokenPair
 from harness.manager import plugin_manager, resolver
 from harness.planning.budget import Point
+from harness.planning.ending import EndedError
 from harness.planning.launch import Launch
 from harness.planning.run_file import Run
+from harness.run_folder.checkpoints import find_checkpoint
 from harness.training.train_cell import start_model
 
 pytestmark = pytest.mark.launched
@@ -90,6 +92,19 @@ def test_a_model_that_fsdp2_parts_is_trained_as_a_whole_one(
     parted = partial(trained, loss, two, start, tmp_path, adapter=adapter, opens=opens_parted)
     require_same(one, parted(points=at, keep=keep))
     torch.testing.assert_close(kept[1], kept[0], rtol=0, atol=1e-5)
+
+
+@pytest.mark.filterwarnings("ignore:.*")
+def test_a_training_of_parted_models_that_is_stopped_goes_on_as_if_it_had_not_been(
+    start: Path, two: Launch, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(PartialState, "_prepare_backend", on_cpus)
+    train = partial(trained, RESOLVE("dpo", {}), two, start, tmp_path, opens=opens_parted)
+    undisturbed, cell = train(), tmp_path / "cell"
+    with pytest.raises(EndedError):
+        train(cell=cell, stopped_at=2)
+    assert find_checkpoint(cell) == cell / "checkpoint-2"
+    require_same(undisturbed, train(cell=cell))
 
 
 def run_under(launcher: list[str], folder: Path, cache: Path, *arguments: str) -> pd.DataFrame:
