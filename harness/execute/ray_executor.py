@@ -64,7 +64,7 @@ class RayExecutor:
     def placing(self, run: Run, data: Dataset, cells: Sequence[Cell], selector: Selector | None) -> Placing:
         """Return a place for each worker that the nodes have the resources for. Raises `HarnessError` for none."""
         takes = self._takes(run)
-        on_nodes = [_workers(node, takes) for node in _nodes()]
+        on_nodes = [node.workers(takes) for node in _nodes()]
         count = sum(on_nodes)
         if not count:
             raise HarnessError(
@@ -80,10 +80,9 @@ class RayExecutor:
     def _takes(self, run: Run) -> _Resources:
         """Return what a worker takes: a GPU where the cluster has any, else one core, or of a larger model all."""
         nodes = _nodes()
-        if any(node["Resources"].get("GPU", 0) >= 1 for node in nodes):
+        if any(node.has.gpus for node in nodes):
             return _Resources(cpus=1, gpus=1)
-        cores = [int(node["Resources"].get("CPU", 0)) for node in nodes]
-        return _Resources(cpus=1 if workers.small(run) else max(1, max(cores, default=1)), gpus=0)
+        return _Resources(cpus=1 if workers.small(run) else max([1, *(node.has.cpus for node in nodes)]), gpus=0)
 
     def require(self, folder: Path, cache: Path) -> None:
         """Raise `HarnessError` where a node does not have this harness, or does not see the run folder or the cache."""
@@ -93,9 +92,9 @@ class RayExecutor:
         with _token(folder) as in_folder, _token(cache) as in_cache:
             asked = [
                 (
-                    node["NodeManagerAddress"],
+                    node.address,
                     ray.remote(_why_not)
-                    .options(num_cpus=0, scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False))
+                    .options(num_cpus=0, scheduling_strategy=NodeAffinitySchedulingStrategy(node.key, soft=False))
                     .remote(harness.__version__, [in_folder, in_cache]),
                 )
                 for node in _nodes()
@@ -125,6 +124,20 @@ class _Resources:
     def __str__(self) -> str:
         gpus = f"{self.gpus} GPU and " if self.gpus else ""
         return f"{gpus}{self.cpus} CPU{'s' if self.cpus > 1 else ''}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Node:
+    """A machine of the cluster."""
+
+    key: str
+    address: str
+    has: _Resources
+
+    def workers(self, takes: _Resources) -> int:
+        """Return how many workers it has the resources for."""
+        by_cpus = self.has.cpus // takes.cpus
+        return min(by_cpus, self.has.gpus // takes.gpus) if takes.gpus else by_cpus
 
 
 class RayWorker:
@@ -191,7 +204,7 @@ class _Host:
         if Path(folder).is_dir():  # models and data may be named from there
             os.chdir(folder)
         try:
-            self._worker = WorkerProcess.started(pickle.loads(packed), fresh=True)
+            self._worker = WorkerProcess.started(pickle.loads(packed))
         except NotStartedError as error:
             return Died(how=str(error))
         return str(_ray().util.get_node_ip_address())
@@ -232,15 +245,17 @@ def _same_signals() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def _nodes() -> list[dict[str, Any]]:
-    return [node for node in _ray().nodes() if node["Alive"]]
-
-
-def _workers(node: dict[str, Any], takes: _Resources) -> int:
-    """Return how many workers a node has the resources for."""
-    has = node["Resources"]
-    by_cpus = int(has.get("CPU", 0)) // takes.cpus
-    return min(by_cpus, int(has.get("GPU", 0)) // takes.gpus) if takes.gpus else by_cpus
+def _nodes() -> list[_Node]:
+    """Return the nodes that are there now."""
+    return [
+        _Node(
+            key=node["NodeID"],
+            address=node["NodeManagerAddress"],
+            has=_Resources(cpus=int(node["Resources"].get("CPU", 0)), gpus=int(node["Resources"].get("GPU", 0))),
+        )
+        for node in _ray().nodes()
+        if node["Alive"]
+    ]
 
 
 @contextlib.contextmanager

@@ -36,13 +36,13 @@ class WorkerProcess:
         self._process, self._connection = process, connection
 
     @classmethod
-    def started(cls, job: Job, visible: str | None = None, *, fresh: bool = False) -> Self:
+    def started(cls, job: Job, visible: str | None = None) -> Self:
         """Return a new process. `visible`: its CUDA_VISIBLE_DEVICES, set before torch is imported; None: as it is here.
 
-        `fresh`: it imports for itself. Raises `NotStartedError`.
+        Raises `NotStartedError`.
         """
-        vllm, log = job.scorer.name == "vllm", log_path(job)
-        starting = multiprocessing.get_context("spawn") if fresh else workers.context(vllm=vllm)
+        vllm = job.scorer.name == "vllm"
+        starting, log = workers.context(vllm=vllm), log_path(job)
         ours, theirs = starting.Pipe()
         with told(log.parent, "logs"):
             log.parent.mkdir(parents=True, exist_ok=True)

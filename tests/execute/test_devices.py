@@ -15,11 +15,14 @@ from typing import Any
 import pytest
 
 from harness.api import HarnessError
-from harness.execute import cell_queue, devices
+from harness.execute import cell_queue, devices, local
 from harness.execute.cell_queue import CellQueue, Turn
 from harness.execute.devices import Device, chosen
 from harness.execute.placing import Placing
 from harness.execute.stop import Stop
+from harness.execute.worker import Died
+from harness.planning.events import CellFailed, StepTaken, TrainingBegins
+from harness.planning.run_file import make_run
 from harness.run_folder.one_at_a_time import one_at_a_time
 
 TWO = {"HARNESS_DEVICES": "0:80GB,1:80GB"}
@@ -159,6 +162,50 @@ def test_a_device_that_fails_is_not_tried_again_and_the_last_one_leaves_the_rest
     assert begun(queue, first) is None
     assert other.more().cell == "a2"  # type: ignore[union-attr]
     assert queue.end(second, "a", failed=True) == ["a3"]
+
+
+# -- a worker that is lost --------------------------------------------------------------------------------------------
+class Lost:
+    """A worker that is lost with its node in the middle of a training."""
+
+    def __init__(self, key: str) -> None:
+        self._events = iter([TrainingBegins(key=key), StepTaken(key=key, step=1, steps=9, loss=0.5), Died(lost=True)])
+
+    def receive(self) -> Any:
+        return next(self._events)
+
+    def end(self, *, done: bool) -> None:
+        assert not done
+
+
+def test_the_cells_of_a_lost_worker_are_tried_again_and_one_that_loses_three_fails(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    failed: list[str] = []
+    told: list[Any] = []
+    monkeypatch.setattr(
+        "harness.execute.local.replace", lambda job, **changes: SimpleNamespace(**(vars(job) | changes))
+    )
+    monkeypatch.setattr("harness.execute.local.read_cell_status", lambda folder, key: None)
+    monkeypatch.setattr("harness.execute.local.record_failure", lambda job, cell, reason, **_: failed.append(cell.key))
+    queue, (first, second) = queue_of({"a": 2}, {"a": 1.0}, monkeypatch, 80, 80)
+    for cells in queue._left.values():
+        one, other = SimpleNamespace(key="one"), SimpleNamespace(key="other")
+        cells.clear()
+        cells.extend([one, other])  # type: ignore[list-item]
+    queue._jobs["a"].folder = tmp_path  # type: ignore[misc]
+    queue._jobs["a"].run = make_run({})  # type: ignore[misc]
+    for tries in (1, 2, 3):
+        turn = begun(queue, first)
+        assert turn is not None
+        assert [cell.key for cell in turn.mine] == ["one"]
+        local.execute(turn, lambda job: Lost("one"), lambda name, event: told.append(event), Stop())  # type: ignore[arg-type]
+        assert failed == (["one"] if tries == 3 else [])
+        queue.end(first, "a")
+    assert [event.key for event in told if isinstance(event, CellFailed)] == ["one"]
+    turn = begun(queue, second)
+    assert turn is not None
+    assert [cell.key for cell in turn.mine] == ["other"]
 
 
 # -- a whole run -------------------------------------------------------------------------------------------------------
