@@ -122,8 +122,8 @@ class RunProgress:
             case TrainingBegins(key=key):
                 self._once(worker, START, (model, "prepared"))
                 self._describe(worker, f"training {self._name(key)}")
-            case TrainingGoesOn() | CheckpointWritten() | Stopping() | MemoryOut():
-                self._tell_training(worker, event)
+            case TrainingGoesOn() | CheckpointWritten() | Stopping() | MemoryOut() | ScorerRestarts():
+                self._tell_trouble(worker, event)
             case StepTaken(step=step, steps=steps):
                 self.heartbeat.steps(worker, event)
                 if steps:
@@ -135,8 +135,6 @@ class RunProgress:
             case SharedWork(cells=cells):
                 if cells > 1:
                     self._line(f"[{worker}] {shared_text(event)}")
-            case ScorerRestarts(reason=reason):
-                self._line(f"[{worker}] the scorer died, and is started anew: {reason}")
             case ScoringBegins(key=None):
                 self._once(worker, ENGINE, (model, "opened"))
                 self._describe(worker, "scoring base")
@@ -160,9 +158,13 @@ class RunProgress:
                 self._line(f"[{worker}] FAILED: {reason}", always=True)
         self._move_bar()
 
-    def _tell_training(self, worker: str, event: TrainingGoesOn | CheckpointWritten | Stopping | MemoryOut) -> None:
-        """Say what a training goes on with, and what is kept of it or cannot be; of a checkpoint written nothing."""
+    def _tell_trouble(
+        self, worker: str, event: TrainingGoesOn | CheckpointWritten | Stopping | MemoryOut | ScorerRestarts
+    ) -> None:
+        """Say what a cell goes on with, and what is kept of it or cannot be; nothing of a checkpoint that is written."""
         match event:
+            case ScorerRestarts(reason=reason):
+                self._line(f"[{worker}] the scorer died, and is started anew: {reason}")
             case TrainingGoesOn(key=key, step=step, reason=reason):
                 where = f"begins anew ({reason})" if reason else f"goes on from step {step}"
                 self._line(f"[{worker}] {self._name(key)} {where}")

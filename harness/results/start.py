@@ -50,13 +50,8 @@ def run(
     from harness.execute.resolve import resolve, run_values
     from harness.execute.whole_run import WholeRun
     from harness.manager import plugin_manager
-    from harness.planning.launch import Launch
 
-    if launch := Launch.of(os.environ):
-        raise HarnessError(
-            f"a launcher started this script {launch.count} times (WORLD_SIZE), expected once: harness.run would run "
-            f"{launch.count} times; start the script itself, or launch the command: torchrun ... -m harness run ..."
-        )
+    _require_one_process()
     given = [losses] if isinstance(losses, str | Loss) else list(losses)
     if wrong := [each for each in given if not isinstance(each, str | Loss)]:
         raise HarnessError(
@@ -70,6 +65,16 @@ def run(
     resolved = resolve(run_values(None, values), output, keep_checkpoints, own=own, report_to=_listed(report_to))
     resolved = replace(resolved, executor=computes)
     return _carried_out(WholeRun.of(resolved), pictures=pictures, quiet=quiet)
+
+
+def _require_one_process() -> None:
+    from harness.planning.launch import Launch
+
+    if launch := Launch.of(os.environ):
+        raise HarnessError(
+            f"a launcher started this script {launch.count} times (WORLD_SIZE), expected once: harness.run would run "
+            f"{launch.count} times; start the script itself, or launch the command: torchrun ... -m harness run ..."
+        )
 
 
 def _carried_out(whole: WholeRun, *, pictures: bool, quiet: bool) -> Results:

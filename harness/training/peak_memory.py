@@ -28,8 +28,9 @@ def device() -> Device:
 def leave_out_what_is_held(libraries: Sequence[str] = ()) -> None:
     """Subtract what is resident now from all later peaks; called before a cell loads its model.
 
-    `libraries` are imported first. None of it is the cell's: the libraries, which differ with the scorer; the data that all cells share; kernels that a
-    library keeps; what making the start checkpoint, or an earlier cell, left behind.
+    None of it is the cell's: libraries, which differ with the scorer, `libraries` among them, which are imported first;
+    the data that all cells share; kernels that a library keeps; what making the start checkpoint, or an earlier cell,
+    left behind.
     """
     global _before
     for library in libraries:

@@ -105,9 +105,13 @@ def train_cell(prepared: Prepared, cell: Cell, tell: Tell, ending: Ending) -> No
         remove_checkpoints(folder)
         if job.launch is None:  # estimates are of one process
             remember_rate(job.cache, job.run, prepared.start.parameters, left.spend)
-        last = float(trained.log["loss"].iloc[-1]) if len(trained.log) else float("nan")
-        status, reason, seconds = trained.status, trained.reason, trained.seconds
-        tell(CellTrained(key=cell.key, status=status, reason=reason, seconds=seconds, loss=last))
+        tell(_end_of(trained, cell))
+
+
+def _end_of(trained: Trained, cell: Cell) -> CellTrained:
+    last = float(trained.log["loss"].iloc[-1]) if len(trained.log) else float("nan")
+    status, reason, seconds = trained.status, trained.reason, trained.seconds
+    return CellTrained(key=cell.key, status=status, reason=reason, seconds=seconds, loss=last)
 
 
 def _left_bytes(prepared: Prepared) -> int:
