@@ -161,7 +161,7 @@ class RunProgress:
     def _tell_trouble(
         self, worker: str, event: TrainingGoesOn | CheckpointWritten | Stopping | MemoryOut | ScorerRestarts
     ) -> None:
-        """Say what a cell goes on with, and what is kept of it or cannot be; nothing of a checkpoint that is written."""
+        """Say what a cell goes on with, what is kept of it or cannot be; nothing of a checkpoint that is written."""
         match event:
             case ScorerRestarts(reason=reason):
                 self._line(f"[{worker}] the scorer died, and is started anew: {reason}")
