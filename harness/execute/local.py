@@ -6,7 +6,6 @@ and a new worker goes on with the rest.
 
 from __future__ import annotations
 
-import contextlib
 import multiprocessing
 import os
 import pickle
@@ -47,7 +46,7 @@ from harness.planning.events import (
     WorkerFailed,
 )
 from harness.planning.job import Job, cell_folder, record_failure
-from harness.run_folder.full_disk import full, is_full, told
+from harness.run_folder.full_disk import full, is_full, print_trouble, told
 from harness.run_folder.paths import LOGS, RECORD
 from harness.run_folder.shown import reason_of, without_secrets
 from harness.run_folder.trained import remove_scored
@@ -259,8 +258,7 @@ def _work(packed: bytes, environment: dict[str, str], connection: Connection, lo
     except Exception as error:
         import traceback
 
-        with contextlib.suppress(OSError):  # the disk of the log may be full
-            print(without_secrets(traceback.format_exc()), file=sys.stderr)
+        print_trouble(without_secrets(traceback.format_exc()))
         connection.send(WorkerFailed(reason=f"{reason_of(error)}; the traceback is in {log}"))
 
 

@@ -17,6 +17,7 @@ from harness.api import Dataset, Message
 from harness.data.tokens import Limits, encode_many
 from harness.models.sft import Example, Recipe
 from harness.run_folder.full_disk import told
+from harness.run_folder.hashes import damaged, hashes_below, sealed, unsealed
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -95,12 +96,27 @@ def cached(
     """Return the checkpoint in `cache`/`key`, made by `build` in a folder beside it that is renamed when complete."""
     folder = cache / key
     if (folder / ACCOUNT).is_file():
-        progress(f"{title}: reused from {folder}")
-        account = json.loads((folder / ACCOUNT).read_text(encoding="utf-8"))
-        return StartCheckpoint(folder=folder, **account)
+        found, trouble = _kept(folder)
+        if found is not None:
+            progress(f"{title}: reused from {folder}")
+            return found
+        progress(f"{title}: {folder} is damaged ({trouble}) and made anew")
+        (folder / ACCOUNT).unlink()  # it vouches for the others
     progress(f"{title}: {how}, kept in {folder}")
     with told(cache, f"the start checkpoint {title}"):
         return _made(cache, key, build)
+
+
+def _kept(folder: Path) -> tuple[StartCheckpoint | None, str]:
+    """Return the checkpoint that is kept in a folder of the cache, or None and what is wrong with its files."""
+    try:
+        account = json.loads(unsealed((folder / ACCOUNT).read_text(encoding="utf-8")))
+        files = account.pop("files", {})  # earlier versions did not write it
+        found = StartCheckpoint(folder=folder, **account)
+    except (ValueError, TypeError, AttributeError):
+        return None, ACCOUNT
+    wrong = damaged(folder, files)
+    return (None, wrong[0]) if wrong else (found, "")
 
 
 def _made(cache: Path, key: str, build: Callable[[Path], StartCheckpoint]) -> StartCheckpoint:
@@ -111,8 +127,9 @@ def _made(cache: Path, key: str, build: Callable[[Path], StartCheckpoint]) -> St
         draft = Path(name) / key
         draft.mkdir()
         start = replace(build(draft), folder=folder)
-        account = {name: value for name, value in asdict(start).items() if name != "folder"}
-        (draft / ACCOUNT).write_text(json.dumps(account, indent=1) + "\n", encoding="utf-8")
+        files = hashes_below(draft, [path for path in draft.rglob("*") if path.is_file()])
+        account = {name: value for name, value in asdict(start).items() if name != "folder"} | {"files": files}
+        (draft / ACCOUNT).write_text(sealed(json.dumps(account, indent=1) + "\n"), encoding="utf-8")
         if folder.exists() and not (folder / ACCOUNT).is_file():
             shutil.rmtree(folder)  # incomplete: a complete one has its account
         try:

@@ -22,7 +22,7 @@ from safetensors.torch import load_file, save_file
 from harness.api import HarnessError
 from harness.planning.ending import EndedError, Ending
 from harness.run_folder.checkpoints import Origin, keep_checkpoint
-from harness.run_folder.full_disk import told
+from harness.run_folder.full_disk import print_trouble, told
 from harness.run_folder.paths import TRAIN_LOG
 from harness.torchvision_guard import hide_broken_torchvision
 from harness.training.step_end import Points, Reached
@@ -115,7 +115,7 @@ class Checkpointing(TrainerCallback):
                     keep_checkpoint(self.asked.cell, made, self.asked.origin, reached)
             except Exception as error:
                 trouble = str(error) if isinstance(error, HarnessError) else f"{type(error).__name__}: {error}"
-                traceback.print_exc()
+                print_trouble(traceback.format_exc())
                 shutil.rmtree(made, ignore_errors=True)
         self._last = time.monotonic()
         if not (trouble and self._trouble):  # a disk that is full is told of once
