@@ -147,7 +147,7 @@ def _stored(path: Path, empty: np.ndarray) -> np.ndarray:
     if not path.exists():
         return empty
     try:
-        with np.load(path) as stored:
+        with open(path, "rb") as file, np.load(file) as stored:  # which would leave a damaged file open
             table: np.ndarray = stored["table"]
     except (OSError, ValueError, KeyError, EOFError, NotImplementedError, zipfile.BadZipFile):  # zip has check sums
         return empty

@@ -87,7 +87,7 @@ def test_a_file_of_a_run_under_way_that_is_damaged(
     world: World, watched: Tally, undisturbed: Path, tmp_path: Path
 ) -> None:
     folder = stopped_midway(world, tmp_path / "midway", SEED)
-    finished = kinds(undisturbed, undisturbed.rglob("*"))
+    finished = kinds(undisturbed, undisturbed.rglob("*")).keys() - {"cells/*/trained.json"}
     damage_each(world, watched, tmp_path, "run, under way", folder, world.cache, seed=SEED, but=finished)
 
 
