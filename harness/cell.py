@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import gc
-import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -25,6 +24,7 @@ from harness.planning.ending import Ending
 from harness.planning.events import CellFailed, Phase, ScorerRestarts, ScoringBegins, Tell, TrainingBegins
 from harness.planning.grid import Cell
 from harness.planning.job import Job, cell_folder, record_failure
+from harness.run_folder.full_disk import print_trouble
 from harness.run_folder.one_at_a_time import one_at_a_time
 from harness.run_folder.shown import without_secrets
 from harness.run_folder.trained import waits_to_be_scored
@@ -169,4 +169,4 @@ def attempt(job: Job, cell: Cell, tell: Tell, work: Callable[[], None]) -> None:
         if not isinstance(error, HarnessError):
             import traceback
 
-            print(without_secrets(traceback.format_exc()), file=sys.stderr)
+            print_trouble(without_secrets(traceback.format_exc()))

@@ -11,7 +11,8 @@ import pandas as pd
 from click.testing import CliRunner
 
 from harness.cli import cli
-from harness.run_folder.store import file_hash, read_record, write_record
+from harness.run_folder.hashes import file_hash
+from harness.run_folder.store import read_record, write_record
 
 Make = Callable[..., Path]
 BASE, SIMPO = "qwen--base--5ac4d2", "qwen--simpo--5ca962--seed0"

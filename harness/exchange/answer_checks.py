@@ -13,8 +13,8 @@ from harness.api.errors import HarnessError
 from harness.exchange.cell_checks import Check, near, some
 from harness.exchange.untrusted import WholeCell, WholePoint
 from harness.run_folder.generation_facts import GenerationFacts
+from harness.run_folder.hashes import file_hash
 from harness.run_folder.paths import CELLS, GENERATIONS, JUDGEMENTS, RECORD, judgements_file
-from harness.run_folder.store import file_hash
 from harness.run_folder.tables import (
     ANSWER_COLUMNS,
     ANSWER_KEYS,

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.exchange.untrusted import NUMBERS, RunContents, UntrustedCell, WholeCell
+from harness.run_folder.hashes import file_hash
 from harness.run_folder.paths import RECORD, RESPONSES, ROWS
-from harness.run_folder.store import file_hash
 from harness.run_folder.tables import OWNER, PAIR_KEYS, RESPONSE_KEYS
 from harness.statistics.metrics import LENBALANCED, METRICS
 from harness.statistics.summary import summarise

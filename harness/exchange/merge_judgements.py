@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 from harness.api.errors import HarnessError
 from harness.run_folder.full_disk import told
+from harness.run_folder.hashes import file_hash
 from harness.run_folder.paths import GENERATIONS, POINTS, judgements_files
-from harness.run_folder.store import file_hash
 from harness.run_folder.tables import JUDGED, JUDGEMENT_COLUMNS, QUESTION_KEYS, read_frame
 
 if TYPE_CHECKING:

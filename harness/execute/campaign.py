@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import importlib.metadata
 import os
@@ -265,7 +266,12 @@ def locked(folder: Path) -> Iterator[None]:
     with open(folder / LOCK, "w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        except OSError as error:
+            if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
+                raise HarnessError(
+                    f"{folder} is on a file system without locks ({error.strerror}), which keep two runs from one "
+                    "folder; name an --output-dir on another disk, and copy the folder when the run is done"
+                ) from None
             raise HarnessError(
                 f"{folder} is being computed by another process; wait for it or name another folder"
             ) from None

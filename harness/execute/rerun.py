@@ -28,10 +28,11 @@ from harness.planning.events import CellTrained, Phase, RunEvent
 from harness.planning.grid import Cell, System, Trial
 from harness.planning.run_file import PROTOCOL, Run
 from harness.run_folder.facts import EnvironmentFacts
+from harness.run_folder.hashes import file_hash
 from harness.run_folder.manifest import Manifest, read_manifest
 from harness.run_folder.paths import RECORD
 from harness.run_folder.record import Record
-from harness.run_folder.store import file_hash, read_records
+from harness.run_folder.store import read_records
 from harness.run_folder.tables import RESPONSE_KEYS
 
 if TYPE_CHECKING:

@@ -25,7 +25,7 @@ from harness.planning.grid import Cell
 from harness.planning.job import Job, log_path
 from harness.planning.launch import without_launch
 from harness.planning.processors import thread_variables
-from harness.run_folder.full_disk import full, is_full, told
+from harness.run_folder.full_disk import full, is_full, print_trouble, told
 from harness.run_folder.shown import reason_of, without_secrets
 
 
@@ -144,8 +144,7 @@ def _work(packed: bytes, environment: dict[str, str], connection: Connection, lo
     except Exception as error:
         import traceback
 
-        with contextlib.suppress(OSError):  # the disk of the log may be full
-            print(without_secrets(traceback.format_exc()), file=sys.stderr)
+        print_trouble(without_secrets(traceback.format_exc()))
         connection.send(WorkerFailed(reason=f"{reason_of(error)}; the traceback is in {log}"))
 
 

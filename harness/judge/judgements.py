@@ -22,9 +22,9 @@ from harness.api import (
     Verdict,
 )
 from harness.api.judging import Asked
+from harness.run_folder.hashes import file_hash
 from harness.run_folder.paths import GENERATIONS, ROWS, answers_folder, judgements_file
 from harness.run_folder.record import Record
-from harness.run_folder.store import file_hash
 from harness.run_folder.tables import JUDGED, JUDGEMENT_COLUMNS, read_frame
 
 if TYPE_CHECKING:

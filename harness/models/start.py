@@ -17,6 +17,7 @@ from harness.api import Dataset, Message
 from harness.data.tokens import Limits, encode_many
 from harness.models.sft import Example, Recipe
 from harness.run_folder.full_disk import told
+from harness.run_folder.hashes import damaged, hashes_below, sealed, unsealed
 from harness.run_folder.one_at_a_time import one_at_a_time
 
 if TYPE_CHECKING:
@@ -98,18 +99,32 @@ def cached(
 ) -> StartCheckpoint:
     """Return the checkpoint in `cache`/`key`, made by `build` in a folder beside it that is renamed when complete."""
     folder = cache / key
-    if not (folder / ACCOUNT).is_file():
+    found, trouble = _kept(folder)
+    if found is None:
+        if trouble:
+            progress(f"{title}: {folder} is damaged ({trouble}) and made anew")
         progress(f"{title}: {how}, kept in {folder}")
         with told(cache, f"the start checkpoint {title}"), one_at_a_time(cache, f"start checkpoint {key}"):
-            if not (folder / ACCOUNT).is_file():
+            found, _ = _kept(folder)  # another process may have made it meanwhile
+            if found is None:
+                (folder / ACCOUNT).unlink(missing_ok=True)  # it vouches for the others
                 return _made(cache, key, build)
     progress(f"{title}: reused from {folder}")
-    return _kept(folder)
+    return found
 
 
-def _kept(folder: Path) -> StartCheckpoint:
-    account = json.loads((folder / ACCOUNT).read_text(encoding="utf-8"))
-    return StartCheckpoint(folder=folder, **account)
+def _kept(folder: Path) -> tuple[StartCheckpoint | None, str]:
+    """Return the checkpoint that is kept in a folder of the cache, or None and what is wrong with its files, if any."""
+    if not (folder / ACCOUNT).is_file():
+        return None, ""
+    try:
+        account = json.loads(unsealed((folder / ACCOUNT).read_text(encoding="utf-8")))
+        files = account.pop("files", {})  # earlier versions did not write it
+        found = StartCheckpoint(folder=folder, **account)
+    except (ValueError, TypeError, AttributeError):
+        return None, ACCOUNT
+    wrong = damaged(folder, files)
+    return (None, wrong[0]) if wrong else (found, "")
 
 
 def _made(cache: Path, key: str, build: Callable[[Path], StartCheckpoint]) -> StartCheckpoint:
@@ -120,8 +135,9 @@ def _made(cache: Path, key: str, build: Callable[[Path], StartCheckpoint]) -> St
         draft = Path(name) / key
         draft.mkdir()
         start = replace(build(draft), folder=folder)
-        account = {name: value for name, value in asdict(start).items() if name != "folder"}
-        (draft / ACCOUNT).write_text(json.dumps(account, indent=1) + "\n", encoding="utf-8")
+        files = hashes_below(draft, [path for path in draft.rglob("*") if path.is_file()])
+        account = {name: value for name, value in asdict(start).items() if name != "folder"} | {"files": files}
+        (draft / ACCOUNT).write_text(sealed(json.dumps(account, indent=1) + "\n"), encoding="utf-8")
         if folder.exists() and not (folder / ACCOUNT).is_file():
             shutil.rmtree(folder)  # incomplete: a complete one has its account
         try:

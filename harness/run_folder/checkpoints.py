@@ -11,9 +11,9 @@ import os
 import shutil
 from pathlib import Path
 
+from harness.run_folder.hashes import file_hash
 from harness.run_folder.json_types import Facts
 from harness.run_folder.paths import CHECKPOINT, POINTS, SCRATCH, TRAINED, WEIGHTS, point_folder
-from harness.run_folder.store import file_hash
 
 VOUCHER = "checkpoint.json"
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import errno
 import shutil
+import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from harness.api.errors import HarnessError
@@ -43,6 +44,12 @@ def told(folder: Path, what: str, needed: int | None = None) -> Iterator[None]:
         if is_full(error):
             raise full(folder, what, needed) from error
         raise
+
+
+def print_trouble(text: str) -> None:
+    """Print to the log, which may lie on a disk that is full: what is said there must not become the trouble."""
+    with suppress(OSError):
+        print(text, file=sys.stderr, flush=True)
 
 
 def require_room(folder: Path, needed: int, what: str) -> None:

@@ -22,6 +22,7 @@ from harness.run_folder.facts import (
     TuningFacts,
 )
 from harness.run_folder.generation_facts import GenerationFacts
+from harness.run_folder.hashes import require_whole, unsealed
 from harness.run_folder.json_types import Facts, Number
 from harness.run_folder.limits import json_of
 from harness.run_folder.paths import DEV, RECORD, RESPONSES, ROWS, point_folder
@@ -127,15 +128,20 @@ class Record(Facts):
 
     def rows(self) -> pd.DataFrame:
         """Return one row per held-out pair, with `ROW_COLUMNS`."""
-        return read_frame(self.folder / ROWS, ROW_COLUMNS)
+        return self._whole(ROWS, read_frame(self.folder / ROWS, ROW_COLUMNS))
 
     def responses(self) -> pd.DataFrame:
         """Return one row per unique held-out response, with `RESPONSE_COLUMNS`."""
-        return read_frame(self.folder / RESPONSES, RESPONSE_COLUMNS)
+        return self._whole(RESPONSES, read_frame(self.folder / RESPONSES, RESPONSE_COLUMNS))
 
     def columns(self, file: str, names: Iterable[str]) -> Columns:
         """Return columns of one of the cell's tables as arrays; see `read_columns`."""
-        return read_columns(self.folder / file, names)
+        return self._whole(file, read_columns(self.folder / file, names))
+
+    def _whole(self, file: str, table: T) -> T:
+        """Return one of the cell's tables if it is what was written."""
+        require_whole(self.folder / file, (self.files or {}).get(file))
+        return table
 
 
 class RecordError(HarnessError):
@@ -150,7 +156,7 @@ def parse_record(folder: Path, text: str) -> Record:
     """Return the record that record.json of `folder` holds. Raises `RecordError` for what is no record."""
     path = folder / RECORD
     try:
-        content = json_of(text)
+        content = json_of(unsealed(text))
     except ValueError as error:
         raise RecordError(path, [f"got {error}, expected JSON; delete the file and run again"]) from None
     if not isinstance(content, dict):

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import tempfile
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.run_folder.full_disk import told
+from harness.run_folder.hashes import SEAL, file_hash, sealed
 from harness.run_folder.json_types import plain
 from harness.run_folder.limits import check_size
 from harness.run_folder.paths import RECORD, RESPONSES, ROWS, check_run, record_files
@@ -64,7 +64,9 @@ def write_record(
     (folder / RECORD).unlink(missing_ok=True)  # a cell that is written anew is not done until its tables are
     write_tables(folder, record.key, rows, responses)
     files = {path.name: file_hash(path) for path in sorted(folder.glob("*.parquet"))}
-    text = as_text(record.as_json() | {"files": files})
+    facts = record.as_json() | {"files": files}
+    facts.pop(SEAL, None)  # of a record that somebody wrote otherwise
+    text = sealed(as_text(facts))
     write_atomically(folder / RECORD, text)
     return parse_record(folder, text)
 
@@ -86,12 +88,6 @@ def write_tables(folder: Path, owner: str, rows: pd.DataFrame | None, responses:
         with told(folder, name):
             owned.to_parquet(folder / name, index=False, compression="zstd")
     return {name: file_hash(folder / name) for name in (ROWS, RESPONSES) if (folder / name).is_file()}
-
-
-def file_hash(path: Path) -> str:
-    """Return `sha256:` and the hex digest of a file's bytes."""
-    with open(path, "rb") as file:
-        return f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
 
 
 def read_record(folder: Path) -> Record:

@@ -11,9 +11,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
+from pydantic import Field
+
 from harness.api.errors import HarnessError
 from harness.run_folder.checkpoints import remove_checkpoints
 from harness.run_folder.facts import Spend
+from harness.run_folder.hashes import damaged, sealed, unsealed
 from harness.run_folder.json_types import Facts, Number
 from harness.run_folder.paths import POINTS, TRAINED, WEIGHTS, point_folder
 from harness.run_folder.point_facts import PointFacts
@@ -34,13 +37,15 @@ class TrainedCell(Facts):
     """What training cost, as in the record."""
     prepared: dict[str, dict[str, Number]]
     """Mean and effective number of pairs of each column that the loss declared or prepared."""
+    weights: dict[str, str] = Field(default_factory=dict)
+    """sha256 of all that waits to be scored, by its path in the cell's folder; earlier versions did not write it."""
     points: tuple[PointFacts, ...] = ()
     """What was spent by each point along the run, in order, 1 last; absent where none was asked for, or it diverged."""
 
 
 def write_trained(folder: Path, trained: TrainedCell) -> None:
     """Write `trained.json` into the folder of a cell."""
-    write_atomically(folder / TRAINED, json.dumps(trained.as_json(), indent=1))
+    write_atomically(folder / TRAINED, sealed(json.dumps(trained.as_json(), indent=1)))
 
 
 def read_trained(folder: Path) -> TrainedCell | None:
@@ -52,7 +57,7 @@ def read_trained(folder: Path) -> TrainedCell | None:
     if not path.exists():
         return None
     try:
-        return TrainedCell.model_validate_json(path.read_text(encoding="utf-8"))
+        return TrainedCell.model_validate_json(unsealed(path.read_text(encoding="utf-8")))
     except (ValueError, OSError) as error:
         raise HarnessError(
             f"{path}: got {type(error).__name__}: {' '.join(str(error).split())}, expected a JSON object with "
@@ -71,6 +76,8 @@ def waits_to_be_scored(
     if trained is None:
         return False
     if (trained.start_fingerprint, trained.tokens_fingerprint) != (start_fingerprint, tokens_fingerprint):
+        return False
+    if damaged(folder, trained.weights):
         return False
     if trained.status != "ok":
         return True

@@ -185,7 +185,8 @@ def cell_record(prepared: Prepared, cell: Cell, trained: TrainedCell) -> Record:
     if failed := failed_rules(job, cell.system.loss):
         loss = loss.model_copy(update={"fails": failed})
     record = _record(prepared, cell.key, cell.system.label, loss, cell.seed)
-    return record.model_copy(update=facts | trained.given())
+    facts |= {name: value for name, value in trained.given().items() if name != "weights"}  # which are removed
+    return record.model_copy(update=facts)
 
 
 def scored_record(record: Record, parity: float | None, seconds: float) -> Record:

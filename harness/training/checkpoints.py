@@ -23,7 +23,7 @@ from safetensors.torch import load_file, save_file
 from harness.api import HarnessError
 from harness.planning.ending import EndedError, Ending
 from harness.run_folder.checkpoints import Origin, keep_checkpoint
-from harness.run_folder.full_disk import told
+from harness.run_folder.full_disk import print_trouble, told
 from harness.run_folder.paths import TRAIN_LOG
 from harness.torchvision_guard import hide_broken_torchvision
 from harness.training.step_end import Points, Reached
@@ -137,7 +137,7 @@ class Checkpointing(TrainerCallback):
             with told(self.asked.cell, f"a checkpoint at step {step}"):
                 work()
         except Exception as error:
-            traceback.print_exc()
+            print_trouble(traceback.format_exc())
             return str(error) if isinstance(error, HarnessError) else f"{type(error).__name__}: {error}"
         return ""
 

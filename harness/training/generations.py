@@ -21,8 +21,9 @@ from harness.planning.events import AnsweringBegins, Tell
 from harness.planning.rates import remember_answer_rate
 from harness.run_folder.full_disk import told
 from harness.run_folder.generation_facts import GenerationFacts, PromptFacts
+from harness.run_folder.hashes import file_hash
 from harness.run_folder.paths import GENERATIONS, JUDGEMENTS, RECORD
-from harness.run_folder.store import file_hash, read_record
+from harness.run_folder.store import read_record
 from harness.run_folder.tables import ANSWER_METRICS, read_frame
 from harness.statistics.answers import distinct, longest_loop
 from harness.statistics.divergence import kl_log_ratio, kl_low_variance

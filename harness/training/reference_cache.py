@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import time
+import zipfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -142,11 +143,14 @@ def require_finite(sums: np.ndarray, indices: Sequence[int]) -> None:
 
 
 def _stored(path: Path, empty: np.ndarray) -> np.ndarray:
-    """Return the array stored in `path`, or `empty` if there is none of the same shape."""
+    """Return the array stored in `path`, or `empty` if there is none of the same shape, or it is damaged."""
     if not path.exists():
         return empty
-    with np.load(path) as stored:
-        table: np.ndarray = stored["table"]
+    try:
+        with open(path, "rb") as file, np.load(file) as stored:  # which would leave a damaged file open
+            table: np.ndarray = stored["table"]
+    except (OSError, ValueError, KeyError, EOFError, NotImplementedError, zipfile.BadZipFile):  # zip has check sums
+        return empty
     return table if table.shape == empty.shape else empty
 
 

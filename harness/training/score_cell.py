@@ -21,11 +21,12 @@ from harness.planning.grid import Cell
 from harness.planning.job import cell_folder
 from harness.run_folder.full_disk import told
 from harness.run_folder.generation_facts import GenerationFacts
+from harness.run_folder.hashes import file_hash
 from harness.run_folder.json_types import Number
 from harness.run_folder.paths import DEV, GENERATIONS, MERGED, WEIGHTS, answers_folder, point_folder
 from harness.run_folder.point_facts import DevFacts, PointFacts
 from harness.run_folder.record import Record
-from harness.run_folder.store import file_hash, write_record, write_tables
+from harness.run_folder.store import write_record, write_tables
 from harness.run_folder.trained import read_trained, remove_scored
 from harness.score.canary import canary_parity
 from harness.statistics.summary import summarise

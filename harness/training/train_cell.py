@@ -36,8 +36,8 @@ from harness.run_folder.checkpoints import (
     why_unusable,
 )
 from harness.run_folder.full_disk import require_room, told
+from harness.run_folder.hashes import file_hash, hashes_below
 from harness.run_folder.paths import SCRATCH, TRAIN_LOG, WEIGHTS, point_folder
-from harness.run_folder.store import file_hash
 from harness.run_folder.trained import TrainedCell, remove_points, remove_trained, write_trained
 from harness.training.cell_record import column_summaries, spend, spent_by_points
 from harness.training.checkpoints import Checkpoints
@@ -100,7 +100,7 @@ def train_cell(prepared: Prepared, cell: Cell, tell: Tell, ending: Ending) -> No
             whole = ranks.whole(model, opened) if trained.status == "ok" else model
         with told(folder, f"the step log and the trained weights of {label}", bytes_left):
             leave(trained, whole, folder)
-        left = facts_of(prepared, loss, trained, data, plan)
+        left = facts_of(prepared, loss, trained, data, plan, folder)
         write_trained(folder, left)
         remove_checkpoints(folder)
         if job.launch is None:  # estimates are of one process
@@ -162,8 +162,10 @@ def start_model(
     return model
 
 
-def facts_of(prepared: Prepared, loss: Loss, trained: Trained, data: TrainingData, plan: Plan) -> TrainedCell:
-    """Return what is said of a training, all of which goes into the record of its cell."""
+def facts_of(
+    prepared: Prepared, loss: Loss, trained: Trained, data: TrainingData, plan: Plan, folder: Path
+) -> TrainedCell:
+    """Return what is said of a training and of what it left in `folder`: the record has it all but the hashes."""
     return TrainedCell(
         status=trained.status,
         reason=trained.reason,
@@ -171,6 +173,7 @@ def facts_of(prepared: Prepared, loss: Loss, trained: Trained, data: TrainingDat
         tokens_fingerprint=prepared.tokens_fingerprint,
         spend=spend(prepared, loss, trained, data.reference, plan),
         prepared=column_summaries(data.columns, plan.visited()),
+        weights=hashes_below(folder, [*folder.glob(f"**/{WEIGHTS}/*"), folder / TRAIN_LOG]),
         **spent_by_points(prepared, loss, trained, data.reference),
     )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +14,6 @@ from chaos.runs import World
 
 LEFT_OUT = (".lock", ".log", ".html", ".csv", ".md")
 """What nothing is read from: the lock, logs, and renderings, which are written anew."""
-WAYS = ("flipped", "cut", "emptied")
 
 
 def kinds(root: Path, files: Iterable[Path]) -> dict[str, list[Path]]:
@@ -39,13 +38,25 @@ def damage(path: Path, way: str, rng: np.random.Generator) -> None:
 
 
 def damage_each(
-    world: World, tally: Tally, place: Path, of: str, folder: Path, cache: Path, *, seed: int, flips: int = 1
+    world: World,
+    tally: Tally,
+    place: Path,
+    of: str,
+    folder: Path,
+    cache: Path,
+    *,
+    seed: int,
+    ways: Sequence[str] = ("flipped", "cut"),
+    but: Collection[str] = (),
 ) -> None:
-    """Damage a file of each kind in copies of a run folder (`of` "run ...") or of a cache, and run the command on."""
+    """Damage a file of each kind in copies of a run folder (`of` "run ...") or of a cache, and run the command on.
+
+    `but`: the kinds that are left out.
+    """
     rng = np.random.default_rng(seed)
     root = cache if of.startswith("cache") else folder
     for kind, files in kinds(root, root.rglob("*")).items():
-        for way in (*["flipped"] * flips, *WAYS[1:]):
+        for way in () if kind in but else ways:
             chosen = files[rng.integers(len(files))].relative_to(root)
             ours, theirs = place / "run", place / "cache"
             for path in (ours, theirs):

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from chaos.damage import damage_each, stopped_midway
+from chaos.damage import damage_each, kinds, stopped_midway
 from chaos.kills import kill_at_random
 from chaos.outcomes import Tally, content
 from chaos.places import CLOCK, NO_LOCKS, fill_disks, patched, run_twice_at_once
@@ -18,6 +18,7 @@ from forked_commands import ForkedCommands
 pytestmark = pytest.mark.skipif(
     not Path("/proc/self/fd").is_dir(), reason="finds what a run has started in Linux's /proc"
 )
+WAYS = ("flipped", "flipped", "cut", "emptied")
 SEED = int(os.environ.get("HARNESS_CHAOS_SEED") or random.randrange(10**6))
 
 
@@ -78,13 +79,16 @@ def test_and_after_five_with_vllm(world: World, tally: Tally, tmp_path: Path) ->
 def test_a_file_of_a_finished_run_that_is_damaged(
     world: World, watched: Tally, undisturbed: Path, tmp_path: Path
 ) -> None:
-    damage_each(world, watched, tmp_path, "run, finished", undisturbed, world.cache, seed=SEED, flips=3)
+    damage_each(world, watched, tmp_path, "run, finished", undisturbed, world.cache, seed=SEED, ways=WAYS)
 
 
 @pytest.mark.chaos
-def test_a_file_of_a_run_under_way_that_is_damaged(world: World, watched: Tally, tmp_path: Path) -> None:
+def test_a_file_of_a_run_under_way_that_is_damaged(
+    world: World, watched: Tally, undisturbed: Path, tmp_path: Path
+) -> None:
     folder = stopped_midway(world, tmp_path / "midway", SEED)
-    damage_each(world, watched, tmp_path, "run, under way", folder, world.cache, seed=SEED)
+    finished = kinds(undisturbed, undisturbed.rglob("*")).keys() - {"cells/*/trained.json"}
+    damage_each(world, watched, tmp_path, "run, under way", folder, world.cache, seed=SEED, but=finished)
 
 
 @pytest.mark.chaos

@@ -19,8 +19,9 @@ from harness.exchange.merge import merge
 from harness.exchange.verify import verify
 from harness.leaderboard import write
 from harness.planning.run_file import make_run as run_of
+from harness.run_folder.hashes import file_hash
 from harness.run_folder.point_facts import PointFacts
-from harness.run_folder.store import file_hash, read_record, read_records, write_record, write_tables
+from harness.run_folder.store import read_record, read_records, write_record, write_tables
 from harness.statistics.summary import summarise
 
 Make = Callable[..., Path]

@@ -39,7 +39,7 @@ def only_problem(run: Path) -> str:
 
 def rewrite(run: Path, cell: str, name: str, change: Callable[[pd.DataFrame], pd.DataFrame]) -> None:
     """Change a table and let the record say its new hash, as somebody who means to deceive would."""
-    from harness.run_folder.store import file_hash
+    from harness.run_folder.hashes import file_hash
 
     path = run / "cells" / cell / name
     change(pd.read_parquet(path)).to_parquet(path, index=False)

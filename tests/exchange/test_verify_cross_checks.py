@@ -16,7 +16,8 @@ from harness.exchange.verify import run_verify, verify
 from harness.leaderboard import write
 from harness.planning.run_file import Run
 from harness.planning.run_file import make_run as run_of
-from harness.run_folder.store import file_hash, read_record
+from harness.run_folder.hashes import file_hash
+from harness.run_folder.store import read_record
 from harness.statistics.summary import summarise
 
 SIMPO, DPO = "qwen--simpo--5ca962--seed0", "qwen--dpo_beta=0.2--dfd14f--seed0"

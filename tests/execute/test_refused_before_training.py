@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import importlib.util
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -115,4 +117,19 @@ def made_options() -> Any:
 def test_a_run_folder_that_cannot_be_made_is_refused_in_one_line() -> None:
     said = r"--output-dir got /proc/self/x/run, which cannot be made \(.+\); name"
     with pytest.raises(HarnessError, match=said), locked(Path("/proc/self/x/run")):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("number", "words"),
+    [(errno.ENOLCK, "is on a file system without locks"), (errno.EWOULDBLOCK, "is being computed by another process")],
+)
+def test_a_file_system_without_locks_is_not_taken_for_another_run(
+    number: int, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(file: Any, how: int) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr("harness.execute.campaign.fcntl.flock", refuse)
+    with pytest.raises(HarnessError, match=words), locked(tmp_path / "run"):
         pass

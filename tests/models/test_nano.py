@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -63,6 +64,31 @@ def test_the_second_call_reuses_the_cache_and_says_so(made: Any) -> None:
     assert make_nano(FAMILIES["qwen"], request(cache, progress=lines.append), RECIPE) == start
     assert (start.folder / "model.safetensors").stat().st_mtime_ns == written
     assert lines == [f"nano qwen: reused from {start.folder}"]
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "config.json", "start.json"])
+def test_a_checkpoint_that_was_damaged_in_the_cache_is_made_anew_and_the_same(
+    name: str, made: Any, tmp_path: Path
+) -> None:
+    cache = shutil.copytree(made[1], tmp_path / "cache")
+    path = cache / made[0].revision / name
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-20] + bytes([whole[-20] ^ 1]) + whole[-19:])
+    lines: list[str] = []
+    again = make_nano(FAMILIES["qwen"], request(cache, progress=lines.append), RECIPE)
+    assert lines[0] == f"nano qwen: {again.folder} is damaged ({name}) and made anew"
+    assert again.fingerprint == made[0].fingerprint
+    assert path.read_bytes() == whole
+
+
+def test_a_checkpoint_of_an_earlier_version_is_reused_as_it_is(made: Any, tmp_path: Path) -> None:
+    cache = shutil.copytree(made[1], tmp_path / "cache")
+    account = cache / made[0].revision / "start.json"
+    facts = {name: value for name, value in json.loads(account.read_text()).items() if name not in ("files", "sha256")}
+    account.write_text(json.dumps(facts, indent=1))
+    lines: list[str] = []
+    assert make_nano(FAMILIES["qwen"], request(cache, progress=lines.append), RECIPE).fingerprint == made[0].fingerprint
+    assert len(lines) == 1
 
 
 def test_two_caches_hold_the_same_bits(made: Any, tmp_path: Path) -> None:

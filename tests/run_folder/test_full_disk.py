@@ -12,7 +12,7 @@ import pytest
 from made_records import made_record
 
 from harness.api import HarnessError
-from harness.run_folder.full_disk import require_room, told
+from harness.run_folder.full_disk import print_trouble, require_room, told
 from harness.run_folder.store import write_atomically, write_record
 from harness.run_folder.tables import ROW_COLUMNS
 
@@ -74,3 +74,8 @@ def test_room_is_asked_for_before_a_training_that_could_not_be_kept(
     require_room(tmp_path / "not" / "there", 1_999_999, "weights")
     with pytest.raises(HarnessError, match=r"2.00 MB are free, expected 0.04 GB for weights; delete"):
         require_room(tmp_path / "not" / "there", 40_000_000, "weights")
+
+
+def test_a_log_on_a_full_disk_is_no_trouble_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("builtins.print", no_space)
+    print_trouble("a traceback")

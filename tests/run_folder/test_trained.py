@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from harness.api import HarnessError
+from harness.run_folder.hashes import hashes_below, unsealed
 from harness.run_folder.trained import TrainedCell, read_trained, remove_trained, waits_to_be_scored, write_trained
 
 FACTS = {
@@ -22,7 +23,7 @@ FACTS = {
 
 def test_the_file_is_what_it_was_before_it_had_a_type(tmp_path: Path) -> None:
     write_trained(tmp_path, TrainedCell(**FACTS))  # type: ignore[arg-type]  # a mapping of known keys
-    assert (tmp_path / "trained.json").read_text() == json.dumps(FACTS, indent=1)
+    assert unsealed((tmp_path / "trained.json").read_text()) == json.dumps(FACTS, indent=1)
 
 
 def test_a_number_that_is_not_finite_is_written_as_null(tmp_path: Path) -> None:
@@ -37,7 +38,7 @@ def test_unknown_keys_are_kept_and_written_back(tmp_path: Path) -> None:
     cell = read_trained(tmp_path)
     assert cell is not None
     write_trained(tmp_path, cell)
-    assert (tmp_path / "trained.json").read_text() == text
+    assert unsealed((tmp_path / "trained.json").read_text()) == text
 
 
 @pytest.mark.parametrize("text", ["{", "[]", '{"status": "ok"}', "3"])
@@ -70,3 +71,13 @@ def test_a_cell_waits_to_be_scored_with_its_weights_and_its_start(
     assert waits_to_be_scored(tmp_path, "0123456789abcdef", "tokens") is waits
     remove_trained(tmp_path)
     assert not list(tmp_path.iterdir())
+
+
+def test_weights_that_were_damaged_since_do_not_wait_to_be_scored(tmp_path: Path) -> None:
+    (tmp_path / "weights").mkdir()
+    (tmp_path / "weights" / "model.safetensors").write_bytes(b"abc")
+    known = hashes_below(tmp_path, (tmp_path / "weights").iterdir())
+    write_trained(tmp_path, TrainedCell(**FACTS, weights=known))  # type: ignore[arg-type]  # as above
+    assert waits_to_be_scored(tmp_path, "0123456789abcdef", "tokens")
+    (tmp_path / "weights" / "model.safetensors").write_bytes(b"abb")
+    assert not waits_to_be_scored(tmp_path, "0123456789abcdef", "tokens")

@@ -14,8 +14,9 @@ import pytest
 from harness.exchange.export import run_export
 from harness.exchange.merge import merge
 from harness.exchange.verify import verify
+from harness.run_folder.hashes import file_hash
 from harness.run_folder.record import Record
-from harness.run_folder.store import file_hash, read_records
+from harness.run_folder.store import read_records
 
 COMMAND = (
     "run", "--plugins", "simpo", "--models", "qwen", "--limit", "24", "--budget", "pairs=32", "--scorer",

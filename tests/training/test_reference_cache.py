@@ -118,3 +118,18 @@ def test_swapped_labels_swap_sums_and_tokens_and_leave_mismatches_alone() -> Non
     assert swapped.tokens is not None
     assert [[row.tolist() for row in side] for side in swapped.tokens] == [[[-3] * 3, [-2, -2]], [[-1], [-4]]]
     assert swapped.mismatched is reference.mismatched
+
+
+def test_a_cache_that_is_damaged_is_computed_again(tmp_path: Path) -> None:
+    wanted = np.arange(8)
+    whole = run(tmp_path, 8, wanted, Counted())
+    (path,) = tmp_path.glob("*.npz")
+    content = path.read_bytes()
+    value = content.index(np.float64(-5 * 3).tobytes())
+    flipped = content[:value] + bytes([content[value] ^ 1]) + content[value + 1 :]
+    for damage in (flipped, content[: len(content) // 2], b""):
+        path.write_bytes(damage)
+        model = Counted()
+        again = run(tmp_path, 8, wanted, model)
+        assert model.asked
+        np.testing.assert_array_equal(again.sums, whole.sums)

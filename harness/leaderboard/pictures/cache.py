@@ -21,8 +21,9 @@ from harness.leaderboard.pictures import answers, drawing, files, options, place
 from harness.leaderboard.pictures.drawing import Picture
 from harness.leaderboard.pictures.points import PictureData
 from harness.leaderboard.table import Table
+from harness.run_folder.hashes import file_hash
 from harness.run_folder.paths import PICTURE_SPECS, cache_folder
-from harness.run_folder.store import file_hash, write_atomically
+from harness.run_folder.store import write_atomically
 
 
 def hash_of_sources(table: Table, data: Sequence[PictureData]) -> str:
