@@ -28,6 +28,10 @@ CAST_BYTES = 2
 
 On a CPU twice that is measured: what is freed in between other tensors does not come back.
 """
+LORA_ACTIVATIONS = 1.15
+"""Activations with LoRA / without: each adapter keeps its own copy of what it reads."""
+LORA_ACTIVATIONS_CPU = 1.5
+"""The same on a CPU, as measured: what peft casts to fp32 for a moment does not all come back."""
 KEPT_ATTENTION = 2**27
 """Most bytes of attention weights that a layer keeps; with more it keeps none (`logps/cpu_attention.py`)."""
 LONGEST_IN_PLACE = 1024
@@ -180,6 +184,8 @@ def activation_bytes(
     if gpu or longest > LONGEST_IN_PLACE or attention > KEPT_ATTENTION:
         attention = rows * longest * 4 * shape.query_width * product
     layer = tokens * (norms + others + product * 4 * shape.inner) + attention
+    if run.lora:
+        layer *= LORA_ACTIVATIONS if gpu else LORA_ACTIVATIONS_CPU
     if not recomputed:
         return float(shape.layers * layer)
     return float(shape.layers * tokens * shape.width * weight + layer)
