@@ -42,7 +42,7 @@ def local_names(run: Run) -> dict[str, str]:
         if path and kind_of(path) in ("weights", "pickled"):  # an adapter's tokenizer may be its base's
             require_template(path, model)
     if run.lora:
-        require_peft("--adapter lora")
+        require_peft(f"--adapter {run.adapter}")
         require_known_targets(run.lora, run.models)
         if run.lora.quantised:
             require_bitsandbytes()

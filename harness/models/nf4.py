@@ -46,11 +46,12 @@ def nf4_start(full: StartCheckpoint, request: StartRequest) -> StartCheckpoint:
             layer.weight.data = _of_four_bits(layer.weight.data)
         write_plain(model, folder, full.folder, full.folder)
         _require_same(folder, dtype, trust_remote_code)
-        kind = f"{full.quantised}, then {NAME}" if full.quantised else NAME
-        return replace(full, folder=folder, fingerprint=fingerprint(folder), quantised=kind)
+        return replace(full, folder=folder, fingerprint=fingerprint(folder))
 
-    key = content_key("nf4", full.fingerprint, full.id, dtype, version("bitsandbytes"))
-    return cached(request.cache, key, full.id, build, request.progress, how="its weights in 4 bits")
+    key = content_key("nf4", full.fingerprint, dtype, version("bitsandbytes"))
+    made = cached(request.cache, key, full.id, build, request.progress, how="what 4 bits leave of its weights")
+    kind = f"{full.quantised}, then {NAME}" if full.quantised else NAME
+    return replace(full, folder=made.folder, fingerprint=made.fingerprint, quantised=kind)
 
 
 def in_four_bits(folder: Path, dtype: str, trust_remote_code: bool = False) -> BitsAndBytesConfig:

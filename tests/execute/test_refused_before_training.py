@@ -93,6 +93,24 @@ def test_adapters_without_peft_are_refused_in_the_plan(
         check_model(adapter)
     with pytest.raises(HarnessError, match=r"--adapter lora needs peft, which is not installed; run: pip"):
         local_names(make_run({"adapter": "lora"}))
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "bitsandbytes" else find(name))
+    with pytest.raises(
+        HarnessError, match=r"--adapter qlora needs bitsandbytes, .* pip install 'preference-harness\[q"
+    ):
+        local_names(make_run({"adapter": "qlora:r=8"}))
+
+
+def test_layers_that_a_model_does_not_have_get_no_adapter_and_nothing_is_trained(
+    start: Path, harness: Any, tmp_path: Path
+) -> None:
+    done = harness(
+        "run", "--plugins", "simpo", "--models", str(start), "--dataset", str(made.write_data(tmp_path / "data")),
+        "--adapter", "lora:targets=q_proj+c_attn", "--budget", "pairs=8", "--batch-pairs", "8", "--scorer",
+        "transformers", "--output-dir", str(tmp_path / "run"),
+    )  # fmt: skip
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert "--adapter got targets=c_attn, expected linear layers of model" in done.stderr
+    assert "] trained" not in done.stdout
 
 
 @pytest.mark.parametrize("path", ["./no/such/folder", "/no/such/folder", "~/no-such-folder-here", "no-such.gguf"])

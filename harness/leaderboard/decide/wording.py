@@ -55,6 +55,7 @@ def title(first: Record, models: Sequence[str], seeds: Sequence[int], ranked_by:
 
 
 def _adapter(text: str) -> str:
+    """Return an adapter in a few words, such as `LoRA, r=8`."""
     return adapter_in_words(text).replace(" adapters", "")
 
 
