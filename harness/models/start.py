@@ -143,9 +143,10 @@ def _made(cache: Path, key: str, build: Callable[[Path], StartCheckpoint]) -> St
         try:
             os.replace(draft, folder)
         except OSError:
-            if not (folder / ACCOUNT).is_file():
+            found, _ = _kept(folder)  # another process may have made the same content first
+            if found is None:
                 raise
-            return _kept(folder)  # another process made the same content first
+            return found
     return start
 
 
