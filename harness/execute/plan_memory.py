@@ -77,7 +77,7 @@ def in_parts(need: Memory, shape: ModelShape) -> str:
 def what_fits(
     run: Run, shape: ModelShape, batch: Batch, device: Device, *, beside: bool, at_once: int = 1
 ) -> list[tuple[str, Memory]]:
-    """Return changes of a run, as options, after which it fits the device, with what it then takes; the least first."""
+    """Return changes of a run, as options, after which it fits the device, with what it then takes."""
     found = []
     for change in ({}, *SAVERS):
         for pairs in _smaller(run):

@@ -119,7 +119,7 @@ def recomputes(run: Run, shape: ModelShape, batch: Batch, device: Device, *, ref
     if run.activation_checkpointing != "auto":
         return run.activation_checkpointing == "on"
     kept = _memory(run, shape, batch, device, recomputed=False, reference_beside=reference_beside)
-    return kept.total > device.usable
+    return kept.runtime + kept.training > device.usable
 
 
 def _memory(

@@ -165,6 +165,14 @@ def test_activations_are_recomputed_where_they_do_not_fit_or_as_asked() -> None:
     assert not on(small, activation_checkpointing="off")
 
 
+def test_an_engine_that_does_not_fit_is_no_reason_to_recompute() -> None:
+    run, shape = make_run({"adapter": "lora", "dtype": "bfloat16"}), ModelShape.of_parameters(1_000_000_000)
+    narrow = Device(memory=4.5e9, gpu=False, name="narrow")
+    found = needed_memory(run, shape, Batch(packed=[100], longest=50), narrow)
+    assert found.runtime + found.training < narrow.usable < found.total
+    assert not found.recomputed
+
+
 def test_the_head_has_a_block_of_logits_and_the_gradient_of_its_weight() -> None:
     assert head_bytes(make_run({}), SHAPE) == 4 * 2**23 + 500 * 64 * 4
     assert head_bytes(make_run({"adapter": "lora"}), SHAPE) == 4 * 2**23
