@@ -94,9 +94,7 @@ def test_adapters_without_peft_are_refused_in_the_plan(
     with pytest.raises(HarnessError, match=r"--adapter lora needs peft, which is not installed; run: pip"):
         local_names(make_run({"adapter": "lora"}))
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "bitsandbytes" else find(name))
-    with pytest.raises(
-        HarnessError, match=r"--adapter qlora needs bitsandbytes, .* pip install 'preference-harness\[q"
-    ):
+    with pytest.raises(HarnessError, match=r"qlora needs bitsandbytes, .* pip install 'preference-harness\[q"):
         local_names(make_run({"adapter": "qlora:r=8"}))
 
 
