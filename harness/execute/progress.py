@@ -119,8 +119,8 @@ class RunProgress:
                 if not self.trained[model]:
                     self._advance(model, START)
                 self._describe(model, f"training {self._name(key)}")
-            case TrainingGoesOn() | CheckpointWritten() | Stopping() | MemoryOut():
-                self._tell_training(model, event)
+            case TrainingGoesOn() | CheckpointWritten() | Stopping() | MemoryOut() | ScorerRestarts():
+                self._tell_trouble(model, event)
             case StepTaken(step=step, steps=steps):
                 self.heartbeat.steps(model, event)
                 if steps:
@@ -132,8 +132,6 @@ class RunProgress:
             case SharedWork(cells=cells):
                 if cells > 1:
                     self._line(f"[{model}] {shared_text(event)}")
-            case ScorerRestarts(reason=reason):
-                self._line(f"[{model}] the scorer died, and is started anew: {reason}")
             case ScoringBegins(key=None):
                 self._advance(model, ENGINE)
                 self._describe(model, "scoring base")
@@ -157,9 +155,13 @@ class RunProgress:
                 self._line(f"[{model}] FAILED: {reason}", always=True)
         self._move_bar()
 
-    def _tell_training(self, model: str, event: TrainingGoesOn | CheckpointWritten | Stopping | MemoryOut) -> None:
-        """Say what a training goes on with, and what is kept of it or cannot be; of a checkpoint written nothing."""
+    def _tell_trouble(
+        self, model: str, event: TrainingGoesOn | CheckpointWritten | Stopping | MemoryOut | ScorerRestarts
+    ) -> None:
+        """Say what a cell goes on with, and what is kept of it or cannot be; of a checkpoint written nothing."""
         match event:
+            case ScorerRestarts(reason=reason):
+                self._line(f"[{model}] the scorer died, and is started anew: {reason}")
             case TrainingGoesOn(key=key, step=step, reason=reason):
                 where = f"begins anew ({reason})" if reason else f"goes on from step {step}"
                 self._line(f"[{model}] {self._name(key)} {where}")

@@ -84,7 +84,6 @@ def train(
     `keep(fraction)` is called at each point of the plan, `smaller(step, pairs)` where memory is out and fewer pairs go
     through the model at once. Raises `EndedError` where the training was asked to end and is kept as it is.
     """
-    meter = Meter()
     trainer = PreferenceTrainer(
         model=model,
         loss=loss,
@@ -93,28 +92,27 @@ def train(
         recipe=recipe,
         scratch=scratch,
         on_step=on_step,
-        meter=meter,
+        meter=Meter(),
         smaller=smaller,
     )
     points = Points(trainer, keep)
     trainer.add_callback(points)
     found = trainer.keep_checkpoints(points, checkpoints) if checkpoints else None
-    status: Literal["ok", "diverged"] = "ok"
     reason = ""
     try:
         trainer.train(resume_from_checkpoint=found)
     except DivergedError as error:
-        status, reason = "diverged", str(error)
-    end = points.now(1.0, meter.seconds())
+        reason = str(error)
+    end = points.now(1.0, trainer.meter.seconds())
     return Trained(
-        status=status,
+        status="diverged" if reason else "ok",
         reason=reason,
         steps=end.steps,
         pairs=end.pairs,
         tokens=end.tokens,
         mismatched_tokens=end.mismatched_tokens,
         seconds=end.seconds,
-        peak_memory_bytes=meter.peak(),
+        peak_memory_bytes=trainer.meter.peak(),
         log=pd.DataFrame(trainer.step_log),
         points=(*points.reached, end),
         micro_pairs=trainer.micro.fewer,
