@@ -31,7 +31,7 @@ class Judged:
         for place, table in self.tables:
             with told(folder, str(place)):
                 (folder / place).parent.mkdir(parents=True, exist_ok=True)
-                table.to_parquet(folder / place, index=False, compression="zstd")
+                table.to_parquet(folder / place, index=False, compression="zstd", write_page_checksum=True)
 
 
 def judged_of(copies: Sequence[Path]) -> Judged:

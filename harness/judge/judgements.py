@@ -219,7 +219,8 @@ def write(folder: Path, judgements: pd.DataFrame, judge: str, asked: Sequence[As
             judgements = pd.concat([others, judgements], ignore_index=True)
     unfinished = path.with_suffix(".unfinished")
     judgements.attrs = {JUDGED: answers, ASKED: _digest(asked)}
-    judgements.to_parquet(unfinished, index=False, compression="zstd")
+    # nothing else has a hash of this table: a record is written before its answers are judged
+    judgements.to_parquet(unfinished, index=False, compression="zstd", write_page_checksum=True)
     unfinished.replace(path)
     return path
 

@@ -75,8 +75,8 @@ def read_frame(path: Path, expected: tuple[str, ...]) -> pd.DataFrame:
     import pandas as pd
 
     try:
-        table = pd.read_parquet(path)
-    except (OSError, ValueError) as error:  # pyarrow's own errors are of these two kinds
+        table = pd.read_parquet(path, page_checksum_verification=True)  # of tables that have check sums
+    except Exception as error:  # pandas has its own errors of metadata that are damaged
         raise _unreadable(path, error) from None
     check_columns(path, list(table.columns), expected)
     return table

@@ -88,31 +88,29 @@ def train(
     through the model at once. `ranks`: the processes that do so together, each with a model of its own. Raises
     `EndedError` where the training was asked to end and is kept as it is.
     """
-    meter = Meter()
     trainer = PreferenceTrainer(
-        model=model, loss=loss, data=data, plan=plan, recipe=recipe, scratch=scratch, on_step=on_step, meter=meter,
+        model=model, loss=loss, data=data, plan=plan, recipe=recipe, scratch=scratch, on_step=on_step, meter=Meter(),
         ranks=ranks, smaller=smaller,
     )  # fmt: skip
     points = Points(trainer, keep)
     trainer.add_callback(points)
     found = trainer.keep_checkpoints(points, checkpoints) if checkpoints else None
-    status: Literal["ok", "diverged"] = "ok"
     reason = ""
     try:
         with open_to(model, ranks):
             trainer.train(resume_from_checkpoint=found)
     except DivergedError as error:
-        status, reason = "diverged", str(error)
-    end = points.now(1.0, meter.seconds())
+        reason = str(error)
+    end = points.now(1.0, trainer.meter.seconds())
     return Trained(
-        status=status,
+        status="diverged" if reason else "ok",
         reason=reason,
         steps=end.steps,
         pairs=end.pairs,
         tokens=end.tokens,
         mismatched_tokens=end.mismatched_tokens,
         seconds=end.seconds,
-        peak_memory_bytes=int(max(peak for [peak] in ranks.each([meter.peak()]))),
+        peak_memory_bytes=int(max(peak for [peak] in ranks.each([trainer.meter.peak()]))),
         log=pd.DataFrame(trainer.step_log),
         points=(*points.reached, end),
         micro_pairs=trainer.micro.fewer,
