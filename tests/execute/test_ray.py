@@ -130,8 +130,8 @@ for line in sys.stdin:
     cluster.remove_node(other, allow_graceful=False)
 cluster.shutdown()
 """
-WORDS = ("run", "--plugins", "gamma-po,simpo,dpo", "--models", "qwen,gemma", "--limit", "48", "--budget", "pairs=256")
-WORDS += ("--batch-pairs", "8", "--scorer", "transformers", "--checkpoint-every", "0.001", "--no-pictures")
+WORDS = ("run", "--plugins", "gamma-po,dpo", "--models", "qwen,gemma", "--limit", "48", "--budget", "pairs=128")
+WORDS += ("--batch-pairs", "8", "--scorer", "transformers", "--checkpoint-every", "0.005", "--no-pictures")
 
 
 @pytest.fixture
