@@ -171,6 +171,10 @@ class Turn:
         self.mine = cells
         self.queue.goes_on(self.device, self.job.model)
 
+    def has_record(self, key: str) -> None:
+        """Note that a cell is done: its worker says so, where a network file system may show its record later."""
+        self.mine = [cell for cell in self.mine if cell.key != key]
+
     def puts_back(self, cells: list[Cell], active: str | None) -> bool:
         """Give back the cells of a worker that was lost; return whether they are tried again."""
         back = self.queue.put_back(self.job.model, cells, active)

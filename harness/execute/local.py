@@ -142,6 +142,8 @@ def _follow(job: Job, worker: Worker, report: Report, stop: Stop, turn: Turn | N
                 since = time.monotonic()
             case CellTrained() | CellScored() | CellFailed():
                 training, since = None, time.monotonic()
+                if turn is not None and isinstance(event, CellScored):
+                    turn.has_record(event.key)
             case TrainingGoesOn(key=key, step=step) | CheckpointWritten(key=key, step=step, trouble=""):
                 training = Training(key=key, step=step)
             case StepTaken(key=key) if training is None:

@@ -45,6 +45,11 @@ PATIENCE = 60.0
 class RayExecutor:
     """Workers as actors of a Ray cluster to which this process is connected."""
 
+    gpus: int
+    """That each takes: 1 where the cluster has any, also when the nodes with GPUs are lost later."""
+    cores: int
+    """Of the largest node."""
+
     @classmethod
     def on(cls, address: str | None) -> Self:
         """Connect to a cluster: the one at `address`, or the one that is running. Raises `HarnessError`."""
@@ -59,7 +64,8 @@ class RayExecutor:
                     f"{named}, expected a Ray cluster that is running ({_first_line(error)}); start one by ray start "
                     "--head, and ray start --address=... on its other nodes"
                 ) from None
-        return cls()
+        has = [node.has for node in _nodes()]
+        return cls(gpus=int(any(each.gpus for each in has)), cores=max([1, *(each.cpus for each in has)]))
 
     def placing(self, run: Run, data: Dataset, cells: Sequence[Cell], selector: Selector | None) -> Placing:
         """Return a place for each worker that the nodes have the resources for. Raises `HarnessError` for none."""
@@ -78,11 +84,8 @@ class RayExecutor:
         )
 
     def _takes(self, run: Run) -> _Resources:
-        """Return what a worker takes: a GPU where the cluster has any, else one core, or of a larger model all."""
-        nodes = _nodes()
-        if any(node.has.gpus for node in nodes):
-            return _Resources(cpus=1, gpus=1)
-        return _Resources(cpus=1 if workers.small(run) else max([1, *(node.has.cpus for node in nodes)]), gpus=0)
+        """Return what a worker takes: a GPU and a core, or without GPUs a core for nano models, for others a node."""
+        return _Resources(cpus=1 if self.gpus or workers.small(run) else self.cores, gpus=self.gpus)
 
     def require(self, folder: Path, cache: Path) -> None:
         """Raise `HarnessError` where a node does not have this harness, or does not see the run folder or the cache."""

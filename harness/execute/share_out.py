@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -14,7 +15,7 @@ from harness.execute.status import read_unfinished
 from harness.execute.stop import Stop
 from harness.planning.events import ModelBegins, ModelFailed, NothingToCompute, Report, RunEvent
 from harness.planning.job import Job, cell_folder, record_failure
-from harness.run_folder.paths import RECORD
+from harness.run_folder.paths import CELLS, RECORD
 from harness.run_folder.shown import reason_of
 from harness.run_folder.trained import remove_scored
 
@@ -60,7 +61,16 @@ def share_out(jobs: Sequence[Job], placing: Placing, start_on: Callable[[Device]
             if isinstance(error, KeyboardInterrupt):
                 raise stop.error(error) from None
             raise
+    for job in jobs:
+        _look_anew(job)
     return trouble
+
+
+def _look_anew(job: Job) -> None:
+    """List the folders of the cells: a network file system may remember that a record was not there."""
+    for folder in (job.folder / CELLS, *(cell_folder(job, cell.key) for cell in job.cells)):
+        if folder.is_dir():
+            os.listdir(folder)
 
 
 def _carry_out(turn: Turn, start: Start, tell: Report, stop: Stop) -> str:

@@ -39,7 +39,8 @@ def run(
     `losses`: names as after `--plugins` ("all", "core", "simpo:beta=2.5"), and instances of `harness.api.Loss`, also of
     classes that a script or a notebook defines; such a loss stands on boards with 8 digits of the hash of its source,
     and an edited one is another loss. `settings`: every other option of `harness run`, with underscores
-    (`learning_rate=1e-3`, `scorer="transformers"`). `pictures`: draw those of the page too. `quiet`: print nothing
+    (`learning_rate=1e-3`, `scorer="transformers"`). `devices`, `executor`, `address`: where it is computed, as for the
+    command. `pictures`: draw those of the page too. `quiet`: print nothing
     but warnings. The same call again computes only what is missing. A cell that diverged or failed is a row that says
     why; what went wrong with a whole model stands in `Results.trouble` and is printed.
 
