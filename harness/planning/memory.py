@@ -187,7 +187,7 @@ def activation_bytes(
     attention = shape.heads * rows * longest * longest * product
     if gpu or longest > LONGEST_IN_PLACE or attention > KEPT_ATTENTION:
         attention = rows * longest * 4 * shape.query_width * product
-    layer = tokens * (norms + others + product * 4 * shape.inner) + attention
+    layer: float = tokens * (norms + others + product * 4 * shape.inner) + attention
     if run.adapter != "full":
         layer *= LORA_ACTIVATIONS if gpu else LORA_ACTIVATIONS_CPU
     if not recomputed:
