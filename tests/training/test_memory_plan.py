@@ -6,6 +6,7 @@ Each training is a process of its own (`peak_of_training`), its peak what the op
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from dataclasses import asdict, replace
@@ -61,11 +62,22 @@ def test_a_small_model_takes_what_is_planned_within_15_percent() -> None:
     assert planned(SIZES["10M"]) == pytest.approx(measured(SIZES["10M"]), rel=WITHIN)
 
 
+def test_the_peaks_that_the_page_on_memory_has_are_met_by_the_plan_of_today() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "memory.md").read_text(encoding="utf-8")
+    told = [line.strip("| ").split(" | ") for line in page.splitlines() if re.match(r"\| \d+M \|", line)]
+    assert [(size, how) for size, how, *_ in told] == [(size, how) for size in SIZES for how in HOW]
+    for size, how, peak, plan, _ in told:
+        now = planned(replace(SIZES[size], **HOW[how])) / 1e9
+        assert f"{now:.2f} GB" == plan, (size, how)
+        assert now == pytest.approx(float(peak.removesuffix(" GB")), rel=WITHIN), (size, how)
+
+
 @pytest.mark.memory
 @pytest.mark.parametrize("how", HOW)
 @pytest.mark.parametrize("size", SIZES)
 def test_training_takes_what_is_planned_within_15_percent(size: str, how: str) -> None:
     setting = replace(SIZES[size], **HOW[how])
     plan, peak = planned(setting), measured(setting)
-    print(f"| {size} | {how} | {peak / 1e9:.2f} GB | {plan / 1e9:.2f} GB | {plan / peak - 1:+.0%} |", flush=True)
+    apart = f"{round(100 * (plan / peak - 1)):+d} %"
+    print(f"| {size} | {how} | {peak / 1e9:.2f} GB | {plan / 1e9:.2f} GB | {apart} |", flush=True)
     assert plan == pytest.approx(peak, rel=WITHIN)
