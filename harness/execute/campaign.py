@@ -30,7 +30,8 @@ from harness.planning.elsewhere import Brought
 from harness.planning.events import ModelBegins, ModelFailed, NothingToCompute, Report, RunEvent
 from harness.planning.grid import Cell
 from harness.planning.job import Job, facts_of_test
-from harness.planning.launch import Launch, fitted
+from harness.planning.launch import Launch
+from harness.planning.launched_run import fitted
 from harness.planning.processors import processors, threads_each
 from harness.planning.run_file import PROTOCOL, Run
 from harness.run_folder.facts import DataFacts
