@@ -6,16 +6,9 @@ only take part in its trainings (`training/together.py`, `execute/follow.py`). I
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TypeVar
 
-from harness.api import HarnessError
-from harness.planning.run_file import Run
-
-AnyRun = TypeVar("AnyRun", bound=Run)
 PLACE = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
 """The variables that tell a process of its place, all of which both launchers set."""
 BESIDE = ("LOCAL_WORLD_SIZE", "GROUP_RANK", "GROUP_WORLD_SIZE", "ROLE_NAME", "ROLE_RANK", "ROLE_WORLD_SIZE")
@@ -81,6 +74,7 @@ def without_launch(environment: Mapping[str, str]) -> dict[str, str]:
     """Return the environment as if nothing had launched this process: an engine that reads it would wait for others."""
     begin, names = ("TORCHELASTIC_", *CONFIG), (*PLACE, *BESIDE)
     return {name: value for name, value in environment.items() if not (name in names or name.startswith(begin))}
+<<<<<<< HEAD
 
 
 def fitted(run: AnyRun, launch: Launch | None) -> AnyRun:
@@ -133,3 +127,5 @@ def _zero_stage(config: Mapping[str, str]) -> str | None:
         return str(json.loads(Path(file).read_text(encoding="utf-8"))["zero_optimization"]["stage"])
     except (OSError, ValueError, KeyError, TypeError):  # DeepSpeed says what is wrong with it
         return None
+=======
+>>>>>>> hD

@@ -4,6 +4,9 @@ A launcher has started the command several times (`planning/launch.py`). The wor
 that is to be trained, and calls the others: a worker of each joins a process group made for this training alone, is
 told what to train, does so, and ends. So a training that fails, or is ended at its time limit, takes no other down with
 it. They find each other through the launcher's store, under `KEYS`.
+
+Launchers, and no option of ours: they know of machines, devices and accelerate's configuration. Trainings, and not
+runs, are what is shared: scoring, judging and writing stay as they are, in the first process alone.
 """
 
 from __future__ import annotations

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from harness.api import HarnessError
-from harness.planning.launch import Launch, fitted, without_launch
+from harness.planning.launch import Launch, without_launch
+from harness.planning.launched_run import fitted
 from harness.planning.run_file import Run
 
 TORCHRUN = {
