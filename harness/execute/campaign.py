@@ -32,14 +32,9 @@ from harness.planning.elsewhere import Brought
 from harness.planning.events import Report
 from harness.planning.grid import Cell
 from harness.planning.job import Job, facts_of_test
-<<<<<<< HEAD
-from harness.planning.launch import Launch, fitted
-from harness.planning.processors import processors, thread_variables
-=======
 from harness.planning.launch import Launch
 from harness.planning.launched_run import fitted
-from harness.planning.processors import processors, threads_each
->>>>>>> hD
+from harness.planning.processors import processors, thread_variables
 from harness.planning.run_file import PROTOCOL, Run
 from harness.run_folder.facts import DataFacts
 from harness.run_folder.full_disk import is_full, told

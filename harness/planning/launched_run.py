@@ -29,6 +29,8 @@ def fitted(run: AnyRun, launch: Launch | None) -> AnyRun:
             f"--batch-pairs got {batch}, expected a multiple of {launch.count}: so many processes train each cell "
             "together, and each takes as many pairs of a step; change one of the two"
         )
+    if asked == "auto":
+        return run
     if asked is not None and own % asked:
         raise HarnessError(
             f"--micro-pairs got {asked}, expected a divisor of {own}, the pairs of a step that each of the "
