@@ -119,6 +119,12 @@ def _watch(job: Job, start: Start, report: Report, stop: Stop, turn: Turn | None
         worker.end(done=done)
 
 
+def _death(died: Died, job: Job, active: str | None, *, scoring: bool) -> _Trouble:
+    reason = f"the worker process {died.how}; its output is in {log_path(job)}"
+    resumable = died.from_outside or died.lost
+    return _Trouble(key=active, reason=reason, resumable=resumable, scoring=scoring, lost=died.lost)
+
+
 def _follow(job: Job, worker: Worker, report: Report, stop: Stop, turn: Turn | None = None) -> _Trouble | None:
     """Report what a worker tells until it is done, in trouble, or `stop` is set; return its trouble.
 
@@ -127,8 +133,7 @@ def _follow(job: Job, worker: Worker, report: Report, stop: Stop, turn: Turn | N
     name, wants = turn.name if turn else job.model, False
     active: str | None = None  # the cell it is at; None: something that all cells need
     training: Training | None = None
-    scoring = False
-    since, limit = time.monotonic(), job.run.settings.cell_timeout
+    scoring, since, limit = False, time.monotonic(), job.run.settings.cell_timeout
     while not stop.is_set():
         event = worker.receive()
         match event:
@@ -154,9 +159,8 @@ def _follow(job: Job, worker: Worker, report: Report, stop: Stop, turn: Turn | N
                 return _Trouble(key=None, reason=reason)
             case WorkerDone():
                 return None
-            case Died(how=how, from_outside=from_outside, lost=lost):
-                reason = f"the worker process {how}; its output is in {log_path(job)}"
-                return _Trouble(key=active, reason=reason, resumable=from_outside or lost, scoring=scoring, lost=lost)
+            case Died():
+                return _death(event, job, active, scoring=scoring)
         if wants and turn is not None:
             since, given = time.monotonic(), turn.more()
             if given is not None:
