@@ -47,7 +47,7 @@ def spend(prepared: Prepared, loss: Loss, trained: Trained, reference: Reference
     charged, before = reference.seconds if reference else 0.0, prepared.before
     choosing = {"selection_flops": before.flops, "selection_seconds": before.seconds} if prepared.selection else {}
     fewer = {} if trained.micro_pairs is None else {"micro_pairs": trained.micro_pairs}
-    return Spend(
+    spent = Spend(
         pairs=trained.pairs,
         tokens=trained.tokens,
         steps=trained.steps,
@@ -57,9 +57,8 @@ def spend(prepared: Prepared, loss: Loss, trained: Trained, reference: Reference
         epochs=trained.pairs / plan.n_pairs,
         reference_seconds=charged,
         reference_cached=bool(reference and reference.cached),
-        **choosing,
-        **fewer,
     )
+    return spent.model_copy(update=choosing | fewer)
 
 
 def spent_by_points(

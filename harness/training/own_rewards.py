@@ -39,7 +39,7 @@ def reward_of(loss: Loss, response: ResponseLogps) -> torch.Tensor:
     """
     expected = tuple(response.sum.shape)
     with torch.no_grad():
-        reward = loss.reward(response)
+        reward: object = loss.reward(response)  # as a plugin has it, whatever its annotations say
     if not isinstance(reward, torch.Tensor):
         got = f"a {type(reward).__name__}"
     elif reward.shape != expected:
