@@ -205,7 +205,7 @@ def test_a_cell_that_is_out_of_memory_goes_on_with_fewer_pairs_at_once_and_its_r
 
 AT = {"evaluate_at": (0.5, 1.0), "batch_pairs": 8, "micro_pairs": 8}
 """Four steps, scored after the second and the fourth."""
-OF_THE_CLOCK = ("spend", "scorer", "environment", "points")
+OF_THE_CLOCK = ("spend", "scorer", "environment", "points", "sha256")
 
 
 @pytest.fixture(scope="module")

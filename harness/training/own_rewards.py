@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import torch
 
@@ -41,7 +39,7 @@ def reward_of(loss: Loss, response: ResponseLogps) -> torch.Tensor:
     """
     expected = tuple(response.sum.shape)
     with torch.no_grad():
-        reward: Any = loss.reward(response)  # an outsider's code
+        reward: object = loss.reward(response)  # as a plugin has it, whatever its annotations say
     if not isinstance(reward, torch.Tensor):
         got = f"a {type(reward).__name__}"
     elif reward.shape != expected:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -26,14 +27,23 @@ def moment(folder: Path, phase: str, rng: np.random.Generator) -> Moment:
     """Return what is true from a random moment of this phase on."""
     pattern, span = PHASES[phase]
     delay, seen = rng.uniform(0, span), list[float]()
-    before = set(folder.glob(pattern)) if pattern else set[Path]()
+    before = _written(folder, pattern)
 
     def due() -> bool:
-        if not seen and (not pattern or set(folder.glob(pattern)) - before):
+        if not seen and (not pattern or _written(folder, pattern) - before):
             seen.append(time.monotonic())
         return bool(seen) and time.monotonic() - seen[0] >= delay
 
     return due
+
+
+def _written(folder: Path, pattern: str) -> set[tuple[Path, int]]:
+    """Return the files of a pattern with the times at which they were written: a run that goes on writes some anew."""
+    found = set()
+    for path in folder.glob(pattern) if pattern else ():
+        with contextlib.suppress(FileNotFoundError):
+            found.add((path, path.stat().st_mtime_ns))
+    return found
 
 
 def kill_at_random(

@@ -41,11 +41,12 @@ def hide(run: Path, cell: str, change: Callable[[pd.DataFrame, pd.DataFrame], Ta
     folder = run / "cells" / cell
     rows, responses = (pd.read_parquet(folder / name) for name in ("rows.parquet", "responses.parquet"))
     owner = dict(rows.attrs)
-    for name, table in zip(("rows.parquet", "responses.parquet"), change(rows, responses), strict=True):
+    tables = change(rows, responses)
+    for name, table in zip(("rows.parquet", "responses.parquet"), tables, strict=True):
         table.attrs = owner
         table.to_parquet(folder / name, index=False)
     record = read_record(folder)
-    metrics, reasons = summarise(record.rows(), record.responses(), record.averaged)
+    metrics, reasons = summarise(*tables, record.averaged)
     finite = {name: value if np.isfinite(value) else None for name, value in metrics.items()}
     files = {path.name: file_hash(path) for path in folder.glob("*.parquet")}
     edit(folder / "record.json", metrics=finite, metric_reasons=reasons, files=files)
