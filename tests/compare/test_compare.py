@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from made_records import made_manifest
+from rewritten import rewrite
 from scipy import stats as scipy_stats
 
 from harness.api import HarnessError
@@ -155,7 +156,7 @@ def test_rows_are_joined_by_pair_not_by_place(tmp_path: Path, write_cell: Write)
     import pandas as pd
 
     path = next(new.glob("cells/*/rows.parquet"))
-    pd.read_parquet(path).sample(frac=1, random_state=0).to_parquet(path, index=False)
+    rewrite(path, pd.read_parquet(path).sample(frac=1, random_state=0))
     assert compare(base, new).cells[0].identical
 
 
@@ -203,7 +204,7 @@ def test_a_pair_that_is_there_twice_is_refused(two_runs: tuple[Path, Path]) -> N
 
     path = next(two_runs[1].glob("cells/*one*/rows.parquet"))
     rows = pd.read_parquet(path)
-    pd.concat([rows, rows.head(1)]).to_parquet(path, index=False)
+    rewrite(path, pd.concat([rows, rows.head(1)]))
     with pytest.raises(HarnessError, match="pair00000 twice"):
         compare(*two_runs)
 

@@ -16,6 +16,7 @@ from harness.api import HarnessError
 from harness.execute.preflight import check_folder
 from harness.execute.resolve import resolve
 from harness.planning.run_file import Run, make_run
+from harness.run_folder.hashes import unsealed
 from harness.run_folder.manifest import read_manifest
 
 SMALL = ("--models", "qwen", "--budget", "pairs=16", "--batch-pairs", "8", "--scorer", "transformers", "--quiet")
@@ -146,7 +147,7 @@ def test_runs_on_two_copies_of_another_sets_test_data_stand_together(
 
     # a folder may hold cells of both copies, but no other subsets
     record = next((in_folder / "one" / "cells").glob("*simpo*/record.json"))
-    record.write_text(record.read_text("utf-8").replace(str(tests[0]), str(tests[1])), "utf-8")
+    record.write_text(unsealed(record.read_text("utf-8")).replace(str(tests[0]), str(tests[1])), "utf-8")
     assert harness("verify", runs[0]).returncode == 0
     rows = record.parent / "rows.parquet"
     table = pd.read_parquet(rows)

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from rewritten import rewrite
 from scipy.stats import binomtest
 
 from harness.leaderboard import csv as csv_board
@@ -36,7 +37,7 @@ def margins(right: int, seed: int = 0) -> np.ndarray:
 
 def name_subsets(run: Path, names: Sequence[str]) -> None:
     for path in run.glob("cells/*/rows.parquet"):
-        pd.read_parquet(path).assign(subset=list(names)).to_parquet(path)
+        rewrite(path, pd.read_parquet(path).assign(subset=list(names)))
 
 
 @pytest.fixture

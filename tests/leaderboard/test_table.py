@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from rewritten import rewrite
 
 from harness.api import HarnessError
 from harness.leaderboard.table import Board, Row, build
@@ -173,7 +174,7 @@ def test_the_order_of_rows_in_a_cell_changes_nothing(small_run: Path) -> None:
     before = board_of(small_run)
     cell = next(path for path in (small_run / "cells").iterdir() if "fair" in path.name)
     for name in ("rows.parquet", "responses.parquet"):
-        pd.read_parquet(cell / name).sample(frac=1, random_state=0).to_parquet(cell / name, index=False)
+        rewrite(cell / name, pd.read_parquet(cell / name).sample(frac=1, random_state=0))
     after = board_of(small_run)
     assert row_of(after, "fair").metrics["pairwise_accuracy"] == row_of(before, "fair").metrics["pairwise_accuracy"]
     assert row_of(after, "fair").metrics["spearman"].value == pytest.approx(
@@ -265,7 +266,7 @@ def test_every_reading_is_a_family_of_its_own_and_the_findings_say_who_wins_by_a
         path = tmp_path / "cells" / f"qwen--{label}--seed0" / "rows.parquet"
         rows = pd.read_parquet(path)
         started = {"ref_chosen_sum_logp": rows["chosen_sum_logp"] - gained}
-        rows.assign(**started, ref_rejected_sum_logp=rows["rejected_sum_logp"]).to_parquet(path, index=False)
+        rewrite(path, rows.assign(**started, ref_rejected_sum_logp=rows["rejected_sum_logp"]))
     board = board_of(tmp_path, ranked_by="pairwise_accuracy@learned")
     assert [row.label for row in board.rows] == ["based", "free"]
     assert [row.metrics["pairwise_accuracy@learned"].value for row in board.rows] == [0.6, 0.4]
