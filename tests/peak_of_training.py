@@ -99,7 +99,7 @@ def peak(setting: Setting, folder: Path) -> tuple[int, int]:
     from harness.planning.budget import Plan
     from harness.planning.run_file import make_run
     from harness.training.loss_inputs import TrainingData
-    from harness.training.peak_memory import leave_out_what_is_held
+    from harness.training.peak_memory import leave_out_what_is_held, libraries_of
     from harness.training.recipe import Recipe
     from harness.training.trainer import train
 
@@ -121,7 +121,7 @@ def peak(setting: Setting, folder: Path) -> tuple[int, int]:
     recipe = Recipe(
         learning_rate=1e-4, micro_pairs=setting.micro_pairs, seed=0, dtype=setting.dtype, optimizer=setting.optimizer
     )
-    leave_out_what_is_held(run)
+    leave_out_what_is_held(libraries_of(run))
     model = load_model(folder, run.weights_dtype, setting.adapter)
     use_packed_attention(model)
     if setting.recomputed:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rewritten import edit
 
 from harness.planning.run_file import make_run
 
@@ -68,7 +69,7 @@ def test_verify_names_a_record_whose_noise_is_not_that_of_its_board(noisy: Path,
     folder = tmp_path / "run"
     shutil.copytree(noisy, folder)
     path = next(folder.glob("cells/*dpo*/record.json"))
-    path.write_text(path.read_text().replace('"setting": "near-ties=0.5"', '"setting": "near-ties=0.1"'))
+    edit(path, '"setting": "near-ties=0.5"', '"setting": "near-ties=0.1"')
     checked = harness("verify", str(folder))
     assert checked.returncode == 3
     assert "got dataset.noise.setting 'near-ties=0.1', expected that of board.noise, 'near-ties=0.5'" in checked.stdout

@@ -61,7 +61,7 @@ def elsewhere(harness: Any, tmp_path_factory: pytest.TempPathFactory) -> Elsewhe
 def score(monkeypatch: pytest.MonkeyPatch, cache: Path) -> Score:
     """Run `harness score ...` in this process, its worker too, and return what it prints; its error is raised."""
 
-    def execute(job: Job, report: Any, _stop: Any) -> None:
+    def execute(job: Job, _start: Any, report: Any, _stop: Any) -> None:
         for brought in job.brought:
             score_brought(job, brought, lambda event: report(job.model, event))
 

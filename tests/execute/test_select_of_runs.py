@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rewritten import edit
 
 from harness.api import Dataset, HarnessError, Message, Pair
 from harness.execute.selector_choice import choose_selector
@@ -67,7 +68,7 @@ def test_a_record_that_tells_of_another_selection_does_not_verify(
 ) -> None:
     copy = shutil.copytree(selected[0], tmp_path / "copy")
     (path,) = copy.glob("cells/qwen--dpo-*/record.json")
-    path.write_text(path.read_text().replace('"setting": "dcrm:share=0.5"', '"setting": "random:share=0.5"'))
+    edit(path, '"setting": "dcrm:share=0.5"', '"setting": "random:share=0.5"')
     checked = harness("verify", str(copy))
     assert checked.returncode == 3
     assert "got dataset.selection of ('random:share=0.5', 24), expected ('dcrm:share=0.5', 24)" in checked.stdout
