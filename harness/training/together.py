@@ -218,11 +218,13 @@ def _joined(store: Store, number: int, launch: Launch) -> Iterator[Ranks]:
 def _variables(launch: Launch) -> Iterator[None]:
     """Have accelerate see what the launcher has set: nothing else may, or it would wait for the other processes."""
     before = dict(os.environ)
-    os.environ.update(launch.variables)
+    threads = os.environ.get("OMP_NUM_THREADS") or str(torch.get_num_threads())  # where it is not set, they are changed
+    variables = {"OMP_NUM_THREADS": threads, **launch.variables}
+    os.environ.update(variables)
     try:
         yield
     finally:
-        for name in launch.variables:
+        for name in variables:
             os.environ.pop(name, None)
             if name in before:
                 os.environ[name] = before[name]
