@@ -29,7 +29,7 @@ from harness.planning.run_file import Run
 from harness.run_folder.board_key import BoardKey
 from harness.run_folder.full_disk import is_full
 from harness.run_folder.manifest import read_manifest
-from harness.run_folder.paths import MANIFEST, cache_folder
+from harness.run_folder.paths import MANIFEST, cache_folder, is_run
 from harness.run_folder.store import read_records
 
 
@@ -120,7 +120,7 @@ def check_cache() -> None:
 
 
 def check_folder(folder: Path, run: Run, data: Dataset, scorer: str) -> None:
-    """Raise `HarnessError` where `folder` cannot be written, or holds the results of another run."""
+    """Raise `HarnessError` where `folder` cannot be written, holds the results of another run, or damaged ones."""
     probe = folder
     while not probe.exists():
         probe = probe.parent
@@ -151,6 +151,8 @@ def check_folder(folder: Path, run: Run, data: Dataset, scorer: str) -> None:
         changed = [f"the prompts in {run.prompts} have changed"]
     if changed:
         raise HarnessError(f"{folder} holds another run ({'; '.join(changed)}); name another --output-dir")
+    for record in read_records(folder) if is_run(folder) else ():
+        record.require_whole()
 
 
 def _other_prompts(folder: Path, prompts: OpenPrompts) -> bool:

@@ -126,6 +126,12 @@ class Record(Facts):
         folder = point_folder(self.folder, point.fraction) / DEV
         return self.model_copy(update={"folder": folder, "metrics": point.dev.metrics, "files": point.dev.files})
 
+    def require_whole(self) -> None:
+        """Raise `HarnessError` where a table of the cell, or of one of its points, is not the one that was written."""
+        for place in (self, *map(self.at, self.points or ())):
+            for name, known in (place.files or {}).items():
+                require_whole(place.folder / name, known)
+
     def rows(self) -> pd.DataFrame:
         """Return one row per held-out pair, with `ROW_COLUMNS`."""
         return self._whole(ROWS, read_frame(self.folder / ROWS, ROW_COLUMNS))

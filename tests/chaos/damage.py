@@ -20,7 +20,7 @@ def kinds(root: Path, files: Iterable[Path]) -> dict[str, list[Path]]:
     """Return files by kind: their path without the names of cells, steps and keys."""
     found: dict[str, list[Path]] = {}
     for path in sorted(files):
-        if path.is_file() and not path.name.endswith(LEFT_OUT):
+        if path.is_file() and path.stat().st_size and not path.name.endswith(LEFT_OUT):
             kind = re.sub(r"cells/[^/]+", "cells/*", str(path.relative_to(root)))
             kind = re.sub(r"checkpoint-\d+", "checkpoint-N", re.sub(r"[0-9a-f]{16}[^/]*?(?=/|\.npz|$)", "*", kind))
             found.setdefault(kind, []).append(path)

@@ -302,3 +302,18 @@ def test_a_run_of_a_folder_by_its_absolute_path_on_a_terminal_names_it_whole(
     assert str(folder) in shown  # where it lies
     record = records(tmp_path / "run")["dpo"]
     assert (record["model"]["id"], record["model"]["preset"]) == (str(folder), "custom")
+
+
+@pytest.mark.parametrize("name", ["train.parquet", "rows.parquet"])
+def test_a_finished_run_with_a_damaged_table_is_one_error_that_names_it_whether_a_board_reads_it_or_not(
+    small_run: Path, harness: Any, tmp_path: Path, name: str
+) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(small_run, folder)
+    table = next(folder.glob(f"cells/qwen--dpo-*/{name}"))
+    content = bytearray(table.read_bytes())
+    content[len(content) // 2] ^= 1
+    table.write_bytes(content)
+    done = harness("run", "--plugins", "simpo,dpo,gappo", *SMALL, "--output-dir", str(folder))
+    assert done.returncode == 2
+    assert f"{table}: got other bytes than its record knows" in done.stderr
