@@ -13,13 +13,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from made_pairs import made_pairs, made_tokens
 from transformers import AutoModelForCausalLM
 from waiting import HANGS
 
-from harness.api import Loss, Message, Pair
+from harness.api import Loss
 from harness.data.collate import collate
 from harness.data.mismatch import mismatched
-from harness.data.tokens import TokenPair
 from harness.execute import workers
 from harness.execute.follow import follow
 from harness.logps.response_logps import response_logps
@@ -40,23 +40,8 @@ from harness.training.trainer import Trained, train
 
 N_PAIRS, BATCH, STEPS = 24, 8, 4
 rng = np.random.default_rng(3)
-TOKENS = [
-    TokenPair(
-        pair_id=str(i),
-        prompt_ids=tuple(rng.integers(5, 60, 4).tolist()),
-        chosen_ids=tuple(rng.integers(5, 60, 3 + i % 5).tolist()),
-        rejected_ids=tuple(rng.integers(5, 60, 3 + i % 3).tolist()),
-        truncated=False,
-    )
-    for i in range(N_PAIRS)
-]
-PAIRS = [
-    Pair(
-        pair_id=str(i), prompt_id=str(i), context=(Message(role="user", content="do"),), chosen="a b", rejected="a c",
-        score_chosen=3.0 + i % 3, score_rejected=2.0,
-    )
-    for i in range(N_PAIRS)
-]  # fmt: skip
+TOKENS = made_tokens(rng, N_PAIRS)
+PAIRS = made_pairs(N_PAIRS)
 HELD_OUT = [tuple(rng.integers(5, 60, 6).tolist()) for _ in range(64)]
 MISMATCHED = mismatched(TOKENS, [pair.prompt_id for pair in PAIRS], 16, seed=0)
 REFERENCE = Reference(

@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from made_pairs import made_pairs, made_tokens
 from transformers import AutoModelForCausalLM
 from transformers.trainer_pt_utils import safe_globals
 
-from harness.api import Loss, Message, Pair
-from harness.data.tokens import TokenPair
+from harness.api import Loss
 from harness.logps.packed_attention import use_packed_attention
 from harness.manager import plugin_manager, resolver
 from harness.models.families import FAMILIES
@@ -35,23 +35,8 @@ RESOLVE = resolver(plugin_manager())
 N_PAIRS, BATCH, MICRO, STEPS = 12, 4, 2, 7
 """Seven steps of four pairs: more than two epochs."""
 rng = np.random.default_rng(2)
-TOKENS = [
-    TokenPair(
-        pair_id=str(i),
-        prompt_ids=tuple(rng.integers(5, 60, 4).tolist()),
-        chosen_ids=tuple(rng.integers(5, 60, 3 + i % 5).tolist()),
-        rejected_ids=tuple(rng.integers(5, 60, 3 + i % 3).tolist()),
-        truncated=False,
-    )
-    for i in range(N_PAIRS)
-]
-PAIRS = [
-    Pair(
-        pair_id=str(i), prompt_id=str(i), context=(Message(role="user", content="do"),), chosen="a b", rejected="a c",
-        score_chosen=3.0 + i % 3, score_rejected=2.0,
-    )
-    for i in range(N_PAIRS)
-]  # fmt: skip
+TOKENS = made_tokens(rng, N_PAIRS)
+PAIRS = made_pairs(N_PAIRS)
 REFERENCE = Reference(
     chosen=np.full(N_PAIRS, -20.0),
     rejected=np.full(N_PAIRS, -19.0),

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from made_pairs import made_pairs, made_tokens
 from transformers import AutoModelForCausalLM
 
-from harness.api import HarnessError, Loss, Message, Pair, PairLogps
+from harness.api import HarnessError, Loss, PairLogps
 from harness.data.mismatch import mismatched
-from harness.data.tokens import TokenPair
 from harness.logps.packed_attention import use_packed_attention
 from harness.manager import plugin_manager, resolver
 from harness.models.families import FAMILIES
@@ -31,23 +31,8 @@ from harness.training.trainer import Trained, train
 RESOLVE = resolver(plugin_manager())
 N_PAIRS, BATCH, STEPS = 16, 4, 4
 rng = np.random.default_rng(5)
-TOKENS = [
-    TokenPair(
-        pair_id=str(i),
-        prompt_ids=tuple(rng.integers(5, 60, 4).tolist()),
-        chosen_ids=tuple(rng.integers(5, 60, 3 + i % 5).tolist()),
-        rejected_ids=tuple(rng.integers(5, 60, 3 + i % 3).tolist()),
-        truncated=False,
-    )
-    for i in range(N_PAIRS)
-]
-PAIRS = [
-    Pair(
-        pair_id=str(i), prompt_id=str(i), context=(Message(role="user", content="do"),), chosen="a b", rejected="a c",
-        score_chosen=3.0 + i % 3, score_rejected=2.0,
-    )
-    for i in range(N_PAIRS)
-]  # fmt: skip
+TOKENS = made_tokens(rng, N_PAIRS)
+PAIRS = made_pairs(N_PAIRS)
 REFERENCE = Reference(
     chosen=np.full(N_PAIRS, -20.0),
     rejected=np.full(N_PAIRS, -19.0),

@@ -10,10 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from made_pairs import made_pairs, made_tokens
 from transformers import AutoModelForCausalLM
 
-from harness.api import Message, Pair
-from harness.data.tokens import TokenPair
 from harness.manager import plugin_manager, resolver
 from harness.models.families import FAMILIES
 from harness.planning.budget import Budget, Cost, Plan, plan
@@ -22,20 +21,8 @@ from harness.training.recipe import Recipe
 from harness.training.trainer import Trained, train
 
 rng = np.random.default_rng(0)
-TOKENS = [
-    TokenPair(
-        pair_id=str(i),
-        prompt_ids=tuple(rng.integers(5, 60, 4).tolist()),
-        chosen_ids=tuple(rng.integers(5, 60, 3 + i % 5).tolist()),
-        rejected_ids=tuple(rng.integers(5, 60, 3 + i % 3).tolist()),
-        truncated=False,
-    )
-    for i in range(8)
-]
-PAIRS = [
-    Pair(pair_id=str(i), prompt_id=str(i), context=(Message(role="user", content="do"),), chosen="a b", rejected="a c")
-    for i in range(8)
-]
+TOKENS = made_tokens(rng, 8)
+PAIRS = made_pairs(8)
 TOKENS_OF_PAIRS = [2 * len(ids.prompt_ids) + len(ids.chosen_ids) + len(ids.rejected_ids) for ids in TOKENS]
 COST = Cost(tokens=TOKENS_OF_PAIRS, flops=[10.0 * tokens for tokens in TOKENS_OF_PAIRS])
 SIMPO = resolver(plugin_manager())("simpo", {})

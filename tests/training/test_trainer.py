@@ -11,11 +11,11 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from made_pairs import made_pairs, made_tokens
 from transformers import AutoModelForCausalLM
 
-from harness.api import HarnessError, Logps, Loss, Message, Pair, PairLogps, ResponseLogps, Terms
+from harness.api import HarnessError, Logps, Loss, Pair, PairLogps, ResponseLogps, Terms
 from harness.data.mismatch import mismatched
-from harness.data.tokens import TokenPair
 from harness.logps.packed_attention import use_packed_attention
 from harness.logps.response_logps import recompute_activations
 from harness.manager import plugin_manager, resolver
@@ -30,23 +30,8 @@ from harness.training.trainer import Trained, train
 
 RESOLVE = resolver(plugin_manager())
 rng = np.random.default_rng(0)
-TOKENS = [
-    TokenPair(
-        pair_id=str(i),
-        prompt_ids=tuple(rng.integers(5, 60, 4).tolist()),
-        chosen_ids=tuple(rng.integers(5, 60, 3 + i % 5).tolist()),
-        rejected_ids=tuple(rng.integers(5, 60, 3 + i % 3).tolist()),
-        truncated=False,
-    )
-    for i in range(16)
-]
-PAIRS = [
-    Pair(
-        pair_id=str(i), prompt_id=str(i), context=(Message(role="user", content="do"),), chosen="a b", rejected="a c",
-        score_chosen=3.0 + i % 3, score_rejected=2.0,
-    )
-    for i in range(16)
-]  # fmt: skip
+TOKENS = made_tokens(rng, 16)
+PAIRS = made_pairs(16)
 
 
 def model() -> Any:
