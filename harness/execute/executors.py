@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from harness.execute.worker import Worker
 from harness.execute.worker_process import WorkerProcess
 from harness.planning.grid import Cell
 from harness.planning.job import Job
+from harness.planning.launch import Launch
 from harness.planning.run_file import Run
 
 LOCAL, RAY = "local", "ray"
@@ -60,6 +62,11 @@ def executor_of(name: str | None = None, *, devices: str | None = None, address:
             raise HarnessError(
                 f"got --devices {devices} with --executor ray, expected one of them: Ray places the workers; start its "
                 "nodes with the GPUs that are to compute (ray start --num-gpus)"
+            )
+        if launch := Launch.of(os.environ):
+            raise HarnessError(
+                f"got --executor ray in {launch.count} processes of a launcher (WORLD_SIZE), expected one of them: the "
+                "workers on its nodes are not those that the launcher started; run the command itself"
             )
         from harness.execute.ray_executor import RayExecutor
 

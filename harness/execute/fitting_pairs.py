@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from harness.api import Dataset, HarnessError, Selector
@@ -27,10 +28,13 @@ def with_fitting_pairs(
 
     It is the largest with which no activations have to be computed again, or, if none is, the largest that fits.
     `side_by_side`: models on the device at a time; `processes`: that share the pairs of a step. Raises `HarnessError`
-    where the size of a model is not known.
+    where the size of a model, or the memory of the device, is not known.
     """
-    if run.micro_pairs != "auto":
-        return run
+    if math.isinf(device.memory):
+        raise HarnessError(
+            f"--micro-pairs got auto, and the memory of {device.name} is not known here; give a number: with too large "
+            "a one a training goes on with half of it"
+        )
     shapes = {model: shape_in(run, model) for model in run.models}
     known = {shape for shape in shapes.values() if shape is not None}
     if unknown := [model for model, shape in shapes.items() if shape is None]:

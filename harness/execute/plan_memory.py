@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 from harness.api import HarnessError, Loss
@@ -35,7 +36,8 @@ def memory_lines(
     largest = max(need.total for need in needs.values())
     how = f"{run.settings.micro_pairs} pairs at once, the longest of them; --micro-pairs changes it, and no result"
     how += f"; a copy of the model is among it, for {', '.join(beside)}" if beside else ""
-    lines = [f"up to {size_in_words(at_once * largest)} of {size_in_words(device.memory)} of {device.name}, with {how}"]
+    memory = f"of {size_in_words(device.memory)} of" if math.isfinite(device.memory) else "on"
+    lines = [f"up to {size_in_words(at_once * largest)} {memory} {device.name}, with {how}"]
     for shape, need in needs.items():
         lines.append(f"{', '.join(names[shape])}: {in_parts(need, shape)}")
         if at_once * need.total > device.usable:

@@ -42,7 +42,9 @@ def leave_out_what_is_held(libraries: Sequence[str] = ()) -> None:
 def libraries_of(run: Run) -> list[str]:
     """Return what only some cells need, and import as they begin."""
     found = ["torchao.optim", "torch._dynamo.utils"] if run.optimizer != "adamw" else []
-    return [*found, "peft"] if run.adapter != "full" else found
+    if run.lora is not None:
+        found += ["peft", *(["bitsandbytes"] if run.lora.quantised else [])]
+    return found
 
 
 def peak_memory() -> int:

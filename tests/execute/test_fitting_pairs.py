@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -57,8 +58,9 @@ def test_fewer_pairs_are_taken_before_activations_are_computed_again_and_these_b
     assert found(asked(), 1.0) == 1
 
 
-def test_a_number_stays_and_a_model_of_unknown_size_asks_for_one() -> None:
-    assert found(asked(micro_pairs=4), 1.0) == 4
+def test_a_model_of_unknown_size_and_a_device_of_unknown_memory_ask_for_a_number() -> None:
+    with pytest.raises(HarnessError, match=r"--micro-pairs got auto, and the memory of the GPU is not known here"):
+        found(asked(), math.inf)
     with pytest.raises(HarnessError, match=r"--micro-pairs got auto, and the size of org/name is not known"):
         found(asked(models=["org/name"]), 1e15)
 

@@ -60,6 +60,13 @@ def test_a_copy_of_the_model_is_named_and_counted() -> None:
     assert "copies" not in alone[1]
 
 
+def test_a_device_of_unknown_memory_has_no_number_of_it_and_holds_anything() -> None:
+    unknown = Device(memory=float("inf"), gpu=True, name="ray-0")
+    first, *_, last = memory_lines(paper(start="a/tuned-one"), {"mistral": MISTRAL}, PAPER, [DPO], unknown, 1)
+    assert re.fullmatch(r"up to [\d.]+ GB on ray-0, with 2 pairs at once, .*", first)
+    assert "does not fit" not in last
+
+
 def test_the_parts_of_training_add_up() -> None:
     need = needed_memory(paper(), MISTRAL, PAPER, GPU)
     whole, *parts = [float(size) for size in re.findall(r"([\d.]+) GB", in_parts(need, MISTRAL))][:6]

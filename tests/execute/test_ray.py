@@ -43,6 +43,14 @@ def test_options_that_do_not_go_together_are_refused() -> None:
     assert isinstance(executor_of(), LocalExecutor)
 
 
+def test_a_launcher_and_a_cluster_do_not_go_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    launched = {"RANK": "0", "WORLD_SIZE": "2", "LOCAL_RANK": "0", "MASTER_ADDR": "localhost", "MASTER_PORT": "29500"}
+    for name, value in launched.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(HarnessError, match="got --executor ray in 2 processes of a launcher"):
+        executor_of("ray")
+
+
 @pytest.fixture
 def stand_in(monkeypatch: pytest.MonkeyPatch) -> Any:
     """A module in the place of ray, whose cluster has what its `nodes` returns."""
