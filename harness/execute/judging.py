@@ -170,16 +170,19 @@ def _with_answers(run: Path, data: Dataset, against: Sequence[str]) -> list[tupl
         )
     rivals = {
         model: Rivals(
-            base=CellAnswers.read(record.folder),
+            base=CellAnswers.read(record),
             chosen=chosen_responses(record, data) if CHOSEN in against else {},
             against=against,
         )
         for model, record in bases.items()
     }
     return [
-        (CellAnswers.read(record.folder, fraction), rivals[record.model.name])
+        (CellAnswers.read(there, fraction), rivals[record.model.name])
         for record in records
-        for fraction in (1.0, *(point.fraction for point in record.points if point.generation and point.fraction < 1))
+        for fraction, there in (
+            (1.0, record),
+            *((at.fraction, record.at(at)) for at in record.points if at.generation and at.fraction < 1),
+        )
     ]
 
 

@@ -23,7 +23,7 @@ from harness.api import (
 )
 from harness.api.judging import Asked
 from harness.run_folder.hashes import file_hash
-from harness.run_folder.paths import GENERATIONS, ROWS, answers_folder, judgements_file
+from harness.run_folder.paths import GENERATIONS, ROWS, judgements_file
 from harness.run_folder.record import Record
 from harness.run_folder.tables import JUDGED, JUDGEMENT_COLUMNS, read_frame
 
@@ -56,13 +56,12 @@ class CellAnswers:
         return self.key if self.fraction == 1 else f"{self.key} at {self.fraction:.10g}"
 
     @classmethod
-    def read(cls, cell: Path, fraction: float = 1.0) -> CellAnswers:
-        """Read the answers of the cell in the folder `cell`, at its end or at a point along its run."""
-        folder = answers_folder(cell, fraction)
-        table = read_frame(folder / GENERATIONS, READ)
-        places = zip(table["prompt_id"].astype(str), table["sample"].astype(int), strict=True)
-        texts = dict(zip(places, table["text"].astype(str), strict=True))
-        return cls(key=cell.name, folder=folder, texts=texts, fraction=fraction)
+    def read(cls, record: Record, fraction: float = 1.0) -> CellAnswers:
+        """Read the answers of a cell; of its record at a point along the run (`Record.at`), those of that point."""
+        table = record.columns(GENERATIONS, READ)
+        places = zip(table["prompt_id"].tolist(), table["sample"].astype(int).tolist(), strict=True)
+        texts = dict(zip(places, table["text"].tolist(), strict=True))
+        return cls(key=record.key, folder=record.folder, texts=texts, fraction=fraction)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -25,7 +25,7 @@ from harness.run_folder.generation_facts import GenerationFacts
 from harness.run_folder.hashes import require_whole, unsealed
 from harness.run_folder.json_types import Facts, Number
 from harness.run_folder.limits import json_of
-from harness.run_folder.paths import DEV, GENERATIONS, RECORD, RESPONSES, ROWS, point_folder
+from harness.run_folder.paths import DEV, RECORD, RESPONSES, ROWS, point_folder
 from harness.run_folder.point_facts import PointFacts
 from harness.run_folder.tables import RESPONSE_COLUMNS, ROW_COLUMNS, Columns, read_columns, read_frame
 
@@ -127,14 +127,10 @@ class Record(Facts):
         return self.model_copy(update={"folder": folder, "metrics": point.dev.metrics, "files": point.dev.files})
 
     def require_whole(self) -> None:
-        """Raise `HarnessError` where a table of the cell, or of one of its points, is not the one that was written.
-
-        Answers are left out: what reads them has others given.
-        """
+        """Raise `HarnessError` where a table of the cell, or of one of its points, is not the one that was written."""
         for place in (self, *map(self.at, self.points)):
             for name, known in (place.files or {}).items():
-                if name != GENERATIONS:
-                    require_whole(place.folder / name, known)
+                require_whole(place.folder / name, known)
 
     def rows(self) -> pd.DataFrame:
         """Return one row per held-out pair, with `ROW_COLUMNS`."""

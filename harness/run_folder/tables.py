@@ -91,7 +91,7 @@ def read_columns(path: Path, names: Iterable[str]) -> Columns:
 
     names, expected = list(names), {ROWS: ROW_COLUMNS, RESPONSES: RESPONSE_COLUMNS}.get(path.name, ())
     try:
-        file = pyarrow.parquet.ParquetFile(path, memory_map=True)
+        file = pyarrow.parquet.ParquetFile(path, memory_map=True, page_checksum_verification=True)
         present = file.schema_arrow.names
         table = file.read(columns=[name for name in names if name in present], use_threads=False)
     except (OSError, ValueError) as error:  # pyarrow's own errors are of these two kinds

@@ -60,8 +60,6 @@ def _kept(asked: Asked, folder: Path) -> GenerationFacts | None:
         return None
     if record.tokens_fingerprint != asked.prepared.tokens_fingerprint or not (folder / GENERATIONS).is_file():
         return None
-    if (record.files or {}).get(GENERATIONS) != file_hash(folder / GENERATIONS):
-        return None
     table = read_frame(folder / GENERATIONS, (*PLACE, *ANSWER_METRICS))
     same = all(list(table[name]) == list(values) for name, values in _places(asked).items())
     now = facts_of(asked, table)

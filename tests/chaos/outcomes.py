@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import hashlib
 import json
 import subprocess
 from collections import Counter
@@ -11,6 +10,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+import pandas as pd
+
+from harness.run_folder.hashes import file_hash
+from harness.run_folder.paths import JUDGEMENTS
 
 EQUAL, CLEAR, SILENT, TRACEBACK = "equal", "clear error", "silent difference", "traceback"
 OUTCOMES = (EQUAL, CLEAR, SILENT, TRACEBACK)
@@ -20,15 +24,26 @@ Done = subprocess.CompletedProcess[str]
 
 
 def content(run: Path) -> dict[str, str]:
-    """Return all that a run found, by file: the bytes of its tables as hashes; records and boards without the clock."""
+    """Return all that a run found, by file: the bytes of its tables as hashes; records and boards without the clock.
+
+    Of judges' tables, whose bytes no record knows, it is what they say.
+    """
     tables = {
-        str(path.relative_to(run)): hashlib.sha256(path.read_bytes()).hexdigest()
+        str(path.relative_to(run)): _said(path) if path.parent.name == JUDGEMENTS else file_hash(path)
         for path in run.glob("cells/**/*.parquet")
     }
     facts = [*run.glob("cells/*/record.json"), run / "leaderboard.json"]
     return tables | {
         str(path.relative_to(run)): json.dumps(_still(json.loads(path.read_text())), sort_keys=True) for path in facts
     }
+
+
+def _said(path: Path) -> str:
+    try:
+        table = pd.read_parquet(path, page_checksum_verification=True)
+    except Exception as error:  # of pyarrow's and of pandas' many kinds: a difference, whatever it is
+        return repr(error)
+    return json.dumps([table.to_csv(), table.dtypes.astype(str).to_dict(), table.attrs])
 
 
 def _still(value: Any) -> Any:

@@ -11,6 +11,7 @@ from typing import Any
 import pandas as pd
 import pytest
 from click.testing import CliRunner
+from rewritten import rewrite
 from stub_endpoint import stub
 
 from harness.cli import cli
@@ -201,6 +202,6 @@ def test_a_table_is_made_anew_where_an_answer_is_another_or_a_question_failed(ru
         answers = place.parents[1] / "generations.parquet"
         changed = pd.read_parquet(answers)
         changed.loc[0, "text"] = "another answer"
-        changed.to_parquet(answers, index=False)
+        rewrite(answers, changed)
         judged(run, openai)
         assert sum(server.asked.values()) == 16 + 2

@@ -108,15 +108,20 @@ def test_a_cell_that_was_killed_among_its_points_is_answered_again_and_the_base_
     assert verify(run).problems == ()
 
 
-def test_a_base_whose_answers_are_not_those_of_its_record_answers_again(run: Path, finished: Path, again: Run) -> None:
-    path = of(run, "base").folder / "generations.parquet"
+@pytest.mark.parametrize("unfinished", [True, False])
+@pytest.mark.parametrize(("label", "place"), [("base", "."), ("simpo", "."), ("simpo", "points/0.5")])
+def test_answers_that_are_not_those_of_their_record_are_named_by_whatever_reads_them(
+    label: str, place: str, unfinished: bool, run: Path, harness: Any
+) -> None:
+    path = of(run, label).folder / place / "generations.parquet"
     pd.read_parquet(path).assign(text="something else").to_parquet(path, index=False)
-    (path.parent / "judgements").mkdir()
-    (of(run, "simpo").folder / "record.json").unlink()
-    again(run)
-    assert not (path.parent / "judgements").exists()
-    assert file_hash(path) == file_hash(of(finished, "base").folder / "generations.parquet")
-    assert verify(run).problems == ()
+    if unfinished:
+        (of(run, "longer-wins").folder / "record.json").unlink()
+    commands = (COMMAND, ("judge", str(run), "--judge", "simulator"), ("leaderboard", str(run)))
+    for command in commands[: 1 if unfinished else 3]:
+        done = harness(*command, *(("--output-dir", str(run)) if command == COMMAND else ()))
+        assert done.returncode == 2
+        assert f"{path.resolve()}: got other bytes than its record knows by their sha256" in done.stderr
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from itertools import product
-from pathlib import Path
 
 import numpy as np
 
@@ -18,6 +17,7 @@ from harness.judge.judgements import BASE
 from harness.leaderboard.decide.align_examples import shared
 from harness.leaderboard.decide.estimates import Unit, Values
 from harness.run_folder.paths import GENERATIONS, JUDGEMENTS
+from harness.run_folder.record import Record
 from harness.run_folder.tables import Columns, read_columns
 from harness.statistics.answer_metrics import NUMBERS, RATING, WIN_RATE, answer_kind
 from harness.statistics.intervals import Floats
@@ -39,13 +39,13 @@ class UnitAnswers:
     """By judge, the table of its judgements."""
 
     @classmethod
-    def read(cls, folder: Path) -> UnitAnswers | None:
-        """Read the answers in the folder of a cell, or of a point of it; None where there are none."""
-        if not (folder / GENERATIONS).is_file():
+    def read(cls, record: Record) -> UnitAnswers | None:
+        """Read the answers of a cell, or of a point of it; None where there are none."""
+        if not (record.folder / GENERATIONS).is_file():
             return None
-        files = sorted((folder / JUDGEMENTS).glob("*.parquet"))
+        files = sorted((record.folder / JUDGEMENTS).glob("*.parquet"))
         return cls(
-            table=read_columns(folder / GENERATIONS, ("prompt_id", "sample", "text", *NUMBERS)),
+            table=record.columns(GENERATIONS, ("prompt_id", "sample", "text", *NUMBERS)),
             judged={file.stem: read_columns(file, ASKED) for file in files},
         )
 
@@ -137,9 +137,9 @@ class AnswerEvidence:
         return tuple(sorted({judge for unit in self.units.values() for judge in unit.judged}))
 
 
-def gather_answers(folders: Mapping[Unit, Path]) -> AnswerEvidence:
-    """Return the answers in the folders of scored cells, or of points of them; those without answers are left out."""
-    units = {unit: found for unit, folder in folders.items() if (found := UnitAnswers.read(folder)) is not None}
+def gather_answers(records: Mapping[Unit, Record]) -> AnswerEvidence:
+    """Return the answers of scored cells, or of points of them; those without answers are left out."""
+    units = {unit: found for unit, record in records.items() if (found := UnitAnswers.read(record)) is not None}
     prompts = sorted({place[0] for answers in units.values() for place in answers.places})
     judges = sorted({judge for answers in units.values() for judge in answers.judged})
 

@@ -109,10 +109,7 @@ def group_of(
 
 def _answers(records: Mapping[Unit, Record]) -> dict[float, AnswerEvidence]:
     """Return the answers of scored cells at each point along the run that has some, by the fraction of the budget."""
-    folders = {1.0: {unit: record.folder for unit, record in records.items()}}
-    for at, there in at_points(records).items():
-        folders[at] = {unit: record.folder for unit, record in there.items()}
-    found = {at: gather_answers(of) for at, of in folders.items()}
+    found = {at: gather_answers(of) for at, of in {1.0: records, **at_points(records)}.items()}
     return {at: of for at, of in found.items() if any(unit.seed is not None for unit in of.units)}
 
 
