@@ -14,10 +14,10 @@ from forked_commands import ForkedCommands, can_be_forked
 from hypothesis import HealthCheck, settings
 from waiting import HANGS
 
-from harness.torchvision_guard import hide_broken_torchvision
+from harness.import_guard import guard_imports
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # threads that wait leave their cores to others; read by torch
-hide_broken_torchvision()  # before any test imports transformers
+guard_imports()  # before any test imports transformers
 settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("any machine")
 

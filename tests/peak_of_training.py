@@ -18,8 +18,8 @@ from typing import Any
 
 import numpy as np
 
+from harness.import_guard import guard_imports
 from harness.planning.model_shape import ModelShape
-from harness.torchvision_guard import hide_broken_torchvision
 
 VOCABULARY = 8192
 
@@ -76,7 +76,7 @@ class Setting:
 
 def start(setting: Setting, folder: Path) -> None:
     """Write a checkpoint of random weights."""
-    hide_broken_torchvision()
+    guard_imports()
     import torch
     from transformers import AutoModelForCausalLM, LlamaConfig
 

@@ -263,9 +263,9 @@ LAYOUTS: Mapping[str, Callable[..., Path]] = {
 
 def make(layout: str, folder: Path, seed: int = 0) -> Path:
     """Write the model of this layout into `folder` and return it."""
-    from harness.torchvision_guard import hide_broken_torchvision
+    from harness.import_guard import guard_imports
 
-    hide_broken_torchvision()
+    guard_imports()
     return LAYOUTS[layout](folder, seed)
 
 

@@ -16,10 +16,10 @@ import pandas as pd
 import pytest
 
 from harness.data.simulator.synthetic import Settings, make
+from harness.import_guard import guard_imports
 from harness.models.families import QWEN
 from harness.models.nano import train_tokenizer
 from harness.models.size import NAMED_SHAPES
-from harness.torchvision_guard import hide_broken_torchvision
 
 pytestmark = [pytest.mark.paper_shape, pytest.mark.vllm]
 OURS = "--plugins simpo --limit 8 --budget steps=2 --batch-pairs 2 --micro-pairs 1 --max-length 96 --max-prompt 48"
@@ -28,7 +28,7 @@ OURS = "--plugins simpo --limit 8 --budget steps=2 --batch-pairs 2 --micro-pairs
 @pytest.fixture(scope="module")
 def start(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with random weights of that shape, in bf16, and a tokenizer of a thousand entries."""
-    hide_broken_torchvision()
+    guard_imports()
     import torch
     from transformers import AutoModelForCausalLM, Qwen2Config
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from harness.api import HarnessError
 from harness.data.raw import printable
-from harness.torchvision_guard import hide_broken_torchvision
+from harness.import_guard import guard_imports
 
 ASKED, ANSWERED = "USER-PROBE", "ASSISTANT-PROBE"
 
@@ -39,7 +39,7 @@ def template_key(text: str) -> str:
 
 def _rendered(text: str) -> str:
     """Return the text of a question and its answer; the special tokens of a tokenizer are empty."""
-    hide_broken_torchvision()
+    guard_imports()
     from transformers.utils.chat_template_utils import render_jinja_template
 
     turns = [{"role": "user", "content": ASKED}, {"role": "assistant", "content": ANSWERED}]

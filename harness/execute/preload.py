@@ -19,9 +19,9 @@ os.dup2(_nowhere, 2)
 trouble = ""
 """The traceback of an import that failed: workers write it to their logs, as their own try may fail differently."""
 try:
-    from harness.torchvision_guard import hide_broken_torchvision
+    from harness.import_guard import guard_imports
 
-    hide_broken_torchvision()
+    guard_imports()
 
     importlib.import_module("harness.cell")  # with it come torch and transformers
 except Exception:

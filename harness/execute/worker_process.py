@@ -126,10 +126,10 @@ def _work(packed: bytes, environment: dict[str, str], connection: Connection, lo
         job: Job = pickle.loads(packed)  # imports the plugins
         import torch
 
-        from harness.torchvision_guard import hide_broken_torchvision
+        from harness.import_guard import guard_imports
 
         torch.set_num_threads(job.threads)
-        hide_broken_torchvision()
+        guard_imports()
         from transformers.utils.logging import disable_progress_bar
 
         disable_progress_bar()

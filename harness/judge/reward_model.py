@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 from harness.api import HarnessError, JudgeOptions, JudgeRequest, JudgeSource, Rating, hookimpl
 from harness.data.joint import ids_of
 from harness.data.template import RefusedError, Shield, Template
+from harness.import_guard import guard_imports
 from harness.models.folders import DECIDES, content_of, local, weight_files
 from harness.models.hub import HUB_ID, fetch
 from harness.models.load import load_tokenizer
-from harness.torchvision_guard import hide_broken_torchvision
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -66,7 +66,7 @@ def conversation_ids(tokenizer: PreTrainedTokenizerBase, request: JudgeRequest) 
 
 def open_reward_model(what: str, options: JudgeOptions) -> RewardModel:
     """Load the model, on the GPU where there is one. Raises `HarnessError` where it does not give one number."""
-    hide_broken_torchvision()
+    guard_imports()
     import torch
     from transformers import AutoConfig, AutoModelForSequenceClassification
 

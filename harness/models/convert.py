@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from harness.api import HarnessError
+from harness.import_guard import guard_imports
 from harness.models.adapters import merged_in_fp32, merged_model
 from harness.models.families import family_of
 from harness.models.folders import ADAPTER, ADAPTER_WEIGHTS, DECIDES, PICKLED, base_of, content_of, read_config
 from harness.models.hub import Found
 from harness.models.start import StartCheckpoint, cached, content_key, fingerprint
 from harness.models.weights import quiet, read_weights
-from harness.torchvision_guard import hide_broken_torchvision
 
 NO_PEFT = "needs peft, which is not installed; run: pip install 'preference-harness[peft]'"
 BESIDE = (*DECIDES, "*.jinja")
@@ -76,7 +76,7 @@ def from_adapter(
 
 def _merged(base: Path, adapter: Path, trust_remote_code: bool) -> Any:
     """Return the base in fp32 with the adapter's products added to its weights."""
-    hide_broken_torchvision()
+    guard_imports()
     if find_spec("peft") is None:
         raise HarnessError(NO_PEFT)
     return merged_model(load_plain(base, "float32", trust_remote_code), adapter)
@@ -92,7 +92,7 @@ def write_merged(start: Path, adapter: Path, folder: Path, dtype: str, trust_rem
 
 def load_plain(folder: Path, dtype: str, trust_remote_code: bool) -> Any:
     """Return the model of the checkpoint in `folder`, on the CPU."""
-    hide_broken_torchvision()
+    guard_imports()
     from transformers import AutoModelForCausalLM
 
     with quiet():

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.api import HarnessError
+from harness.import_guard import guard_imports
 from harness.models.families import family_of
 from harness.models.hub import Found, count_parameters
 from harness.models.start import StartCheckpoint, cached, content_key, fingerprint
-from harness.torchvision_guard import hide_broken_torchvision
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -92,7 +92,7 @@ def _quantised(file: Path, name: str) -> str:
 
 def _convert(file: Path, name: str, folder: Path) -> str:
     """Write config, fp32 safetensors and tokenizer of a GGUF file into `folder`; return the config's model_type."""
-    hide_broken_torchvision()
+    guard_imports()
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.api import HarnessError
+from harness.import_guard import guard_imports
 from harness.models.adapters import read_setting, with_adapter
 from harness.models.families import FAMILIES, family_of
 from harness.models.find import find
@@ -29,7 +30,6 @@ from harness.models.start import (
 )
 from harness.models.weights import Weights, left_out, read_weights, require_room_for_ids, require_whole
 from harness.planning.presets import start_preset
-from harness.torchvision_guard import hide_broken_torchvision
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -110,7 +110,7 @@ def load_model(
     `dtype` is `float32` or `bfloat16`. `adapter` is as in `--adapter`: `full`, or an adapter initialised from `seed`.
     Raises `HarnessError` where peft or bitsandbytes is missing or the model needs its own code.
     """
-    hide_broken_torchvision()
+    guard_imports()
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
 
@@ -141,7 +141,7 @@ def load_tokenizer(folder: Path, trust_remote_code: bool = False, chat_template:
 
     `chat_template`, where it is given, takes the place of its own.
     """
-    hide_broken_torchvision()
+    guard_imports()
     from transformers import AutoTokenizer
 
     try:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from harness.import_guard import guard_imports
 from harness.models.families import Family
 from harness.models.sft import Recipe, fine_tune
 from harness.models.start import (
@@ -23,7 +24,6 @@ from harness.models.start import (
     fingerprint,
     sft_examples,
 )
-from harness.torchvision_guard import hide_broken_torchvision
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
@@ -103,7 +103,7 @@ def make_nano(family: Family, request: StartRequest, recipe: NanoRecipe | None =
 
 def _untrained(config: PreTrainedConfig, seed: int) -> PreTrainedModel:
     """Return the model with its first weights drawn from `seed`; the global generator stays as it is."""
-    hide_broken_torchvision()
+    guard_imports()
     import torch
     from transformers import AutoModelForCausalLM
 

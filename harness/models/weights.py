@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.api import HarnessError
-from harness.torchvision_guard import hide_broken_torchvision
+from harness.import_guard import guard_imports
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,7 +48,7 @@ class Weights:
 
 def read_weights(folder: Path, trust_remote_code: bool = False) -> Weights:
     """Return what the checkpoint in `folder` holds. Raises `HarnessError` where transformers cannot read it."""
-    hide_broken_torchvision()
+    guard_imports()
     from transformers import AutoModelForCausalLM
 
     try:

@@ -24,6 +24,7 @@ from harness.api import (
     ScorerSource,
     hookimpl,
 )
+from harness.import_guard import guard_imports
 from harness.models.weights import quiet
 from harness.score.checkpoint import (
     Checkpoint,
@@ -34,7 +35,6 @@ from harness.score.checkpoint import (
     require_window,
 )
 from harness.score.transformers_generation import generate
-from harness.torchvision_guard import hide_broken_torchvision
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -150,7 +150,7 @@ def open_transformers(checkpoint: Path, options: ScorerOptions) -> OpenScorer:
 
 def _live(checkpoint: Path, options: ScorerOptions) -> Any:
     """Return the model of `checkpoint`, ready to score."""
-    hide_broken_torchvision()
+    guard_imports()
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
 

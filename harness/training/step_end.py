@@ -15,11 +15,11 @@ import torch
 from torch.distributed.tensor import DTensor
 
 from harness.api import MovingReference
+from harness.import_guard import guard_imports
 from harness.planning.budget import Point
-from harness.torchvision_guard import hide_broken_torchvision
 from harness.training.peak_memory import peak_memory, reset_peak_memory
 
-hide_broken_torchvision()  # callbacks do not import beside a torchvision that does not load
+guard_imports()  # callbacks do not import beside a torchvision that does not load
 from transformers import TrainerCallback  # noqa: E402  # see above
 
 if TYPE_CHECKING:

@@ -11,11 +11,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from harness.import_guard import guard_imports
 from harness.planning.grid import Cell
 from harness.planning.job import Job
 from harness.run_folder.json_types import Number
 from harness.run_folder.paths import TENSORBOARD
-from harness.torchvision_guard import hide_broken_torchvision
 
 EVENTS = "TENSORBOARD_LOGGING_DIR"
 """The environment variable that the integration of TensorBoard reads."""
@@ -77,7 +77,7 @@ def report_metrics(tracked: Tracked, metrics: Mapping[str, Number], steps: int) 
     """
     if not tracked.trackers:
         return
-    hide_broken_torchvision()
+    guard_imports()
     from transformers import TrainerControl, TrainerState, TrainingArguments
     from transformers.integrations import get_reporting_integration_callbacks
 

@@ -22,9 +22,9 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from harness.api import Loss, PairLogps
+from harness.import_guard import guard_imports
 from harness.planning.budget import Plan
 from harness.run_folder.checkpoints import step_of
-from harness.torchvision_guard import hide_broken_torchvision
 from harness.training.loss_inputs import LossInputs, TrainingData, as_response
 from harness.training.micro_batches import MicroBatches, Smaller, say_nothing
 from harness.training.optimizers import own_optimizer
@@ -34,7 +34,7 @@ from harness.training.recipe import Recipe
 from harness.training.step_loss import Share, StepLoss
 from harness.training.visits import Visits
 
-hide_broken_torchvision()  # Trainer does not import beside a torchvision that does not load
+guard_imports()  # Trainer does not import beside a torchvision that does not load
 from transformers import PrinterCallback, Trainer  # noqa: E402  # see above
 
 from harness.training.arguments import schedule, training_arguments  # noqa: E402  # as above

@@ -19,9 +19,9 @@ import numpy as np
 from harness.api import LoadOptions, Pair
 from harness.data.simulator.synthetic import Settings, make
 from harness.data.sources import load
+from harness.import_guard import guard_imports
 from harness.models.families import QWEN
 from harness.models.nano import train_tokenizer
-from harness.torchvision_guard import hide_broken_torchvision
 
 PAIRS = 256
 PROMPT_WORDS = 30, 120
@@ -81,7 +81,7 @@ def _cut(text: str) -> str:
 
 def small(vocabulary: int) -> Any:
     """Return the configuration of a small Qwen2."""
-    hide_broken_torchvision()
+    guard_imports()
     from transformers import Qwen2Config
 
     return Qwen2Config(
@@ -92,7 +92,7 @@ def small(vocabulary: int) -> Any:
 
 def smollm2() -> Any:
     """Return a configuration of the shape of SmolLM2-135M."""
-    hide_broken_torchvision()
+    guard_imports()
     from transformers import LlamaConfig
 
     return LlamaConfig(
@@ -106,7 +106,7 @@ def write(folder: Path, config: Any, *, some: Sequence[Pair] | None = None) -> P
 
     A pair has its prompt rendered by the chat template beside its turns: what a trainer that takes plain text is given.
     """
-    hide_broken_torchvision()
+    guard_imports()
     import torch
     from transformers import AutoModelForCausalLM
 

@@ -25,9 +25,9 @@ def seconds_of_steps() -> list[float]:
     import torch
     from benchmarks import corpus
 
-    from harness.torchvision_guard import hide_broken_torchvision
+    from harness.import_guard import guard_imports
 
-    hide_broken_torchvision()
+    guard_imports()
     from transformers import LlamaForCausalLM
 
     config = corpus.smollm2()

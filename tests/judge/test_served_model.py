@@ -42,7 +42,7 @@ START = 300
 PROMPTS = 8
 PARALLEL = 4
 TEMPLATE = Path(__file__).parent / "judge_template.jinja"
-HIDE = "from harness.torchvision_guard import hide_broken_torchvision\nhide_broken_torchvision()\n"
+HIDE = "from harness.import_guard import guard_imports\nguard_imports()\n"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,12 +11,12 @@ import pytest
 from models_as_gguf import HEADS, INNER, LAYERS, VOCABULARY, WIDTH, write_gguf
 
 from harness.api import HarnessError
+from harness.import_guard import guard_imports
 from harness.models.families import FAMILIES
 from harness.models.size import NAMED_SHAPES, shape_of
 from harness.planning.model_shape import ModelShape
-from harness.torchvision_guard import hide_broken_torchvision
 
-hide_broken_torchvision()
+guard_imports()
 
 
 def checkpoint(folder: Path, config: Mapping[str, object], *weights: tuple[int, ...]) -> Path:

@@ -43,9 +43,9 @@ SETTINGS: dict[str, dict[str, Any]] = {
 
 def kept_by_torch(run: Run, answer: int = ANSWER) -> int:
     """Return the bytes that torch keeps of a micro-batch in the layers of a Llama of `SHAPE`, weights not counted."""
-    from harness.torchvision_guard import hide_broken_torchvision
+    from harness.import_guard import guard_imports
 
-    hide_broken_torchvision()
+    guard_imports()
     import torch
     from transformers import AutoModelForCausalLM, LlamaConfig
 

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from harness.api import ScoreRequest
+from harness.import_guard import guard_imports
 from harness.score.vllm import why_not
-from harness.torchvision_guard import hide_broken_torchvision
 
 VOCABULARY = 300
 
@@ -29,7 +29,7 @@ def _vllm() -> None:
 
 def _config(family: str, **changes: Any) -> Any:
     """Return a tiny configuration; sliding windows are shorter than the sequences, as are real ones in long chats."""
-    hide_broken_torchvision()
+    guard_imports()
     import transformers
 
     size: dict[str, Any] = {
@@ -63,7 +63,7 @@ def make_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., P
     def make(family: str, seed: int = 0, **changes: Any) -> Path:
         key = f"{family}-{seed}-{changes}"
         if key not in made:
-            hide_broken_torchvision()
+            guard_imports()
             import torch
             from transformers import AutoModelForCausalLM
 
@@ -105,7 +105,7 @@ def assert_same_nats() -> Callable[[np.ndarray, np.ndarray], None]:
 
 def _plain_log_probs(checkpoint: Path, requests: Sequence[ScoreRequest], **changes: Any) -> np.ndarray:
     """Return summed log-probs from transformers' own forward in fp64: full logits, each sequence alone, no padding."""
-    hide_broken_torchvision()
+    guard_imports()
     import torch
     from transformers import AutoModelForCausalLM
 

