@@ -12,9 +12,11 @@ import json
 import multiprocessing
 import os
 import runpy
+import signal
 import subprocess
 import sys
 import tempfile
+import time
 import warnings
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -124,11 +126,13 @@ def _serve() -> None:
     """Run the commands that are read, one after the other."""
     sys.path[0] = os.getcwd()  # as after `python -m`; it was the folder of this file
     workers.context()
-    forkserver.ensure_running = forkserver._forkserver.ensure_running = _workers_are_there  # type: ignore[attr-defined]
     for module in IMPORTED:
         import_module(module)
-    forking = multiprocessing.get_context("fork")
+    forking, really = multiprocessing.get_context("fork"), forkserver.ensure_running
     for line in sys.stdin:
+        forkserver.ensure_running = really
+        workers.context()
+        forkserver.ensure_running = forkserver._forkserver.ensure_running = _workers_are_there  # type: ignore[attr-defined]
         process = forking.Process(target=_run, args=(Command(**json.loads(line)),))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)  # of threads that libraries start when imported
@@ -136,6 +140,8 @@ def _serve() -> None:
         process.join(HANGS)
         process.kill()
         process.join()
+        if process.exitcode == -signal.SIGKILL:  # before it said what to fork, what workers are forked from ends too
+            time.sleep(1)
         print(process.exitcode, flush=True)
 
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
-from forked_commands import can_be_forked
+from forked_commands import ForkedCommands, can_be_forked
+from waiting import until
 
 from harness.execute import workers
 
@@ -37,6 +40,28 @@ def test_a_plugin_on_the_path_of_one_command_is_unknown_to_the_next(harness: Any
     asked = ("plugins", "show", "example-hinge")
     assert harness(*asked, PYTHONPATH=str(tmp_path)).returncode == 0
     assert harness(*asked).returncode == 2
+
+
+@pytest.mark.skipif(sys.platform != "linux" or workers.may_have_gpu(), reason="workers are forked on Linux alone")
+def test_what_workers_are_forked_from_is_there_again_after_it_was_killed(
+    harness: Any, forked: ForkedCommands, tmp_path: Path
+) -> None:
+    words = ("run", "--plugins", "simpo", "--models", "qwen", "--limit", "16", "--budget", "pairs=16", "--no-pictures")
+    for place in ("before", "after"):
+        done = harness(*words, "--scorer", "transformers", "--output-dir", str(tmp_path / place))
+        assert done.returncode == 0, done.stdout + done.stderr
+        process = forked._process
+        assert process is not None, "the command was forked"
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+        (server,) = [int(pid) for pid in children if b"multiprocessing.forkserver" in _command_line(pid)]
+        os.kill(server, signal.SIGKILL)
+        state = Path(f"/proc/{server}/stat")
+        until(lambda state=state: ") Z " in state.read_text(), "the end of it")  # type: ignore[misc]
+
+
+def _command_line(pid: int | str) -> bytes:
+    """Return the words of a process; nothing of one that has ended."""
+    return Path(f"/proc/{pid}/cmdline").read_bytes()
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="commands are forked on Linux alone")

@@ -34,18 +34,17 @@ def show(what: str, values: Mapping[int, float]) -> float:
 
 
 @pytest.mark.bench
-def test_time_is_linear_in_pairs_and_memory_does_not_grow(
-    workers: Callable[[str], Worker], folder_of: Callable[[int | str], str]
-) -> None:
-    """Steps of the same four pairs' worth of tokens, 2 to 16 of them."""
-    ours, folder = workers("ours"), folder_of(4096)
+def test_time_is_linear_in_pairs_and_memory_does_not_grow(workers: Callable[[str], Worker], tmp_path: Path) -> None:
+    """Steps of four pairs of one length, 2 to 16 of them."""
+    ours, folder = workers("ours"), str(tmp_path)
+    corpus.write(tmp_path, corpus.small(4096), some=_of_length(100, 8 * TIMES[-1]))
     seconds, memory = {}, {}
     ours("prepare", folder=folder, n_pairs=8, **SETTING)
     ours("train", loss="simpo")
     for pairs in (8 * times for times in TIMES):
         prepared = ours("prepare", folder=folder, n_pairs=pairs, **SETTING)
         runs = [ours("train", loss="simpo") for _ in range(REPETITIONS)]
-        # the first step is not timed; longer runs meet longer pairs
+        # the first step is not timed
         seconds[pairs] = min(run["step_seconds"] for run in runs) / (pairs - 4) / prepared["tokens"] * pairs**2
         memory[pairs] = float(runs[0]["peak_bytes"])
     assert 0.7 < show("seconds by pairs", seconds) < 1.1  # a machine that speeds up meanwhile shows less than 1
@@ -114,12 +113,12 @@ def test_no_memory_grows_with_tokens_times_vocabulary(
     assert mixed < 0.1 * full
 
 
-def _of_length(words: int) -> list[Pair]:
+def _of_length(words: int, count: int = 8) -> list[Pair]:
     rng = np.random.default_rng(0)
     lexicon = [f"w{index}" for index in range(50)]
 
-    def text(count: int) -> str:
-        return " ".join(rng.choice(lexicon, count))
+    def text(words: int) -> str:
+        return " ".join(rng.choice(lexicon, words))
 
     return [
         Pair(
@@ -129,5 +128,5 @@ def _of_length(words: int) -> list[Pair]:
             chosen=text(words),
             rejected=text(words),
         )
-        for index in range(8)
+        for index in range(count)
     ]

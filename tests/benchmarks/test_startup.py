@@ -47,8 +47,8 @@ def finished_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("--help", 0.5),
         ("plugins list", 1.0),
         ("run --plugins all --models qwen,gemma,mistral --dry-run --output-dir {new}", 3.0),
-        ("leaderboard {run} --no-pictures", 2.0),
-        ("leaderboard {run}", 2.0),
+        ("leaderboard {run} --no-pictures", 3.0),
+        ("leaderboard {run}", 3.0),
     ],
 )
 def test_a_command_that_only_looks_answers_in_time(

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from chaos.outcomes import Tally
+from chaos.outcomes import EQUAL, Tally
 from chaos.runs import World
 
 Moment = Callable[[], bool]
@@ -50,7 +50,7 @@ def kill_at_random(
     world: World, tally: Tally, place: Path, kills: int, seed: int, scorer: str = "transformers", each: int = 5
 ) -> int:
     """Kill so many times, `each` of them in a run at most, and take each run to its end; return the kills made."""
-    rng, made, number = np.random.default_rng(seed), 0, 0
+    rng, made, number, what = np.random.default_rng(seed), 0, 0, f"{scorer}, seed {seed}"
     while made < kills:
         folder, phases = place / f"{scorer}-{number}", list[str]()
         number += 1
@@ -60,9 +60,11 @@ def kill_at_random(
                 made += 1
                 phases.append(phase)
             else:
-                tally.add("SIGKILL", f"{scorer}, seed {seed}, run {number}, too late for {phase}", done, folder)
+                outcome = tally.add("SIGKILL", f"{what}, run {number}, too late for {phase}", done, folder)
+                assert outcome == EQUAL, "nothing was killed that it needs"
                 break
         if phases:
             done = world.run(folder, scorer=scorer)
-            tally.add("SIGKILL", f"{scorer}, seed {seed}, run {number}, in {', '.join(phases)}", done, folder)
+            outcome = tally.add("SIGKILL", f"{what}, run {number}, in {', '.join(phases)}", done, folder)
+            assert outcome == EQUAL, "a killed run goes on"
     return made
