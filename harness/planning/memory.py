@@ -21,6 +21,8 @@ MOMENTS = {"adamw": 8.0, "adamw-8bit": 2 * (1 + 4 / 256), "adamw-bf16-sr": 2 * (
 """Bytes of both moments of a parameter: in fp32, or in 8 bits with an fp32 scale for 256 of them."""
 STEP_BYTES = 56
 """Bytes for each number of the largest matrix while its step is computed on a CPU with moments in 8 bits."""
+ROUNDED_STEP_BYTES = 2e7
+"""What a step that rounds at random leaves on a CPU between other tensors: 10 to 70 MB, by chance."""
 COMPILED_STEP_BYTES = 8
 """The same on a GPU, where the step is compiled: both moments in fp32. Reckoned, not measured."""
 CAST_BYTES = 2
@@ -139,12 +141,13 @@ def _memory(
     in_8_bits = run.optimizer != "adamw"
     unpacked = shape.vocabulary * shape.width if in_8_bits and run.lora is None else 0
     step = unpacked * (COMPILED_STEP_BYTES if device.gpu else STEP_BYTES)
+    left = in_8_bits * COMPILER_BYTES + (run.optimizer == "adamw-bf16-sr" and not device.gpu) * ROUNDED_STEP_BYTES
     return Memory(
         weights=kept_bytes(run, shape) + extra * 4,
         gradients=gradients,
         moments=(trained + extra) * MOMENTS[run.optimizer],
         copies=float(shape.parameters * cast + reference_beside * kept_bytes(run, shape)),
-        activations=max(kept + head, step) + FIRST_STEP_BYTES + in_8_bits * COMPILER_BYTES,
+        activations=max(kept + head, step) + FIRST_STEP_BYTES + left,
         recomputed=recomputed,
         engine=scoring_bytes(run, shape),
         runtime=RUNTIME_BYTES,

@@ -11,6 +11,7 @@ import subprocess
 import sys
 from dataclasses import asdict, replace
 from pathlib import Path
+from statistics import median
 
 import peak_of_training
 import pytest
@@ -77,7 +78,8 @@ def test_the_peaks_that_the_page_on_memory_has_are_met_by_the_plan_of_today() ->
 @pytest.mark.parametrize("size", SIZES)
 def test_training_takes_what_is_planned_within_15_percent(size: str, how: str) -> None:
     setting = replace(SIZES[size], **HOW[how])
-    plan, peak = planned(setting), measured(setting)
+    times = 3 if size == "10M" else 1  # what glibc does not give back differs by 70 MB: for a small model that is much
+    plan, peak = planned(setting), median(measured(setting) for _ in range(times))
     apart = f"{round(100 * (plan / peak - 1)):+d} %"
     print(f"| {size} | {how} | {peak / 1e9:.2f} GB | {plan / 1e9:.2f} GB | {apart} |", flush=True)
     assert plan == pytest.approx(peak, rel=WITHIN)
