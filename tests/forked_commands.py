@@ -122,6 +122,14 @@ def _workers_are_there() -> None:
     assert workers.WITH_VLLM not in forkserver._forkserver._preload_modules  # type: ignore[attr-defined]
 
 
+def _wait_for_the_end_of_what_ends() -> None:
+    """Wait where what workers are forked from was killed and has threads that still end: it counts as running."""
+    pid = forkserver._forkserver._forkserver_pid  # type: ignore[attr-defined]
+    ended = os.WEXITED | os.WNOHANG | os.WNOWAIT
+    while pid and ") Z " in Path(f"/proc/{pid}/stat").read_text() and os.waitid(os.P_PID, pid, ended) is None:
+        time.sleep(0.01)
+
+
 def _serve() -> None:
     """Run the commands that are read, one after the other."""
     sys.path[0] = os.getcwd()  # as after `python -m`; it was the folder of this file
@@ -131,6 +139,7 @@ def _serve() -> None:
     forking, really = multiprocessing.get_context("fork"), forkserver.ensure_running
     for line in sys.stdin:
         forkserver.ensure_running = really
+        _wait_for_the_end_of_what_ends()
         workers.context()
         forkserver.ensure_running = forkserver._forkserver.ensure_running = _workers_are_there  # type: ignore[attr-defined]
         process = forking.Process(target=_run, args=(Command(**json.loads(line)),))
