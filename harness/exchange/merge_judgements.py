@@ -11,7 +11,7 @@ from harness.api.errors import HarnessError
 from harness.run_folder.full_disk import told
 from harness.run_folder.hashes import file_hash
 from harness.run_folder.paths import GENERATIONS, POINTS, judgements_files
-from harness.run_folder.tables import JUDGED, JUDGEMENT_COLUMNS, QUESTION_KEYS, read_frame
+from harness.run_folder.tables import JUDGED, JUDGEMENT_COLUMNS, QUESTION_KEYS, read_frame, write_judgements
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -30,8 +30,7 @@ class Judged:
         """Write the tables into a cell's folder."""
         for place, table in self.tables:
             with told(folder, str(place)):
-                (folder / place).parent.mkdir(parents=True, exist_ok=True)
-                table.to_parquet(folder / place, index=False, compression="zstd", write_page_checksum=True)
+                write_judgements(folder / place, table)
 
 
 def judged_of(copies: Sequence[Path]) -> Judged:

@@ -25,7 +25,7 @@ from harness.api.judging import Asked
 from harness.run_folder.hashes import file_hash
 from harness.run_folder.paths import GENERATIONS, ROWS, judgements_file
 from harness.run_folder.record import Record
-from harness.run_folder.tables import JUDGED, JUDGEMENT_COLUMNS, read_frame
+from harness.run_folder.tables import JUDGED, JUDGEMENT_COLUMNS, JUDGEMENT_NUMBERS, read_frame, write_judgements
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -198,7 +198,7 @@ def table(asked: Sequence[Asking], said: Sequence[Verdict | Rating], judge: str)
             rating = answer.value
         place = (each.request.prompt_id, each.sample, each.against, each.order, each.request.repeat)
         rows.append((*place, preference, rating, answer.reason, judge))
-    return pd.DataFrame(rows, columns=list(JUDGEMENT_COLUMNS)).astype({"preference": "float64", "rating": "float64"})
+    return pd.DataFrame(rows, columns=list(JUDGEMENT_COLUMNS)).astype(JUDGEMENT_NUMBERS)
 
 
 def write(folder: Path, judgements: pd.DataFrame, judge: str, asked: Sequence[Asking]) -> Path:
@@ -210,17 +210,13 @@ def write(folder: Path, judgements: pd.DataFrame, judge: str, asked: Sequence[As
     import pandas as pd
 
     path, answers = judgements_file(folder, judge), file_hash(folder / GENERATIONS)
-    path.parent.mkdir(exist_ok=True)
     if path.is_file():
         before = read_frame(path, JUDGEMENT_COLUMNS)
         others = before[~before["against"].isin(judgements["against"])]
         if before.attrs.get(JUDGED) == answers and len(others):
             judgements = pd.concat([others, judgements], ignore_index=True)
-    unfinished = path.with_suffix(".unfinished")
     judgements.attrs = {JUDGED: answers, ASKED: _digest(asked)}
-    # nothing else has a hash of this table: a record is written before its answers are judged
-    judgements.to_parquet(unfinished, index=False, compression="zstd", write_page_checksum=True)
-    unfinished.replace(path)
+    write_judgements(path, judgements)
     return path
 
 
@@ -229,7 +225,7 @@ def kept(folder: Path, judge: str, asked: Sequence[Asking]) -> pd.DataFrame | No
     path = judgements_file(folder, judge)
     if not path.is_file():
         return None
-    there = read_frame(path, ("preference", "rating"))
+    there = read_frame(path, JUDGEMENT_COLUMNS)
     answered = there["preference"].notna() | there["rating"].notna()
     return there if there.attrs.get(ASKED) == _digest(asked) and answered.all() else None
 

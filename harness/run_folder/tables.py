@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.api.errors import HarnessError
-from harness.run_folder.paths import RESPONSES, ROWS
+from harness.run_folder.paths import JUDGEMENTS, RESPONSES, ROWS
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -50,10 +52,16 @@ JUDGEMENT_COLUMNS = (
     *("preference", "rating", "reason", "judge"),
 )
 """Columns of a judge's table: one row per question."""
+JUDGEMENT_NUMBERS = dict.fromkeys(("sample", "order", "repeat"), "int64") | dict.fromkeys(
+    ("preference", "rating"), "float64"
+)
+"""The types of those that are numbers."""
 QUESTION_KEYS = JUDGEMENT_COLUMNS[:5]
 """What identifies a row of it."""
 JUDGED = "answers"
 """In its metadata, as `DataFrame.attrs`: the sha256 of the generations.parquet that it is about."""
+VALUES = "values"
+"""In its metadata: the sha256 of its values, for no record has one of this file, which is written after it."""
 
 PAIR_KEYS = ("split", "prompt_id", "pair_id")
 """What identifies a row of rows.parquet."""
@@ -64,7 +72,8 @@ OWNER = "cell"
 """In the metadata of both tables, as `DataFrame.attrs`: the key of the cell that they are of."""
 
 KINDS: Mapping[str, type] = {
-    **dict.fromkeys(("split", "prompt_id", "pair_id", "response_id", SUBSET, "text", "against", "reason"), object),
+    **dict.fromkeys(("split", "prompt_id", "pair_id", "response_id", SUBSET, "text"), object),
+    **dict.fromkeys(("against", "reason", "judge"), object),
     "listwise": bool,
 }
 """The types of the columns that are not numbers."""
@@ -79,25 +88,72 @@ def read_frame(path: Path, expected: tuple[str, ...]) -> pd.DataFrame:
     except Exception as error:  # pandas has its own errors of metadata that are damaged
         raise _unreadable(path, error) from None
     check_columns(path, list(table.columns), expected)
+    if path.parent.name == JUDGEMENTS:
+        return _judgements(path, table)
     return table
 
 
 def read_columns(path: Path, names: Iterable[str]) -> Columns:
     """Return columns of a cell's table as arrays. Imports no pandas, which takes three times as long.
 
-    Of rows.parquet and responses.parquet every column must be there; of another file those that are there are returned.
+    Of rows.parquet, responses.parquet and judges' tables every column must be there; of another file those that are
+    there are returned.
     """
     import pyarrow.parquet
 
-    names, expected = list(names), {ROWS: ROW_COLUMNS, RESPONSES: RESPONSE_COLUMNS}.get(path.name, ())
+    judged = path.parent.name == JUDGEMENTS
+    expected = JUDGEMENT_COLUMNS if judged else {ROWS: ROW_COLUMNS, RESPONSES: RESPONSE_COLUMNS}.get(path.name, ())
+    names = list(expected if judged else names)  # the hash is of all
     try:
         file = pyarrow.parquet.ParquetFile(path, memory_map=True, page_checksum_verification=True)
-        present = file.schema_arrow.names
+        present, metadata = file.schema_arrow.names, file.schema_arrow.metadata or {}
         table = file.read(columns=[name for name in names if name in present], use_threads=False)
-    except (OSError, ValueError) as error:  # pyarrow's own errors are of these two kinds
+        found = {name: _array(table[name], KINDS.get(name)) for name in table.column_names}
+        attributes = json.loads(metadata.get(b"PANDAS_ATTRS", "{}"))
+    except (OSError, ValueError, TypeError, pyarrow.ArrowException) as error:
         raise _unreadable(path, error) from None
     check_columns(path, present, expected)
-    return {name: _array(table[name], KINDS.get(name)) for name in table.column_names}
+    if judged:
+        _check_values(path, found, attributes)
+    return found
+
+
+def write_judgements(path: Path, table: pd.DataFrame) -> None:
+    """Write a judge's table, whole or not at all, with a hash of its values and of its `attrs` among these."""
+    unfinished = path.with_suffix(".unfinished")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    table.attrs[VALUES] = _values_hash(table, table.attrs)
+    table.to_parquet(unfinished, index=False, compression="zstd", write_page_checksum=True)
+    unfinished.replace(path)
+
+
+def _judgements(path: Path, table: pd.DataFrame) -> pd.DataFrame:
+    """Return a judge's table, its numbers as such and its values checked."""
+    check_columns(path, list(table.columns), JUDGEMENT_COLUMNS)
+    attributes = table.attrs
+    try:
+        table = table.astype(JUDGEMENT_NUMBERS)
+    except (TypeError, ValueError) as error:
+        raise _unreadable(path, error) from None
+    _check_values(path, table, attributes)
+    table.attrs = attributes
+    return table
+
+
+def _check_values(path: Path, table: pd.DataFrame | Columns, attributes: Mapping[Any, Any]) -> None:
+    """Raise `HarnessError` where a judge's table has other values than were written; one of before has no hash."""
+    if VALUES in attributes and attributes[VALUES] != _values_hash(table, attributes):
+        raise _unreadable(path, "other values than were written, by their hash in it")
+
+
+def _values_hash(table: pd.DataFrame | Columns, attributes: Mapping[Any, Any]) -> str:
+    columns = columns_of(table, JUDGEMENT_COLUMNS)
+    said = {
+        name: [each if isinstance(each, str | float) and each == each else None for each in columns[name].tolist()]
+        for name in JUDGEMENT_COLUMNS
+    }
+    about = {name: value for name, value in sorted(attributes.items()) if name != VALUES}
+    return hashlib.sha256(json.dumps([said, about]).encode()).hexdigest()
 
 
 def columns_of(table: pd.DataFrame | Columns, names: Iterable[str]) -> Columns:
@@ -126,5 +182,6 @@ def _array(column: Any, kind: type | None) -> NDArray[Any]:
     return np.asarray(np.from_dlpack(column.combine_chunks()), dtype=np.float64)
 
 
-def _unreadable(path: Path, error: Exception) -> HarnessError:
-    return HarnessError(f"{path}: got {error}, expected a parquet table; delete the cell's folder and run again")
+def _unreadable(path: Path, error: Exception | str) -> HarnessError:
+    again = "it and judge" if path.parent.name == JUDGEMENTS else "the cell's folder and run"
+    return HarnessError(f"{path}: got {error}, expected a parquet table; delete {again} again")

@@ -19,6 +19,7 @@ from harness.exchange.verify import verify
 from harness.planning.run_file import make_run
 from harness.planning.tuned_run import TrialRun, TunedRun
 from harness.run_folder.paths import BOARD_JSON, JUDGEMENTS
+from harness.run_folder.tables import write_judgements
 
 COMMAND = (
     "run", "--plugins", "simpo", "--models", "qwen", "--limit", "24", "--budget", "pairs=32", "--scorer",
@@ -195,7 +196,7 @@ def test_a_table_is_made_anew_where_an_answer_is_another_or_a_question_failed(ru
         table = pd.read_parquet(place)
         failed = table.assign(preference=table["preference"].where(table.index > 0), reason="")
         failed.attrs = table.attrs
-        failed.to_parquet(place, index=False)
+        write_judgements(place, failed)
         judged(run, openai)
         assert pd.read_parquet(place)["preference"].notna().all()
         assert sum(server.asked.values()) == 16

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 import pandas as pd
@@ -13,7 +14,15 @@ from harness.api import HarnessError
 from harness.run_folder.hashes import damaged, hashes_below, sealed, unsealed
 from harness.run_folder.paths import WEIGHTS
 from harness.run_folder.store import read_record, write_record
-from harness.run_folder.tables import RESPONSE_COLUMNS, ROW_COLUMNS
+from harness.run_folder.tables import (
+    JUDGEMENT_COLUMNS,
+    JUDGEMENT_NUMBERS,
+    RESPONSE_COLUMNS,
+    ROW_COLUMNS,
+    read_columns,
+    read_frame,
+    write_judgements,
+)
 
 FACTS = {"status": "ok", "value": 0.25, "inner": {"name": "ä", "list": [1, 2]}}
 ROWS, RESPONSES = (pd.DataFrame({name: [0.5] for name in columns}) for columns in (ROW_COLUMNS, RESPONSE_COLUMNS))
@@ -46,6 +55,60 @@ def test_a_cut_of_a_sealed_object_is_found() -> None:
     for length in range(len(whole)):
         with pytest.raises(ValueError):  # noqa: PT011 # each decoder has its own words
             json.loads(unsealed(whole[:length]))
+
+
+def _judgements() -> pd.DataFrame:
+    """Return what a judge said of two answers."""
+    said: dict[str, list[object]] = {
+        "prompt_id": ["p1", "p2"],
+        "sample": [0, 1],
+        "against": ["base", "base"],
+        "order": [0, 1],
+        "repeat": [0, 0],
+        "preference": [0.75, None],
+        "rating": [None, None],
+        "reason": ["", "no verdict"],
+        "judge": ["one", "one"],
+    }
+    table = pd.DataFrame(said).astype(JUDGEMENT_NUMBERS)
+    table.attrs = {"answers": "sha256:ab", "asked": "cd"}
+    return table
+
+
+def test_no_bit_that_flips_in_a_judges_table_changes_what_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "judgements" / "one.parquet"
+    write_judgements(path, _judgements())
+    whole, found = path.read_bytes(), 0
+    frame, columns = read_frame(path, JUDGEMENT_COLUMNS), read_columns(path, ["preference", "reason"])
+    pd.testing.assert_frame_equal(frame, _judgements())
+    for place in range(0, len(whole), 5):
+        flipped = bytearray(whole)
+        flipped[place] ^= 1 << place % 8
+        path.write_bytes(flipped)
+        for read in (lambda: read_frame(path, JUDGEMENT_COLUMNS), lambda: read_columns(path, ["preference"])):
+            try:
+                got = read()
+            except HarnessError:
+                found += 1
+                continue
+            for name in JUDGEMENT_COLUMNS:
+                before = frame if isinstance(got, pd.DataFrame) else columns
+                assert list(map(repr, got[name])) == list(map(repr, before[name])), (place, name)
+    assert found > len(whole) / 10
+
+
+@pytest.mark.parametrize("change", [{"preference": 0.5}, {"reason": "x"}, {"sample": 3}, {"judge": "another"}])
+def test_a_value_that_changed_in_a_judges_table_is_found_by_the_hash_in_it(
+    tmp_path: Path, change: Mapping[str, object]
+) -> None:
+    path = tmp_path / "judgements" / "one.parquet"
+    write_judgements(path, _judgements())
+    changed = pd.read_parquet(path)
+    changed.loc[0, list(change)] = list(change.values())
+    changed.to_parquet(path, index=False)
+    for read in (lambda: read_frame(path, JUDGEMENT_COLUMNS), lambda: read_columns(path, ["preference"])):
+        with pytest.raises(HarnessError, match=r"got other values than were written.*delete it and judge again"):
+            read()
 
 
 def test_a_table_that_is_damaged_is_named_when_it_is_read(tmp_path: Path) -> None:
