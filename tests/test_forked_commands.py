@@ -47,16 +47,19 @@ def test_what_workers_are_forked_from_is_there_again_after_it_was_killed(
     harness: Any, forked: ForkedCommands, tmp_path: Path
 ) -> None:
     words = ("run", "--plugins", "simpo", "--models", "qwen", "--limit", "16", "--budget", "pairs=16", "--no-pictures")
-    for place in ("before", "after"):
+
+    def run(place: str) -> None:
         done = harness(*words, "--scorer", "transformers", "--output-dir", str(tmp_path / place))
         assert done.returncode == 0, done.stdout + done.stderr
-        process = forked._process
-        assert process is not None, "the command was forked"
-        children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-        (server,) = [int(pid) for pid in children if b"multiprocessing.forkserver" in _command_line(pid)]
-        os.kill(server, signal.SIGKILL)
-        state = Path(f"/proc/{server}/stat")
-        until(lambda state=state: ") Z " in state.read_text(), "the end of it")  # type: ignore[misc]
+
+    run("before")
+    process = forked._process
+    assert process is not None, "the command was forked"
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    (server,) = [int(pid) for pid in children if b"multiprocessing.forkserver" in _command_line(pid)]
+    os.kill(server, signal.SIGKILL)
+    until(lambda: ") Z " in Path(f"/proc/{server}/stat").read_text(), "the end of it")
+    run("after")
 
 
 def _command_line(pid: int | str) -> bytes:
