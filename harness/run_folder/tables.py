@@ -143,10 +143,14 @@ def _judgements(path: Path, table: pd.DataFrame) -> pd.DataFrame:
 def _check_values(path: Path, table: pd.DataFrame | Columns, attributes: Mapping[Any, Any]) -> None:
     """Raise `HarnessError` where a judge's table has other values than were written; one of before has no hash."""
     if VALUES in attributes and attributes[VALUES] != _values_hash(table, attributes):
-        raise _unreadable(path, "other values than were written, by their hash in it")
+        raise HarnessError(
+            f"{path}: got other values than were written, expected those of the hash in its metadata; "
+            "delete it and judge again"
+        )
 
 
 def _values_hash(table: pd.DataFrame | Columns, attributes: Mapping[Any, Any]) -> str:
+    """Return the sha256, in hex, of a judge's table: of its values as JSON, and of what else its metadata say."""
     columns = columns_of(table, JUDGEMENT_COLUMNS)
     said = {
         name: [each if isinstance(each, str | float) and each == each else None for each in columns[name].tolist()]
@@ -182,6 +186,6 @@ def _array(column: Any, kind: type | None) -> NDArray[Any]:
     return np.asarray(np.from_dlpack(column.combine_chunks()), dtype=np.float64)
 
 
-def _unreadable(path: Path, error: Exception | str) -> HarnessError:
+def _unreadable(path: Path, error: Exception) -> HarnessError:
     again = "it and judge" if path.parent.name == JUDGEMENTS else "the cell's folder and run"
     return HarnessError(f"{path}: got {error}, expected a parquet table; delete {again} again")
