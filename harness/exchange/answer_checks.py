@@ -23,6 +23,7 @@ from harness.run_folder.tables import (
     JUDGEMENT_COLUMNS,
     QUESTION_KEYS,
     read_frame,
+    read_judgements,
 )
 from harness.statistics.answers import distinct, longest_loop
 
@@ -134,7 +135,7 @@ def check_judgements(run: Path, cells: Sequence[WholeCell]) -> Check:
             try:
                 if path.suffix != ".parquet" or folder.parent not in answered:
                     raise HarnessError(f"{name}: got a file that is no judge's table about answers{JUDGE_AGAIN}")
-                table = read_frame(path, JUDGEMENT_COLUMNS)
+                table = read_judgements(path)
                 answers = read_frame(folder.parent / GENERATIONS, ANSWER_KEYS)
             except HarnessError as error:
                 problems.append(str(error))

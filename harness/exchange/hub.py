@@ -28,7 +28,7 @@ from harness.run_folder.paths import (
     judgements_files,
 )
 from harness.run_folder.record import Record
-from harness.run_folder.tables import JUDGEMENT_COLUMNS, RESPONSE_COLUMNS, ROW_COLUMNS, SUBSET, read_frame
+from harness.run_folder.tables import RESPONSE_COLUMNS, ROW_COLUMNS, SUBSET, read_judgements
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -131,7 +131,7 @@ def judgement_tables(records: Sequence[Record]) -> dict[str, pd.DataFrame]:
     for record in records:
         for fraction in (1.0, *(point.fraction for point in record.points if point.fraction < 1)):
             for path in judgements_files(answers_folder(record.folder, fraction)):
-                table = _labelled(record, read_frame(path, JUDGEMENT_COLUMNS))
+                table = _labelled(record, read_judgements(path))
                 table.insert(0, "fraction", fraction)
                 parts.append(table)
     return {f"data/{JUDGEMENTS}.parquet": pd.concat(parts, ignore_index=True)} if parts else {}

@@ -11,7 +11,7 @@ from harness.api.errors import HarnessError
 from harness.run_folder.full_disk import told
 from harness.run_folder.hashes import file_hash
 from harness.run_folder.paths import GENERATIONS, POINTS, judgements_files
-from harness.run_folder.tables import JUDGED, JUDGEMENT_COLUMNS, QUESTION_KEYS, read_frame, write_judgements
+from harness.run_folder.tables import JUDGED, QUESTION_KEYS, read_judgements, write_judgements
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -45,7 +45,7 @@ def judged_of(copies: Sequence[Path]) -> Judged:
         for path in (path for place in inside for path in judgements_files(place)):
             place = path.relative_to(folder)
             answers = copies[0] / place.parent.parent / GENERATIONS
-            if answers.is_file() and read_frame(path, JUDGEMENT_COLUMNS).attrs.get(JUDGED) == file_hash(answers):
+            if answers.is_file() and read_judgements(path).attrs.get(JUDGED) == file_hash(answers):
                 found.setdefault(place, []).append(path)
             else:
                 left_out += 1
@@ -56,7 +56,7 @@ def _joined(paths: Sequence[Path]) -> pd.DataFrame:
     """Return one judge's tables as one."""
     import pandas as pd
 
-    first, *others = (read_frame(path, JUDGEMENT_COLUMNS) for path in paths)
+    first, *others = (read_judgements(path) for path in paths)
     joined = first
     for path, other in zip(paths[1:], others, strict=True):
         joined = pd.concat([joined, other], ignore_index=True).drop_duplicates(ignore_index=True)

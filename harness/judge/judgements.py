@@ -25,7 +25,7 @@ from harness.api.judging import Asked
 from harness.run_folder.hashes import file_hash
 from harness.run_folder.paths import GENERATIONS, ROWS, judgements_file
 from harness.run_folder.record import Record
-from harness.run_folder.tables import JUDGED, JUDGEMENT_COLUMNS, JUDGEMENT_NUMBERS, read_frame, write_judgements
+from harness.run_folder.tables import JUDGED, JUDGEMENT_COLUMNS, JUDGEMENT_NUMBERS, read_judgements, write_judgements
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -211,7 +211,7 @@ def write(folder: Path, judgements: pd.DataFrame, judge: str, asked: Sequence[As
 
     path, answers = judgements_file(folder, judge), file_hash(folder / GENERATIONS)
     if path.is_file():
-        before = read_frame(path, JUDGEMENT_COLUMNS)
+        before = read_judgements(path)
         others = before[~before["against"].isin(judgements["against"])]
         if before.attrs.get(JUDGED) == answers and len(others):
             judgements = pd.concat([others, judgements], ignore_index=True)
@@ -225,7 +225,7 @@ def kept(folder: Path, judge: str, asked: Sequence[Asking]) -> pd.DataFrame | No
     path = judgements_file(folder, judge)
     if not path.is_file():
         return None
-    there = read_frame(path, JUDGEMENT_COLUMNS)
+    there = read_judgements(path)
     answered = there["preference"].notna() | there["rating"].notna()
     return there if there.attrs.get(ASKED) == _digest(asked) and answered.all() else None
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -88,34 +88,51 @@ def read_frame(path: Path, expected: tuple[str, ...]) -> pd.DataFrame:
     except Exception as error:  # pandas has its own errors of metadata that are damaged
         raise _unreadable(path, error) from None
     check_columns(path, list(table.columns), expected)
-    if path.parent.name == JUDGEMENTS:
-        return _judgements(path, table)
     return table
 
 
 def read_columns(path: Path, names: Iterable[str]) -> Columns:
     """Return columns of a cell's table as arrays. Imports no pandas, which takes three times as long.
 
-    Of rows.parquet, responses.parquet and judges' tables every column must be there; of another file those that are
-    there are returned.
+    Of rows.parquet and responses.parquet every column must be there; of another file those that are there are returned.
     """
+    return _read(path, list(names), {ROWS: ROW_COLUMNS, RESPONSES: RESPONSE_COLUMNS}.get(path.name, ()))[0]
+
+
+def _read(path: Path, names: Sequence[str], expected: tuple[str, ...]) -> tuple[Columns, dict[str, Any]]:
+    """Return the columns, and the metadata that pandas calls `attrs`."""
     import pyarrow.parquet
 
-    judged = path.parent.name == JUDGEMENTS
-    expected = JUDGEMENT_COLUMNS if judged else {ROWS: ROW_COLUMNS, RESPONSES: RESPONSE_COLUMNS}.get(path.name, ())
-    names = list(expected if judged else names)  # the hash is of all
     try:
         file = pyarrow.parquet.ParquetFile(path, memory_map=True, page_checksum_verification=True)
         present, metadata = file.schema_arrow.names, file.schema_arrow.metadata or {}
         table = file.read(columns=[name for name in names if name in present], use_threads=False)
         found = {name: _array(table[name], KINDS.get(name)) for name in table.column_names}
-        attributes = json.loads(metadata.get(b"PANDAS_ATTRS", "{}"))
+        attributes: dict[str, Any] = json.loads(metadata.get(b"PANDAS_ATTRS", "{}"))
     except (OSError, ValueError, TypeError, pyarrow.ArrowException) as error:
         raise _unreadable(path, error) from None
     check_columns(path, present, expected)
-    if judged:
-        _check_values(path, found, attributes)
-    return found
+    return found, attributes
+
+
+def read_judgements(path: Path) -> pd.DataFrame:
+    """Return a judge's table. Raises `HarnessError` as `read_frame` does, and where a value was written as another."""
+    table = read_frame(path, JUDGEMENT_COLUMNS)
+    attributes = table.attrs
+    try:
+        table = table.astype(JUDGEMENT_NUMBERS)
+    except (TypeError, ValueError) as error:
+        raise _unreadable(path, error) from None
+    _check_values(path, table, attributes)
+    table.attrs = attributes
+    return table
+
+
+def judgement_columns(path: Path) -> Columns:
+    """Return the same as arrays, without pandas."""
+    columns, attributes = _read(path, JUDGEMENT_COLUMNS, JUDGEMENT_COLUMNS)
+    _check_values(path, columns, attributes)
+    return columns
 
 
 def write_judgements(path: Path, table: pd.DataFrame) -> None:
@@ -125,19 +142,6 @@ def write_judgements(path: Path, table: pd.DataFrame) -> None:
     table.attrs[VALUES] = _values_hash(table, table.attrs)
     table.to_parquet(unfinished, index=False, compression="zstd", write_page_checksum=True)
     unfinished.replace(path)
-
-
-def _judgements(path: Path, table: pd.DataFrame) -> pd.DataFrame:
-    """Return a judge's table, its numbers as such and its values checked."""
-    check_columns(path, list(table.columns), JUDGEMENT_COLUMNS)
-    attributes = table.attrs
-    try:
-        table = table.astype(JUDGEMENT_NUMBERS)
-    except (TypeError, ValueError) as error:
-        raise _unreadable(path, error) from None
-    _check_values(path, table, attributes)
-    table.attrs = attributes
-    return table
 
 
 def _check_values(path: Path, table: pd.DataFrame | Columns, attributes: Mapping[Any, Any]) -> None:

@@ -19,8 +19,8 @@ from harness.run_folder.tables import (
     JUDGEMENT_NUMBERS,
     RESPONSE_COLUMNS,
     ROW_COLUMNS,
-    read_columns,
-    read_frame,
+    judgement_columns,
+    read_judgements,
     write_judgements,
 )
 
@@ -79,13 +79,13 @@ def test_no_bit_that_flips_in_a_judges_table_changes_what_is_read(tmp_path: Path
     path = tmp_path / "judgements" / "one.parquet"
     write_judgements(path, _judgements())
     whole, found = path.read_bytes(), 0
-    frame, columns = read_frame(path, JUDGEMENT_COLUMNS), read_columns(path, ["preference", "reason"])
+    frame, columns = read_judgements(path), judgement_columns(path)
     pd.testing.assert_frame_equal(frame, _judgements())
     for place in range(0, len(whole), 11):
         flipped = bytearray(whole)
         flipped[place] ^= 1 << place % 8
         path.write_bytes(flipped)
-        for read in (lambda: read_frame(path, JUDGEMENT_COLUMNS), lambda: read_columns(path, ["preference"])):
+        for read in (lambda: read_judgements(path), lambda: judgement_columns(path)):
             try:
                 got = read()
             except HarnessError:
@@ -106,7 +106,7 @@ def test_a_value_that_changed_in_a_judges_table_is_found_by_the_hash_in_it(
     changed = pd.read_parquet(path)
     changed.loc[0, list(change)] = list(change.values())
     changed.to_parquet(path, index=False)
-    for read in (lambda: read_frame(path, JUDGEMENT_COLUMNS), lambda: read_columns(path, ["preference"])):
+    for read in (lambda: read_judgements(path), lambda: judgement_columns(path)):
         with pytest.raises(HarnessError, match=r"got other values than were written.*delete it and judge again"):
             read()
 

@@ -18,7 +18,7 @@ from harness.leaderboard.decide.align_examples import shared
 from harness.leaderboard.decide.estimates import Unit, Values
 from harness.run_folder.paths import GENERATIONS, JUDGEMENTS
 from harness.run_folder.record import Record
-from harness.run_folder.tables import Columns, read_columns
+from harness.run_folder.tables import Columns, judgement_columns
 from harness.statistics.answer_metrics import NUMBERS, RATING, WIN_RATE, answer_kind
 from harness.statistics.intervals import Floats
 from harness.statistics.metrics import Examples
@@ -27,7 +27,6 @@ from harness.statistics.verdicts import mean_of_known
 
 Place = tuple[str, int]
 """An answer of a model: prompt id and number of the sample."""
-ASKED = ("prompt_id", "sample", "against", "order", "repeat", "preference", "rating", "reason")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +45,7 @@ class UnitAnswers:
         files = sorted((record.folder / JUDGEMENTS).glob("*.parquet"))
         return cls(
             table=record.columns(GENERATIONS, ("prompt_id", "sample", "text", *NUMBERS)),
-            judged={file.stem: read_columns(file, ASKED) for file in files},
+            judged={file.stem: judgement_columns(file) for file in files},
         )
 
     @cached_property
